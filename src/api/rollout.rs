@@ -1,0 +1,262 @@
+//! ModelRollout: the record of one decision. Like a Lease it has no status: it is the record.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The most decisions one record holds.
+pub const DECISIONS_MAX: usize = 32;
+
+/// One decision to serve one content, forward or back: what, why and on whose word, written before anything is done.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[kube(
+    group = "rollmodel.dev",
+    version = "v1alpha1",
+    kind = "ModelRollout",
+    namespaced,
+    derive = "PartialEq",
+    shortname = "mro",
+    category = "rollmodel",
+    doc = "ModelRollout is the record of one rollout: what was decided, by whom and why, and how it ended. The operator writes it; people read it.",
+    selectable = ".spec.deployment.name",
+    selectable = ".spec.model",
+    selectable = ".spec.version",
+    printcolumn(name = "Deployment", type_ = "string", json_path = ".spec.deployment.name"),
+    printcolumn(name = "Number", type_ = "integer", json_path = ".spec.number"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
+    printcolumn(name = "From", type_ = "integer", json_path = ".spec.from"),
+    printcolumn(name = "Trigger", type_ = "string", json_path = ".spec.trigger"),
+    printcolumn(name = "Outcome", type_ = "string", json_path = ".spec.outcome"),
+    printcolumn(name = "By", type_ = "string", json_path = ".spec.by.actor"),
+    printcolumn(name = "Start", type_ = "date", json_path = ".spec.startTime"),
+    printcolumn(name = "Served-From", type_ = "date", json_path = ".spec.servedFrom"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".spec.by.reason", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".spec.message", priority = 1)
+)]
+#[cfg_attr(test, kube(cel))]
+#[serde(rename_all = "camelCase")]
+pub struct ModelRolloutSpec {
+    /// The ModelDeployment that was decided on.
+    pub deployment: DeploymentRef,
+    /// Number of the rollout in its ModelDeployment; numbers only grow.
+    #[schemars(range(min = 1, max = 9_007_199_254_740_991_i64))]
+    pub number: i64,
+    /// Number of the rollout that served, or was on its way, when this one was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<i64>,
+    /// Model that is served.
+    #[schemars(length(min = 1, max = 63))]
+    pub model: String,
+    /// Version that is served.
+    #[schemars(length(min = 1, max = 63))]
+    pub version: String,
+    /// The recordDigest of the version, to which this record binds it.
+    #[schemars(length(max = 71))]
+    pub record_digest: String,
+    /// Hash of the content: version, template, delivery and protocol together.
+    #[schemars(length(max = 80))]
+    pub hash: String,
+    /// The hash without the template's labels and annotations.
+    #[schemars(length(max = 80))]
+    pub core: String,
+    /// Name of the ControllerRevision that stores the content and its rendering.
+    #[schemars(length(max = 253))]
+    pub contents: String,
+    /// How it is rolled out.
+    pub strategy: StrategyKind,
+    /// Name of the Deployment it is carried out on.
+    #[schemars(length(max = 63))]
+    pub workload: String,
+    /// What caused the decision.
+    pub trigger: Trigger,
+    /// On whose word.
+    pub by: By,
+    /// What is not served again after this decision; only on a record that goes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejects: Option<Rejection>,
+    /// When the pods were asked to restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub restarted_at: Option<String>,
+    /// When it was decided.
+    pub start_time: Time,
+    /// How it ended; absent while it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// How it ended, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<Time>,
+    /// Since when it had all the traffic; it served until the next record's servedFrom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served_from: Option<Time>,
+    /// When its ModelDeployment was deleted, if that ended its serving.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served_until: Option<Time>,
+    /// Whether at least one pod of it was ever available.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was_available: Option<bool>,
+    /// Images the pods really ran, by digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 512)))]
+    pub observed_images: Vec<String>,
+    /// Pauses and resumes that people decided during this rollout, appended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["number"]))]
+    pub decisions: Vec<Decision>,
+}
+
+/// The fields of a record that are added once, after it was made; every other one is written at creation.
+pub const ADDED_ONCE: [&str; 7] = ["outcome", "message", "endTime", "servedFrom", "servedUntil", "wasAvailable", "observedImages"];
+/// The field of a record that is appended to.
+pub const APPENDED: [&str; 1] = ["decisions"];
+
+/// The ModelDeployment of a record.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
+pub struct DeploymentRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Its uid, when the decision was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub uid: Option<String>,
+}
+
+/// Who decided, and why.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
+pub struct By {
+    /// Who: a person, `kubectl (unverified)` where it was kubectl rollout, `spec` where it was the spec, `operator` where a rollout failed.
+    #[schemars(length(max = 253))]
+    pub actor: String,
+    /// Whether admission vouched for the actor.
+    #[serde(default)]
+    pub verified: bool,
+    /// Why, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub reason: Option<String>,
+    /// The RolloutRequest it was asked with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestRef>,
+}
+
+/// A RolloutRequest by name and uid.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
+pub struct RequestRef {
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Its uid.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+}
+
+/// What a rollout that goes back rejects.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub struct Rejection {
+    /// Number of the rollout that is rejected.
+    pub rollout: i64,
+    /// Version: the version, whatever its template; Content: the content, whatever its labels and annotations; Exact: the content as it was.
+    pub scope: Scope,
+    /// The recordDigest, the core, or the hash, by scope.
+    #[schemars(length(max = 80))]
+    pub key: String,
+}
+
+/// How much a rejection covers.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum Scope {
+    /// The version, whatever template is around it.
+    Version,
+    /// The content, whatever labels and annotations its template has.
+    Content,
+    /// The content exactly.
+    Exact,
+}
+
+/// What caused a rollout.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum Trigger {
+    /// The spec names something else.
+    SpecChanged,
+    /// A person asked to go back.
+    Undo,
+    /// A person stopped a rollout.
+    Abort,
+    /// A person asked to try what was rejected again.
+    Retry,
+    /// A person asked for new pods of the same content.
+    Restart,
+    /// The rollout before failed.
+    Failed,
+    /// The API server refused the template of the rollout before.
+    Refused,
+    /// The version of the rollout before was yanked, or is in conflict.
+    Yanked,
+    /// The ModelDeployment was made anew, and what it names is rejected.
+    Recreated,
+}
+
+impl Trigger {
+    /// Whether such a rollout goes back, and so is never itself gone back from by failure.
+    #[must_use]
+    pub fn goes_back(self) -> bool {
+        matches!(self, Self::Undo | Self::Abort | Self::Failed | Self::Refused | Self::Yanked | Self::Recreated)
+    }
+
+    /// Whether a person asked for it.
+    #[must_use]
+    pub fn by_person(self) -> bool {
+        matches!(self, Self::Undo | Self::Abort | Self::Retry | Self::Restart)
+    }
+}
+
+/// How a rollout ended.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum Outcome {
+    /// It serves, or served.
+    Promoted,
+    /// It failed.
+    Failed,
+    /// A person stopped it.
+    Aborted,
+    /// Something newer was decided, or its ModelDeployment was deleted, before it ended.
+    Superseded,
+}
+
+/// How a rollout is carried out.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum StrategyKind {
+    /// In place, pod by pod, by Kubernetes' Deployment controller.
+    #[default]
+    RollingUpdate,
+}
+
+/// A pause or resume that a person decided during a rollout.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, KubeSchema)]
+#[x_kube(validation = Rule::new("self == oldSelf").message("a decision is never rewritten"))]
+pub struct Decision {
+    /// Number of the decision in its rollout, from 1.
+    #[schemars(range(min = 1, max = 32))]
+    pub number: i64,
+    /// What was decided.
+    pub verb: DecisionVerb,
+    /// On whose word.
+    pub by: By,
+    /// When.
+    pub at: Time,
+}
+
+/// What people decide about a rollout that goes on.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum DecisionVerb {
+    /// Hold it.
+    Pause,
+    /// Go on.
+    Resume,
+}

@@ -1,0 +1,11 @@
+//! Rollmodel: roll model versions forward, roll them back, and always know what is serving and why.
+//!
+//! **The rule:** *observe* reads caches, *plan* decides with no I/O, clock or randomness, *apply* performs the steps and nothing else.
+//!
+//! - [`api`]: the kinds that users write and read.
+//! - [`plan`]: pure. From what was observed, and the time, to what is to be done and what the status says.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod api;
+pub mod plan;

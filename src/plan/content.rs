@@ -1,0 +1,206 @@
+//! What one ModelDeployment makes of a version: its content, the content's hash, and its core.
+//!
+//! A hash is `v1:sha256:<hex>` over RFC 8785 JSON of what the user wrote, absent fields kept absent: nothing that this operator
+//! or its libraries add can change it, so an upgrade rolls nothing.
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{
+    observed::{Observed, Version},
+    render::{self, Source},
+};
+use crate::api::{ModelDeploymentSpec, names, rollout::ModelRolloutSpec};
+
+/// A content by its names, and how a rejection finds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Content {
+    /// Version it serves.
+    pub version: String,
+    /// The recordDigest of the version.
+    pub record_digest: String,
+    /// Hash of all of it.
+    pub hash: String,
+    /// Hash without the template's labels and annotations.
+    pub core: String,
+    /// What the user wrote.
+    pub written: Value,
+}
+
+/// Why what the spec names cannot be served; each with a reason for conditions and a sentence for people.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Problem {
+    /// Something it names is not there yet; it heals by itself.
+    Pending(&'static str, String),
+    /// Someone has to change something.
+    Invalid(&'static str, String),
+}
+
+impl Problem {
+    /// The sentence for people.
+    #[must_use]
+    pub fn sentence(&self) -> &str {
+        match self {
+            Self::Pending(_, sentence) | Self::Invalid(_, sentence) => sentence,
+        }
+    }
+}
+
+/// The content that the spec names, by the version's record, or, where the version is gone, by what this deployment rolled out of it.
+///
+/// # Errors
+/// When there is no such version, or its name is taken by another.
+pub fn desired(seen: &Observed, spec: &ModelDeploymentSpec) -> Result<Content, Problem> {
+    let digest = match find(seen, spec)? {
+        Some(version) => version.record_digest.clone(),
+        None => bound(seen, spec).ok_or_else(|| absent(spec))?,
+    };
+    Ok(of(spec, &digest))
+}
+
+/// The content that `spec` makes of the record with that digest.
+#[must_use]
+pub fn of(spec: &ModelDeploymentSpec, record_digest: &str) -> Content {
+    let mut written = Map::new();
+    written.insert("recordDigest".into(), json!(record_digest));
+    for (field, value) in [("protocol", json!(spec.protocol)), ("delivery", json!(spec.delivery)), ("template", json!(spec.template))] {
+        if !value.is_null() {
+            written.insert(field.into(), value);
+        }
+    }
+    let written = Value::Object(written);
+    Content {
+        version: spec.version.clone(),
+        record_digest: record_digest.to_owned(),
+        hash: hash(&written),
+        core: hash(&without_labels(written.clone())),
+        written,
+    }
+}
+
+/// The ModelVersion that the spec names, checked to be the one: a name can be shared by (fraud, 1-2) and (fraud-1, 2).
+///
+/// # Errors
+/// When the name is taken by another version.
+pub fn find<'a>(seen: &'a Observed, spec: &ModelDeploymentSpec) -> Result<Option<&'a Version>, Problem> {
+    let name = names::version_name(&spec.model, &spec.version);
+    let Some(version) = seen.versions.iter().find(|v| v.name == name) else { return Ok(None) };
+    if version.model == spec.model && version.version == spec.version {
+        return Ok(Some(version));
+    }
+    Err(Problem::Invalid(
+        "NameTaken",
+        format!(
+            "ModelVersion {name} is version {} of model {}, not version {} of {}: give one of them another version string.",
+            version.version, version.model, spec.version, spec.model
+        ),
+    ))
+}
+
+/// The recordDigest that this deployment's records bind the version to.
+fn bound(seen: &Observed, spec: &ModelDeploymentSpec) -> Option<String> {
+    let of_version = |r: &&ModelRolloutSpec| r.model == spec.model && r.version == spec.version;
+    seen.records.iter().map(|r| &r.spec).filter(of_version).max_by_key(|r| r.number).map(|r| r.record_digest.clone())
+}
+
+/// The sentence for a version that is not there.
+#[must_use]
+pub fn absent(spec: &ModelDeploymentSpec) -> Problem {
+    let name = names::version_name(&spec.model, &spec.version);
+    Problem::Pending(
+        "VersionNotFound",
+        format!("ModelVersion {name} (version {} of {}) is not there yet; it is rolled out when it appears.", spec.version, spec.model),
+    )
+}
+
+/// The rendering of a content: the stored one, or one made now.
+///
+/// # Errors
+/// When the version is not there to render from, or the template is not one.
+pub fn rendering(seen: &Observed, spec: &ModelDeploymentSpec, content: &Content) -> Result<Value, Problem> {
+    let version = find(seen, spec)?.ok_or_else(|| absent(spec))?;
+    render::render(&Source {
+        deployment: &seen.name,
+        model: &spec.model,
+        version: &content.version,
+        hash: &content.hash,
+        protocol: spec.protocol.unwrap_or_default(),
+        image: version.image.as_deref(),
+        artifact: version.artifact.as_ref(),
+        delivery: spec.delivery.as_ref(),
+        template: spec.template.as_ref(),
+    })
+    .map_err(|error| Problem::Invalid(error.reason(), error.to_string()))
+}
+
+/// `v1:sha256:<hex>` of a value's canonical JSON.
+#[must_use]
+pub fn hash(value: &Value) -> String {
+    format!("v1:{}", digest(value))
+}
+
+/// `sha256:<hex>` of a value's canonical JSON (RFC 8785).
+#[must_use]
+pub fn digest(value: &Value) -> String {
+    // A JSON value always has a canonical form; if a library thought otherwise, its own text still names it.
+    let canonical = serde_json_canonicalizer::to_vec(value).unwrap_or_else(|_| value.to_string().into_bytes());
+    let mut hex = String::with_capacity(71);
+    hex.push_str("sha256:");
+    for byte in Sha256::digest(canonical) {
+        hex.push_str(&format!("{byte:02x}"));
+    }
+    hex
+}
+
+/// A content without its template's labels and annotations; what is empty then is as if it were never written.
+fn without_labels(mut written: Value) -> Value {
+    let Some(template) = written.get_mut("template").and_then(Value::as_object_mut) else { return written };
+    if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("labels");
+        metadata.remove("annotations");
+    }
+    template.retain(|key, value| key != "metadata" || value.as_object().is_some_and(|m| !m.is_empty()));
+    if template.is_empty()
+        && let Some(all) = written.as_object_mut()
+    {
+        all.remove("template");
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(template: Value) -> ModelDeploymentSpec {
+        serde_json::from_value(json!({"model": "fraud", "version": "7", "template": template})).unwrap()
+    }
+
+    #[test]
+    fn replicas_and_strategy_are_not_content() {
+        let mut b = spec(json!({}));
+        b.replicas = 9;
+        b.paused = true;
+        b.progress_deadline_seconds = Some(7);
+        assert_eq!(of(&spec(json!({})), "sha256:1").hash, of(&b, "sha256:1").hash);
+    }
+
+    #[test]
+    fn a_new_label_is_another_hash_and_the_same_core() {
+        let a = of(&spec(json!({"spec": {"containers": []}})), "sha256:1");
+        let b = of(&spec(json!({"metadata": {"labels": {"commit": "1"}}, "spec": {"containers": []}})), "sha256:1");
+        assert_ne!(a.hash, b.hash);
+        assert_eq!(a.core, b.core);
+    }
+
+    #[test]
+    fn another_record_is_another_core() {
+        assert_ne!(of(&spec(json!({})), "sha256:1").core, of(&spec(json!({})), "sha256:2").core);
+    }
+
+    #[test]
+    fn the_hash_of_a_content_never_changes() {
+        let content = of(&spec(json!({"spec": {"containers": [{"name": "model", "image": "a"}]}})), "sha256:1");
+        assert_eq!(content.hash, "v1:sha256:f13c82f6cd652c6dafcb2cd88a1b7f2d46e3977db4cec611a809909b4cc21f82");
+    }
+}

@@ -1,0 +1,133 @@
+//! How the newest rollout fares: it goes on, it is complete, its content failed, or the environment holds it up.
+//!
+//! To change what counts as a failure, change [`failure`] or [`trouble`]; `tests/scenarios/health-*.yaml` show each rule.
+
+use super::observed::{Container, Observed, Pod, Workload};
+use crate::api::{ModelRolloutSpec, condition::bounded, names};
+
+/// How a rollout fares.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Health {
+    /// Every pod is of it, and available.
+    Complete,
+    /// The content failed, by facts of its own pods: which container, with what message.
+    Failed(String),
+    /// The environment holds it up: what it waits for.
+    Held(String),
+    /// It goes on.
+    Progressing,
+}
+
+/// How the rollout of `record` fares on the Deployment that carries it.
+#[must_use]
+pub fn health(seen: &Observed, workload: &Workload, record: &ModelRolloutSpec) -> Health {
+    if complete(workload) {
+        return Health::Complete;
+    }
+    let pods: Vec<&Pod> = pods_of(seen, record).filter(|p| !p.deleting).collect();
+    if let Some(sentence) = pods.iter().find_map(|p| failure(p)).or_else(|| late(workload, &pods)) {
+        return Health::Failed(sentence);
+    }
+    match pods.iter().find_map(|p| trouble(p)).or_else(|| no_pods(workload)).or_else(|| overdue(workload).then(|| "its pods become available".to_owned())) {
+        Some(sentence) => Health::Held(sentence),
+        None => Health::Progressing,
+    }
+}
+
+/// The pods of one rollout: of its content, restarted when it says. No ReplicaSet is read.
+pub fn pods_of<'a>(seen: &'a Observed, record: &'a ModelRolloutSpec) -> impl Iterator<Item = &'a Pod> {
+    let hash = names::hash16(&record.hash);
+    seen.pods.iter().filter(move |p| p.hash == hash && p.restarted_at == record.restarted_at)
+}
+
+/// Whether Kubernetes says that every pod is of the newest template and available; the same facts as `kubectl rollout status`.
+#[must_use]
+pub fn complete(workload: &Workload) -> bool {
+    let (want, status) = (workload.spec.replicas, &workload.status);
+    current(workload) && status.updated_replicas == want && status.replicas == want && status.available_replicas == want
+}
+
+/// Whether the Deployment controller saw the newest spec.
+#[must_use]
+pub fn current(workload: &Workload) -> bool {
+    workload.status.observed_generation >= workload.generation
+}
+
+/// Whether the progress deadline passed.
+#[must_use]
+pub fn overdue(workload: &Workload) -> bool {
+    current(workload) && workload.status.conditions.iter().any(|c| c.type_ == "Progressing" && c.status == "False" && c.reason == "ProgressDeadlineExceeded")
+}
+
+/// Reasons to wait that are the content's own fault.
+const FAILURES: [&str; 3] = ["InvalidImageName", "CreateContainerError", "RunContainerError"];
+/// Restarts of one container after which it is not going to start.
+const RESTARTS: i32 = 3;
+
+/// What one pod says of its content's failure.
+fn failure(pod: &Pod) -> Option<String> {
+    pod.containers.iter().find_map(|c| container_failure(c).map(|what| format!("container {} of pod {} {what}", c.name, pod.name)))
+}
+
+fn container_failure(container: &Container) -> Option<String> {
+    if let Some(why) = container.waiting.as_ref().filter(|w| FAILURES.contains(&w.reason.as_str())) {
+        return Some(format!("cannot start: {}", said(&why.reason, &why.message)));
+    }
+    let ended = container.terminated.as_ref();
+    if let Some(why) = ended.filter(|w| w.reason == "StartError") {
+        return Some(format!("cannot start: {}", said(&why.reason, &why.message)));
+    }
+    (container.restarts >= RESTARTS).then(|| {
+        let last = ended.map(|w| format!(", the last time with {}", last_words(w))).unwrap_or_default();
+        format!("crashed {} times{last}", container.restarts)
+    })
+}
+
+fn last_words(why: &super::observed::Why) -> String {
+    let code = why.exit_code.map(|c| format!("exit code {c}"));
+    let what = if why.message.is_empty() { &why.reason } else { &why.message };
+    match code {
+        Some(code) if !what.is_empty() => format!("{code}: {}", one_line(what)),
+        Some(code) => code,
+        None => one_line(what),
+    }
+}
+
+/// A pod that runs, but was not ready when the deadline passed: the model did not load.
+fn late(workload: &Workload, pods: &[&Pod]) -> Option<String> {
+    if !overdue(workload) {
+        return None;
+    }
+    let pod = pods.iter().find(|p| !p.ready && p.unschedulable.is_none() && p.containers.iter().any(|c| c.running && !c.ready))?;
+    let container = pod.containers.iter().find(|c| c.running && !c.ready)?;
+    Some(format!("container {} of pod {} runs but was not ready within progressDeadlineSeconds ({})", container.name, pod.name, workload.spec.progress_deadline_seconds))
+}
+
+/// Reasons to wait that pass by themselves while a pod starts.
+const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+
+/// What one pod waits for that is not its content's fault.
+fn trouble(pod: &Pod) -> Option<String> {
+    if let Some(message) = &pod.unschedulable {
+        return Some(format!("pod {} finds no node: {}", pod.name, one_line(message)));
+    }
+    pod.containers.iter().find_map(|c| {
+        let why = c.waiting.as_ref().filter(|w| !STARTING.contains(&w.reason.as_str()))?;
+        Some(format!("container {} of pod {} waits: {}", c.name, pod.name, said(&why.reason, &why.message)))
+    })
+}
+
+/// Why no pod could be made at all: a quota, or admission.
+fn no_pods(workload: &Workload) -> Option<String> {
+    let failure = workload.status.conditions.iter().find(|c| c.type_ == "ReplicaFailure" && c.status == "True")?;
+    Some(format!("pods cannot be created: {}", one_line(&failure.message)))
+}
+
+fn said(reason: &str, message: &str) -> String {
+    if message.is_empty() { reason.to_owned() } else { format!("{reason}: {}", one_line(message)) }
+}
+
+/// A message in one line, short enough for a condition.
+fn one_line(text: &str) -> String {
+    bounded(&text.split_whitespace().collect::<Vec<_>>().join(" "), 300)
+}

@@ -1,0 +1,341 @@
+//! Back: undo, abort, failures, holds, retry.
+
+use rollmodel::api::{
+    deployment::State,
+    request::{RequestResult, Verb},
+    rollout::{Outcome, Scope, Trigger},
+};
+use serde_json::json;
+
+use crate::world::{Behaviour, World};
+
+/// Version 6 served, version 7 serves.
+fn on_seven() -> World {
+    let mut world = World::new();
+    world.settle();
+    world.want("7");
+    world.settle();
+    world
+}
+
+fn image(tag: &str) -> serde_json::Value {
+    json!({"spec": {"containers": [{"name": "model", "image": format!("server:{tag}")}]}})
+}
+
+#[test]
+fn undo_serves_the_version_before_and_holds_the_one_left() {
+    let mut world = on_seven();
+    let request = world.ask(Verb::Undo);
+    world.settle();
+    let answer = world.answer(&request);
+    assert_eq!((answer.result, answer.rollout), (Some(RequestResult::Done), Some(3)));
+    assert_eq!(answer.message.unwrap(), "Going back to version 6 of rollout 1; version 7 is rejected until a Retry.");
+    assert_eq!((world.state(), world.serving().as_str()), (State::Held, "6"));
+    let rejects = world.record(3).rejects.unwrap();
+    assert_eq!((rejects.rollout, rejects.scope), (2, Scope::Version));
+    assert_eq!(world.status().message.unwrap(), "Serving version 6: alice went back from version 7 (latency). Version 7 is not served again until a Retry.");
+}
+
+#[test]
+fn a_held_version_stays_held_whatever_else_of_the_spec_is_edited() {
+    let mut world = on_seven();
+    world.ask(Verb::Undo);
+    world.settle();
+    world.spec(|s| s.replicas = 7);
+    world.template(json!({"metadata": {"labels": {"commit": "abc"}}}));
+    world.template(image("other"));
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Held, "6"));
+}
+
+#[test]
+fn a_new_version_lifts_the_hold() {
+    let mut world = on_seven();
+    world.ask(Verb::Undo);
+    world.settle();
+    world.want("8");
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "8"));
+}
+
+#[test]
+fn git_that_reverts_to_what_serves_is_ready_at_once() {
+    let mut world = on_seven();
+    world.ask(Verb::Undo);
+    world.settle();
+    let records = world.records().len();
+    world.want("6");
+    world.settle();
+    assert_eq!((world.state(), world.records().len()), (State::Serving, records));
+}
+
+#[test]
+fn a_spec_that_returns_to_a_rejected_version_stays_held_until_retry() {
+    let mut world = on_seven();
+    world.ask(Verb::Undo);
+    world.settle();
+    world.want("6");
+    world.settle();
+    world.want("7");
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Held, "6"));
+    let retry = world.ask(Verb::Retry);
+    world.settle();
+    assert_eq!(world.answer(&retry).result, Some(RequestResult::Done));
+    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "7"));
+}
+
+#[test]
+fn undo_twice_goes_one_further_back() {
+    let mut world = on_seven();
+    world.want("8");
+    world.settle();
+    world.ask(Verb::Undo);
+    world.settle();
+    world.ask(Verb::Undo);
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Held, "6"));
+}
+
+#[test]
+fn undo_by_kubectl_is_recorded_and_a_second_one_is_put_back() {
+    let mut world = on_seven();
+    world.kubectl_undo(1);
+    world.settle();
+    assert_eq!((world.record(3).trigger, world.record(3).by.actor.as_str()), (Trigger::Undo, "kubectl (unverified)"));
+    assert_eq!(world.serving(), "6");
+    world.kubectl_undo(2);
+    world.settle();
+    assert!(world.image().ends_with("fraud:6"));
+    assert!(world.events.iter().any(|(reason, message)| reason == "UndoRefused" && message.contains("kubectl model undo")), "{:?}", world.events);
+}
+
+#[test]
+fn undo_after_a_restart_goes_to_another_version_not_to_the_same_again() {
+    let mut world = on_seven();
+    world.ask(Verb::Restart);
+    world.settle();
+    world.ask(Verb::Undo);
+    world.settle();
+    assert_eq!(world.serving(), "6");
+}
+
+#[test]
+fn undo_of_a_template_change_rejects_the_content_and_not_the_version() {
+    let mut world = World::new();
+    world.settle();
+    world.template(image("2"));
+    world.settle();
+    world.ask(Verb::Undo);
+    world.settle();
+    assert_eq!(world.record(3).rejects.unwrap().scope, Scope::Content);
+    assert_eq!(world.state(), State::Held);
+    world.template(image("3"));
+    world.settle();
+    assert_eq!((world.state(), world.image().as_str()), (State::Serving, "server:3"));
+}
+
+#[test]
+fn undo_to_a_number_and_then_undo_goes_to_the_newest_one_left() {
+    let mut world = on_seven();
+    world.want("8");
+    world.settle();
+    world.ask_with(Verb::Undo, 3, |s| s.to_rollout = Some(1));
+    world.settle();
+    assert_eq!(world.serving(), "6");
+    world.ask(Verb::Undo);
+    world.settle();
+    assert_eq!(world.serving(), "7");
+}
+
+#[test]
+fn of_two_people_who_undo_at_once_one_is_refused() {
+    let mut world = on_seven();
+    let (first, second) = (world.ask(Verb::Undo), world.ask(Verb::Undo));
+    world.settle();
+    assert_eq!(world.answer(&first).result, Some(RequestResult::Done));
+    let answer = world.answer(&second);
+    assert_eq!(answer.result, Some(RequestResult::Refused));
+    assert!(answer.message.unwrap().contains("ifRollout: 3"));
+    assert_eq!(world.records().len(), 3);
+}
+
+#[test]
+fn a_version_that_crashes_goes_back_by_itself_and_says_which_container_and_why() {
+    let mut world = World::new();
+    world.settle();
+    world.behave("7", Behaviour::Crash);
+    world.want("7");
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::RolledBack, "6"));
+    assert_eq!((world.record(2).outcome, world.record(3).trigger), (Some(Outcome::Failed), Trigger::Failed));
+    let message = world.status().message.unwrap();
+    assert!(message.contains("container model") && message.contains("exit code 1: model file is corrupt"), "{message}");
+}
+
+#[test]
+fn a_failed_template_is_held_with_new_labels_and_lifted_by_a_correction() {
+    let mut world = World::new();
+    world.settle();
+    world.behave("7", Behaviour::Crash);
+    world.want("7");
+    world.settle();
+    world.template(json!({"metadata": {"labels": {"commit": "abc"}}}));
+    world.settle();
+    assert_eq!(world.state(), State::RolledBack);
+    world.behave("7", Behaviour::Fine);
+    world.template(image("mended"));
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "7"));
+}
+
+#[test]
+fn a_bad_first_version_waits_with_nothing_to_go_back_to_and_heals() {
+    let mut world = World::new();
+    world.behave("6", Behaviour::Crash);
+    world.settle();
+    assert_eq!(world.state(), State::Waiting);
+    assert_eq!(world.records().len(), 1);
+    world.behave("6", Behaviour::Fine);
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "6"));
+}
+
+#[test]
+fn going_back_that_fails_too_waits_and_decides_nothing_more() {
+    let mut world = on_seven();
+    world.behave("6", Behaviour::Crash);
+    world.ask(Verb::Undo);
+    world.settle();
+    assert_eq!((world.state(), world.records().len()), (State::Waiting, 3));
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_is_waited_for() {
+    let mut world = World::new();
+    world.settle();
+    world.behave("7", Behaviour::Pull);
+    world.want("7");
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Rolling, "6"));
+    assert!(world.status().message.unwrap().contains("ImagePullBackOff: no such image"));
+    world.overdue = true;
+    world.settle();
+    assert_eq!((world.state(), world.records().len()), (State::Waiting, 2));
+    world.overdue = false;
+    world.behave("7", Behaviour::Fine);
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "7"));
+}
+
+#[test]
+fn a_model_that_never_loads_fails_at_the_deadline_and_not_before() {
+    let mut world = World::new();
+    world.settle();
+    world.behave("7", Behaviour::NeverReady);
+    world.want("7");
+    world.settle();
+    assert_eq!(world.state(), State::Rolling);
+    world.overdue = true;
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::RolledBack, "6"));
+}
+
+#[test]
+fn abort_stops_what_goes_on_and_is_refused_while_it_goes_back() {
+    let mut world = World::new();
+    world.settle();
+    world.behave("7", Behaviour::Pull);
+    world.want("7");
+    world.settle();
+    world.behave("6", Behaviour::Pull);
+    let abort = world.ask(Verb::Abort);
+    world.settle();
+    assert_eq!(world.answer(&abort).result, Some(RequestResult::Done));
+    assert_eq!((world.record(2).outcome, world.record(3).trigger), (Some(Outcome::Aborted), Trigger::Abort));
+    let again = world.ask(Verb::Abort);
+    world.settle();
+    let answer = world.answer(&again);
+    assert_eq!(answer.result, Some(RequestResult::Refused));
+    assert!(answer.message.unwrap().contains("Retry returns to version 7"));
+}
+
+#[test]
+fn undo_works_while_paused_and_the_pause_is_put_back_once_it_settled() {
+    let mut world = on_seven();
+    world.spec(|s| s.paused = true);
+    world.settle();
+    world.ask(Verb::Undo);
+    world.settle();
+    assert_eq!(world.serving(), "6");
+    assert_eq!(world.deployment.as_ref().unwrap()["spec"]["paused"], json!(true));
+}
+
+#[test]
+fn a_version_yanked_mid_rollout_goes_back_and_rejects_nothing() {
+    let mut world = World::new();
+    world.settle();
+    world.behave("7", Behaviour::Pull);
+    world.want("7");
+    world.settle();
+    world.yank("7");
+    world.settle();
+    assert_eq!((world.record(3).trigger, world.record(3).rejects.clone()), (Trigger::Yanked, None));
+    assert_eq!((world.state(), world.serving().as_str()), (State::Invalid, "6"));
+}
+
+#[test]
+fn a_template_that_the_api_server_refuses_goes_back_and_says_its_sentence() {
+    let mut world = World::new();
+    world.settle();
+    world.refuses = Some("spec.template.spec.containers[0].image: Required value".into());
+    world.want("7");
+    world.settle();
+    assert_eq!((world.record(3).trigger, world.serving().as_str()), (Trigger::Refused, "6"));
+    assert!(world.status().message.unwrap().contains("Required value"));
+}
+
+#[test]
+fn recreated_on_a_rejected_version_it_serves_again_what_served_last() {
+    let mut world = on_seven();
+    world.ask(Verb::Undo);
+    world.settle();
+    world.delete();
+    world.carry_out(world.plan(), usize::MAX);
+    assert!(world.record(3).served_until.is_some());
+    world.create("7");
+    world.settle();
+    assert_eq!((world.record(4).trigger, world.serving().as_str(), world.state()), (Trigger::Recreated, "6", State::Held));
+}
+
+#[test]
+fn recreated_while_nobody_looked_it_goes_on_counting() {
+    let mut world = on_seven();
+    world.delete();
+    world.create("7");
+    world.settle();
+    assert_eq!((world.record(3).trigger, world.serving().as_str()), (Trigger::SpecChanged, "7"));
+    assert!(world.record(2).served_until.is_some());
+}
+
+#[test]
+fn a_request_replayed_by_a_backup_is_refused() {
+    let mut world = on_seven();
+    let request = world.ask(Verb::Undo);
+    world.settle();
+    let mut replayed = world.seen.requests[0].clone();
+    (replayed.uid, replayed.name, replayed.status) = ("uid-of-the-backup".into(), "replayed".into(), None);
+    world.seen.requests.push(replayed);
+    world.settle();
+    assert_eq!(world.answer(&request).result, Some(RequestResult::Done));
+    assert_eq!((world.answer("replayed").result, world.records().len()), (Some(RequestResult::Refused), 3));
+}
+
+#[test]
+fn a_request_for_a_deployment_that_is_not_there_is_refused() {
+    let mut world = World::new();
+    world.seen.deployment = None;
+    let request = world.ask(Verb::Undo);
+    world.carry_out(world.plan(), usize::MAX);
+    assert_eq!(world.answer(&request).message.unwrap(), "There is no ModelDeployment fraud in namespace risk.");
+}

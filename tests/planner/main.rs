@@ -1,0 +1,6 @@
+//! The planner's stories, told in a world in memory: each test is one sentence.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod going_back;
+mod rolling;
+mod world;

@@ -1,0 +1,251 @@
+//! Forward: first rollouts, changes of the spec, pauses, scaling.
+
+use rollmodel::api::{
+    deployment::State,
+    request::{RequestResult, Verb},
+    rollout::{Outcome, Trigger},
+};
+use serde_json::json;
+
+use crate::world::{Behaviour, World};
+
+#[test]
+fn a_first_rollout_serves_what_the_spec_names() {
+    let mut world = World::new();
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "6"));
+    let record = world.record(1);
+    assert_eq!((record.trigger, record.outcome, record.was_available), (Trigger::SpecChanged, Some(Outcome::Promoted), Some(true)));
+    assert_eq!(world.status().message.unwrap(), "Serving version 6.");
+}
+
+#[test]
+fn a_rollout_of_a_fresh_content_takes_seven_writes_and_an_event() {
+    let mut world = World::new();
+    world.settle();
+    let before = world.writes;
+    world.want("7");
+    world.settle();
+    // content, record, Deployment, status; record's end, status, and the Event
+    assert_eq!(world.writes - before, 7);
+}
+
+#[test]
+fn a_settled_world_is_never_written_again() {
+    let mut world = World::new();
+    world.settle();
+    world.pass(jiff::ToSpan::hours(48));
+    let plan = world.plan();
+    assert!(plan.actions.is_empty() && plan.status.is_none(), "{plan:#?}");
+}
+
+#[test]
+fn a_new_version_in_the_spec_is_the_next_rollout() {
+    let mut world = World::new();
+    world.settle();
+    world.want("7");
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "7"));
+    assert_eq!((world.record(2).from, world.record(2).trigger), (Some(1), Trigger::SpecChanged));
+    assert!(world.image().ends_with("fraud:7"));
+}
+
+#[test]
+fn a_spec_that_goes_back_is_a_rollout_like_any_other_and_stores_nothing_anew() {
+    let mut world = World::new();
+    world.settle();
+    world.want("7");
+    world.settle();
+    world.want("6");
+    world.settle();
+    assert_eq!(world.serving(), "6");
+    assert_eq!(world.record(3).contents, world.record(1).contents);
+    assert_eq!(world.seen.contents.len(), 2);
+}
+
+#[test]
+fn a_version_that_is_not_there_yet_is_waited_for() {
+    let mut world = World::new();
+    world.want("9");
+    world.settle();
+    assert_eq!(world.state(), State::Pending);
+    assert!(world.records().is_empty());
+    world.add_version("9");
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "9"));
+}
+
+#[test]
+fn a_version_that_stays_away_past_the_deadline_is_stalled() {
+    let mut world = World::new();
+    world.want("9");
+    world.settle();
+    world.pass(jiff::ToSpan::seconds(700));
+    world.settle();
+    let stalled = world.status().conditions.iter().any(|c| c.type_ == "Stalled" && c.status == "True");
+    assert!(stalled);
+    assert_eq!(world.state(), State::Pending);
+}
+
+#[test]
+fn a_version_deleted_while_it_serves_goes_on_serving_and_the_message_says_so() {
+    let mut world = World::new();
+    world.settle();
+    world.seen.versions.retain(|v| v.version != "6");
+    world.settle();
+    assert_eq!(world.state(), State::Serving);
+    assert_eq!(world.status().message.unwrap(), "Serving version 6. Its ModelVersion fraud-6 was deleted.");
+}
+
+#[test]
+fn a_yanked_version_is_not_newly_served() {
+    let mut world = World::new();
+    world.settle();
+    world.yank("7");
+    world.want("7");
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Invalid, "6"));
+    assert!(world.status().message.unwrap().contains("yanked (Leaks the label)"));
+}
+
+#[test]
+fn a_version_yanked_while_it_serves_stays_with_a_message() {
+    let mut world = World::new();
+    world.settle();
+    world.yank("6");
+    world.settle();
+    assert_eq!(world.state(), State::Serving);
+    assert!(world.status().message.unwrap().contains("yanked: Leaks the label"));
+}
+
+#[test]
+fn a_pause_of_the_spec_holds_the_next_change() {
+    let mut world = World::new();
+    world.settle();
+    world.spec(|s| s.paused = true);
+    world.settle();
+    assert_eq!(world.state(), State::Serving);
+    world.want("7");
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str(), world.records().len()), (State::Paused, "6", 1));
+    world.spec(|s| s.paused = false);
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "7"));
+}
+
+#[test]
+fn a_pause_by_request_holds_the_rollout_that_goes_on_and_resume_lets_it_go() {
+    let mut world = World::new();
+    world.settle();
+    world.behave("7", Behaviour::Pull);
+    world.want("7");
+    world.settle();
+    let pause = world.ask(Verb::Pause);
+    world.settle();
+    assert_eq!(world.answer(&pause).result, Some(RequestResult::Done));
+    assert_eq!(world.state(), State::Paused);
+    assert_eq!(world.deployment.as_ref().unwrap()["metadata"]["labels"]["rollmodel.dev/decision"], json!("2.1-paused"));
+    world.behave("7", Behaviour::Fine);
+    let resume = world.ask(Verb::Resume);
+    world.settle();
+    assert_eq!(world.answer(&resume).result, Some(RequestResult::Done));
+    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "7"));
+}
+
+#[test]
+fn kubectl_pause_and_resume_are_taken_as_the_verbs() {
+    let mut world = World::new();
+    world.settle();
+    world.edit(|d| d["spec"]["paused"] = json!(true));
+    world.settle();
+    assert_eq!(world.record(1).decisions.len(), 1);
+    world.want("7");
+    world.settle();
+    assert_eq!(world.state(), State::Paused);
+    world.edit(|d| d["spec"]["paused"] = json!(false));
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "7"));
+    assert_eq!(world.record(1).decisions.len(), 2);
+}
+
+#[test]
+fn kubectl_resume_is_put_back_while_the_spec_holds() {
+    let mut world = World::new();
+    world.settle();
+    world.spec(|s| s.paused = true);
+    world.settle();
+    world.edit(|d| d["spec"]["paused"] = json!(false));
+    world.settle();
+    assert_eq!(world.deployment.as_ref().unwrap()["spec"]["paused"], json!(true));
+    assert!(world.events.iter().any(|(reason, _)| reason == "ResumeRefused"));
+}
+
+#[test]
+fn replicas_are_no_rollout() {
+    let mut world = World::new();
+    world.settle();
+    world.spec(|s| s.replicas = 5);
+    world.settle();
+    assert_eq!((world.records().len(), world.deployment.as_ref().unwrap()["spec"]["replicas"].as_i64()), (1, Some(5)));
+}
+
+#[test]
+fn rolled_at_no_replicas_and_scaled_later_is_available_from_then_on() {
+    let mut world = World::new();
+    world.spec(|s| s.replicas = 0);
+    world.settle();
+    assert_eq!((world.state(), world.record(1).was_available), (State::Serving, None));
+    world.spec(|s| s.replicas = 2);
+    world.settle();
+    assert_eq!(world.record(1).was_available, Some(true));
+}
+
+#[test]
+fn restart_by_request_and_by_kubectl_are_rollouts_of_the_same_content() {
+    let mut world = World::new();
+    world.settle();
+    world.ask(Verb::Restart);
+    world.settle();
+    assert_eq!((world.record(2).trigger, world.record(2).hash == world.record(1).hash), (Trigger::Restart, true));
+    world.edit(|d| d["spec"]["template"]["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/restartedAt": "2026-11-24T00:00:00Z"}));
+    world.settle();
+    assert_eq!((world.record(3).trigger, world.record(3).restarted_at.as_deref()), (Trigger::Restart, Some("2026-11-24T00:00:00Z")));
+    assert_eq!((world.state(), world.record(3).by.actor.as_str()), (State::Serving, "kubectl (unverified)"));
+}
+
+#[test]
+fn an_edited_image_is_put_back_with_an_event() {
+    let mut world = World::new();
+    world.settle();
+    world.edit(|d| d["spec"]["template"]["spec"]["containers"][0]["image"] = json!("evil:1"));
+    world.settle();
+    assert!(world.image().ends_with("fraud:6"));
+    assert_eq!(world.records().len(), 1);
+    let (_, message) = world.events.iter().find(|(reason, _)| reason == "DriftCorrected").unwrap();
+    assert!(message.contains("containers[name=model].image"), "{message}");
+}
+
+#[test]
+fn a_deleted_deployment_comes_back_as_it_was_without_a_new_rollout() {
+    let mut world = World::new();
+    world.settle();
+    world.want("7");
+    world.settle();
+    world.deployment = None;
+    world.seen.workload = None;
+    world.seen.pods.clear();
+    world.settle();
+    assert!(world.image().ends_with("fraud:7"));
+    assert_eq!((world.state(), world.records().len()), (State::Serving, 2));
+}
+
+#[test]
+fn an_erased_status_is_rebuilt_as_it_was() {
+    let mut world = World::new();
+    world.settle();
+    let before = world.status();
+    world.seen.deployment.as_mut().unwrap().status = None;
+    world.settle();
+    let after = world.status();
+    assert_eq!((after.state, after.serving, after.history), (before.state, before.serving, before.history));
+}

@@ -1,0 +1,438 @@
+//! A world in memory: it carries plans out as the API server would, and plays the Deployment controller and the kubelet.
+//! Nothing in it waits: a whole story of a rollout takes microseconds.
+
+use std::collections::BTreeMap;
+
+use jiff::{Timestamp, ToSpan};
+use rollmodel::{
+    api::{
+        ModelDeploymentStatus, ModelRolloutSpec, RolloutRequestStatus, names,
+        deployment::State,
+        request::{RolloutRequestSpec, Verb},
+        version::{Lifecycle, LifecycleState},
+    },
+    plan::{
+        self, Action, Lookup, Observed, Plan, Prunable,
+        observed::{Container, Meta, Pod, Record, Request, Service, StoredContent, Version, Wanted, Why, Workload, WorkloadCondition},
+    },
+};
+use serde_json::{Value, json};
+
+/// What the pods of one content do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Become available at once.
+    Fine,
+    /// Crash until they are given up.
+    Crash,
+    /// Wait for an image that cannot be pulled.
+    Pull,
+    /// Run, and never become ready.
+    NeverReady,
+}
+
+/// Everything there is.
+pub struct World {
+    pub seen: Observed,
+    pub now: Timestamp,
+    pub deployment: Option<Value>,
+    pub behaviours: BTreeMap<String, Behaviour>,
+    pub overdue: bool,
+    pub refuses: Option<String>,
+    pub events: Vec<(String, String)>,
+    pub writes: usize,
+    counter: u64,
+}
+
+pub fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+impl World {
+    /// A ModelDeployment `fraud` on version 6 of model fraud, with versions 6, 7 and 8 there; nothing is rolled out yet.
+    pub fn new() -> Self {
+        let mut world = Self {
+            seen: Observed { namespace: "risk".into(), name: "fraud".into(), ..Observed::default() },
+            now: at(0),
+            deployment: None,
+            behaviours: BTreeMap::new(),
+            overdue: false,
+            refuses: None,
+            events: Vec::new(),
+            writes: 0,
+            counter: 100,
+        };
+        for version in ["6", "7", "8"] {
+            world.add_version(version);
+        }
+        world.create("6");
+        world
+    }
+
+    pub fn add_version(&mut self, version: &str) {
+        self.seen.versions.push(Version {
+            name: names::version_name("fraud", version),
+            model: "fraud".into(),
+            version: version.into(),
+            record_digest: format!("sha256:{:0>64}", version.replace('.', "")),
+            image: Some(format!("registry.example.com/fraud:{version}")),
+            ..Version::default()
+        });
+    }
+
+    pub fn create(&mut self, version: &str) {
+        let uid = self.uid();
+        let spec = serde_json::from_value(json!({"model": "fraud", "version": version, "replicas": 3})).unwrap();
+        self.seen.deployment = Some(Wanted { uid, generation: 1, deleting: false, spec, status: None });
+    }
+
+    /// The ModelDeployment is deleted, and the garbage collector takes its children.
+    pub fn delete(&mut self) {
+        self.seen.deployment = None;
+        self.deployment = None;
+        self.seen.service = None;
+        self.sync();
+    }
+
+    fn uid(&mut self) -> String {
+        self.counter += 1;
+        format!("uid-{}", self.counter)
+    }
+
+    fn rv(&mut self) -> String {
+        self.counter += 1;
+        self.counter.to_string()
+    }
+
+    pub fn spec(&mut self, change: impl FnOnce(&mut rollmodel::api::ModelDeploymentSpec)) {
+        let wanted = self.seen.deployment.as_mut().unwrap();
+        change(&mut wanted.spec);
+        wanted.generation += 1;
+    }
+
+    pub fn want(&mut self, version: &str) {
+        self.spec(|s| s.version = version.into());
+    }
+
+    pub fn template(&mut self, template: Value) {
+        self.spec(|s| s.template = Some(template));
+    }
+
+    pub fn yank(&mut self, version: &str) {
+        let found = self.seen.versions.iter_mut().find(|v| v.version == version).unwrap();
+        found.lifecycle = Some(Lifecycle { state: LifecycleState::Yanked, reason: Some("Leaks the label".into()) });
+    }
+
+    /// What the pods of a version do.
+    pub fn behave(&mut self, version: &str, behaviour: Behaviour) {
+        self.behaviours.insert(version.into(), behaviour);
+    }
+
+    pub fn ask(&mut self, verb: Verb) -> String {
+        let newest = self.records().last().map_or(0, |r| r.number);
+        self.ask_with(verb, newest, |_| {})
+    }
+
+    pub fn ask_with(&mut self, verb: Verb, if_rollout: i64, change: impl FnOnce(&mut RolloutRequestSpec)) -> String {
+        let (uid, resource_version) = (self.uid(), self.rv());
+        let mut spec: RolloutRequestSpec =
+            serde_json::from_value(json!({"deployment": "fraud", "verb": verb, "ifRollout": if_rollout, "requestedBy": "alice", "reason": "latency"})).unwrap();
+        change(&mut spec);
+        let name = format!("fraud-{uid}");
+        self.seen.requests.push(Request { name: name.clone(), uid, resource_version, created: self.now, generation: 1, spec, status: None });
+        name
+    }
+
+    pub fn answer(&self, name: &str) -> RolloutRequestStatus {
+        self.seen.requests.iter().find(|r| r.name == name).unwrap().status.clone().unwrap_or_default()
+    }
+
+    /// `kubectl rollout undo` to the content of an earlier rollout: its stored template, with the label copied.
+    pub fn kubectl_undo(&mut self, to: i64) {
+        let record = self.record(to);
+        let body = self.seen.contents.iter().find(|c| c.name == record.contents).unwrap().body.clone().unwrap();
+        let template = plan::children::template(&body.rendering, record.restarted_at.as_deref());
+        self.edit(|d| d["spec"]["template"] = template);
+    }
+
+    /// Someone edits the Deployment.
+    pub fn edit(&mut self, change: impl FnOnce(&mut Value)) {
+        let rv = self.rv();
+        let deployment = self.deployment.as_mut().unwrap();
+        change(deployment);
+        let generation = deployment["metadata"]["generation"].as_i64().unwrap() + 1;
+        deployment["metadata"]["generation"] = json!(generation);
+        deployment["metadata"]["resourceVersion"] = json!(rv);
+        self.sync();
+    }
+
+    pub fn pass(&mut self, time: jiff::Span) {
+        self.now = self.now.checked_add(time).unwrap();
+    }
+
+    pub fn records(&self) -> Vec<ModelRolloutSpec> {
+        let mut records: Vec<_> = self.seen.records.iter().map(|r| r.spec.clone()).collect();
+        records.sort_by_key(|r| r.number);
+        records
+    }
+
+    pub fn record(&self, number: i64) -> ModelRolloutSpec {
+        self.records().into_iter().find(|r| r.number == number).unwrap_or_else(|| panic!("no rollout {number}"))
+    }
+
+    pub fn status(&self) -> ModelDeploymentStatus {
+        self.seen.deployment.as_ref().and_then(|d| d.status.clone()).unwrap_or_default()
+    }
+
+    pub fn state(&self) -> State {
+        self.status().state.unwrap()
+    }
+
+    pub fn serving(&self) -> String {
+        self.status().serving.map(|s| s.version).unwrap_or_default()
+    }
+
+    /// The image that the Deployment's template names, which is what really runs once it is rolled out.
+    pub fn image(&self) -> String {
+        self.deployment.as_ref().map(|d| d["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap_or_default().to_owned()).unwrap_or_default()
+    }
+
+    pub fn plan(&self) -> Plan {
+        plan::plan(&self.seen, self.now)
+    }
+
+    /// Plans and acts until nothing changes any more.
+    pub fn settle(&mut self) {
+        for _ in 0..50 {
+            self.controllers();
+            let plan = self.plan();
+            if plan.actions.is_empty() && plan.status.is_none() && plan.lookups.is_empty() {
+                return;
+            }
+            self.carry_out(plan, usize::MAX);
+            self.now = self.now.checked_add(1.second()).unwrap();
+        }
+        panic!("it never settles: {:#?}", self.plan());
+    }
+
+    /// One pass in which the process dies after `writes` writes.
+    pub fn carry_out(&mut self, plan: Plan, writes: usize) {
+        self.seen.memory.looked_up.clear();
+        for lookup in &plan.lookups {
+            self.seen.memory.looked_up.push(lookup.clone());
+            if let Lookup::Workload | Lookup::Service = lookup {
+                self.sync();
+            }
+        }
+        let mut left = writes;
+        for action in plan.actions {
+            if left == 0 || !self.act(action) {
+                return;
+            }
+            left -= 1;
+        }
+        if left > 0
+            && let Some(status) = plan.status
+        {
+            self.writes += 1;
+            self.seen.memory.status_written = Some(self.now);
+            self.seen.deployment.as_mut().unwrap().status = Some(status);
+        }
+    }
+
+    fn act(&mut self, action: Action) -> bool {
+        self.writes += 1;
+        match action {
+            Action::StoreContent { name, body, .. } => {
+                let (uid, resource_version) = (self.uid(), self.rv());
+                if let Some(have) = self.seen.contents.iter().find(|c| c.name == name) {
+                    assert_eq!(have.body.as_ref().unwrap().hash, body.hash);
+                    return true;
+                }
+                self.seen.contents.push(StoredContent { name, uid, resource_version, body: Some(body) });
+            }
+            Action::CreateRecord { spec } => {
+                assert!(!self.seen.records.iter().any(|r| r.spec.number == spec.number), "number {} is given twice", spec.number);
+                let (uid, resource_version) = (self.uid(), self.rv());
+                self.seen.records.push(Record { uid, resource_version, spec: *spec });
+            }
+            Action::AmendRecord { name, ops } => self.amend(&name, ops),
+            Action::CreateWorkload { body, rollout } => return self.write_workload(rollout, body, None),
+            Action::PatchWorkload { ops, rollout, .. } => {
+                let mut body = self.deployment.clone().unwrap();
+                patch(&mut body, ops);
+                return self.write_workload(rollout, body, Some(()));
+            }
+            Action::CreateService { body } => self.write_service(body),
+            Action::PatchService { ops } => {
+                let service = self.seen.service.clone().unwrap();
+                let mut body = json!({"metadata": {"uid": service.meta.uid, "resourceVersion": service.meta.resource_version, "labels": service.meta.labels},
+                    "spec": {"type": service.type_, "selector": service.selector, "ports": service.ports}});
+                patch(&mut body, ops);
+                self.write_service(body);
+            }
+            Action::AnswerRequest { name, status } => {
+                self.seen.requests.iter_mut().find(|r| r.name == name).unwrap().status = Some(*status);
+            }
+            Action::Delete { kind, name, .. } => match kind {
+                Prunable::ControllerRevision => self.seen.contents.retain(|c| c.name != name),
+                Prunable::ModelRollout => self.seen.records.retain(|r| names::record_name("fraud", r.spec.number) != name),
+                Prunable::RolloutRequest => self.seen.requests.retain(|r| r.name != name),
+            },
+            Action::Event { reason, message, .. } => self.events.push((reason, message)),
+        }
+        true
+    }
+
+    fn amend(&mut self, name: &str, ops: Vec<Value>) {
+        let rv = self.rv();
+        let record = self.seen.records.iter_mut().find(|r| names::record_name("fraud", r.spec.number) == name).unwrap();
+        let mut body = json!({"metadata": {"uid": record.uid, "resourceVersion": record.resource_version}, "spec": record.spec});
+        let before = body.clone();
+        patch(&mut body, ops);
+        for (field, value) in before["spec"].as_object().unwrap() {
+            assert!(field == "decisions" || body["spec"][field] == *value, "{field} of {name} was rewritten");
+        }
+        record.spec = serde_json::from_value(body["spec"].clone()).unwrap();
+        record.resource_version = rv;
+    }
+
+    fn write_workload(&mut self, rollout: i64, mut body: Value, patched: Option<()>) -> bool {
+        if let Some(message) = self.refuses.clone()
+            && body["spec"]["template"]["metadata"]["labels"][names::VERSION] == json!("7")
+        {
+            self.seen.memory.refusal = Some(plan::observed::Refusal { rollout, template: true, message });
+            return false;
+        }
+        let generation = if patched.is_some() { body["metadata"]["generation"].as_i64().unwrap() + 1 } else { 1 };
+        if patched.is_none() {
+            body["metadata"]["uid"] = json!(self.uid());
+        }
+        body["metadata"]["generation"] = json!(generation);
+        body["metadata"]["resourceVersion"] = json!(self.rv());
+        self.deployment = Some(body);
+        self.seen.memory.refusal = None;
+        self.overdue = false;
+        self.sync();
+        true
+    }
+
+    fn write_service(&mut self, body: Value) {
+        let meta = Meta {
+            name: "fraud".into(),
+            uid: body["metadata"]["uid"].as_str().map_or_else(|| self.uid(), str::to_owned),
+            resource_version: self.rv(),
+            labels: serde_json::from_value(body["metadata"]["labels"].clone()).unwrap_or_default(),
+            controller: controller(self.seen.deployment.as_ref()),
+            ..Meta::default()
+        };
+        self.seen.service = Some(Service {
+            meta,
+            type_: body["spec"]["type"].as_str().unwrap().into(),
+            selector: serde_json::from_value(body["spec"]["selector"].clone()).unwrap(),
+            ports: serde_json::from_value(body["spec"]["ports"].clone()).unwrap(),
+        });
+    }
+
+    /// Shows the Deployment to the planner.
+    fn sync(&mut self) {
+        let status = self.seen.workload.as_ref().map(|w| w.status.clone()).unwrap_or_default();
+        self.seen.workload = self.deployment.as_ref().map(|d| observe(d, status));
+        if self.deployment.is_none() {
+            self.seen.pods.clear();
+        }
+    }
+
+    /// The Deployment controller and the kubelet: all pods at once, as the content behaves.
+    pub fn controllers(&mut self) {
+        let Some(mut workload) = self.seen.workload.take() else { return };
+        let template = &workload.spec.template;
+        let label = |name: &str| template["metadata"]["labels"][name].as_str().unwrap_or_default().to_owned();
+        let (hash, version) = (label(names::HASH), label(names::VERSION));
+        let restarted_at = template["metadata"]["annotations"][names::RESTARTED_AT].as_str().map(str::to_owned);
+        let behaviour = self.behaviours.get(&version).copied().unwrap_or(Behaviour::Fine);
+        let replicas = workload.spec.replicas;
+        let fresh = |p: &Pod| p.hash == hash && p.restarted_at == restarted_at;
+        workload.status.observed_generation = workload.generation;
+        workload.status.conditions.clear();
+        if self.overdue {
+            workload.status.conditions.push(condition("Progressing", "False", "ProgressDeadlineExceeded"));
+        }
+        if workload.spec.paused && !self.seen.pods.iter().any(fresh) {
+            self.seen.workload = Some(workload);
+            return;
+        }
+        let old = self.seen.pods.iter().filter(|p| !fresh(p) && p.ready).count();
+        let good = behaviour == Behaviour::Fine;
+        let count = if good { replicas } else { replicas.min(1) };
+        self.seen.pods.retain(|p| !fresh(p) && !good && p.ready);
+        for n in 0..count {
+            self.seen.pods.push(pod(&format!("fraud-{hash}-{n}"), &hash, restarted_at.clone(), behaviour));
+        }
+        let old = if good { 0 } else { i32::try_from(old).unwrap() };
+        workload.status.replicas = count + old;
+        workload.status.updated_replicas = count;
+        workload.status.available_replicas = if good { count } else { old };
+        workload.status.ready_replicas = workload.status.available_replicas;
+        self.seen.workload = Some(workload);
+    }
+}
+
+fn condition(type_: &str, status: &str, reason: &str) -> WorkloadCondition {
+    WorkloadCondition { type_: type_.into(), status: status.into(), reason: reason.into(), message: String::new() }
+}
+
+fn pod(name: &str, hash: &str, restarted_at: Option<String>, behaviour: Behaviour) -> Pod {
+    let mut container = Container { name: "model".into(), ..Container::default() };
+    match behaviour {
+        Behaviour::Fine => (container.running, container.ready) = (true, true),
+        Behaviour::NeverReady => container.running = true,
+        Behaviour::Crash => {
+            container.restarts = 3;
+            container.waiting = Some(Why { reason: "CrashLoopBackOff".into(), message: "back-off".into(), exit_code: None });
+            container.terminated = Some(Why { reason: "Error".into(), message: "model file is corrupt".into(), exit_code: Some(1) });
+        }
+        Behaviour::Pull => container.waiting = Some(Why { reason: "ImagePullBackOff".into(), message: "no such image".into(), exit_code: None }),
+    }
+    Pod { name: name.into(), hash: hash.into(), restarted_at, ready: behaviour == Behaviour::Fine, containers: vec![container], ..Pod::default() }
+}
+
+fn controller(wanted: Option<&Wanted>) -> Option<plan::observed::Controller> {
+    wanted.map(|w| plan::observed::Controller { kind: "ModelDeployment".into(), name: "fraud".into(), uid: w.uid.clone() })
+}
+
+/// A Deployment as the shell observes it.
+fn observe(d: &Value, status: plan::observed::WorkloadStatus) -> Workload {
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let number = |v: &Value| i32::try_from(v.as_i64().unwrap_or_default()).unwrap();
+    let owner = d["metadata"]["ownerReferences"].get(0);
+    Workload {
+        meta: Meta {
+            name: text(&d["metadata"]["name"]),
+            uid: text(&d["metadata"]["uid"]),
+            resource_version: text(&d["metadata"]["resourceVersion"]),
+            labels: serde_json::from_value(d["metadata"]["labels"].clone()).unwrap_or_default(),
+            annotations: serde_json::from_value(d["metadata"]["annotations"].clone()).unwrap_or_default(),
+            controller: owner.map(|o| plan::observed::Controller { kind: text(&o["kind"]), name: text(&o["name"]), uid: text(&o["uid"]) }),
+            deleting: false,
+        },
+        generation: d["metadata"]["generation"].as_i64().unwrap(),
+        spec: plan::observed::WorkloadSpec {
+            replicas: number(&d["spec"]["replicas"]),
+            paused: d["spec"]["paused"] == json!(true),
+            selector: serde_json::from_value(d["spec"]["selector"]["matchLabels"].clone()).unwrap(),
+            strategy: d["spec"]["strategy"].clone(),
+            min_ready_seconds: number(&d["spec"]["minReadySeconds"]),
+            progress_deadline_seconds: number(&d["spec"]["progressDeadlineSeconds"]),
+            revision_history_limit: number(&d["spec"]["revisionHistoryLimit"]),
+            template: d["spec"]["template"].clone(),
+        },
+        foreign: Vec::new(),
+        status,
+    }
+}
+
+fn patch(body: &mut Value, ops: Vec<Value>) {
+    let ops: json_patch::Patch = serde_json::from_value(Value::Array(ops)).unwrap();
+    json_patch::patch(body, &ops).unwrap_or_else(|error| panic!("the patch does not apply: {error}\n{body:#}"));
+}
