@@ -27,10 +27,11 @@ pub fn records(draft: &Draft<'_>) -> Vec<Action> {
     if let Some((name, body)) = &draft.store {
         actions.push(Action::StoreContent { name: name.clone(), labels: content_labels(draft, &body.hash), body: body.clone() });
     }
-    for record in draft.history.records() {
-        if record.uid.is_empty() {
-            actions.push(Action::CreateRecord { spec: Box::new(record.spec.clone()) });
-        } else if let Some(ops) = amendments(draft, record) {
+    // The new decision first: an outcome that is written before what caused it would read as a deletion.
+    let (made, stored): (Vec<_>, Vec<_>) = draft.history.records().iter().partition(|r| r.uid.is_empty());
+    actions.extend(made.into_iter().map(|r| Action::CreateRecord { spec: Box::new(r.spec.clone()) }));
+    for record in stored {
+        if let Some(ops) = amendments(draft, record) {
             actions.push(Action::AmendRecord { name: names::record_name(&draft.seen.name, record.spec.number), ops });
         }
     }

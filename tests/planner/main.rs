@@ -2,5 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod going_back;
+mod properties;
+mod purity;
 mod rolling;
 mod world;

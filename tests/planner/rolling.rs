@@ -231,9 +231,7 @@ fn a_deleted_deployment_comes_back_as_it_was_without_a_new_rollout() {
     world.settle();
     world.want("7");
     world.settle();
-    world.deployment = None;
-    world.seen.workload = None;
-    world.seen.pods.clear();
+    world.lose_deployment();
     world.settle();
     assert!(world.image().ends_with("fraud:7"));
     assert_eq!((world.state(), world.records().len()), (State::Serving, 2));

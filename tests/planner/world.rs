@@ -155,6 +155,20 @@ impl World {
         self.edit(|d| d["spec"]["template"] = template);
     }
 
+    /// Whether kubectl would find that rollout's template: not on a paused Deployment, and not past what is kept.
+    pub fn can_kubectl_undo(&self, to: i64) -> bool {
+        let paused = self.deployment.as_ref().is_none_or(|d| d["spec"]["paused"] == json!(true));
+        let records = self.records();
+        let record = records.iter().find(|r| r.number == to);
+        !paused && record.is_some_and(|r| self.seen.contents.iter().any(|c| c.name == r.contents))
+    }
+
+    /// Someone deletes the Deployment.
+    pub fn lose_deployment(&mut self) {
+        self.deployment = None;
+        self.sync();
+    }
+
     /// Someone edits the Deployment.
     pub fn edit(&mut self, change: impl FnOnce(&mut Value)) {
         let rv = self.rv();
