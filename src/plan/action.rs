@@ -43,7 +43,7 @@ pub enum Lookup {
 
 /// One write.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
-#[serde(rename_all = "camelCase")]
+#[serde(tag = "do", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Action {
     /// POST the ControllerRevision; where it exists already, its whole hash must be the same.
     StoreContent {

@@ -72,13 +72,13 @@ fn kubectl_undo(draft: &mut Draft<'_>, hash16: &str) -> bool {
         return false;
     }
     let rejects = undo_rejects(draft, &target);
-    draft.record_again(&target, Trigger::Undo, by(KUBECTL, Some("kubectl rollout undo".into())), rejects, None);
+    draft.record_again(&target, Trigger::Undo, by(KUBECTL, None), rejects, None);
     true
 }
 
 fn kubectl_restart(draft: &mut Draft<'_>, at: Option<String>) -> bool {
     let Some(newest) = draft.history.newest().cloned() else { return false };
-    draft.record_again(&newest, Trigger::Restart, by(KUBECTL, Some("kubectl rollout restart".into())), None, at);
+    draft.record_again(&newest, Trigger::Restart, by(KUBECTL, None), None, at);
     true
 }
 
