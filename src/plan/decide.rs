@@ -263,9 +263,8 @@ fn endings(draft: &Draft<'_>) -> Vec<(i64, Ending)> {
         }
     }
     let Some((newest, workload)) = draft.history.newest().zip(draft.carried()) else { return out };
-    let fresh = draft.history.last().is_some_and(|r| r.uid.is_empty());
     let undisturbed = matches!(&draft.blame, Some(Blame::Carried(found)) if !found.iter().any(|f| matches!(f, Foreign::Template { .. } | Foreign::RestartedAt(_))));
-    if fresh || !undisturbed {
+    if !undisturbed {
         return out;
     }
     let available = workload.status.available_replicas > 0;

@@ -104,10 +104,11 @@ impl<'a> Draft<'a> {
         self.seen.workload.as_ref().filter(|_| ours)
     }
 
-    /// The Deployment, where it carries out the newest decision that was recorded before this plan.
+    /// The Deployment, where it carries out the newest decision, also of this plan's own.
     #[must_use]
     pub fn carried(&self) -> Option<&'a Workload> {
-        self.workload().filter(|_| matches!(self.blame, Some(Blame::Carried(_))))
+        let label = self.workload()?.meta.labels.get(names::DECISION).and_then(|v| DecisionLabel::parse(v))?;
+        self.workload().filter(|_| Some(label.decision()) == self.history.decision())
     }
 
     /// A stored content by its name.

@@ -112,7 +112,7 @@ fn end(world: &World) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_plan_that_was_carried_out_leaves_nothing_to_do_at_any_later_time(ops in prop::collection::vec(op(), 1..14), hours in 0i64..20) {
