@@ -28,13 +28,9 @@ pub fn records(draft: &Draft<'_>) -> Vec<Action> {
         actions.push(Action::StoreContent { name: name.clone(), labels: content_labels(draft, &body.hash), body: body.clone() });
     }
     // The new decision first: an outcome that is written before what caused it would read as a deletion.
-    let (made, stored): (Vec<_>, Vec<_>) = draft.history.records().iter().partition(|r| r.uid.is_empty());
-    actions.extend(made.into_iter().map(|r| Action::CreateRecord { spec: Box::new(r.spec.clone()) }));
-    for record in stored {
-        if let Some(ops) = amendments(draft, record) {
-            actions.push(Action::AmendRecord { name: names::record_name(&draft.seen.name, record.spec.number), ops });
-        }
-    }
+    let made = draft.history.records().iter().filter(|r| r.uid.is_empty());
+    actions.extend(made.map(|r| Action::CreateRecord { spec: Box::new(r.spec.clone()) }));
+    actions.extend(amendments(draft.seen, &draft.history));
     actions
 }
 
@@ -46,14 +42,19 @@ fn content_labels(draft: &Draft<'_>, hash: &str) -> BTreeMap<String, String> {
     ])
 }
 
-fn amendments(draft: &Draft<'_>, record: &Record) -> Option<Vec<Value>> {
-    let before = &draft.seen.records.iter().find(|r| r.uid == record.uid)?.spec;
-    amend(record, before)
+/// The writes that add to stored records what the history adds to them.
+#[must_use]
+pub fn amendments(seen: &super::observed::Observed, history: &super::history::History) -> Vec<Action> {
+    let before = |record: &Record| seen.records.iter().find(|r| r.uid == record.uid);
+    let changed = history.records().iter().filter(|r| !r.uid.is_empty()).filter_map(|record| {
+        let ops = amend(record, &before(record)?.spec)?;
+        Some(Action::AmendRecord { name: names::record_name(&seen.name, record.spec.number), ops })
+    });
+    changed.collect()
 }
 
 /// The JSON patch from a stored record to what it says now, None when nothing was added.
-#[must_use]
-pub fn amend(record: &Record, before: &ModelRolloutSpec) -> Option<Vec<Value>> {
+fn amend(record: &Record, before: &ModelRolloutSpec) -> Option<Vec<Value>> {
     if record.spec == *before {
         return None;
     }

@@ -90,11 +90,12 @@ impl<'a> Draft<'a> {
         draft
     }
 
-    /// Whether this ModelDeployment was made anew while nobody looked: its records are another one's, and no Deployment is left to take over.
+    /// Whether this ModelDeployment was made anew while nobody looked: what goes on or serves is another one's, and no Deployment is left
+    /// to take over.
     #[must_use]
     pub fn made_anew(&self) -> bool {
-        let other = self.history.newest().is_some_and(|r| r.deployment.uid.as_deref() != Some(self.wanted.uid.as_str()));
-        other && self.workload().is_none()
+        let others = [self.history.open(), self.history.serving()].into_iter().flatten();
+        self.workload().is_none() && others.into_iter().any(|r| r.deployment.uid.as_deref() != Some(self.wanted.uid.as_str()))
     }
 
     /// The Deployment, where it is ours or may be.

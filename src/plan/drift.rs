@@ -2,18 +2,22 @@
 //!
 //! What was written is compared as a subset: the API server and admission add fields, and additions that nobody else owns are not drift.
 //!
-//! **Paths** are written the same way in what is found and in what others own, relative to one root (a Deployment's `spec`):
-//! fields are joined by dots, whatever their names hold (`template.metadata.labels.rollmodel.dev/hash`); an item of a list of maps
-//! carries its keys, sorted (`containers[name=model].ports[containerPort=8080,protocol=TCP]`), an item of a set its value (`[v=a]`),
-//! any other item its index (`[0]`).
+//! Paths, in what is found and in what others own alike, are written as [`path`] says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::{Map, Value};
 
-/// The most paths of other managers that are kept.
-pub const FOREIGN_MAX: usize = 256;
+pub use self::{
+    foreign::{FOREIGN_MAX, foreign_paths},
+    quantity::nanos,
+};
+
+use path::{Place, keys, text};
+
+mod foreign;
+mod path;
+mod quantity;
 
 /// Numbers and flags that the API server does not tell from absent ones: it drops their zero, or puts its default there.
 const ZERO_IS_ABSENT: [&str; 14] = [
@@ -58,40 +62,8 @@ const DEFAULTS: [(&str, &str); 16] = [
 #[must_use]
 pub fn differences(want: &Value, live: &Value, foreign: &[String]) -> Vec<String> {
     let mut walk = Walk { foreign: foreign.iter().map(String::as_str).collect(), found: Vec::new() };
-    walk.value(&Place::root(), want, live);
+    walk.value(&Place::default(), want, live);
     walk.found
-}
-
-/// A place in the tree: its path, and what has to be known of the way there.
-#[derive(Clone, Default)]
-struct Place {
-    path: String,
-    /// The field that holds the value, or the list it is an item of.
-    field: String,
-    /// Whether the value is a quantity.
-    quantity: bool,
-    /// Whether another manager owns it as part of something whole.
-    owned: bool,
-}
-
-impl Place {
-    fn root() -> Self {
-        Self::default()
-    }
-
-    fn field(&self, name: &str) -> Self {
-        let quantity = match self.field.as_str() {
-            "requests" | "limits" | "overhead" => true,
-            "emptyDir" => name == "sizeLimit",
-            "resourceFieldRef" => name == "divisor",
-            _ => false,
-        };
-        Self { path: join(&self.path, name), field: name.to_owned(), quantity, owned: self.owned }
-    }
-
-    fn item(&self, key: &str) -> Self {
-        Self { path: format!("{}{key}", self.path), ..self.clone() }
-    }
 }
 
 struct Walk<'a> {
@@ -172,8 +144,7 @@ impl Walk<'_> {
 
     /// An item is named once, not field by field.
     fn extra_item(&mut self, at: &Place, live: &Value) {
-        let inside = |path: &&str| path.starts_with(&at.path);
-        if !empty(live) && (at.owned || self.foreign.iter().any(|path| inside(&path))) {
+        if !empty(live) && (at.owned || self.foreign.iter().any(|path| path.starts_with(&at.path))) {
             self.found.push(at.path.clone());
         }
     }
@@ -218,139 +189,265 @@ fn numerically(want: &Value, live: &Value) -> bool {
     floats && want.as_f64().is_some() && want.as_f64() == live.as_f64()
 }
 
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
-/// The keys of a list's items as a path has them; none where an item has no key, or two have the same.
-fn keys(field: &str, items: &[Value]) -> Option<Vec<String>> {
-    let keys: Vec<String> = items.iter().map(|item| key(field, item)).collect::<Option<_>>()?;
-    let distinct: BTreeSet<&String> = keys.iter().collect();
-    (distinct.len() == keys.len()).then_some(keys)
-}
-
-fn key(field: &str, item: &Value) -> Option<String> {
-    let names: &[&str] = match field {
-        "volumeMounts" => &["mountPath"],
-        "volumeDevices" => &["devicePath"],
-        "hostAliases" => &["ip"],
-        "topologySpreadConstraints" => &["topologyKey", "whenUnsatisfiable"],
-        "ports" if item.get("containerPort").is_some() => &["containerPort", "protocol"],
-        "ports" => &["port", "protocol"],
-        _ => &["name"],
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::deployment::Protocol,
+        plan::render::{Source, render},
     };
-    let pair = |name: &&str| {
-        let value = item.get(*name).filter(|value| !empty(value)).and_then(text);
-        let value = value.or_else(|| (*name == "protocol").then(|| "TCP".to_owned()))?;
-        Some((String::from(*name), value))
-    };
-    Some(bracket(names.iter().map(pair).collect::<Option<_>>()?))
-}
+    use proptest::prelude::*;
+    use serde_json::json;
 
-fn bracket(mut pairs: Vec<(String, String)>) -> String {
-    pairs.sort();
-    let pairs: Vec<String> = pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-    format!("[{}]", pairs.join(","))
-}
-
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
-}
-
-/// Paths under `spec` that managers other than `ours` own, and `ours` does not: leaves only, sorted, at most [`FOREIGN_MAX`].
-#[must_use]
-pub fn foreign_paths(managed_fields: &[ManagedFieldsEntry], ours: &str) -> Vec<String> {
-    let (mut mine, mut theirs) = (BTreeSet::new(), BTreeSet::new());
-    // A subresource's entry is a status or a scale, which is nobody's drift.
-    for entry in managed_fields.iter().filter(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty()) {
-        let Some(spec) = entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:spec")) else { continue };
-        leaves(spec, "", if entry.manager.as_deref() == Some(ours) { &mut mine } else { &mut theirs });
+    fn found(want: Value, live: Value, foreign: &[&str]) -> Vec<String> {
+        differences(&want, &live, &foreign.iter().map(|p| String::from(*p)).collect::<Vec<_>>())
     }
-    theirs.difference(&mine).take(FOREIGN_MAX).cloned().collect()
-}
 
-fn leaves(node: &Value, path: &str, out: &mut BTreeSet<String>) {
-    let children: Vec<_> = node.as_object().into_iter().flatten().filter(|(element, _)| *element != ".").collect();
-    if children.is_empty() && !path.is_empty() {
-        out.insert(path.to_owned());
+    fn containers(items: Value) -> Value {
+        json!({"spec": {"containers": items}})
     }
-    for (element, child) in children {
-        leaves(child, &step(path, element), out);
-    }
-}
 
-/// One step of FieldsV1: `f:name`, `k:{"name":"model"}`, `v:"a"` or `i:0`.
-fn step(path: &str, element: &str) -> String {
-    let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
-    match element.split_once(':') {
-        Some(("f", name)) => join(path, name),
-        Some(("k", keys)) => {
-            let keys = json(keys);
-            let pairs = keys.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), plain(value))).collect();
-            format!("{path}{}", bracket(pairs))
+    #[test]
+    fn what_says_the_same_is_no_difference() {
+        let same = [
+            (json!({"a": null, "b": {}, "c": [], "d": "", "e": {"f": null}}), json!({})),
+            (json!({}), json!({"a": 1, "b": {"c": [1]}})),
+            (json!({"a": 1}), json!({"a": 1.0})),
+            (json!({"targetPort": 80}), json!({"targetPort": "80"})),
+            (json!({"hostNetwork": false, "initialDelaySeconds": 0}), json!({})),
+            (json!({"timeoutSeconds": 0}), json!({"timeoutSeconds": 1})),
+            (
+                json!({"resources": {"limits": {"cpu": "1000m", "memory": "1024Mi"}}}),
+                json!({"resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}),
+            ),
+            (json!({"resources": {"requests": {"cpu": 1.5}}}), json!({"resources": {"requests": {"cpu": "1500m"}}})),
+            (json!({"emptyDir": {"sizeLimit": "1Gi"}}), json!({"emptyDir": {"sizeLimit": "1024Mi"}})),
+            (json!({"ports": [{"containerPort": 1}]}), json!({"ports": [{"containerPort": 1, "protocol": "TCP"}]})),
+            // Admission put a sidecar first, and a variable and a mount into ours.
+            (
+                containers(json!([{"name": "a", "env": [{"name": "A"}]}])),
+                containers(
+                    json!([{"name": "proxy"}, {"name": "a", "env": [{"name": "B"}, {"name": "A"}], "volumeMounts": [{"mountPath": "/x"}]}]),
+                ),
+            ),
+        ];
+        for (want, live) in same {
+            assert_eq!(found(want.clone(), live, &[]), [""; 0], "{want}");
         }
-        Some(("v", value)) => format!("{path}[v={}]", plain(&json(value))),
-        Some(("i", index)) => format!("{path}[{index}]"),
-        _ => join(path, element),
     }
-}
 
-fn plain(value: &Value) -> String {
-    text(value).unwrap_or_else(|| value.to_string())
-}
-
-/// A quantity such as `500m` or `4Gi` in billionths, rounded up and capped as Kubernetes does; none where the text is no quantity.
-#[must_use]
-pub fn nanos(text: &str) -> Option<i128> {
-    const CAP: i128 = i64::MAX as i128 * 1_000_000_000;
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
-    let (number, suffix) = unsigned.split_at(end);
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
-        return None;
+    #[test]
+    fn what_differs_is_told_by_its_path() {
+        let cases = [
+            (json!({"a": {"b": 1}}), json!({"a": {"b": 2}}), vec!["a.b"]),
+            (json!({"a": {"b": 1}}), json!({}), vec!["a"]),
+            (json!({"a": [1, 2]}), json!({"a": [1, 2, 3]}), vec!["a"]),
+            (json!({"a": [1, 2]}), json!({"a": [1, 3]}), vec!["a[1]"]),
+            (json!({"a": 9_007_199_254_740_993_i64}), json!({"a": 9_007_199_254_740_992_i64}), vec!["a"]),
+            (json!({"runAsUser": 0, "automountServiceAccountToken": false}), json!({}), vec!["automountServiceAccountToken", "runAsUser"]),
+            (
+                json!({"labels": {"sizeLimit": "1Gi", "a.b/c": "1"}}),
+                json!({"labels": {"sizeLimit": "1024Mi", "a.b/c": "2"}}),
+                vec!["labels.a.b/c", "labels.sizeLimit"],
+            ),
+            (json!({"resources": {"limits": {"cpu": "1"}}}), json!({"resources": {"limits": {"cpu": "2"}}}), vec!["resources.limits.cpu"]),
+            (
+                containers(json!([{"name": "a", "image": "x"}])),
+                containers(json!([{"name": "a", "image": "y"}])),
+                vec!["spec.containers[name=a].image"],
+            ),
+            (containers(json!([{"name": "a", "image": "x"}])), containers(json!([{"name": "b"}])), vec!["spec.containers[name=a]"]),
+            (
+                json!({"ports": [{"containerPort": 1, "name": "a"}]}),
+                json!({"ports": [{"containerPort": 1, "name": "b"}]}),
+                vec!["ports[containerPort=1,protocol=TCP].name"],
+            ),
+            (
+                json!({"ports": [{"port": 80, "targetPort": 1}]}),
+                json!({"ports": [{"port": 80, "targetPort": 2}]}),
+                vec!["ports[port=80,protocol=TCP].targetPort"],
+            ),
+            (
+                json!({"volumeMounts": [{"mountPath": "/a", "name": "x"}]}),
+                json!({"volumeMounts": [{"mountPath": "/a", "name": "y"}]}),
+                vec!["volumeMounts[mountPath=/a].name"],
+            ),
+            // The later of two variables of one name wins, so that one more is a difference.
+            (json!({"env": [{"name": "A"}]}), json!({"env": [{"name": "A"}, {"name": "A"}]}), vec!["env"]),
+            (
+                json!({"initContainers": [{"name": "a"}, {"name": "b"}]}),
+                json!({"initContainers": [{"name": "b"}, {"name": "a"}]}),
+                vec!["initContainers"],
+            ),
+        ];
+        for (want, live, paths) in cases {
+            assert_eq!(found(want.clone(), live, &[]), paths, "{want}");
+        }
     }
-    let (twos, tens) = scale(suffix)?;
-    let fraction = fraction.trim_end_matches('0');
-    let tens = tens.saturating_add(9).saturating_sub(i32::try_from(fraction.len()).unwrap_or(i32::MAX));
-    let amount = format!("0{whole}{fraction}").parse().ok().and_then(|digits| scaled(digits, twos, tens)).unwrap_or(CAP).min(CAP);
-    Some(if text.starts_with('-') { -amount } else { amount })
-}
 
-/// digits × 2^twos × 10^tens; none where that is too much.
-fn scaled(digits: i128, twos: u32, tens: i32) -> Option<i128> {
-    let binary = digits.checked_mul(1_i128.checked_shl(twos)?)?;
-    match 10_i128.checked_pow(tens.unsigned_abs()) {
-        Some(power) if tens < 0 => Some(binary / power + i128::from(binary % power != 0)),
-        None if tens < 0 => Some(i128::from(binary != 0)),
-        Some(power) => binary.checked_mul(power),
-        None => (binary == 0).then_some(0),
+    #[test]
+    fn what_another_manager_added_is_drift_and_what_it_owns_with_our_value_is_not() {
+        let want = json!({"metadata": {"labels": {"a": "1"}}, "spec": {"containers": [{"name": "a", "image": "x"}]}});
+        let mut live = want.clone();
+        live["metadata"]["labels"]["b"] = json!("2");
+        live["spec"]["nodeSelector"] = json!({"disk": "ssd"});
+        live["spec"]["tolerations"] = json!([{"key": "gpu"}]);
+        live["spec"]["hostNetwork"] = json!(true);
+        live["spec"]["containers"] =
+            json!([{"name": "a", "image": "x", "env": [{"name": "A", "value": "1"}]}, {"name": "proxy", "image": "p"}]);
+        let cases: [(&[&str], &[&str]); 8] = [
+            (&["metadata.labels.a", "spec.containers[name=a].image", "spec.containers[name=a].name", "spec.gone"], &[]),
+            (&["metadata.labels.b"], &["metadata.labels.b"]),
+            (&["spec.nodeSelector"], &["spec.nodeSelector"]),
+            (&["spec.tolerations"], &["spec.tolerations"]),
+            (&["spec.hostNetwork"], &["spec.hostNetwork"]),
+            (&["spec.containers[name=proxy].image", "spec.containers[name=proxy].name"], &["spec.containers[name=proxy]"]),
+            (&["spec.containers[name=a].env[name=A].value"], &["spec.containers[name=a].env[name=A]"]),
+            (&["spec.containers[name=proxyx].image"], &[]),
+        ];
+        for (foreign, paths) in cases {
+            assert_eq!(found(want.clone(), live.clone(), foreign), paths, "{foreign:?}");
+        }
     }
-}
 
-/// The powers of two and of ten that a suffix stands for.
-fn scale(suffix: &str) -> Option<(u32, i32)> {
-    Some(match suffix {
-        "n" => (0, -9),
-        "u" => (0, -6),
-        "m" => (0, -3),
-        "" => (0, 0),
-        "k" => (0, 3),
-        "M" => (0, 6),
-        "G" => (0, 9),
-        "T" => (0, 12),
-        "P" => (0, 15),
-        "E" => (0, 18),
-        "Ki" => (10, 0),
-        "Mi" => (20, 0),
-        "Gi" => (30, 0),
-        "Ti" => (40, 0),
-        "Pi" => (50, 0),
-        "Ei" => (60, 0),
-        _ => (0, suffix.strip_prefix(['e', 'E'])?.parse().ok()?),
-    })
+    #[test]
+    fn an_addition_to_what_another_manager_owns_whole_is_its() {
+        let (want, live) = (json!({"nodeSelector": {"a": "1"}}), json!({"nodeSelector": {"a": "1", "b": "2"}}));
+        assert_eq!(found(want.clone(), live.clone(), &["nodeSelector"]), ["nodeSelector.b"]);
+        assert_eq!(found(want, live, &["nodeSelector.a"]), [""; 0]);
+    }
+
+    #[test]
+    fn a_flag_that_we_leave_off_and_another_sets_is_drift() {
+        assert_eq!(found(json!({"hostNetwork": false}), json!({"hostNetwork": true}), &["hostNetwork"]), ["hostNetwork"]);
+    }
+
+    fn rendering(written: &Value, protocol: Protocol) -> Value {
+        let source = Source {
+            deployment: "d",
+            model: "m",
+            version: "1",
+            hash: "v1:sha256:0",
+            protocol,
+            image: Some("a:1"),
+            artifact: None,
+            delivery: None,
+            template: Some(written),
+        };
+        render(&source).unwrap()
+    }
+
+    /// What the API server makes of a rendering: its defaults, the usual forms of quantities, nothing that is empty.
+    fn stored(mut template: Value) -> Value {
+        let spec = template["spec"].as_object_mut().unwrap();
+        for (field, value) in
+            [("restartPolicy", json!("Always")), ("dnsPolicy", json!("ClusterFirst")), ("schedulerName", json!("default-scheduler"))]
+        {
+            spec.insert(field.into(), value);
+        }
+        spec.remove("hostNetwork");
+        spec.insert("terminationGracePeriodSeconds".into(), json!(30));
+        spec.insert("securityContext".into(), json!({}));
+        for container in spec["containers"].as_array_mut().unwrap() {
+            container["imagePullPolicy"] = json!("IfNotPresent");
+            container["terminationMessagePath"] = json!("/dev/termination-log");
+            container["terminationMessagePolicy"] = json!("File");
+            container["ports"].as_array_mut().into_iter().flatten().for_each(|port| port["protocol"] = json!("TCP"));
+            container["env"]
+                .as_array_mut()
+                .into_iter()
+                .flatten()
+                .filter(|e| e["value"] == "")
+                .for_each(|e| *e = json!({"name": e["name"]}));
+            if container["readinessProbe"].is_object() {
+                let probe = &mut container["readinessProbe"];
+                (probe["timeoutSeconds"], probe["successThreshold"]) = (json!(1), json!(1));
+                probe.as_object_mut().unwrap().get_mut("httpGet").into_iter().for_each(|get| get["scheme"] = json!("HTTP"));
+            }
+            if container["resources"].is_object() {
+                container["resources"] = json!({"requests": {"cpu": "500m"}, "limits": {"cpu": "1", "memory": "2Gi"}});
+            }
+        }
+        template
+    }
+
+    /// JSON pointers to every string and number.
+    fn leaves(value: &Value, at: &str, out: &mut Vec<String>) {
+        let escape = |name: &String| name.replace('~', "~0").replace('/', "~1");
+        match value {
+            Value::Object(fields) => fields.iter().for_each(|(name, value)| leaves(value, &format!("{at}/{}", escape(name)), out)),
+            Value::Array(items) => items.iter().enumerate().for_each(|(i, item)| leaves(item, &format!("{at}/{i}"), out)),
+            Value::String(text) if text.is_empty() => {}
+            Value::String(_) | Value::Number(_) => out.push(at.to_owned()),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn whatever_of_a_rendering_is_changed_or_removed_is_found() {
+        let written = json!({"metadata": {"annotations": {"a": "b"}}, "spec": {"containers": [{"name": "model", "resources": {"limits": {"cpu": 1}}}], "tolerations": [{"key": "gpu"}]}});
+        let want = rendering(&written, Protocol::OpenInferenceV2);
+        let mut all = Vec::new();
+        leaves(&want, "", &mut all);
+        assert!(all.len() > 20);
+        for pointer in all {
+            for other in [json!("other"), json!(77), json!(null)] {
+                let mut live = stored(want.clone());
+                *live.pointer_mut(&pointer).unwrap() = other;
+                assert_eq!(differences(&want, &live, &[]).len(), 1, "{pointer}");
+            }
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(json!(null)),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "[a-z]{0,2}".prop_map(Value::from)
+        ];
+        let name = "name|ports|containerPort|env|limits|resources|[a-c]";
+        leaf.prop_recursive(5, 48, 4, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(name, inner, 0..4).prop_map(|m| json!(m))
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_value_does_not_differ_from_itself(value in any_json()) {
+            prop_assert_eq!(differences(&value, &value, &[]), [""; 0]);
+        }
+
+        #[test]
+        fn any_two_values_are_compared(want in any_json(), live in any_json(), foreign in prop::collection::vec("[a-c.]{0,3}", 0..3)) {
+            let silent = empty(&want) && foreign.is_empty();
+            prop_assert!(!silent || differences(&want, &live, &foreign).is_empty());
+        }
+
+        #[test]
+        fn a_rendering_does_not_differ_from_what_is_stored_of_it(sidecar in any::<bool>(), resources in any::<bool>(), network in any::<bool>(), grpc in any::<bool>(), owned in any::<bool>()) {
+            let mut model = json!({"name": "model", "env": [{"name": "EMPTY", "value": ""}]});
+            if resources {
+                model["resources"] = json!({"requests": {"cpu": 0.5}, "limits": {"cpu": 1, "memory": "2048Mi"}});
+            }
+            let mut spec = json!({"containers": [model], "hostNetwork": false});
+            if sidecar {
+                spec["containers"].as_array_mut().unwrap().push(json!({"name": "proxy", "image": "p:1"}));
+            }
+            if network {
+                spec["dnsPolicy"] = json!("ClusterFirst");
+            }
+            let protocol = if grpc { Protocol::GRPC } else { Protocol::OpenInferenceV2 };
+            let written = json!({"spec": spec});
+            let want = rendering(&written, protocol);
+            let live = stored(want.clone());
+            // Even where a backup was restored by a manager that then owns it all.
+            let foreign = if owned { vec!["metadata".to_owned(), "spec".to_owned()] } else { Vec::new() };
+            prop_assert_eq!(differences(&want, &live, &foreign), [""; 0]);
+        }
+    }
 }

@@ -13,7 +13,6 @@ use super::{
 };
 use crate::api::{
     condition::Time,
-    names,
     request::RequestResult,
     rollout::Outcome,
 };
@@ -21,7 +20,7 @@ use crate::api::{
 /// What is to be done about a ModelDeployment that is gone, or was never there.
 #[must_use]
 pub fn plan(seen: &Observed, now: Timestamp) -> Plan {
-    let mut actions = end(seen, now);
+    let mut actions = end(seen, None, now);
     for asked in request::unanswered(&seen.requests) {
         let message = format!("There is no ModelDeployment {} in namespace {}.", seen.name, seen.namespace);
         let status = request::status(asked, RequestResult::Refused, &message, None, now);
@@ -32,28 +31,16 @@ pub fn plan(seen: &Observed, now: Timestamp) -> Plan {
     Plan { actions, why, ..Plan::default() }
 }
 
-/// The writes that end the open record and the serving one.
-fn end(seen: &Observed, now: Timestamp) -> Vec<Action> {
+/// The writes that end the open record and the serving one, but for those of the ModelDeployment with the uid `but`.
+#[must_use]
+pub fn end(seen: &Observed, but: Option<&str>, now: Timestamp) -> Vec<Action> {
     let mut history = History::of(seen);
-    end_by_deletion(&mut history, now);
-    let before = |uid: &str| seen.records.iter().find(|r| r.uid == uid);
-    history
-        .records()
-        .iter()
-        .filter_map(|record| {
-            let ops = converge::amend(record, &before(&record.uid)?.spec)?;
-            Some(Action::AmendRecord { name: names::record_name(&seen.name, record.spec.number), ops })
-        })
-        .collect()
-}
-
-/// Writes into the history that the deletion of the ModelDeployment ended what went on and what served.
-pub fn end_by_deletion(history: &mut History, now: Timestamp) {
-    let open = history.open().map(|r| r.number);
-    let serving = history.serving().map(|r| r.number);
-    for number in open.into_iter().chain(serving) {
-        let outcome = (Some(number) == open).then_some(Outcome::Superseded);
+    let (open, serving) = (history.open().cloned(), history.serving().cloned());
+    for record in open.iter().chain(&serving).filter(|r| but.is_none() || r.deployment.uid.as_deref() != but) {
+        let outcome = record.outcome.is_none().then_some(Outcome::Superseded);
         let message = "Its ModelDeployment was deleted.".to_owned();
-        history.end(number, Ending { outcome, at: Time(now), message, serves: false, available: false, images: Vec::new(), until: true });
+        let ending = Ending { outcome, at: Time(now), message, serves: false, available: false, images: Vec::new(), until: true };
+        history.end(record.number, ending);
     }
+    converge::amendments(seen, &history)
 }

@@ -139,7 +139,7 @@ pub struct Workload {
     pub generation: i64,
     /// Its spec, as the API server keeps it.
     pub spec: WorkloadSpec,
-    /// Paths under `spec` that a manager other than ours owns, such as `template.spec.containers[model].image`.
+    /// Paths under `spec` that a manager other than ours owns, such as `template.spec.containers[name=model].image`.
     pub foreign: Vec<String>,
     /// Its status.
     pub status: WorkloadStatus,

@@ -80,7 +80,9 @@ fn ready(facts: &Version) -> (&'static str, String) {
         (LifecycleState::Active, _) => match facts.image.as_ref().filter(|image| !image.contains("@sha256:")) {
             Some(image) => (
                 "ImageTag",
-                format!("May be deployed, but the tag of image {image} can be moved to other bytes: name the image of the next version by digest (@sha256:…)."),
+                format!(
+                    "May be deployed, but the tag of image {image} can be moved to other bytes: name the image of the next version by digest (@sha256:…)."
+                ),
             ),
             None => ("Active", "May be deployed.".into()),
         },
@@ -130,5 +132,155 @@ fn short(digest: &str) -> String {
     match digest.char_indices().nth("sha256:".len() + 12) {
         Some((end, _)) => format!("{}…", &digest[..end]),
         None => digest.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{condition::holds, version::Lifecycle};
+    use serde_json::json;
+
+    fn at(time: &str) -> Timestamp {
+        time.parse().unwrap()
+    }
+
+    fn now() -> Timestamp {
+        at("2026-11-24T00:00:00Z")
+    }
+
+    fn seen() -> ObservedVersion {
+        let facts = Version {
+            name: "fraud-7".into(),
+            model: "fraud".into(),
+            version: "7".into(),
+            record_digest: format!("sha256:{}", "d".repeat(64)),
+            image: Some(format!("registry.example.com/fraud:7@sha256:{}", "5".repeat(64))),
+            ..Default::default()
+        };
+        ObservedVersion { name: "fraud-7".into(), generation: 3, facts, ..Default::default() }
+    }
+
+    fn used(deployments: &[&str]) -> Vec<UsedBy> {
+        let one = |d: &&str| {
+            serde_json::from_value(json!({"deployment": d, "role": "Serving", "rollout": 12, "since": "2026-11-10T23:59:59Z"})).unwrap()
+        };
+        deployments.iter().map(one).collect()
+    }
+
+    fn lifecycle(state: LifecycleState, reason: Option<&str>) -> Option<Lifecycle> {
+        Some(Lifecycle { state, reason: reason.map(str::to_owned) })
+    }
+
+    fn planned(seen: &ObservedVersion) -> ModelVersionStatus {
+        plan_version(seen, now()).unwrap()
+    }
+
+    #[test]
+    fn the_message_tells_life_and_use_in_a_sentence() {
+        use LifecycleState::{Active, Deprecated, Yanked};
+        let cases = [
+            (None, &[][..], "Not used."),
+            (None, &["fraud"], "Serving in fraud since 2026-11-10."),
+            (lifecycle(Active, Some("Back again")), &["c", "a", "b"], "Serving in 3 ModelDeployments."),
+            (lifecycle(Yanked, Some("Leaks the label")), &[], "Yanked: Leaks the label."),
+            (lifecycle(Yanked, Some("Leaks the label. ")), &["fraud"], "Yanked: Leaks the label. Still serving in fraud since 2026-11-10."),
+            (lifecycle(Deprecated, None), &["a", "b"], "Deprecated. Still serving in 2 ModelDeployments."),
+        ];
+        for (lifecycle, deployments, message) in cases {
+            let mut seen = ObservedVersion { used_by: used(deployments), ..seen() };
+            seen.facts.lifecycle = lifecycle;
+            assert_eq!(planned(&seen).message.as_deref(), Some(message));
+        }
+    }
+
+    #[test]
+    fn every_record_that_may_be_deployed_is_ready_and_the_reason_says_more() {
+        let tag = Some("registry.example.com/fraud:7".to_owned());
+        let cases = [
+            (seen().facts.image, None, "Active"),
+            (None, None, "Active"),
+            (tag.clone(), None, "ImageTag"),
+            (tag.clone(), lifecycle(LifecycleState::Deprecated, None), "Deprecated"),
+            (tag, lifecycle(LifecycleState::Yanked, Some("Leaks")), "Yanked"),
+        ];
+        for (image, lifecycle, reason) in cases {
+            let mut seen = seen();
+            (seen.facts.image, seen.facts.lifecycle) = (image, lifecycle);
+            let status = planned(&seen);
+            assert_eq!(status.conditions.len(), 1);
+            assert_eq!(holds(&status.conditions, "Ready").unwrap().reason, reason);
+        }
+    }
+
+    #[test]
+    fn a_record_that_was_rolled_out_as_another_is_stalled() {
+        let mut seen = seen();
+        seen.facts.bound_to = Some(format!("sha256:{}", "a".repeat(64)));
+        let status = planned(&seen);
+        let sentence = "Version 7 of fraud was rolled out as sha256:aaaaaaaaaaaa…; this record is another (sha256:dddddddddddd…): give it a new version, or delete it.";
+        assert_eq!(status.message.as_deref(), Some(sentence));
+        assert_eq!(holds(&status.conditions, "Ready"), None);
+        let stalled = holds(&status.conditions, "Stalled").unwrap();
+        assert_eq!((stalled.reason.as_str(), stalled.message.as_str()), ("Conflict", sentence));
+    }
+
+    #[test]
+    fn no_conflict_is_concluded_while_the_crds_are_older() {
+        let mut seen = ObservedVersion { crds_older: true, ..seen() };
+        seen.facts.bound_to = Some("sha256:aa".into());
+        assert!(holds(&planned(&seen).conditions, "Ready").is_some());
+    }
+
+    #[test]
+    fn users_are_sorted_bounded_and_counted() {
+        let names: Vec<String> = (0..40).rev().map(|n| format!("d{n:02}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let status = planned(&ObservedVersion { used_by: used(&names), ..seen() });
+        assert_eq!((status.used_by.len(), status.used_by_count), (USED_BY_MAX, 40));
+        assert_eq!((status.used_by[0].deployment.as_str(), status.used_by[31].deployment.as_str()), ("d00", "d31"));
+    }
+
+    #[test]
+    fn a_status_that_is_written_is_not_written_again() {
+        let mut seen = ObservedVersion { used_by: used(&["b", "a"]), ..seen() };
+        let status = planned(&seen);
+        // As it comes back from the API server.
+        seen.status = serde_json::from_value(serde_json::to_value(&status).unwrap()).unwrap();
+        seen.used_by.reverse();
+        assert_eq!(plan_version(&seen, at("2027-01-01T00:00:00.5Z")), None);
+        assert_eq!(status.observed_generation, Some(3));
+    }
+
+    #[test]
+    fn a_conflict_that_is_over_leaves_no_trace_and_ready_gets_a_new_time() {
+        let mut seen = seen();
+        seen.facts.bound_to = Some("sha256:aa".into());
+        seen.status = plan_version(&seen, now());
+        seen.facts.bound_to = None;
+        let later = at("2026-12-01T00:00:00Z");
+        let healed = plan_version(&seen, later).unwrap();
+        assert_eq!(healed.conditions.len(), 1);
+        assert_eq!(healed.conditions[0].last_transition_time.0, later);
+        seen.status = Some(healed);
+        seen.generation = 4;
+        let again = plan_version(&seen, at("2026-12-02T00:00:00Z")).unwrap();
+        assert_eq!((again.conditions[0].last_transition_time.0, again.conditions[0].observed_generation), (later, Some(4)));
+    }
+
+    #[test]
+    fn a_message_fits_its_field() {
+        let mut seen = seen();
+        seen.facts.lifecycle = lifecycle(LifecycleState::Yanked, Some(&"é".repeat(1024)));
+        let status = planned(&seen);
+        assert!(status.message.unwrap().len() <= MESSAGE_MAX && status.conditions[0].message.len() <= MESSAGE_MAX);
+    }
+
+    #[test]
+    fn digests_of_any_text_are_shortened_at_a_character() {
+        for (digest, want) in [("", ""), ("sha256:aa", "sha256:aa"), ("sha256:ééééééééééééé", "sha256:éééééééééééé…")]
+        {
+            assert_eq!(short(digest), want);
+        }
     }
 }

@@ -48,15 +48,16 @@ pub(super) fn check(template: &Value) -> Result<(), Error> {
 }
 
 fn metadata(metadata: &Value) -> Result<(), Error> {
-    let fields = metadata.as_object().into_iter().flatten();
-    for (name, _) in fields.filter(|(name, value)| *name != "labels" && *name != "annotations" && !empty(value)) {
+    let mut fields = metadata.as_object().into_iter().flatten();
+    if let Some((name, _)) = fields.find(|(name, value)| *name != "labels" && *name != "annotations" && !empty(value)) {
         return Err(Error::Metadata(field(&format!("{ROOT}.metadata"), name)));
     }
-    let labels = metadata["labels"].as_object().into_iter().flatten();
-    for (name, _) in labels.filter(|(name, _)| name.strip_prefix(names::GROUP).is_some_and(|rest| rest.starts_with('/'))) {
-        return Err(Error::OwnLabel(field(&format!("{ROOT}.metadata.labels"), name)));
+    let mut labels = metadata["labels"].as_object().into_iter().flatten();
+    let ours = |name: &str| name.strip_prefix(names::GROUP).is_some_and(|rest| rest.starts_with('/'));
+    match labels.find(|(name, _)| ours(name)) {
+        Some((name, _)) => Err(Error::OwnLabel(field(&format!("{ROOT}.metadata.labels"), name))),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Whether a value has the shape that a schema asks for, all the way down. Null is as good as absent.
@@ -69,20 +70,28 @@ fn shape(schema: &Value, value: &Value, path: &str) -> Result<(), Error> {
         return if name == QUANTITY { quantity(value, path) } else { shape(definition, value, path) };
     }
     let wrong = |wanted| Err(Error::WrongType { path: path.to_owned(), found: kind(value), wanted });
-    let integer = || value.as_i64().filter(|n| schema["format"] != "int32" || i32::try_from(*n).is_ok());
+    let integer = || if schema["format"] == "int32" { small(value) } else { value.is_i64() };
     match (schema["type"].as_str().unwrap_or_default(), value) {
         ("object", Value::Object(fields)) => fields.iter().try_for_each(|(name, value)| member(schema, name, value, path)),
-        ("array", Value::Array(items)) => items.iter().enumerate().try_for_each(|(i, item)| element(&schema["items"], item, &format!("{path}[{i}]"))),
+        ("array", Value::Array(items)) => {
+            items.iter().enumerate().try_for_each(|(i, item)| element(&schema["items"], item, &format!("{path}[{i}]")))
+        }
         ("object", _) => wrong("an object"),
         ("array", _) => wrong("a list"),
         ("string", Value::Number(_) | Value::Bool(_)) => wrong("a string: put it in quotes"),
         ("string", other) if !other.is_string() => wrong("a string"),
         ("boolean", other) if !other.is_boolean() => wrong("true or false, without quotes"),
-        ("integer", _) if integer().is_none() => wrong(if schema["format"] == "int32" { "an integer of at most 32 bits, without quotes" } else { "an integer, without quotes" }),
+        ("integer", Value::String(_)) => wrong("an integer, without quotes"),
+        ("integer", _) if !integer() => wrong("an integer of the field's size"),
         ("number", other) if !other.is_number() => wrong("a number, without quotes"),
-        ("", other) if schema["x-kubernetes-int-or-string"] == true && !(other.is_string() || other.is_i64()) => wrong("an integer or a string"),
+        // What has no type is an IntOrString.
+        ("", other) if !(other.is_string() || small(other)) => wrong("an integer or a string"),
         _ => Ok(()),
     }
+}
+
+fn small(value: &Value) -> bool {
+    value.as_i64().is_some_and(|n| i32::try_from(n).is_ok())
 }
 
 fn member(schema: &Value, name: &str, value: &Value, path: &str) -> Result<(), Error> {
@@ -176,10 +185,182 @@ fn field(path: &str, name: &str) -> String {
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
-        Value::Bool(_) => "true or false",
+        Value::Bool(_) => "a boolean",
         Value::Number(_) => "a number",
         Value::String(_) => "a string",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    /// What is said about a template.
+    fn said(template: Value) -> String {
+        check(&template).err().map(|e| e.to_string()).unwrap_or_default()
+    }
+
+    fn container(fields: Value) -> Value {
+        let mut container = json!({"name": "model"});
+        container.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        json!({"spec": {"containers": [container]}})
+    }
+
+    fn large() -> Value {
+        json!({
+            "metadata": {"labels": {"team": "risk"}, "annotations": {"example.com/note": "a"}},
+            "spec": {
+                "serviceAccountName": "fraud", "hostNetwork": false, "nodeSelector": {"disk": "ssd"}, "overhead": {"cpu": 1},
+                "securityContext": {"runAsUser": 1000, "supplementalGroups": [1, 2], "seccompProfile": {"type": "RuntimeDefault"}},
+                "tolerations": [{"key": "gpu", "operator": "Exists", "tolerationSeconds": 5}], "resources": {"limits": {"cpu": "2"}},
+                "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"a": "b"}}}],
+                "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}]}}},
+                "volumes": [
+                    {"name": "cache", "emptyDir": {"sizeLimit": "1.5Gi"}}, {"name": "config", "configMap": {"name": "c", "items": [{"key": "a", "path": "b", "mode": 420}]}},
+                    {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"metadata": {"labels": {"a": "b"}}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}}},
+                ],
+                "initContainers": [{"name": "proxy", "image": "p", "restartPolicy": "Always"}],
+                "containers": [{
+                    "name": "model", "image": "a", "args": ["--verbose"], "tty": null, "ports": [{"name": "http", "containerPort": 9000}],
+                    "env": [{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1m"}}}, {"name": "B", "value": ""}],
+                    "resources": {"requests": {"cpu": 1, "memory": "2Gi", "example.com/gpu": "1"}, "limits": {"cpu": 1.5, "memory": "3e9"}},
+                    "readinessProbe": {"httpGet": {"path": "/", "port": "http", "httpHeaders": [{"name": "a", "value": "b"}]}},
+                }],
+            },
+        })
+    }
+
+    #[test]
+    fn what_kubernetes_takes_is_taken() {
+        let nothing = [
+            Value::Null,
+            json!({}),
+            json!({"spec": null}),
+            json!({"spec": {"containers": null}}),
+            json!({"metadata": {"creationTimestamp": null}}),
+        ];
+        for template in nothing.into_iter().chain([large()]) {
+            assert_eq!(said(template), "");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_is_what_the_librarys_types_read() {
+        let mut template = large();
+        let spec = &mut template["spec"];
+        spec["overhead"]["cpu"] = json!("1");
+        spec["containers"][0]["resources"] = json!({"requests": {"cpu": "1"}});
+        serde_json::from_value::<PodTemplateSpec>(template).unwrap();
+    }
+
+    #[test]
+    fn what_is_null_or_empty_says_nothing_even_in_unknown_fields() {
+        assert_eq!(said(container(json!({"imagee": null, "x": {}, "y": [], "z": "", "args": [], "resources": {"limits": null}}))), "");
+    }
+
+    #[test]
+    fn each_mistake_is_told_by_its_path_and_what_to_do() {
+        let cases = [
+            (json!("text"), "spec.template is a string and has to be an object."),
+            (
+                json!({"spek": {"a": 1}}),
+                "spec.template.spek is not a field of a Kubernetes 1.37 pod template: remove it or correct its name.",
+            ),
+            (
+                container(json!({"imagee": "a"})),
+                "spec.template.spec.containers[0].imagee is not a field of a Kubernetes 1.37 pod template: remove it or correct its name.",
+            ),
+            (
+                container(json!({"image": 5})),
+                "spec.template.spec.containers[0].image is a number and has to be a string: put it in quotes.",
+            ),
+            (
+                container(json!({"env": [{"name": "A", "value": true}]})),
+                "spec.template.spec.containers[0].env[0].value is a boolean and has to be a string: put it in quotes.",
+            ),
+            (container(json!({"env": {"A": "1"}})), "spec.template.spec.containers[0].env is an object and has to be a list."),
+            (container(json!({"args": [null]})), "spec.template.spec.containers[0].args[0] is null and has to be something: remove it."),
+            (
+                container(json!({"tty": "yes"})),
+                "spec.template.spec.containers[0].tty is a string and has to be true or false, without quotes.",
+            ),
+            (
+                container(json!({"ports": [{"containerPort": "80"}]})),
+                "spec.template.spec.containers[0].ports[0].containerPort is a string and has to be an integer, without quotes.",
+            ),
+            (
+                container(json!({"ports": [{"containerPort": 9_000_000_000_i64}]})),
+                "spec.template.spec.containers[0].ports[0].containerPort is a number and has to be an integer of the field's size.",
+            ),
+            (
+                container(json!({"readinessProbe": {"httpGet": {"port": 1.5}}})),
+                "spec.template.spec.containers[0].readinessProbe.httpGet.port is a number and has to be an integer or a string.",
+            ),
+            (
+                container(json!({"resources": {"limits": {"memory": "4GB"}}})),
+                "spec.template.spec.containers[0].resources.limits.memory is \"4GB\", which is not a quantity: write a number with or without a suffix, such as 500m, 2 or 4Gi.",
+            ),
+            (
+                json!({"spec": {"resources": {"limits": {"cpu": true}}}}),
+                "spec.template.spec.resources.limits.cpu is true, which is not a quantity: write a number with or without a suffix, such as 500m, 2 or 4Gi.",
+            ),
+            (
+                json!({"spec": {"volumes": [{"name": "a", "emptyDir": {"sizeLimit": "x"}}]}}),
+                "spec.template.spec.volumes[0].emptyDir.sizeLimit is \"x\", which is not a quantity: write a number with or without a suffix, such as 500m, 2 or 4Gi.",
+            ),
+            (
+                json!({"metadata": {"name": "fraud"}}),
+                "spec.template.metadata.name cannot be set, since the metadata of a pod template holds labels and annotations only: remove it.",
+            ),
+            (
+                json!({"metadata": {"labels": {"a/b.c": 7}}}),
+                "spec.template.metadata.labels[a/b.c] is a number and has to be a string: put it in quotes.",
+            ),
+            (
+                json!({"metadata": {"labels": {"rollmodel.dev/track": "a"}}}),
+                "spec.template.metadata.labels[rollmodel.dev/track] cannot be set, since labels in rollmodel.dev/ are the operator's: remove it.",
+            ),
+            (
+                json!({"spec": {"containers": [{"image": "a"}]}}),
+                "spec.template.spec.containers[0].name is missing: name the container; the one that serves the model is named model.",
+            ),
+            (
+                json!({"spec": {"containers": [{"name": "a"}, {"name": "a"}]}}),
+                "spec.template.spec.containers[1].name is a, which is another container's name too: give each container its own.",
+            ),
+            (
+                json!({"spec": {"initContainers": [{"name": "model"}]}}),
+                "spec.template.spec.initContainers[0].name is model, which is another container's name too: give each container its own.",
+            ),
+            (
+                json!({"spec": {"restartPolicy": "Never"}}),
+                "spec.template.spec.restartPolicy is Never, and pods of a Deployment always restart: remove it.",
+            ),
+            (
+                json!({"spec": {"containers": [{"name": "a", "ports": [{"name": "web", "containerPort": 1}]}, {"name": "model", "ports": [{"name": "web", "containerPort": 2}]}]}}),
+                "spec.template.spec.containers[0].ports[0].name is web, the name of the port that clients talk to in container model: give it another name.",
+            ),
+        ];
+        for (template, sentence) in cases {
+            assert_eq!(said(template), sentence);
+        }
+    }
+
+    #[test]
+    fn labels_that_only_look_like_the_operators_are_the_users() {
+        assert_eq!(said(json!({"metadata": {"labels": {"rollmodel.devil/x": "a", "x.rollmodel.dev/y": "a"}}})), "");
+    }
+
+    proptest! {
+        #[test]
+        fn any_field_of_no_pod_template_is_found(name in "[a-z]{3}Q[a-z]{3}", deep in any::<bool>()) {
+            let template = if deep { container(json!({(name.clone()): 1})) } else { json!({"spec": {(name.clone()): 1}}) };
+            let sentence = format!("{name} is not a field");
+            prop_assert!(said(template).contains(&sentence));
+        }
     }
 }

@@ -1,0 +1,83 @@
+//! How paths are written, relative to one root (a Deployment's `spec`, or a pod template).
+//!
+//! Fields are joined by dots, whatever their names hold (`template.metadata.labels.rollmodel.dev/hash`). An item of a list of maps
+//! carries its keys, sorted (`containers[name=model].ports[containerPort=8080,protocol=TCP]`), an item of a set its value (`[v=a]`),
+//! any other item its index (`[0]`).
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::empty;
+
+/// A place in the tree: its path, and what has to be known of the way there.
+#[derive(Clone, Default)]
+pub(super) struct Place {
+    pub path: String,
+    /// The field that holds the value, or the list it is an item of.
+    pub field: String,
+    /// Whether the value is a quantity.
+    pub quantity: bool,
+    /// Whether another manager owns it as part of something whole.
+    pub owned: bool,
+}
+
+impl Place {
+    pub fn field(&self, name: &str) -> Self {
+        let quantity = match self.field.as_str() {
+            "requests" | "limits" | "overhead" => true,
+            "emptyDir" => name == "sizeLimit",
+            "resourceFieldRef" => name == "divisor",
+            _ => false,
+        };
+        Self { path: join(&self.path, name), field: name.to_owned(), quantity, owned: self.owned }
+    }
+
+    pub fn item(&self, key: &str) -> Self {
+        Self { path: format!("{}{key}", self.path), ..self.clone() }
+    }
+}
+
+/// A string or number as a path has it.
+pub(super) fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// The keys of a list's items as a path has them; none where an item has no key, or two have the same.
+pub(super) fn keys(field: &str, items: &[Value]) -> Option<Vec<String>> {
+    let keys: Vec<String> = items.iter().map(|item| key(field, item)).collect::<Option<_>>()?;
+    let distinct: BTreeSet<&String> = keys.iter().collect();
+    (distinct.len() == keys.len()).then_some(keys)
+}
+
+fn key(field: &str, item: &Value) -> Option<String> {
+    let names: &[&str] = match field {
+        "volumeMounts" => &["mountPath"],
+        "volumeDevices" => &["devicePath"],
+        "hostAliases" => &["ip"],
+        "topologySpreadConstraints" => &["topologyKey", "whenUnsatisfiable"],
+        "ports" if item.get("containerPort").is_some() => &["containerPort", "protocol"],
+        "ports" => &["port", "protocol"],
+        _ => &["name"],
+    };
+    let pair = |name: &&str| {
+        let value = item.get(*name).filter(|value| !empty(value)).and_then(text);
+        let value = value.or_else(|| (*name == "protocol").then(|| "TCP".to_owned()))?;
+        Some((String::from(*name), value))
+    };
+    Some(bracket(names.iter().map(pair).collect::<Option<_>>()?))
+}
+
+pub(super) fn bracket(mut pairs: Vec<(String, String)>) -> String {
+    pairs.sort();
+    let pairs: Vec<String> = pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    format!("[{}]", pairs.join(","))
+}
+
+pub(super) fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}

@@ -1,0 +1,444 @@
+//! Doing: executes a plan's actions in order and writes the status last. The only file that writes, and it decides nothing.
+
+use std::sync::Mutex;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions},
+    core::response::Status,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use super::{
+    cache,
+    kinds::{Key, Kind, read_body},
+    memory::{Left, Memo, lock},
+    metrics::Metrics,
+    watch::api,
+};
+use crate::{
+    api::{ModelRolloutSpec, condition::bounded, names},
+    plan::{
+        Action, Lookup, Observed, Plan, Prunable, content,
+        observed::{ContentBody, Refusal},
+    },
+};
+
+/// The longest note of an Event that the API server takes.
+const NOTE_MAX: usize = 1024;
+
+/// What applying a plan came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// All of it is done.
+    Done,
+    /// Something else was learned: plan again as soon as the caches show what was written.
+    Again,
+    /// The caches are behind: plan again when they have caught up.
+    Behind,
+}
+
+/// Why a plan could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server said no, or nothing.
+    #[error("{verb} {what}: {source}")]
+    Request {
+        /// What was attempted.
+        verb: &'static str,
+        /// On which object.
+        what: String,
+        /// The answer.
+        source: Box<kube::Error>,
+    },
+    /// A patch that is none.
+    #[error("patch {what}: the plan holds an operation that is no JSON Patch: {source}")]
+    Patch {
+        /// On which object.
+        what: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A name that another content has.
+    #[error("store content {what}: a ControllerRevision of that name holds another content; delete it if nothing of yours needs it")]
+    OtherContent {
+        /// The name.
+        what: String,
+    },
+}
+
+impl Error {
+    /// A closed label for metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Request { source, .. } => match &**source {
+                kube::Error::Api(status) => match status.code {
+                    403 => "forbidden",
+                    404 => "not_found",
+                    409 => "conflict",
+                    422 => "invalid",
+                    429 => "too_many_requests",
+                    500.. => "server",
+                    _ => "api",
+                },
+                _ => "connection",
+            },
+            Self::Patch { .. } => "patch",
+            Self::OtherContent { .. } => "other_content",
+        }
+    }
+}
+
+/// Carries out plans for one ModelDeployment name.
+pub struct Hand<'a> {
+    /// The client.
+    pub client: &'a Client,
+    /// What is counted.
+    pub metrics: &'a Metrics,
+    /// The ModelDeployment.
+    pub key: &'a Key,
+    /// What is remembered of it.
+    pub memo: &'a Mutex<Memo>,
+    /// What was observed when it was planned.
+    pub seen: &'a Observed,
+}
+
+impl Hand<'_> {
+    /// Does what the plan says, in its order, the status last.
+    ///
+    /// # Errors
+    /// When the API server does not do its part; what was done before stays done.
+    pub async fn apply(&self, plan: &Plan) -> Result<Applied, Error> {
+        for action in &plan.actions {
+            match self.act(action).await? {
+                Applied::Done => {}
+                other => return Ok(other),
+            }
+        }
+        if let (Some(status), Some(wanted)) = (&plan.status, &self.seen.deployment) {
+            let written = self.status(Kind::ModelDeployment, &self.key.name, &wanted.uid, status).await?;
+            if written == Applied::Done {
+                self.memo().status_written = Some(Timestamp::now());
+                let state = status.state.map(|s| format!("{s:?}")).unwrap_or_default();
+                info!(deployment = %self.key, state, message = status.message.as_deref().unwrap_or_default(), "status written");
+            }
+            return Ok(written);
+        }
+        Ok(Applied::Done)
+    }
+
+    fn memo(&self) -> std::sync::MutexGuard<'_, Memo> {
+        lock(self.memo)
+    }
+
+    fn api(&self, kind: Kind) -> Api<DynamicObject> {
+        api(self.client, kind, Some(&self.key.namespace))
+    }
+
+    async fn act(&self, action: &Action) -> Result<Applied, Error> {
+        match action {
+            Action::StoreContent { name, labels, body } => self.store(name, &json!(labels), body).await,
+            Action::CreateRecord { spec } => self.record(spec).await,
+            Action::AmendRecord { name, ops } => self.patch(Kind::ModelRollout, name, ops).await,
+            Action::CreateWorkload { rollout, body } => self.create_workload(*rollout, body).await,
+            Action::PatchWorkload { rollout, put_back, ops } => self.patch_workload(*rollout, *put_back, ops).await,
+            Action::CreateService { body } => self.create_service(body).await,
+            Action::PatchService { ops } => self.patch(Kind::Service, &self.key.name, ops).await,
+            Action::AnswerRequest { name, status } => {
+                let uid = self.seen.requests.iter().find(|r| r.name == *name).map(|r| r.uid.as_str()).unwrap_or_default();
+                self.count("answer_request", Kind::RolloutRequest, name);
+                self.status(Kind::RolloutRequest, name, uid, status).await
+            }
+            Action::Delete { kind, name, uid, resource_version } => self.delete(*kind, name, uid, resource_version).await,
+            Action::Event { warning, reason, message, key } => {
+                self.tell(*warning, reason, message, key).await;
+                Ok(Applied::Done)
+            }
+        }
+    }
+
+    /// One line and one count a change.
+    fn count(&self, action: &'static str, kind: Kind, name: &str) {
+        self.metrics.action(action);
+        info!(deployment = %self.key, action, kind = kind.name(), name, "changed");
+    }
+
+    fn wrote(&self, kind: Kind, answer: &DynamicObject) {
+        let name = answer.metadata.name.as_deref().unwrap_or_default();
+        self.memo().wrote(kind, name, Left::Version(cache::version(answer)));
+    }
+
+    async fn post(&self, kind: Kind, body: &Value) -> Result<DynamicObject, kube::Error> {
+        let answer = post(self.client, &kind.resource().group_path(&self.key.namespace), body).await?;
+        self.wrote(kind, &answer);
+        Ok(answer)
+    }
+
+    async fn store(&self, name: &str, labels: &Value, body: &ContentBody) -> Result<Applied, Error> {
+        let object = json!({
+            "apiVersion": "apps/v1", "kind": "ControllerRevision",
+            "metadata": {"name": name, "namespace": self.key.namespace, "labels": labels},
+            "revision": 1, "data": body,
+        });
+        match self.post(Kind::ControllerRevision, &object).await {
+            Ok(_) => {
+                self.count("store_content", Kind::ControllerRevision, name);
+                Ok(Applied::Done)
+            }
+            Err(error) if taken(&error) => self.compare(name, &body.hash).await,
+            Err(source) => Err(self.error("store content", name, source)),
+        }
+    }
+
+    /// A name that is taken must be taken by the same content, its whole hash compared.
+    async fn compare(&self, name: &str, hash: &str) -> Result<Applied, Error> {
+        let stored = self.api(Kind::ControllerRevision).get_opt(name).await.map_err(|e| self.error("get content", name, e))?;
+        match stored.map(|mut object| read_body(&mut object)) {
+            Some(Some(body)) if body.hash == hash => Ok(Applied::Done),
+            Some(_) => Err(Error::OtherContent { what: self.what(name) }),
+            None => Ok(Applied::Behind),
+        }
+    }
+
+    async fn record(&self, spec: &ModelRolloutSpec) -> Result<Applied, Error> {
+        let name = names::record_name(&spec.deployment.name, spec.number);
+        let object = json!({
+            "apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRollout",
+            "metadata": {"name": name, "namespace": self.key.namespace, "labels": {
+                names::MANAGED_BY: names::MANAGER, names::DEPLOYMENT: spec.deployment.name, names::MODEL: spec.model, names::VERSION: spec.version,
+            }},
+            "spec": spec,
+        });
+        match self.post(Kind::ModelRollout, &object).await {
+            Ok(_) => {
+                self.metrics.action("create_record");
+                let trigger = format!("{:?}", spec.trigger);
+                info!(deployment = %self.key, rollout = spec.number, version = spec.version, trigger, by = spec.by.actor, "rollout recorded");
+                Ok(Applied::Done)
+            }
+            Err(error) if taken(&error) => Ok(Applied::Behind),
+            Err(source) => Err(self.error("record rollout", &name, source)),
+        }
+    }
+
+    async fn create_workload(&self, rollout: i64, body: &Value) -> Result<Applied, Error> {
+        match self.post(Kind::Deployment, body).await {
+            Ok(_) => {
+                self.memo().accept();
+                self.count("create_workload", Kind::Deployment, &self.key.name);
+                Ok(Applied::Done)
+            }
+            Err(error) if taken(&error) => Ok(self.ask(Lookup::Workload)),
+            Err(source) => self.refused(rollout, "create Deployment", source),
+        }
+    }
+
+    async fn create_service(&self, body: &Value) -> Result<Applied, Error> {
+        match self.post(Kind::Service, body).await {
+            Ok(_) => {
+                self.count("create_service", Kind::Service, &self.key.name);
+                Ok(Applied::Done)
+            }
+            Err(error) if taken(&error) => Ok(self.ask(Lookup::Service)),
+            Err(source) => Err(self.error("create Service", &self.key.name, source)),
+        }
+    }
+
+    /// The next pass reads past the caches first.
+    fn ask(&self, lookup: Lookup) -> Applied {
+        let mut memo = self.memo();
+        if !memo.asked.contains(&lookup) {
+            memo.asked.push(lookup);
+        }
+        Applied::Again
+    }
+
+    async fn patch_workload(&self, rollout: i64, put_back: bool, ops: &[Value]) -> Result<Applied, Error> {
+        let before = self.seen.workload.as_ref().map(|w| w.meta.resource_version.as_str()).unwrap_or_default();
+        match self.send_patch(Kind::Deployment, &self.key.name, ops).await? {
+            Ok(answer) => {
+                let unchanged = answer.metadata.resource_version.as_deref() == Some(before);
+                let mut memo = self.memo();
+                memo.accept();
+                memo.futile = (put_back && unchanged).then(|| before.to_owned());
+                // It may be known from a look past the caches only; that look is over.
+                memo.workload = None;
+                drop(memo);
+                self.count(if put_back { "put_back" } else { "patch_workload" }, Kind::Deployment, &self.key.name);
+                Ok(Applied::Done)
+            }
+            Err(error) if moved_on(&error) => Ok(self.moved_on(Kind::Deployment)),
+            Err(source) => self.refused(rollout, "patch Deployment", source),
+        }
+    }
+
+    async fn patch(&self, kind: Kind, name: &str, ops: &[Value]) -> Result<Applied, Error> {
+        match self.send_patch(kind, name, ops).await? {
+            Ok(_) => {
+                if kind == Kind::Service {
+                    self.memo().service = None;
+                }
+                self.count("patch", kind, name);
+                Ok(Applied::Done)
+            }
+            Err(error) if moved_on(&error) => Ok(self.moved_on(kind)),
+            Err(source) => Err(self.error("patch", name, source)),
+        }
+    }
+
+    /// The object is not what it was when it was observed; what was read past the caches is forgotten.
+    fn moved_on(&self, kind: Kind) -> Applied {
+        let mut memo = self.memo();
+        match kind {
+            Kind::Deployment => memo.workload = None,
+            Kind::Service => memo.service = None,
+            _ => {}
+        }
+        Applied::Behind
+    }
+
+    async fn send_patch(&self, kind: Kind, name: &str, ops: &[Value]) -> Result<Result<DynamicObject, kube::Error>, Error> {
+        let ops = serde_json::from_value(Value::Array(ops.to_vec())).map_err(|source| Error::Patch { what: self.what(name), source })?;
+        let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() }.validation_strict();
+        let answer = self.api(kind).patch(name, &params, &Patch::Json::<()>(ops)).await;
+        if let Ok(answer) = &answer {
+            self.wrote(kind, answer);
+        }
+        Ok(answer)
+    }
+
+    /// A template at fault (422 with causes, 400) or forbidden (403) is something to plan with; anything else is the system's trouble.
+    fn refused(&self, rollout: i64, verb: &'static str, source: kube::Error) -> Result<Applied, Error> {
+        let (template, message) = match &source {
+            kube::Error::Api(status) if matches!(status.code, 400 | 422) => (true, status.message.clone()),
+            kube::Error::Api(status) if status.code == 403 => (false, status.message.clone()),
+            _ => return Err(self.error(verb, &self.key.name, source)),
+        };
+        warn!(deployment = %self.key, rollout, message, "the API server refused the Deployment");
+        self.memo().refuse(Refusal { rollout, template, message: bounded(&message, NOTE_MAX) });
+        Ok(Applied::Again)
+    }
+
+    async fn delete(&self, kind: Prunable, name: &str, uid: &str, resource_version: &str) -> Result<Applied, Error> {
+        let kind = match kind {
+            Prunable::ControllerRevision => Kind::ControllerRevision,
+            Prunable::ModelRollout => Kind::ModelRollout,
+            Prunable::RolloutRequest => Kind::RolloutRequest,
+        };
+        let preconditions = Preconditions { uid: Some(uid.into()), resource_version: Some(resource_version.into()) };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        match self.api(kind).delete(name, &params).await {
+            Ok(_) => {
+                self.memo().wrote(kind, name, Left::Gone(uid.into()));
+                self.count("delete", kind, name);
+                Ok(Applied::Done)
+            }
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Applied::Behind),
+            Err(source) => Err(self.error("delete", name, source)),
+        }
+    }
+
+    /// Best effort: an Event that is lost is logged, and fails nothing.
+    async fn tell(&self, warning: bool, reason: &str, message: &str, key: &str) {
+        let Some(wanted) = self.seen.deployment.as_ref() else { return };
+        if !self.memo().tell(key) {
+            return;
+        }
+        let digest = content::digest(&json!([wanted.uid, key]));
+        let event = json!({
+            "apiVersion": "events.k8s.io/v1", "kind": "Event",
+            "metadata": {"name": format!("{}.{}", self.key.name, names::hash16(&digest)), "namespace": self.key.namespace},
+            "eventTime": MicroTime(Timestamp::now()), "type": if warning { "Warning" } else { "Normal" },
+            "reason": reason, "action": reason, "note": bounded(message, NOTE_MAX),
+            "reportingController": "rollmodel.dev/operator", "reportingInstance": instance(),
+            "regarding": {"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelDeployment", "namespace": self.key.namespace,
+                "name": self.key.name, "uid": wanted.uid},
+        });
+        let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", self.key.namespace);
+        match post(self.client, &path, &event).await {
+            Ok(_) => info!(deployment = %self.key, reason, message, "event"),
+            Err(error) if taken(&error) => {}
+            Err(error) => {
+                self.memo().untell(key);
+                warn!(deployment = %self.key, reason, message, %error, "this Event could not be written");
+            }
+        }
+    }
+
+    async fn status(&self, kind: Kind, name: &str, uid: &str, status: &impl Serialize) -> Result<Applied, Error> {
+        match write_status(self.client, kind, &Key::new(self.key.namespace.as_str(), name), uid, status).await {
+            Ok(answer) => {
+                self.wrote(kind, &answer);
+                Ok(Applied::Done)
+            }
+            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(Applied::Behind),
+            Err(source) => Err(self.error("write the status of", name, source)),
+        }
+    }
+
+    fn what(&self, name: &str) -> String {
+        format!("{}/{name}", self.key.namespace)
+    }
+
+    fn error(&self, verb: &'static str, name: &str, source: kube::Error) -> Error {
+        Error::Request { verb, what: self.what(name), source: Box::new(source) }
+    }
+}
+
+/// Where a resource's objects of one namespace are.
+trait GroupPath {
+    fn group_path(&self, namespace: &str) -> String;
+}
+
+impl GroupPath for kube::api::ApiResource {
+    fn group_path(&self, namespace: &str) -> String {
+        let root = if self.group.is_empty() { "api" } else { "apis" };
+        format!("/{root}/{}/namespaces/{namespace}/{}", self.api_version, self.plural)
+    }
+}
+
+/// POSTs with our manager, and strictly: a field that the server does not know is an error, not a loss (kube's own parameters cannot say so).
+async fn post(client: &Client, path: &str, body: &Value) -> Result<DynamicObject, kube::Error> {
+    let bytes = serde_json::to_vec(body).map_err(kube::Error::SerdeError)?;
+    let request = http::Request::post(format!("{path}?fieldManager={}&fieldValidation=Strict", names::MANAGER))
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(bytes)
+        .map_err(kube::Error::HttpError)?;
+    client.request(request).await
+}
+
+/// Writes a whole status by server-side apply; the uid guards against writing onto an object that took the name meanwhile.
+///
+/// # Errors
+/// When the API server does not take it.
+pub async fn write_status(client: &Client, kind: Kind, key: &Key, uid: &str, status: &impl Serialize) -> Result<DynamicObject, kube::Error> {
+    let resource = kind.resource();
+    let mut metadata = json!({"name": key.name, "namespace": key.namespace});
+    if !uid.is_empty() {
+        metadata["uid"] = json!(uid);
+    }
+    let body = json!({"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "status": status});
+    let params = PatchParams::apply(names::MANAGER).force();
+    api(client, kind, Some(&key.namespace)).patch_status(&key.name, &params, &Patch::Apply(body)).await
+}
+
+/// This process, as Events and the Lease name it.
+#[must_use]
+pub fn instance() -> String {
+    std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_else(|_| format!("{}-{}", names::MANAGER, std::process::id()))
+}
+
+fn taken(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+/// A patch whose preconditions do not hold any more: 404, 409, or a 422 that names no field.
+fn moved_on(error: &kube::Error) -> bool {
+    let causes = |status: &Status| status.details.as_ref().is_some_and(|d| !d.causes.is_empty());
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 404 | 409) || (status.code == 422 && !causes(status)))
+}

@@ -1,0 +1,105 @@
+//! Flags; each can also be given by the environment.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use super::telemetry::Format;
+
+/// Rolls machine-learning models forward, rolls them back, and always knows what serves and why.
+///
+/// Without a command it runs the operator, against the cluster it runs in or the one that kubectl points at.
+#[derive(Debug, Parser)]
+#[command(name = "rollmodel", version, about, args_conflicts_with_subcommands = true)]
+pub struct Args {
+    /// What to do instead of running the operator.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Flags of the operator.
+    #[command(flatten)]
+    pub run: Run,
+}
+
+/// What to do instead of running the operator.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write all that the operator would see of a live ModelDeployment as YAML: a case for `rollmodel plan`, and a test case.
+    Dump(Dump),
+    /// Print what the operator would do about a case, and why it waits; needs no cluster.
+    Plan(Plan),
+}
+
+/// Flags of the operator.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Run {
+    /// Watch this one namespace [default: all].
+    #[arg(long, env = "ROLLMODEL_NAMESPACE", value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// How many ModelDeployments are worked on at once.
+    #[arg(long, env = "ROLLMODEL_CONCURRENCY", default_value_t = 16, value_name = "N", value_parser = concurrency)]
+    pub concurrency: usize,
+    /// Where /metrics, /healthz and /readyz are served.
+    #[arg(long, env = "ROLLMODEL_ADMIN_ADDRESS", default_value = "0.0.0.0:8080", value_name = "IP:PORT")]
+    pub admin_address: SocketAddr,
+    /// Whether replicas of the operator elect a leader; only false where there is never a second one.
+    #[arg(long, env = "ROLLMODEL_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub leader_elect: bool,
+    /// Namespace of the Lease by which they elect it [default: the operator's own].
+    #[arg(long, env = "ROLLMODEL_LEASE_NAMESPACE", value_name = "NAMESPACE")]
+    pub lease_namespace: Option<String>,
+    /// How logs are written.
+    #[arg(long, env = "ROLLMODEL_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
+    pub log_format: Format,
+    /// What is logged: error, warn, info, debug or trace, also by module (info,rollmodel=debug).
+    #[arg(long, env = "ROLLMODEL_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    pub log_level: String,
+    /// How many days records of rollouts are kept.
+    #[arg(long, env = "ROLLMODEL_RECORD_RETENTION_DAYS", default_value_t = 400, value_name = "DAYS", value_parser = clap::value_parser!(i64).range(1..=36500))]
+    pub record_retention_days: i64,
+    /// Say that the shipped admission policy is installed, which makes `requestedBy` of a RolloutRequest the caller.
+    #[arg(long, env = "ROLLMODEL_REQUESTERS_VERIFIED", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub requesters_verified: bool,
+}
+
+/// Flags of `rollmodel dump`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Dump {
+    /// Name of the ModelDeployment.
+    pub name: String,
+    /// Its namespace [default: that of the kubeconfig's context].
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// File to write [default: standard output].
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Flags of `rollmodel plan`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Plan {
+    /// Case to plan, as `rollmodel dump` writes it; `-` for standard input.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+fn concurrency(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..=1024) => Ok(n),
+        _ => Err("a number from 1 to 1024".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn flags_are_consistent() {
+        Args::command().debug_assert();
+        let args = Args::parse_from(["rollmodel", "--leader-elect=false", "--requesters-verified"]);
+        assert!(!args.run.leader_elect && args.run.requesters_verified && args.command.is_none());
+        assert!(matches!(Args::parse_from(["rollmodel", "dump", "fraud", "-n", "ml"]).command, Some(Command::Dump(d)) if d.name == "fraud"));
+    }
+}

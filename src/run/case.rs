@@ -1,0 +1,209 @@
+//! Cases: all that was observed of one ModelDeployment, as YAML. `dump` writes one, `plan` reads one, and each is a test case.
+
+use std::{
+    io::{Read, Write},
+    path::Path,
+};
+
+use jiff::Timestamp;
+use kube::Client;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    args, client,
+    kinds::Key,
+    metrics::Metrics,
+    observe::{Caches, Found, Unreadable},
+    watch,
+};
+use crate::plan::{self, Observed, Plan, observed::Memory};
+
+/// What literal values of environment variables are replaced by.
+const MASKED: &str = "(masked)";
+/// What stands above a case.
+const HEADER: &str = "\
+# All that rollmodel observed of one ModelDeployment. `rollmodel plan -f <this file>` prints what it would do, and why.
+# Every literal value of an environment variable is replaced by \"(masked)\", everywhere alike, so that comparisons still hold;
+# annotations that could hold secrets are left out. Read it before you pass it on: names, images, arguments and messages are as they were.
+";
+
+/// A case.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Case {
+    /// What it is about.
+    #[serde(default)]
+    pub title: String,
+    /// When it was observed.
+    pub now: Timestamp,
+    /// What was observed.
+    pub observed: Observed,
+}
+
+/// Why a case could not be written or planned.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No client.
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    /// No list.
+    #[error("list the objects of namespace {namespace}: {source}")]
+    List {
+        /// The namespace.
+        namespace: String,
+        /// The answer.
+        source: kube::Error,
+    },
+    /// No such thing.
+    #[error("dump ModelDeployment {0}: there is neither such an object nor anything that one left behind")]
+    Nothing(Key),
+    /// Something is not readable.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// A file.
+    #[error("{verb} {path}: {source}")]
+    File {
+        /// What was attempted.
+        verb: &'static str,
+        /// On which file.
+        path: String,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// YAML that is no case.
+    #[error("read {path} as a case (title, now, observed): {source}")]
+    Yaml {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        source: serde_yaml::Error,
+    },
+    /// A case or plan that cannot be written.
+    #[error("write as YAML: {0}")]
+    Write(serde_yaml::Error),
+    /// JSON that is none any more.
+    #[error("mask the values of environment variables: {0}")]
+    Mask(#[from] serde_json::Error),
+}
+
+/// `rollmodel dump`.
+///
+/// # Errors
+/// When the cluster cannot be read, or the file cannot be written.
+pub async fn dump(args: &args::Dump) -> Result<(), Error> {
+    let config = client::config().await?;
+    let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let client = client::client(config, &Metrics::new())?;
+    let case = observe(&client, &Key::new(namespace, args.name.as_str())).await?;
+    let text = format!("{HEADER}{}", serde_yaml::to_string(&case).map_err(Error::Write)?);
+    match &args.output {
+        Some(path) => std::fs::write(path, text).map_err(|source| file("write", path, source)),
+        None => print(&text),
+    }
+}
+
+async fn observe(client: &Client, key: &Key) -> Result<Case, Error> {
+    let caches = Caches { keep_bodies: true, ..Caches::default() };
+    let list = watch::fill(&caches, client, &key.namespace).await;
+    list.map_err(|source| Error::List { namespace: key.namespace.clone(), source })?;
+    let observed = caches.observe(key, &Found::default(), Memory::default())?;
+    if observed.deployment.is_none() && observed.records.is_empty() && observed.contents.is_empty() && observed.requests.is_empty() {
+        return Err(Error::Nothing(key.clone()));
+    }
+    let mut value = serde_json::to_value(observed)?;
+    mask(&mut value);
+    let now = Timestamp::now();
+    Ok(Case { title: format!("{key} as it was at {now}"), now, observed: serde_json::from_value(value)? })
+}
+
+/// Masks every literal value of an environment variable, and drops annotations of pod templates that are none of Kubernetes' or ours.
+fn mask(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields.iter_mut() {
+                match (name.as_str(), &mut *field) {
+                    ("env", Value::Array(variables)) => variables.iter_mut().for_each(mask_variable),
+                    ("annotations", Value::Object(annotations)) => annotations.iter_mut().for_each(mask_annotation),
+                    _ => {}
+                }
+                mask(field);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(mask),
+        _ => {}
+    }
+}
+
+fn mask_variable(variable: &mut Value) {
+    if let Some(value) = variable.get_mut("value") {
+        *value = MASKED.into();
+    }
+}
+
+fn mask_annotation((name, value): (&String, &mut Value)) {
+    let known = ["kubernetes.io/", "kubectl.kubernetes.io/restartedAt", "rollmodel.dev/"];
+    let applied = name.ends_with("last-applied-configuration");
+    if applied || !known.iter().any(|prefix| name.starts_with(prefix)) {
+        *value = MASKED.into();
+    }
+}
+
+/// `rollmodel plan`.
+///
+/// # Errors
+/// When the file is no case.
+pub fn print_plan(args: &args::Plan) -> Result<(), Error> {
+    let text = read(&args.file)?;
+    let case: Case = serde_yaml::from_str(&text).map_err(|source| Error::Yaml { path: args.file.display().to_string(), source })?;
+    let plan = plan::plan(&case.observed, case.now);
+    print(&explain(&plan)?)
+}
+
+fn explain(plan: &Plan) -> Result<String, Error> {
+    let yaml = serde_yaml::to_string(plan).map_err(Error::Write)?;
+    Ok(format!("# {}\n{yaml}", if plan.why.is_empty() { "There is nothing to do." } else { &plan.why }))
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    if path == Path::new("-") {
+        let mut text = String::new();
+        return std::io::stdin().read_to_string(&mut text).map(|_| text).map_err(|source| file("read", path, source));
+    }
+    std::fs::read_to_string(path).map_err(|source| file("read", path, source))
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|source| file("write", Path::new("standard output"), source))
+}
+
+fn file(verb: &'static str, path: &Path, source: std::io::Error) -> Error {
+    Error::File { verb, path: path.display().to_string(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_are_masked_everywhere_alike_and_references_are_kept() {
+        let container = json!({"env": [{"name": "A", "value": "secret"}, {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]});
+        let mut case = json!({"template": {"containers": [container]}, "rendering": {"containers": [container]},
+            "metadata": {"annotations": {"vault/token": "t", "kubernetes.io/change-cause": "rollout 1"}}});
+        mask(&mut case);
+        assert!(!case.to_string().contains("secret\""), "{case}");
+        assert_eq!(case["template"], case["rendering"]);
+        assert_eq!(case["template"]["containers"][0]["env"][1]["valueFrom"]["secretKeyRef"]["name"], "s");
+        assert_eq!(case["metadata"]["annotations"], json!({"vault/token": "(masked)", "kubernetes.io/change-cause": "rollout 1"}));
+    }
+
+    #[test]
+    fn a_case_is_read_back() {
+        let case = Case { title: "t".into(), now: Timestamp::UNIX_EPOCH, observed: Observed { name: "fraud".into(), ..Observed::default() } };
+        let text = format!("{HEADER}{}", serde_yaml::to_string(&case).unwrap());
+        let back: Case = serde_yaml::from_str(&text).unwrap();
+        assert_eq!(back.observed, case.observed);
+        assert!(explain(&Plan::default()).unwrap().starts_with("# There is nothing to do."));
+    }
+}

@@ -1,0 +1,242 @@
+//! The client: its name, a bounded retry, a timeout on every answer, and a count of every request.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use kube::{
+    Client, Config,
+    client::{Body, ClientBuilder},
+};
+use tower::{BoxError, Layer, Service, buffer::BufferLayer, retry::{Policy, RetryLayer}};
+
+use super::{kinds, memory, metrics::Metrics};
+use crate::api::names;
+
+/// How long the head of an answer may take. A watch answers at once, and then streams.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// How often a request is sent at most.
+const TRIES: u32 = 4;
+/// The longest wait between two tries, whatever the server asks for: a reconcile has other keys to serve.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+/// Requests that wait for the connection at most.
+const BUFFERED: usize = 256;
+
+/// A client that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No configuration.
+    #[error("read the cluster's address and credentials from the pod or from kubeconfig: {0}")]
+    Config(#[from] kube::config::InferConfigError),
+    /// A configuration that cannot be used.
+    #[error("make a client of the cluster's configuration: {0}")]
+    Client(#[from] kube::Error),
+}
+
+/// The configuration of the cluster we run in, or that kubectl points at.
+///
+/// # Errors
+/// When there is none.
+pub async fn config() -> Result<Config, Error> {
+    let mut config = Config::infer().await?;
+    let agent = format!("{}/{}", names::MANAGER, env!("CARGO_PKG_VERSION"));
+    if let Ok(agent) = HeaderValue::from_str(&agent) {
+        config.headers.push((HeaderName::from(header::USER_AGENT), agent));
+    }
+    // kube's own retry waits up to 1000 s; ours is bounded.
+    config.default_retry = false;
+    Ok(config)
+}
+
+/// The client that everything but the Lease uses.
+///
+/// # Errors
+/// When the configuration cannot be used.
+pub fn client(config: Config, metrics: &Metrics) -> Result<Client, Error> {
+    let builder = ClientBuilder::try_from(config)?
+        .with_layer(&CountLayer(metrics.clone()))
+        .with_layer(&BufferLayer::new(BUFFERED))
+        .with_layer(&RetryLayer::new(Retry::default()));
+    Ok(builder.build())
+}
+
+/// A client without retries: who renews a Lease must know at once.
+///
+/// # Errors
+/// When the configuration cannot be used.
+pub fn plain(config: Config, metrics: &Metrics) -> Result<Client, Error> {
+    Ok(ClientBuilder::try_from(config)?.with_layer(&CountLayer(metrics.clone())).build())
+}
+
+/// Tries again what may be tried again: 429, 503 and 504 of anything but a POST, and 429 of a POST, for then the server did nothing.
+#[derive(Clone, Default)]
+pub struct Retry {
+    tries: u32,
+}
+
+impl<T> Policy<Request<Body>, Response<T>, BoxError> for Retry {
+    type Future = tokio::time::Sleep;
+
+    fn retry(&mut self, request: &mut Request<Body>, result: &mut Result<Response<T>, BoxError>) -> Option<Self::Future> {
+        let response = result.as_ref().ok()?;
+        self.tries += 1;
+        let again = match response.status() {
+            StatusCode::TOO_MANY_REQUESTS => true,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => request.method() != Method::POST,
+            _ => false,
+        };
+        (again && self.tries < TRIES).then(|| tokio::time::sleep(self.wait(response.headers(), request)))
+    }
+
+    fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {
+        let mut clone = Request::new(request.body().try_clone()?);
+        clone.method_mut().clone_from(request.method());
+        clone.uri_mut().clone_from(request.uri());
+        clone.headers_mut().clone_from(request.headers());
+        clone.extensions_mut().clone_from(request.extensions());
+        Some(clone)
+    }
+}
+
+impl Retry {
+    /// What the server asks for, else 100 ms, 400 ms, 1.6 s, spread; at most 5 s.
+    fn wait(&self, headers: &http::HeaderMap, request: &Request<Body>) -> Duration {
+        let asked = headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok()).map(Duration::from_secs);
+        let ours = Duration::from_millis(100 * 4_u64.pow(self.tries.saturating_sub(1).min(4)));
+        let spread = memory::spread(&(request.uri().path(), self.tries));
+        asked.unwrap_or_default().max(ours.mul_f64(0.75 + 0.5 * spread)).min(WAIT_MAX)
+    }
+}
+
+/// Counts requests, and gives up on answers that do not come.
+#[derive(Clone)]
+pub struct CountLayer(pub Metrics);
+
+impl<S> Layer<S> for CountLayer {
+    type Service = Count<S>;
+
+    fn layer(&self, inner: S) -> Count<S> {
+        Count { inner, metrics: self.0.clone() }
+    }
+}
+
+/// A service whose requests are counted.
+pub struct Count<S> {
+    inner: S,
+    metrics: Metrics,
+}
+
+impl<S, T> Service<Request<Body>> for Count<S>
+where
+    S: Service<Request<Body>, Response = Response<T>>,
+    S::Error: Into<BoxError> + Send,
+    S::Future: Send + 'static,
+{
+    type Response = Response<T>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<T>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (verb, resource) = (verb(&request), resource(request.uri().path()));
+        let (answer, metrics) = (self.inner.call(request), self.metrics.clone());
+        Box::pin(async move {
+            let answer = match tokio::time::timeout(ANSWER_WITHIN, answer).await {
+                Ok(answer) => answer.map_err(Into::into),
+                Err(_) => Err(BoxError::from(format!("the API server did not answer within {ANSWER_WITHIN:?}"))),
+            };
+            metrics.request(verb, resource, answer.as_ref().map_or(0, |a| a.status().as_u16()));
+            answer
+        })
+    }
+}
+
+/// The verb of a request, as RBAC and metrics call it.
+fn verb(request: &Request<Body>) -> &'static str {
+    let watch = request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "watch=true" || p == "watch=1"));
+    match *request.method() {
+        Method::GET if watch => "watch",
+        Method::GET => "get",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "other",
+    }
+}
+
+/// The resource of a request: one of a closed list, for it is a label of metrics.
+fn resource(path: &str) -> &'static str {
+    let plural = |kind: kinds::Kind| -> &'static str {
+        match kind {
+            kinds::Kind::ModelDeployment => "modeldeployments",
+            kinds::Kind::ModelVersion => "modelversions",
+            kinds::Kind::ModelRollout => "modelrollouts",
+            kinds::Kind::RolloutRequest => "rolloutrequests",
+            kinds::Kind::ControllerRevision => "controllerrevisions",
+            kinds::Kind::Deployment => "deployments",
+            kinds::Kind::Service => "services",
+            kinds::Kind::Pod => "pods",
+            kinds::Kind::HorizontalPodAutoscaler => "horizontalpodautoscalers",
+            kinds::Kind::CustomResourceDefinition => "customresourcedefinitions",
+        }
+    };
+    let known = kinds::KINDS.into_iter().map(plural).chain(["leases", "events"]);
+    let mut segments = path.split('/').filter(|s| !s.is_empty());
+    let root = segments.next();
+    // /api/v1/… and /apis/<group>/<version>/…, then /namespaces/<namespace>/… for what is namespaced.
+    let mut rest = segments.skip(if root == Some("api") { 1 } else { 2 }).peekable();
+    if rest.peek() == Some(&"namespaces") {
+        rest.nth(1);
+    }
+    let found = rest.next().unwrap_or_default();
+    known.into_iter().find(|name| *name == found).unwrap_or("other")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: Method) -> Request<Body> {
+        Request::builder().method(method).uri("/api/v1/pods?watch=true").body(Body::empty()).unwrap()
+    }
+
+    fn answer(status: u16, retry_after: Option<&str>) -> Result<Response<()>, BoxError> {
+        let mut builder = Response::builder().status(status);
+        if let Some(after) = retry_after {
+            builder = builder.header("Retry-After", after);
+        }
+        Ok(builder.body(()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn only_what_is_safe_is_tried_again_and_not_for_ever() {
+        let tried = |method, status| Retry::default().retry(&mut request(method), &mut answer(status, None)).is_some();
+        assert!(tried(Method::GET, 503) && tried(Method::PATCH, 504) && tried(Method::POST, 429));
+        assert!(!tried(Method::POST, 503) && !tried(Method::GET, 500) && !tried(Method::GET, 409));
+        let mut retry = Retry::default();
+        let tries = (0..10).take_while(|_| retry.retry(&mut request(Method::GET), &mut answer(503, None)).is_some()).count();
+        assert_eq!(tries, 3, "four tries in all");
+    }
+
+    #[test]
+    fn a_server_that_asks_for_long_waits_gets_five_seconds() {
+        let headers = answer(429, Some("1000")).unwrap().headers().clone();
+        assert_eq!(Retry { tries: 1 }.wait(&headers, &request(Method::GET)), WAIT_MAX);
+    }
+
+    #[test]
+    fn requests_are_labelled_by_a_closed_list() {
+        assert_eq!(resource("/api/v1/namespaces/ml/pods/x"), "pods");
+        assert_eq!(resource("/apis/rollmodel.dev/v1alpha1/modelversions"), "modelversions");
+        assert_eq!(resource("/apis/rollmodel.dev/v1alpha1/namespaces/ml/modeldeployments/x/status"), "modeldeployments");
+        assert_eq!(resource("/version"), "other");
+        assert_eq!(verb(&request(Method::GET)), "watch");
+    }
+}

@@ -1,0 +1,101 @@
+//! Reads past the caches, of just what the planner asks for.
+
+use kube::{
+    Client,
+    api::{DynamicObject, ListParams},
+};
+
+use super::{
+    kinds::{Key, Kind, Watched, read_body, read_service, read_workload},
+    observe::{Caches, Found},
+    watch::api,
+};
+use crate::plan::{
+    Lookup,
+    observed::{Record, StoredContent},
+};
+
+/// Records a page.
+const PAGE: u32 = 100;
+
+/// A look past the caches that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server said no, or nothing.
+    #[error("read {what} past the cache: {source}")]
+    Request {
+        /// What was read.
+        what: String,
+        /// The answer.
+        source: Box<kube::Error>,
+    },
+    /// What was read is not what this build knows.
+    #[error("read {what} past the cache: it is not what this operator knows: {source}")]
+    Decode {
+        /// What was read.
+        what: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+/// Reads what is asked for, and adds it to what was found.
+///
+/// # Errors
+/// When the API server does not answer, or answers what this build cannot read.
+pub async fn look(client: &Client, caches: &Caches, key: &Key, lookup: &Lookup, found: &mut Found) -> Result<(), Error> {
+    match lookup {
+        Lookup::Content(name) => {
+            let content = get(client, Kind::ControllerRevision, key, name).await?.map(|object| stored(name, object));
+            if let Some(body) = content.as_ref().and_then(|c| c.body.as_ref()) {
+                caches.keep_body(&Key::new(key.namespace.as_str(), name.as_str()), body);
+            }
+            found.contents.insert(name.clone(), content);
+        }
+        Lookup::Records => found.records = Some(records(client, key).await?),
+        Lookup::Workload => {
+            let object = get(client, Kind::Deployment, key, &key.name).await?;
+            found.workload = object.map(read_workload).transpose().map_err(|e| decode("Deployment", key, e))?;
+        }
+        Lookup::Service => {
+            let object = get(client, Kind::Service, key, &key.name).await?;
+            found.service = object.map(read_service).transpose().map_err(|e| decode("Service", key, e))?;
+        }
+    }
+    found.looked_up.push(lookup.clone());
+    Ok(())
+}
+
+fn stored(name: &str, mut object: DynamicObject) -> StoredContent {
+    StoredContent {
+        name: name.to_owned(),
+        uid: object.metadata.uid.take().unwrap_or_default(),
+        resource_version: object.metadata.resource_version.take().unwrap_or_default(),
+        body: read_body(&mut object),
+    }
+}
+
+async fn get(client: &Client, kind: Kind, key: &Key, name: &str) -> Result<Option<DynamicObject>, Error> {
+    let what = || format!("{} {}/{name}", kind.name(), key.namespace);
+    api(client, kind, Some(&key.namespace)).get_opt(name).await.map_err(|source| Error::Request { what: what(), source: Box::new(source) })
+}
+
+async fn records(client: &Client, key: &Key) -> Result<Vec<Record>, Error> {
+    let mut params = ListParams::default().fields(&format!("spec.deployment.name={}", key.name)).limit(PAGE);
+    let mut records = Vec::new();
+    loop {
+        let page = api(client, Kind::ModelRollout, Some(&key.namespace)).list(&params).await;
+        let page = page.map_err(|source| Error::Request { what: format!("the ModelRollouts of {key}"), source: Box::new(source) })?;
+        for object in page.items {
+            records.push(Record::read(object).map_err(|e| decode("ModelRollout", key, e))?);
+        }
+        params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+        if params.continue_token.is_none() {
+            return Ok(records);
+        }
+    }
+}
+
+fn decode(kind: &str, key: &Key, source: serde_json::Error) -> Error {
+    Error::Decode { what: format!("{kind} {key}"), source }
+}

@@ -1,0 +1,232 @@
+//! What the process knows about a key beside the objects: its own writes, refusals, failures. Forgetting it is never wrong.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::kinds::{Key, Kind};
+use crate::plan::{
+    Lookup,
+    observed::{Refusal, Service, Workload},
+};
+
+/// How long a write of ours is waited for in the caches.
+pub const SHOWN_WITHIN: Duration = Duration::from_secs(5);
+/// How long an object that no cache shows is believed to be as it was read.
+pub const UNCACHED_FOR: Duration = Duration::from_secs(60);
+/// After how long a refused template is tried again: what refused it may have been mended.
+const TEMPLATE_AGAIN: Duration = Duration::from_secs(600);
+/// The longest wait after failures.
+const BACKOFF_MAX: Duration = Duration::from_secs(300);
+/// How many Events of one key are remembered as told.
+const TOLD_MAX: usize = 256;
+
+/// What a write of ours left, and the caches have to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// The object at this resourceVersion.
+    Version(u64),
+    /// No object of this uid.
+    Gone(String),
+}
+
+/// A write of ours.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// Kind of the object.
+    pub kind: Kind,
+    /// Name of the object.
+    pub name: String,
+    /// What it left.
+    pub left: Left,
+    /// Until when it is waited for.
+    pub until: Instant,
+}
+
+/// What was refused, and when it is tried again.
+#[derive(Clone, Debug)]
+struct Refused {
+    refusal: Refusal,
+    attempts: u32,
+    again: Instant,
+}
+
+/// What is remembered of one key.
+#[derive(Default)]
+pub struct Memo {
+    /// Writes that the caches do not show yet.
+    pub writes: Vec<Write>,
+    /// Reads past the caches to do first.
+    pub asked: Vec<Lookup>,
+    /// The Deployment of that name, which no cache shows.
+    pub workload: Option<(Workload, Instant)>,
+    /// The Service of that name, which no cache shows.
+    pub service: Option<(Service, Instant)>,
+    /// The resourceVersion of a Deployment that a put-back did not change.
+    pub futile: Option<String>,
+    /// When status was last written.
+    pub status_written: Option<Timestamp>,
+    /// What people should know of and was last logged.
+    pub logged: Option<String>,
+    refused: Option<Refused>,
+    failures: u32,
+    told: HashSet<u64>,
+}
+
+impl Memo {
+    /// Remembers a write.
+    pub fn wrote(&mut self, kind: Kind, name: &str, left: Left) {
+        self.writes.retain(|w| w.kind != kind || w.name != name);
+        self.writes.push(Write { kind, name: name.into(), left, until: Instant::now() + SHOWN_WITHIN });
+    }
+
+    /// Whether an Event is told for the first time by this process.
+    pub fn tell(&mut self, key: &str) -> bool {
+        if self.told.len() >= TOLD_MAX {
+            self.told.clear();
+        }
+        self.told.insert(hash(&key))
+    }
+
+    /// An Event could not be told after all.
+    pub fn untell(&mut self, key: &str) {
+        self.told.remove(&hash(&key));
+    }
+
+    /// Remembers a refusal; the same one again waits longer.
+    pub fn refuse(&mut self, refusal: Refusal) {
+        let attempts = self.refused.as_ref().filter(|r| r.refusal.rollout == refusal.rollout).map_or(1, |r| r.attempts.saturating_add(1));
+        let wait = if refusal.template { TEMPLATE_AGAIN } else { forbidden_for(attempts) };
+        self.refused = Some(Refused { refusal, attempts, again: Instant::now() + wait });
+    }
+
+    /// The Deployment was taken.
+    pub fn accept(&mut self) {
+        self.refused = None;
+    }
+
+    /// The refusal that stands; None once it is time to try again.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.refused.as_ref().filter(|r| r.again > Instant::now()).map(|r| &r.refusal)
+    }
+
+    /// When what was refused is tried again.
+    #[must_use]
+    pub fn tried_again(&self) -> Option<Instant> {
+        self.refused.as_ref().map(|r| r.again)
+    }
+
+    /// Counts a failure, and says how long to wait.
+    pub fn failed(&mut self, key: &impl Hash) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        backoff(key, self.failures)
+    }
+
+    /// Forgets the failures.
+    pub fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Drops objects past the caches that were read too long ago.
+    pub fn expire(&mut self) {
+        let now = Instant::now();
+        self.workload.take_if(|(_, until)| *until <= now);
+        self.service.take_if(|(_, until)| *until <= now);
+    }
+}
+
+/// 30 s, doubling, at most 5 minutes.
+fn forbidden_for(attempts: u32) -> Duration {
+    BACKOFF_MAX.min(Duration::from_secs(30).saturating_mul(1 << attempts.saturating_sub(1).min(4)))
+}
+
+/// 1 s, doubling, at most 5 minutes, each spread by up to a fifth either way so that what failed together does not return together.
+#[must_use]
+pub fn backoff(key: &impl Hash, attempt: u32) -> Duration {
+    let base = BACKOFF_MAX.min(Duration::from_secs(1 << attempt.saturating_sub(1).min(9)));
+    base.mul_f64(0.8 + 0.4 * spread(&(hash(key), attempt)))
+}
+
+/// A number from 0 to 1 that the same value always gives.
+#[must_use]
+pub fn spread(value: &impl Hash) -> f64 {
+    f64::from(u16::try_from(hash(value) % 10_000).unwrap_or_default()) / 10_000.0
+}
+
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The memos of every key. Each is locked for moments only, and by one reconcile at a time.
+#[derive(Default)]
+pub struct Memories(Mutex<HashMap<Key, Arc<Mutex<Memo>>>>);
+
+impl Memories {
+    /// The memo of a key.
+    #[must_use]
+    pub fn of(&self, key: &Key) -> Arc<Mutex<Memo>> {
+        lock(&self.0).entry(key.clone()).or_default().clone()
+    }
+
+    /// The memo of a key, unless it was forgotten.
+    #[must_use]
+    pub fn known(&self, key: &Key) -> Option<Arc<Mutex<Memo>>> {
+        lock(&self.0).get(key).cloned()
+    }
+
+    /// Forgets a key of which nothing is left.
+    pub fn forget(&self, key: &Key) {
+        lock(&self.0).remove(key);
+    }
+}
+
+/// Locks, whoever panicked before.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_wait_longer_each_time_up_to_five_minutes_and_not_in_step() {
+        let waits: Vec<f64> = (1..=12).map(|n| backoff(&"fraud", n).as_secs_f64()).collect();
+        assert!((0.8..=1.2).contains(&waits[0]) && (1.6..=2.4).contains(&waits[1]));
+        assert!(waits.iter().all(|w| *w <= 360.0) && waits[11] >= 240.0);
+        assert_ne!(backoff(&"fraud", 3), backoff(&"churn", 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_stands_until_it_is_time_to_try_again_and_then_longer() {
+        let mut memo = Memo::default();
+        let forbidden = Refusal { rollout: 3, template: false, message: "quota".into() };
+        memo.refuse(forbidden.clone());
+        tokio::time::advance(Duration::from_secs(29)).await;
+        assert!(memo.refusal().is_some());
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(memo.refusal().is_none());
+        memo.refuse(forbidden);
+        tokio::time::advance(Duration::from_secs(59)).await;
+        assert!(memo.refusal().is_some());
+        memo.accept();
+        assert!(memo.refusal().is_none());
+    }
+
+    #[test]
+    fn an_event_is_told_once() {
+        let mut memo = Memo::default();
+        assert!(memo.tell("a") && !memo.tell("a"));
+        memo.untell("a");
+        assert!(memo.tell("a"));
+    }
+}

@@ -1,0 +1,29 @@
+//! The shell: all input and output. Nothing here decides.
+//!
+//! - [`operator`]: builds the parts, joins them, ends them in order.
+//! - [`kinds`], [`pods`]: what is watched, and what is kept of it.
+//! - [`watch`]: one watch a kind. [`cache`]: one index a kind, which says what each event touched.
+//! - [`observe`]: from the caches to what the planner sees. [`lookup`]: reads past the caches.
+//! - [`reconcile`]: observe, plan, apply; the loop that runs passes. [`queue`]: what is due. [`memory`]: what may be forgotten.
+//! - [`apply`]: executes plans; the only file that writes.
+//! - [`client`], [`lease`], [`metrics`], [`admin`], [`telemetry`], [`args`]: the process around it.
+//! - [`case`]: `rollmodel dump` and `rollmodel plan`.
+
+pub mod admin;
+pub mod apply;
+pub mod args;
+pub mod cache;
+pub mod case;
+pub mod client;
+pub mod kinds;
+pub mod lease;
+pub mod lookup;
+pub mod memory;
+pub mod metrics;
+pub mod observe;
+pub mod operator;
+pub mod pods;
+pub mod queue;
+pub mod reconcile;
+pub mod telemetry;
+pub mod watch;

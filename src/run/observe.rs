@@ -1,0 +1,436 @@
+//! From the caches to what the planner sees: reads of memory only.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    api::{
+        names,
+        version::{Role, UsedBy},
+    },
+    plan::{
+        Lookup, Observed,
+        observed::{ContentBody, Memory, Pod, Record, Request, Service, StoredContent, Version, Wanted, Workload},
+        version::ObservedVersion,
+    },
+};
+
+use super::{
+    cache::{Entry, Readiness, Shared, Touched},
+    kinds::{Autoscaler, ContentEntry, KINDS, Key, Kind, Packed, Schema, VersionEntry, WantedEntry, Watched, WorkloadEntry},
+    memory::{Left, Write},
+};
+
+/// Every cache.
+pub struct Caches {
+    /// ModelDeployments.
+    pub wanted: Shared<WantedEntry>,
+    /// ModelVersions.
+    pub versions: Shared<VersionEntry>,
+    /// ModelRollouts.
+    pub records: Shared<Record>,
+    /// RolloutRequests.
+    pub requests: Shared<Request>,
+    /// ControllerRevisions.
+    pub contents: Shared<ContentEntry>,
+    /// Deployments.
+    pub workloads: Shared<WorkloadEntry>,
+    /// Services.
+    pub services: Shared<Service>,
+    /// Pods.
+    pub pods: Shared<Pod>,
+    /// HorizontalPodAutoscalers.
+    pub autoscalers: Shared<Autoscaler>,
+    /// CustomResourceDefinitions.
+    pub schemas: Shared<Schema>,
+    /// Which of them are synced.
+    pub readiness: Readiness,
+    /// Whether the bodies of all contents are kept, as a dump needs them.
+    pub keep_bodies: bool,
+}
+
+impl Default for Caches {
+    fn default() -> Self {
+        Self {
+            wanted: Shared::default(),
+            versions: Shared::default(),
+            records: Shared::default(),
+            requests: Shared::default(),
+            contents: Shared::default(),
+            workloads: Shared::default(),
+            services: Shared::default(),
+            pods: Shared::default(),
+            autoscalers: Shared::default(),
+            schemas: Shared::default(),
+            readiness: Readiness::new(&KINDS),
+            keep_bodies: false,
+        }
+    }
+}
+
+/// What was read past the caches in one pass, and takes precedence over them.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// What was looked up, also what turned out to be absent.
+    pub looked_up: Vec<Lookup>,
+    /// Contents by name; None: there is none.
+    pub contents: BTreeMap<String, Option<StoredContent>>,
+    /// Every record.
+    pub records: Option<Vec<Record>>,
+    /// The Deployment.
+    pub workload: Option<Workload>,
+    /// The Service.
+    pub service: Option<Service>,
+}
+
+/// Something that is needed cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("read {kind} {key} from the cache: {why}; nothing is done about what it belongs to until this operator can read it (is it older than the CRDs?)")]
+pub struct Unreadable {
+    kind: &'static str,
+    key: Key,
+    why: String,
+}
+
+impl Caches {
+    /// Everything that is known about one ModelDeployment name.
+    ///
+    /// # Errors
+    /// When an object of it cannot be read by this build.
+    pub fn observe(&self, key: &Key, found: &Found, memory: Memory) -> Result<Observed, Unreadable> {
+        let deployment = self.deployment(key)?;
+        let records = match &found.records {
+            Some(records) => records.clone(),
+            None => owned(&self.records, key, |_, record| Ok(record.clone()))?,
+        };
+        Ok(Observed {
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+            versions: self.versions(key, deployment.as_ref(), &records),
+            contents: self.contents(key, &records, found)?,
+            workload: found.workload.clone().map_or_else(|| self.workload(key), |w| Ok(Some(w)))?,
+            service: found.service.clone().map_or_else(|| self.service(key), |s| Ok(Some(s)))?,
+            pods: owned(&self.pods, key, |_, pod| Ok(pod.clone()))?,
+            requests: owned(&self.requests, key, |_, request| Ok(request.clone()))?,
+            autoscalers: owned(&self.autoscalers, key, |name, _| Ok(name.to_owned()))?,
+            memory: Memory { crds_older: self.crds_older(), looked_up: found.looked_up.clone(), ..memory },
+            deployment,
+            records,
+        })
+    }
+
+    fn deployment(&self, key: &Key) -> Result<Option<Wanted>, Unreadable> {
+        self.wanted.read().get(key).map(|entry| readable::<WantedEntry, _>(key, entry, |e| e.wanted.unpack())).transpose()
+    }
+
+    fn workload(&self, key: &Key) -> Result<Option<Workload>, Unreadable> {
+        self.workloads.read().get(key).map(|entry| readable::<WorkloadEntry, _>(key, entry, |e| e.0.unpack())).transpose()
+    }
+
+    fn service(&self, key: &Key) -> Result<Option<Service>, Unreadable> {
+        self.services.read().get(key).map(|entry| readable::<Service, _>(key, entry, |e| Ok(e.clone()))).transpose()
+    }
+
+    /// The versions that the spec or a record names, each under its own name, whatever it says it is.
+    fn versions(&self, key: &Key, deployment: Option<&Wanted>, records: &[Record]) -> Vec<Version> {
+        let asked = deployment.map(|d| names::version_name(&d.spec.model, &d.spec.version));
+        let named = records.iter().map(|r| names::version_name(&r.spec.model, &r.spec.version));
+        let all: BTreeSet<String> = asked.into_iter().chain(named).collect();
+        let versions = self.versions.read();
+        let find = |name: String| {
+            let entry = versions.get(&Key::new(key.namespace.as_str(), name))?;
+            let version = &entry.value.as_ref().ok()?.version;
+            Some(Version { bound_to: self.bound_to(&key.namespace, version), ..version.clone() })
+        };
+        all.into_iter().filter_map(find).collect()
+    }
+
+    /// The recordDigest that the earliest rollout in the namespace bound a version to, where it is another than the version's.
+    fn bound_to(&self, namespace: &str, version: &Version) -> Option<String> {
+        let records = self.records.read();
+        let others = records
+            .of_version(&Key::new(namespace, version.name.as_str()))
+            .filter_map(|(_, entry)| entry.value.as_ref().ok())
+            .map(|record| &record.spec)
+            .filter(|r| r.model == version.model && r.version == version.version && r.record_digest != version.record_digest);
+        others.min_by(|a, b| a.start_time.0.cmp(&b.start_time.0)).map(|r| r.record_digest.clone())
+    }
+
+    fn contents(&self, key: &Key, records: &[Record], found: &Found) -> Result<Vec<StoredContent>, Unreadable> {
+        if !self.keep_bodies {
+            self.drop_bodies(key, records);
+        }
+        let mut contents = owned(&self.contents, key, |name, entry| {
+            let body = entry.body.as_ref().map(Packed::unpack).transpose()?;
+            Ok(StoredContent { name: name.to_owned(), uid: entry.uid.clone(), resource_version: entry.resource_version.clone(), body })
+        })?;
+        contents.retain(|c| !found.contents.contains_key(&c.name));
+        contents.extend(found.contents.values().flatten().cloned());
+        Ok(contents)
+    }
+
+    /// Drops the bodies of contents that neither what serves nor the newest record needs; one that no record names yet is new, and kept.
+    fn drop_bodies(&self, key: &Key, records: &[Record]) {
+        let newest = records.iter().max_by_key(|r| r.spec.number);
+        let serving = records.iter().filter(|r| r.spec.served_from.is_some()).max_by_key(|r| r.spec.number);
+        let kept = |name: &str| [newest, serving].into_iter().flatten().any(|r| r.spec.contents == name);
+        let idle = |name: &str| !kept(name) && records.iter().any(|r| r.spec.contents == name);
+        let has_body = |entry: &Entry<ContentEntry>| entry.value.as_ref().is_ok_and(|e| e.body.is_some());
+        let drop: Vec<Key> = (self.contents.read().of_owner(key))
+            .filter(|(name, entry)| has_body(entry) && idle(name))
+            .map(|(name, _)| Key::new(key.namespace.as_str(), name))
+            .collect();
+        if drop.is_empty() {
+            return;
+        }
+        let mut index = self.contents.write();
+        for name in drop {
+            if let Some(Ok(entry)) = index.get_mut(&name).map(|e| e.value.as_mut()) {
+                entry.body = None;
+            }
+        }
+    }
+
+    /// Keeps a body that was looked up, so that it is not asked for again.
+    pub fn keep_body(&self, key: &Key, body: &ContentBody) {
+        if let Some(Ok(entry)) = self.contents.write().get_mut(key).map(|e| e.value.as_mut()) {
+            entry.body = Packed::pack(body).ok();
+        }
+    }
+
+    /// Everything that is known about one ModelVersion; None when there is none.
+    #[must_use]
+    pub fn observe_version(&self, key: &Key) -> Option<(ObservedVersion, String)> {
+        let versions = self.versions.read();
+        let entry = versions.get(key)?.value.as_ref().ok()?;
+        let bound_to = self.bound_to(&key.namespace, &entry.version);
+        let seen = ObservedVersion {
+            name: key.name.clone(),
+            generation: entry.generation,
+            status: entry.status.clone(),
+            facts: Version { bound_to, ..entry.version.clone() },
+            used_by: self.used_by(key, &entry.version),
+            crds_older: self.crds_older(),
+        };
+        Some((seen, entry.uid.clone()))
+    }
+
+    fn used_by(&self, key: &Key, version: &Version) -> Vec<UsedBy> {
+        let wanted = self.wanted.read();
+        let serves = |(name, entry): (&str, &Entry<WantedEntry>)| {
+            let entry = entry.value.as_ref().ok()?;
+            let serving = entry.serving.as_ref().filter(|s| entry.model == version.model && s.version == version.version)?;
+            Some(UsedBy { deployment: name.to_owned(), role: Role::Serving, rollout: serving.rollout, since: serving.since.clone() })
+        };
+        wanted.of_version(key).filter_map(serves).collect()
+    }
+
+    /// Whether a CRD that is served is older than this build.
+    #[must_use]
+    pub fn crds_older(&self) -> bool {
+        self.schemas.read().all().any(|(_, e)| e.value.as_ref().is_ok_and(|s| s.0 < names::SCHEMA_LEVEL_NOW))
+    }
+
+    /// One sentence for each CRD that is older than this build.
+    #[must_use]
+    pub fn older(&self) -> Vec<String> {
+        let sentence = |(key, entry): (&Key, &Entry<Schema>)| {
+            let level = entry.value.as_ref().ok().map(|s| s.0).filter(|l| *l < names::SCHEMA_LEVEL_NOW)?;
+            Some(format!(
+                "CRD {} is older than this operator (schema level {level}, needed {}): apply crds/; until then no rollout begins.",
+                key.name,
+                names::SCHEMA_LEVEL_NOW
+            ))
+        };
+        self.schemas.read().all().filter_map(sentence).collect()
+    }
+
+    /// Every ModelDeployment name that there is anything to plan for: the object, or what it left.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<Key> {
+        let mut all: BTreeSet<Key> = self.wanted.read().owners().cloned().collect();
+        all.extend(self.records.read().owners().cloned());
+        all.extend(self.contents.read().owners().cloned());
+        all.extend(self.requests.read().owners().cloned());
+        all
+    }
+
+    /// Every ModelVersion.
+    #[must_use]
+    pub fn version_names(&self) -> Vec<Key> {
+        self.versions.read().all().map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The ModelDeployments to plan after a ModelVersion changed: who asks for it, and who has rolled it out.
+    #[must_use]
+    pub fn touched_by_versions(&self, touched: &Touched) -> BTreeSet<Key> {
+        let mut all = BTreeSet::new();
+        for name in &touched.versions {
+            let key = Key::new(touched.namespace.as_str(), name.as_str());
+            all.extend(self.wanted.read().of_version(&key).map(|(name, _)| Key::new(touched.namespace.as_str(), name)));
+            let records = self.records.read();
+            let owners = records.of_version(&key).filter_map(|(_, e)| e.value.as_ref().ok()).map(|r| r.spec.deployment.name.as_str());
+            all.extend(owners.map(|name| Key::new(touched.namespace.as_str(), name)));
+        }
+        all
+    }
+
+    /// Whether the caches show a write of ours.
+    #[must_use]
+    pub fn shows(&self, namespace: &str, write: &Write) -> bool {
+        let key = Key::new(namespace, write.name.as_str());
+        match write.kind {
+            Kind::ModelDeployment => shows(&self.wanted, &key, &write.left, |_| ""),
+            Kind::ModelVersion => shows(&self.versions, &key, &write.left, |v| &v.uid),
+            Kind::ModelRollout => shows(&self.records, &key, &write.left, |r| &r.uid),
+            Kind::RolloutRequest => shows(&self.requests, &key, &write.left, |r| &r.uid),
+            Kind::ControllerRevision => shows(&self.contents, &key, &write.left, |c| &c.uid),
+            Kind::Deployment => shows(&self.workloads, &key, &write.left, |_| ""),
+            Kind::Service => shows(&self.services, &key, &write.left, |s| &s.meta.uid),
+            Kind::Pod | Kind::HorizontalPodAutoscaler | Kind::CustomResourceDefinition => true,
+        }
+    }
+
+    /// How many objects of each kind are cached.
+    #[must_use]
+    pub fn sizes(&self) -> [(Kind, usize); 10] {
+        [
+            (Kind::ModelDeployment, self.wanted.read().len()),
+            (Kind::ModelVersion, self.versions.read().len()),
+            (Kind::ModelRollout, self.records.read().len()),
+            (Kind::RolloutRequest, self.requests.read().len()),
+            (Kind::ControllerRevision, self.contents.read().len()),
+            (Kind::Deployment, self.workloads.read().len()),
+            (Kind::Service, self.services.read().len()),
+            (Kind::Pod, self.pods.read().len()),
+            (Kind::HorizontalPodAutoscaler, self.autoscalers.read().len()),
+            (Kind::CustomResourceDefinition, self.schemas.read().len()),
+        ]
+    }
+}
+
+fn shows<T: Watched>(cache: &Shared<T>, key: &Key, left: &Left, uid: impl Fn(&T) -> &str) -> bool {
+    let index = cache.read();
+    match left {
+        Left::Version(version) => index.shows(key, *version),
+        Left::Gone(gone) => index.get(key).is_none_or(|e| e.value.as_ref().is_ok_and(|v| uid(v) != gone)),
+    }
+}
+
+/// What is made of every object of a kind that belongs to `key`, by name.
+fn owned<T: Watched, U>(cache: &Shared<T>, key: &Key, make: impl Fn(&str, &T) -> Result<U, serde_json::Error>) -> Result<Vec<U>, Unreadable> {
+    let index = cache.read();
+    index.of_owner(key).map(|(name, entry)| readable::<T, U>(&Key::new(key.namespace.as_str(), name), entry, |v| make(name, v))).collect()
+}
+
+fn readable<T: Watched, U>(key: &Key, entry: &Entry<T>, make: impl FnOnce(&T) -> Result<U, serde_json::Error>) -> Result<U, Unreadable> {
+    let unreadable = |why: String| Unreadable { kind: T::KIND.name(), key: key.clone(), why };
+    let value = entry.value.as_ref().map_err(|why| unreadable(why.clone()))?;
+    make(value).map_err(|error| unreadable(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::{api::DynamicObject, runtime::watcher::Event};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn object(name: &str, rv: u64, rest: Value) -> Event<DynamicObject> {
+        let mut all = json!({"metadata": {"namespace": "ml", "name": name, "uid": format!("uid-{name}"), "resourceVersion": rv.to_string(),
+            "labels": {"rollmodel.dev/deployment": "fraud"}}});
+        for (k, v) in rest.as_object().unwrap() {
+            all[k] = v.clone();
+        }
+        Event::Apply(serde_json::from_value(all).unwrap())
+    }
+
+    fn record(number: i64, version: &str, digest: &str, contents: &str, served: bool) -> Event<DynamicObject> {
+        let mut spec = json!({"deployment": {"name": "fraud"}, "number": number, "model": "fraud", "version": version, "recordDigest": digest,
+            "hash": "v1:sha256:aa", "core": "c", "contents": contents, "strategy": "RollingUpdate", "workload": "fraud", "trigger": "SpecChanged",
+            "by": {"actor": "spec"}, "startTime": format!("2026-01-0{number}T00:00:00Z")});
+        if served {
+            spec["servedFrom"] = json!("2026-01-05T00:00:00Z");
+        }
+        object(&format!("fraud-{number}"), 10 + number.unsigned_abs(), json!({"spec": spec}))
+    }
+
+    fn version(name: &str, model: &str, version: &str) -> Event<DynamicObject> {
+        object(name, 3, json!({"spec": {"model": model, "version": version, "image": "a"}}))
+    }
+
+    fn content(name: &str) -> Event<DynamicObject> {
+        object(name, 4, json!({"revision": 1, "data": {"hash": "v1:sha256:aa", "content": {}, "rendering": {"spec": {}}}}))
+    }
+
+    fn world() -> Caches {
+        let caches = Caches::default();
+        caches.wanted.write().feed(object("fraud", 1, json!({"spec": {"model": "fraud", "version": "8"},
+            "status": {"serving": {"version": "7", "recordDigest": "d", "hash": "h", "rollout": 2, "deployment": "fraud", "replicas": 1, "ready": 1,
+                "since": "2026-01-05T00:00:00Z"}}})));
+        caches.versions.write().feed(version("fraud-7", "fraud", "7"));
+        caches.versions.write().feed(version("fraud-8", "fraud-8", "x"));
+        caches.versions.write().feed(version("churn-1", "churn", "1"));
+        for (number, contents) in [(1, "fraud-a"), (2, "fraud-b"), (3, "fraud-c")] {
+            caches.records.write().feed(record(number, "7", &format!("sha256:{number}"), contents, number == 2));
+            caches.contents.write().feed(content(contents));
+        }
+        caches.contents.write().feed(content("fraud-new"));
+        caches
+    }
+
+    fn observe(caches: &Caches) -> Observed {
+        caches.observe(&Key::new("ml", "fraud"), &Found::default(), Memory::default()).unwrap()
+    }
+
+    #[test]
+    fn versions_are_those_of_the_spec_and_the_records_under_their_own_name() {
+        let seen = observe(&world());
+        let names: Vec<&str> = seen.versions.iter().map(|v| v.name.as_str()).collect();
+        assert_eq!(names, ["fraud-7", "fraud-8"]);
+        assert_eq!(seen.versions[1].model, "fraud-8", "the planner says NameTaken");
+        assert_eq!(seen.versions[0].bound_to.as_deref(), Some("sha256:1"));
+        assert_eq!(seen.versions[1].bound_to, None);
+    }
+
+    #[test]
+    fn bodies_are_kept_for_what_serves_the_newest_and_the_new() {
+        let seen = observe(&world());
+        let bodies: Vec<(&str, bool)> = seen.contents.iter().map(|c| (c.name.as_str(), c.body.is_some())).collect();
+        assert_eq!(bodies, [("fraud-a", false), ("fraud-b", true), ("fraud-c", true), ("fraud-new", true)]);
+    }
+
+    #[test]
+    fn what_was_looked_up_takes_precedence() {
+        let mut found = Found { records: Some(Vec::new()), ..Found::default() };
+        found.contents.insert("fraud-b".into(), None);
+        let seen = world().observe(&Key::new("ml", "fraud"), &found, Memory::default()).unwrap();
+        assert!(seen.records.is_empty());
+        assert!(seen.contents.iter().all(|c| c.name != "fraud-b"));
+    }
+
+    #[test]
+    fn a_version_knows_who_serves_it() {
+        let (seen, uid) = world().observe_version(&Key::new("ml", "fraud-7")).unwrap();
+        assert_eq!(uid, "uid-fraud-7");
+        assert_eq!(seen.used_by.len(), 1);
+        assert_eq!(seen.used_by[0].deployment, "fraud");
+        assert!(world().observe_version(&Key::new("ml", "none")).is_none());
+    }
+
+    #[test]
+    fn nothing_is_planned_about_an_object_that_cannot_be_read() {
+        let caches = world();
+        caches.wanted.write().feed(object("fraud", 99, json!({"spec": {"model": "fraud", "version": 8}})));
+        let error = caches.observe(&Key::new("ml", "fraud"), &Found::default(), Memory::default()).unwrap_err();
+        assert!(error.to_string().contains("ModelDeployment ml/fraud"), "{error}");
+    }
+
+    #[test]
+    fn a_crd_without_a_level_is_older() {
+        let caches = Caches::default();
+        assert!(!caches.crds_older());
+        caches.schemas.write().feed(object("modelversions.rollmodel.dev", 1, json!({})));
+        assert!(caches.crds_older());
+        assert!(caches.older()[0].contains("apply crds/"));
+    }
+}

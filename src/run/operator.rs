@@ -1,0 +1,262 @@
+//! The operator: builds the parts, joins them, and ends them in order.
+
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, Client};
+use tokio::{task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    admin::{self, Admin},
+    apply, args, cache, client,
+    kinds::{Key, Kind},
+    lease::{self, Elector},
+    memory::Memories,
+    metrics::Metrics,
+    observe::Caches,
+    queue::Queue,
+    reconcile::{Context, Loop, Settings, What, sweep},
+    watch::{self, Watches},
+};
+use crate::api::names;
+
+/// How often everything is planned again, so that what a deletion left is found even where its event was lost.
+const SWEEP: Duration = Duration::from_secs(3600);
+/// How long events of one object are gathered before it is planned.
+const GATHER: Duration = Duration::from_millis(50);
+/// How often the gauges of the queues are set.
+const GAUGES: Duration = Duration::from_secs(5);
+
+/// Why the operator ended, if not because it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No client.
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    /// No port.
+    #[error(transparent)]
+    Admin(#[from] admin::Error),
+    /// No leadership any more.
+    #[error(transparent)]
+    Lease(#[from] lease::Error),
+    /// A part ended that never should.
+    #[error("run {0}: it ended by itself; this is a bug")]
+    Part(&'static str),
+    /// No signals.
+    #[error("listen for SIGTERM: {0}")]
+    Signal(std::io::Error),
+}
+
+/// What is to be planned.
+#[derive(Default)]
+struct Queues {
+    deployments: Arc<Queue<Key>>,
+    versions: Arc<Queue<Key>>,
+}
+
+/// Runs until SIGTERM or Ctrl-C, then drains, gives the Lease up and returns; or fails because leadership was lost.
+///
+/// # Errors
+/// When a part cannot be started, or leadership is lost.
+pub async fn run(args: args::Run) -> Result<(), Error> {
+    let stop = signals()?;
+    let metrics = Metrics::new();
+    let config = client::config().await?;
+    let home = args.lease_namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let elector_client = client::plain(config.clone(), &metrics)?;
+    let client = client::client(config, &metrics)?;
+    let caches = Arc::new(Caches::default());
+    let queues = Arc::new(Queues::default());
+    let beats = [now(), now()];
+
+    let admin = Admin { caches: caches.clone(), metrics: metrics.clone(), beats: beats.to_vec() };
+    let admin = tokio::spawn(admin.serve(args.admin_address, stop.clone()));
+    let watches = tokio::spawn(watch_all(client.clone(), args.namespace.clone(), caches.clone(), queues.clone(), stop.clone()));
+
+    let release = CancellationToken::new();
+    let (leads, lease) = lead(&args, elector_client, &home, &release);
+    let context = Arc::new(Context {
+        client,
+        caches,
+        metrics: metrics.clone(),
+        deployments: Memories::default(),
+        versions: Memories::default(),
+        settings: Settings { requesters_verified: args.requesters_verified, record_retention_days: args.record_retention_days },
+    });
+    let work = tokio::spawn(work(context, queues, beats, args.concurrency, leads, stop.clone()));
+    let result = first_end(admin, lease, work, &stop, &release).await;
+    watches.abort();
+    metrics.leads(false);
+    result
+}
+
+fn now() -> Arc<AtomicU64> {
+    Arc::new(AtomicU64::new(u64::try_from(Timestamp::now().as_second()).unwrap_or_default()))
+}
+
+/// Waits for the first part to end. Asked to stop: work drains, then the Lease is given up, for who takes it must find nobody working.
+async fn first_end(
+    mut admin: JoinHandle<Result<(), admin::Error>>,
+    mut lease: JoinHandle<Result<(), lease::Error>>,
+    mut work: JoinHandle<()>,
+    stop: &CancellationToken,
+    release: &CancellationToken,
+) -> Result<(), Error> {
+    let ended = tokio::select! {
+        ended = &mut lease => match ended {
+            // Lost: every pass that still runs is cut off, now.
+            Ok(Err(error)) => { work.abort(); Err(error.into()) }
+            _ => Err(Error::Part("the Lease's loop")),
+        },
+        ended = &mut admin, if !stop.is_cancelled() => match ended {
+            Ok(Err(error)) => Err(error.into()),
+            _ if stop.is_cancelled() => Ok(()),
+            _ => Err(Error::Part("the admin port")),
+        },
+        ended = &mut work => if ended.is_ok() && stop.is_cancelled() { Ok(()) } else { Err(Error::Part("the work loop")) },
+    };
+    stop.cancel();
+    if !work.is_finished() && tokio::time::timeout(Duration::from_secs(5), &mut work).await.is_err() {
+        work.abort();
+    }
+    release.cancel();
+    if !lease.is_finished() {
+        let _ = tokio::time::timeout(Duration::from_secs(2), lease).await;
+    }
+    if ended.is_ok() {
+        info!("ended in order");
+    }
+    ended
+}
+
+/// Cancelled by SIGTERM or Ctrl-C.
+fn signals() -> Result<CancellationToken, Error> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signal)?;
+    let cancel = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        info!("asked to end; running work is finished first");
+        cancel.cancel();
+    });
+    Ok(stop)
+}
+
+/// Starts the election, or leads at once where there is none.
+fn lead(
+    args: &args::Run,
+    client: Client,
+    home: &str,
+    release: &CancellationToken,
+) -> (tokio::sync::watch::Receiver<bool>, JoinHandle<Result<(), lease::Error>>) {
+    let (sender, receiver) = tokio::sync::watch::channel(!args.leader_elect);
+    let release = release.clone();
+    if !args.leader_elect {
+        let wait = async move {
+            release.cancelled().await;
+            Ok(())
+        };
+        // The sender lives as long as somebody may listen.
+        return (receiver, tokio::spawn(async move { let _sender = sender; wait.await }));
+    }
+    let me = format!("{}_{:x}", apply::instance(), Timestamp::now().as_nanosecond());
+    let elector = Elector::new(Api::<Lease>::namespaced(client, home), names::MANAGER, me);
+    (receiver, tokio::spawn(async move { elector.hold(&sender, &release).await }))
+}
+
+/// Starts every watch once the server has told its version; what they touch is queued.
+async fn watch_all(client: Client, namespace: Option<String>, caches: Arc<Caches>, queues: Arc<Queues>, stop: CancellationToken) {
+    let streaming = watch::streams_lists(&client, client::ANSWER_WITHIN).await;
+    let (index, told) = (caches.clone(), queues);
+    let tell: watch::Tell = Arc::new(move |kind, touched| told.touched(&index, kind, touched));
+    Watches { client, namespace, streaming, caches, tell }.start(&stop);
+    stop.cancelled().await;
+}
+
+impl Queues {
+    /// Queues what an event touched, gathered for a moment.
+    fn touched(&self, caches: &Caches, kind: Kind, touched: &cache::Touched) {
+        let at = Instant::now() + GATHER;
+        let key = |name: &String| Key::new(touched.namespace.as_str(), name.as_str());
+        match kind {
+            Kind::CustomResourceDefinition => sweep(caches, &self.deployments, &self.versions),
+            Kind::ModelVersion => caches.touched_by_versions(touched).into_iter().for_each(|key| self.deployments.add(key, at)),
+            _ => touched.owners.iter().for_each(|name| self.deployments.add(key(name), at)),
+        }
+        touched.versions.iter().for_each(|name| self.versions.add(key(name), at));
+    }
+}
+
+/// Works while this process leads and the caches are filled, until `stop`.
+async fn work(
+    context: Arc<Context>,
+    queues: Arc<Queues>,
+    beats: [Arc<AtomicU64>; 2],
+    concurrency: usize,
+    mut leads: tokio::sync::watch::Receiver<bool>,
+    stop: CancellationToken,
+) {
+    let start = async {
+        context.caches.readiness.ready().await;
+        leads.wait_for(|leads| *leads).await.is_ok()
+    };
+    let started = tokio::select! {
+        started = start => started,
+        () = waiting(&beats, &context.caches) => false,
+        () = stop.cancelled() => false,
+    };
+    if !started {
+        return;
+    }
+    context.metrics.leads(true);
+    info!(deployments = context.caches.names().len(), "caches are filled; working");
+    let [deployments, versions] = beats;
+    let make = |what, queue, beat| Loop { what, queue, context: context.clone(), concurrency, beat }.run(stop.clone());
+    let (first, second) = (
+        make(What::Deployment, queues.deployments.clone(), deployments),
+        make(What::Version, queues.versions.clone(), versions),
+    );
+    tokio::select! {
+        _ = async { tokio::join!(first, second) } => {}
+        () = housekeeping(&context, &queues) => {}
+    }
+}
+
+/// Keeps the loops' hearts beating while they wait to lead; says once a minute what is missing.
+async fn waiting(beats: &[Arc<AtomicU64>; 2], caches: &Caches) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    let mut said = String::new();
+    loop {
+        ticks.tick().await;
+        for beat in beats {
+            beat.store(u64::try_from(Timestamp::now().as_second()).unwrap_or_default(), std::sync::atomic::Ordering::Relaxed);
+        }
+        let missing = caches.readiness.missing().join(" ");
+        if !missing.is_empty() && missing != said {
+            warn!(missing, "waits");
+            said = missing;
+        }
+    }
+}
+
+/// Sweeps at once and every hour, and keeps the gauges of the queues; for ever.
+async fn housekeeping(context: &Context, queues: &Queues) {
+    let (mut sweeps, mut gauges) = (tokio::time::interval(SWEEP), tokio::time::interval(GAUGES));
+    loop {
+        tokio::select! {
+            _ = sweeps.tick() => sweep(&context.caches, &queues.deployments, &queues.versions),
+            _ = gauges.tick() => {
+                context.metrics.waiting(What::Deployment, queues.deployments.waiting());
+                context.metrics.waiting(What::Version, queues.versions.waiting());
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What is kept of a pod: what tells a content's failure from the environment's trouble.
+
+use kube::api::DynamicObject;
+use serde_json::Value;
+
+use crate::{
+    api::{condition::bounded, names},
+    plan::observed::{Container, Pod, Why},
+};
+
+/// The longest message that is kept of a container or the scheduler.
+const MESSAGE_MAX: usize = 1024;
+
+/// What is kept of a pod; whatever is absent or strange in it counts as not there.
+#[must_use]
+pub fn read(object: &DynamicObject) -> Pod {
+    let meta = &object.metadata;
+    let status = object.data.get("status").unwrap_or(&Value::Null);
+    let lists = ["initContainerStatuses", "containerStatuses"];
+    Pod {
+        name: meta.name.clone().unwrap_or_default(),
+        hash: meta.labels.as_ref().and_then(|l| l.get(names::HASH)).cloned().unwrap_or_default(),
+        restarted_at: meta.annotations.as_ref().and_then(|a| a.get(names::RESTARTED_AT)).cloned(),
+        deleting: meta.deletion_timestamp.is_some(),
+        ready: condition(status, "Ready").is_some_and(|c| c["status"] == "True"),
+        unschedulable: condition(status, "PodScheduled")
+            .filter(|c| c["status"] == "False" && c["reason"] == "Unschedulable")
+            .map(|c| text(c, "message")),
+        containers: lists.iter().filter_map(|list| status.get(list)?.as_array()).flatten().map(container).collect(),
+    }
+}
+
+fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
+    status.get("conditions")?.as_array()?.iter().find(|c| c["type"] == kind)
+}
+
+fn container(status: &Value) -> Container {
+    let ended = status.pointer("/state/terminated").or_else(|| status.pointer("/lastState/terminated"));
+    Container {
+        name: text(status, "name"),
+        running: status.pointer("/state/running").is_some(),
+        ready: status["ready"] == true,
+        restarts: status["restartCount"].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or_default(),
+        waiting: status.pointer("/state/waiting").map(why),
+        terminated: ended.map(why),
+        image_id: status["imageID"].as_str().filter(|id| !id.is_empty()).map(str::to_owned),
+    }
+}
+
+fn why(state: &Value) -> Why {
+    Why {
+        reason: text(state, "reason"),
+        message: text(state, "message"),
+        exit_code: state["exitCode"].as_i64().and_then(|n| i32::try_from(n).ok()),
+    }
+}
+
+fn text(value: &Value, field: &str) -> String {
+    bounded(value[field].as_str().unwrap_or_default(), MESSAGE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_tells_why_it_waits() {
+        let object: DynamicObject = serde_json::from_value(json!({
+            "metadata": {"name": "p", "labels": {"rollmodel.dev/hash": "h"}, "annotations": {"kubectl.kubernetes.io/restartedAt": "t"}},
+            "status": {
+                "conditions": [{"type": "Ready", "status": "False"}, {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"}],
+                "initContainerStatuses": [{"name": "i", "state": {"terminated": {"reason": "Error", "message": "digest mismatch", "exitCode": 3}}}],
+                "containerStatuses": [{"name": "model", "restartCount": 4, "imageID": "", "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                    "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}]}}))
+        .unwrap();
+        let pod = read(&object);
+        assert_eq!((pod.hash.as_str(), pod.restarted_at.as_deref(), pod.unschedulable.as_deref()), ("h", Some("t"), Some("no room")));
+        assert_eq!(pod.containers[0].terminated.as_ref().unwrap().message, "digest mismatch");
+        assert_eq!(pod.containers[1].restarts, 4);
+        assert_eq!(pod.containers[1].waiting.as_ref().unwrap().reason, "CrashLoopBackOff");
+        assert_eq!(pod.containers[1].terminated.as_ref().unwrap().exit_code, Some(137));
+        assert_eq!(pod.containers[1].image_id, None);
+        assert!(!pod.ready);
+    }
+}
