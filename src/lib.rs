@@ -4,8 +4,10 @@
 //!
 //! - [`api`]: the kinds that users write and read.
 //! - [`plan`]: pure. From what was observed, and the time, to what is to be done and what the status says.
+//! - [`run`]: all I/O: caches, the writes that a plan asks for, and what keeps the process healthy.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod api;
 pub mod plan;
+pub mod run;

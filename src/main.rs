@@ -1,1 +1,29 @@
-fn main() {}
+//! `rollmodel`: the operator, and two commands that look at it from outside.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use rollmodel::run::{
+    args::{Args, Command},
+    case, operator, telemetry,
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match &args.command {
+        Some(Command::Dump(dump)) => case::dump(dump).await.map_err(|error| error.to_string()),
+        Some(Command::Plan(plan)) => case::print_plan(plan).map_err(|error| error.to_string()),
+        None => match telemetry::start(args.run.log_format, &args.run.log_level) {
+            Ok(()) => operator::run(args.run).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        },
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rollmodel: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -160,6 +160,18 @@ fn the_chart_carries_the_generated_crds() {
 }
 
 #[test]
+fn the_operator_believes_requesters_only_where_the_policy_is_installed() {
+    let believes = |args: &[&str]| {
+        let chart = objects(&stdout_of(helm(args)));
+        let policy = chart.keys().any(|key| key.starts_with("ValidatingAdmissionPolicy "));
+        let args = &chart[&format!("Deployment {NAMESPACE}/rollmodel")]["spec"]["template"]["spec"]["containers"][0]["args"];
+        (policy, args.as_array().unwrap().contains(&"--requesters-verified".into()))
+    };
+    assert_eq!(believes(&[]), (true, true));
+    assert_eq!(believes(&["--set", "admissionPolicies.enabled=false"]), (false, false));
+}
+
+#[test]
 fn an_uninstall_keeps_the_crds_unless_it_is_told_otherwise() {
     let crds = |args: &[&str]| -> Vec<bool> {
         let yaml = stdout_of(helm(args));
@@ -189,6 +201,8 @@ fn looking_after_one_namespace_needs_no_cluster_wide_right_but_to_read_crds() {
     assert_eq!(chart["RoleBinding risk/rollmodel"]["subjects"][0]["namespace"], NAMESPACE);
     let args = chart[&format!("Deployment {NAMESPACE}/rollmodel")]["spec"]["template"]["spec"]["containers"][0]["args"].clone();
     assert!(args.as_array().unwrap().contains(&"--namespace=risk".into()), "{args}");
+    let alone = objects(&stdout_of(helm(&["--set", "watchNamespace=risk,crds.enabled=false,crds.read=false,people.enabled=false,admissionPolicies.enabled=false"])));
+    assert!(alone.keys().all(|key| !key.contains(" /")), "nothing cluster-wide: {:?}", alone.keys());
 }
 
 #[test]

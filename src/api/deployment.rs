@@ -177,7 +177,7 @@ pub struct Strategy {
 /// Bounds of a rolling update.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!(has(self.maxSurge) && self.maxSurge in [0, '0%'] && (!has(self.maxUnavailable) || self.maxUnavailable in [0, '0%']))")
+#[x_kube(validation = Rule::new("!(has(self.maxSurge) && (self.maxSurge == 0 || self.maxSurge == '0%') && (!has(self.maxUnavailable) || self.maxUnavailable == 0 || self.maxUnavailable == '0%'))")
     .message("maxSurge and maxUnavailable must not both be 0 (maxUnavailable is 0 when absent): no pod could ever be replaced"))]
 pub struct RollingUpdate {
     /// Pods above replicas during a rollout, a number or a percentage; 25% when absent.

@@ -216,7 +216,7 @@ fn hold(draft: &Draft<'_>) -> Option<Hold> {
 fn build(draft: &mut Draft<'_>, phase: &Phase, old: &ModelDeploymentStatus) -> ModelDeploymentStatus {
     let workload = draft.workload();
     let conditions = conditions(draft, phase, &old.conditions);
-    let open = draft.history.open().filter(|_| workload.is_some());
+    let open = draft.history.open();
     let serving = draft.history.serving();
     let hold = hold(draft);
     ModelDeploymentStatus {
@@ -233,7 +233,7 @@ fn build(draft: &mut Draft<'_>, phase: &Phase, old: &ModelDeploymentStatus) -> M
             record_digest: d.record_digest.clone(),
             hash: names::hash16(&d.hash).into(),
         }),
-        serving: serving.filter(|_| workload.is_some()).map(|r| revision(draft, r, r.served_from.as_ref(), open.is_some())),
+        serving: serving.map(|r| revision(draft, r, r.served_from.as_ref(), open.is_some())),
         candidate: open.map(|r| revision(draft, r, Some(&r.start_time), false)),
         hold,
         history: draft.history.records().iter().rev().take(HISTORY).map(|r| entry(&r.spec)).collect(),

@@ -26,18 +26,18 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 # What users write: read it, and say in its status what came of it.
 - apiGroups: [rollmodel.dev]
   resources: [modelversions, modeldeployments]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [rollmodel.dev]
   resources: [modelversions/status, modeldeployments/status, rolloutrequests/status]
   verbs: [patch]
 # Requests are deleted a day after they were answered.
 - apiGroups: [rollmodel.dev]
   resources: [rolloutrequests]
-  verbs: [get, list, watch, delete]
+  verbs: [list, watch, delete]
 # The records: the operator alone writes them, and prunes them by age.
 - apiGroups: [rollmodel.dev]
   resources: [modelrollouts]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [list, watch, create, patch, delete]
 # Not needed by Kubernetes itself: distributions with the admission plugin OwnerReferencesPermissionEnforcement
 # (OpenShift) demand it of whoever sets blockOwnerDeletion on a child.
 - apiGroups: [rollmodel.dev]
