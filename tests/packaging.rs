@@ -140,7 +140,7 @@ fn deploy_and_the_chart_install_the_same_objects() {
             (None, None) => {}
         }
     }
-    assert!(wrong.is_empty(), "mend one of deploy/ and charts/rollmodel so that both say the same:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "mend one of deploy/ and charts/rollmodel so that both say the same (a CRD: `make generate`):\n{}", wrong.join("\n"));
 }
 
 #[test]

@@ -1,0 +1,99 @@
+# Every task of this repository. `make` alone lists them.
+# Nothing here needs a container engine or a cluster: the tests bring a real Kubernetes with them (tests/cluster).
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Tools that are built once live here, outside the tree, keyed by what they are built from.
+export ROLLMODEL_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rollmodel
+
+DENY_VERSION := 0.20.2
+DENY := $(ROLLMODEL_CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+IMAGE ?= rollmodel:dev
+ENGINE ?= docker
+
+.PHONY: help
+help: ## List the tasks.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: ## Tell the whole story on a real control plane of its own; CLUSTER=current: on the cluster that kubectl points at.
+ifeq ($(CLUSTER),current)
+	@cargo build --quiet --locked --bin rollmodel
+	@tests/demo/demo.sh current
+else ifeq ($(CLUSTER),)
+	@$(MAKE) -j2 tools binaries
+	@cargo run --quiet --locked --example cluster -- run -- tests/demo/demo.sh
+else
+	@echo "make demo: CLUSTER is '$(CLUSTER)'; leave it out, or write CLUSTER=current" >&2; exit 2
+endif
+
+.PHONY: test
+test: ## Check everything and run every test, on a real control plane (about 25 minutes on a fresh machine with 2 cores).
+	@$(MAKE) -j2 tools checks
+	cargo test --locked
+
+.PHONY: unit
+unit: ## Run the tests that need no cluster: a few seconds.
+	cargo test --locked --lib --bins --test scenarios --test planner
+
+.PHONY: lint
+lint: ## Check formatting, lints, generated files and licences.
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo run --quiet --locked --bin crdgen -- --check
+	@$(MAKE) deny
+
+.PHONY: fmt
+fmt: ## Format the code.
+	cargo fmt
+
+.PHONY: generate
+generate: ## Write what is generated: crds/, their copies in the chart, and the chart's list of values.
+	cargo run --quiet --locked --bin crdgen
+	cp crds/*.yaml charts/rollmodel/files/crds/
+	ROLLMODEL_GENERATE=1 cargo test --quiet --locked --test packaging the_charts_readme_lists_every_value
+
+.PHONY: deny
+deny: $(DENY) ## Check licences, banned crates and sources with cargo-deny.
+	$(DENY) --locked check licenses bans sources
+
+.PHONY: advisories
+advisories: $(DENY) ## Check for known vulnerabilities (fetches the advisory database with git; not part of `make test`).
+	$(DENY) --locked check advisories
+
+.PHONY: cluster-up
+cluster-up: tools ## Start a real control plane with fake nodes, and print the KUBECONFIG to export.
+	@cargo run --quiet --locked --example cluster -- up
+
+.PHONY: cluster-down
+cluster-down: ## Stop that control plane and remove every process and file of it.
+	@cargo run --quiet --locked --example cluster -- down
+
+.PHONY: bench
+bench: tools ## Measure requests, time, CPU and memory against bare Deployments; a table, and target/bench/*.json.
+	cargo run --release --locked --example bench
+
+.PHONY: image
+image: ## Build the operator's image (IMAGE=rollmodel:dev, ENGINE=docker or podman).
+	$(ENGINE) build --file deploy/Dockerfile --tag $(IMAGE) .
+
+.PHONY: tools
+tools: ## Find or build etcd, Kubernetes, kwok, kubectl and helm, once: about ten minutes on 2 cores.
+	@tests/cluster/tools/build.sh >/dev/null
+
+.PHONY: clean
+clean: ## Remove what was built in the tree; the cache outside it stays.
+	cargo clean
+
+# Not for people: what `make test` and `make demo` do beside the building of the tools.
+checks: lint
+	cargo test --locked --no-run
+binaries:
+	@cargo build --locked --bin rollmodel --example cluster
+
+$(DENY):
+	@echo "building cargo-deny $(DENY_VERSION) once, into $(ROLLMODEL_CACHE): two or three minutes"
+	@cargo install --quiet --locked --debug --root $(ROLLMODEL_CACHE)/cargo-deny-$(DENY_VERSION) cargo-deny --version $(DENY_VERSION)

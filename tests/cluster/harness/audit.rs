@@ -1,0 +1,63 @@
+//! Who asked the API server for what, from its audit log.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    path::PathBuf,
+};
+
+use serde_json::Value;
+
+use super::Cluster;
+
+/// The audit policy: metadata of every request, when it is answered.
+pub const POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n";
+
+/// A place in the audit log to count from.
+pub struct Mark {
+    path: PathBuf,
+    offset: u64,
+}
+
+/// Counts by (verb, resource with its subresource).
+pub type Counts = BTreeMap<(String, String), usize>;
+
+/// Marks now.
+pub fn mark(cluster: &Cluster) -> Mark {
+    let path = cluster.dir().join("audit.log");
+    let offset = std::fs::metadata(&path).map(|m| m.len()).unwrap_or_default();
+    Mark { path, offset }
+}
+
+impl Mark {
+    /// The entries since the mark.
+    pub fn entries(&self) -> Vec<Value> {
+        let mut file = File::open(&self.path).expect("the audit log");
+        file.seek(SeekFrom::Start(self.offset)).expect("the mark");
+        let mut text = String::new();
+        file.read_to_string(&mut text).expect("the audit log is text");
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Requests since the mark by user agents that begin so, in one namespace where one is given; watches and leases left out.
+    pub fn count(&self, agent: &str, namespace: Option<&str>) -> Counts {
+        let mut counts = Counts::new();
+        for entry in self.entries() {
+            let text = |path: &str| entry.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let (verb, resource, sub) = (text("/verb"), text("/objectRef/resource"), text("/objectRef/subresource"));
+            let other = namespace.is_some_and(|n| text("/objectRef/namespace") != n);
+            if other || !text("/userAgent").starts_with(agent) || verb == "watch" || resource == "leases" {
+                continue;
+            }
+            let resource = if sub.is_empty() { resource } else { format!("{resource}/{sub}") };
+            *counts.entry((verb, resource)).or_default() += 1;
+        }
+        counts
+    }
+}
+
+/// All of them.
+pub fn total(counts: &Counts) -> usize {
+    counts.values().sum()
+}

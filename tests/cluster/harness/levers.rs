@@ -1,0 +1,101 @@
+//! What becomes of pods: an image whose tag holds `behave-<what>` behaves so; every other pod is ready at once.
+//!
+//! | tag | the pods |
+//! |---|---|
+//! | `behave-crash-loop` | crash again and again, the last time with "model file is corrupt" |
+//! | `behave-crash-once` | crash once, then are ready |
+//! | `behave-never-ready` | run and never become ready |
+//! | `behave-image-pull` | wait for an image that cannot be pulled |
+//! | `behave-bad-config` | wait for a Secret that is not there |
+//! | `behave-invalid-image` | have an image name that is none |
+//! | `behave-slow` | are ready after three seconds |
+//!
+//! A pod with the annotation `test.rollmodel.dev/heal` becomes ready whatever its tag says; see [`heal`]. A pod that no node has room
+//! for needs no lever: it asks for more than there is.
+
+use std::{fs, path::Path};
+
+use super::Cluster;
+
+const BEHAVE: &str = r#"if .metadata.annotations["test.rollmodel.dev/heal"] then empty else (.spec.containers[].image | capture("behave-(?<what>[a-z-]+)") | .what) end"#;
+
+/// kwok's configuration: its own stages, which leave alone what behaves, and a stage for each behaviour.
+pub fn configuration(stages: &Path) -> String {
+    let mut out = String::from(
+        "apiVersion: config.kwok.x-k8s.io/v1alpha1\nkind: KwokConfiguration\noptions: {podPlayStageParallelism: 16, nodePlayStageParallelism: 4, nodeLeaseParallelism: 4}\n",
+    );
+    let text = fs::read_to_string(stages).expect("kwok's stages");
+    let mut ready = String::new();
+    for document in text.split("---\n").filter(|d| !d.trim().is_empty()) {
+        if document.contains("name: pod-ready\n") {
+            let template = document.split("statusTemplate: |\n").nth(1).expect("a status template");
+            let id = "      - image: {{ .image | Quote }}\n        imageID: {{ printf \"%s@sha256:%064d\" .image 7 | Quote }}";
+            ready = template.replace("      - image: {{ .image | Quote }}", id);
+            continue;
+        }
+        out.push_str("---\n");
+        out.push_str(document);
+    }
+    out.push_str(&stage("pod-ready", &[not_ready(), when("DoesNotExist", &[])], 0, &ready));
+    out.push_str(&stage("pod-slow", &[not_ready(), when("In", &["slow"])], 3000, &ready));
+    let again = ready.replace("restartCount: 0", "restartCount: 1");
+    out.push_str(&stage("pod-crashed-once", &[not_ready(), when("In", &["crash-once"])], 1500, &again));
+    for (what, template) in behaviours() {
+        out.push_str(&stage(&format!("pod-{what}"), &[unseen(), when("In", &[what])], 0, &template));
+    }
+    out
+}
+
+fn stage(name: &str, selectors: &[String], delay: u32, template: &str) -> String {
+    let alive = "    - {key: .metadata.deletionTimestamp, operator: DoesNotExist}\n    - {key: .spec.nodeName, operator: Exists}\n";
+    format!(
+        "---\napiVersion: kwok.x-k8s.io/v1alpha1\nkind: Stage\nmetadata: {{name: {name}}}\nspec:\n  resourceRef: {{apiGroup: v1, kind: Pod}}\n  \
+         selector:\n    matchExpressions:\n{alive}{}  delay: {{durationMilliseconds: {delay}}}\n  next:\n    statusTemplate: |\n{template}\n",
+        selectors.concat()
+    )
+}
+
+fn when(operator: &str, values: &[&str]) -> String {
+    let values = if values.is_empty() { String::new() } else { format!("\n      values: {values:?}") };
+    format!("    - key: '{BEHAVE}'\n      operator: {operator}{values}\n")
+}
+
+fn not_ready() -> String {
+    "    - key: '.status.conditions.[] | select( .type == \"Ready\" ) | .status'\n      operator: NotIn\n      values: ['True']\n".into()
+}
+
+/// Behaviours are told once; the pods then stay as they are.
+fn unseen() -> String {
+    "    - key: '.status.containerStatuses.[].name'\n      operator: DoesNotExist\n".into()
+}
+
+fn behaviours() -> Vec<(&'static str, String)> {
+    let waiting = |reason: &str, message: &str| format!("waiting: {{reason: {reason}, message: '{message}'}}");
+    let last = "terminated: {exitCode: 1, reason: Error, message: \"model file is corrupt: bad magic number\", startedAt: {{ $now | Quote }}, finishedAt: {{ $now | Quote }}}";
+    let running = "running: {startedAt: {{ $now | Quote }}}";
+    vec![
+        ("crash-loop", status("Running", 3, &waiting("CrashLoopBackOff", "back-off 40s restarting failed container"), last)),
+        ("crash-once", status("Running", 1, running, last)),
+        ("never-ready", status("Running", 0, running, "")),
+        ("image-pull", status("Pending", 0, &waiting("ImagePullBackOff", "Back-off pulling image: not found"), "")),
+        ("bad-config", status("Pending", 0, &waiting("CreateContainerConfigError", "secret \"models-s3\" not found"), "")),
+        ("invalid-image", status("Pending", 0, &waiting("InvalidImageName", "couldn''t parse image name"), "")),
+    ]
+}
+
+fn status(phase: &str, restarts: u32, state: &str, last: &str) -> String {
+    let last = if last.is_empty() { String::new() } else { format!("        lastState: {{{last}}}\n") };
+    format!(
+        "      {{{{ $now := Now }}}}\n      conditions:\n      - {{type: Initialized, status: \"True\", lastTransitionTime: {{{{ $now | Quote }}}}}}\n      \
+         - {{type: Ready, status: \"False\", reason: ContainersNotReady, lastTransitionTime: {{{{ $now | Quote }}}}}}\n      \
+         - {{type: ContainersReady, status: \"False\", lastTransitionTime: {{{{ $now | Quote }}}}}}\n      containerStatuses:\n      {{{{ range .spec.containers }}}}\n      \
+         - image: {{{{ .image | Quote }}}}\n        imageID: \"\"\n        name: {{{{ .name | Quote }}}}\n        ready: false\n        restartCount: {restarts}\n        \
+         state: {{{state}}}\n{last}      {{{{ end }}}}\n      phase: {phase}\n      startTime: {{{{ $now | Quote }}}}"
+    )
+}
+
+/// Ends the lever of every pod that a Deployment has now: they become ready.
+pub fn heal(cluster: &Cluster, namespace: &str, deployment: &str) {
+    let selector = format!("rollmodel.dev/deployment={deployment}");
+    cluster.kubectl(&["annotate", "pod", "-n", namespace, "-l", &selector, "test.rollmodel.dev/heal=yes", "--overwrite"]);
+}

@@ -1,0 +1,361 @@
+//! A real Kubernetes on loopback, from the tools that `tests/cluster/tools/build.sh` finds or builds. Its nodes are kwok's: pods are
+//! objects with a status, and [`levers`] decide what becomes of them.
+//!
+//! Every process dies with the one that started it (see [`process`]), so a failure, Ctrl-C or SIGKILL leaves nothing running.
+#![allow(dead_code)] // each target that includes this module uses a part of it
+
+pub mod audit;
+pub mod certs;
+pub mod levers;
+pub mod operator;
+pub mod process;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use process::{Process, Spawner};
+
+/// What a cluster is made with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whether etcd waits for the disk: only where something is measured.
+    pub fsync: bool,
+    /// An older minor that the API server plays, such as `1.35`.
+    pub emulated_version: Option<String>,
+    /// How many fake nodes.
+    pub nodes: usize,
+    /// Where its files are; a fresh directory under `target/tmp` when None.
+    pub dir: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { fsync: false, emulated_version: None, nodes: 4, dir: None }
+    }
+}
+
+/// A running cluster; dropping it ends it and removes its files.
+pub struct Cluster {
+    dir: PathBuf,
+    tools: PathBuf,
+    ports: Ports,
+    options: Options,
+    spawner: Spawner,
+    processes: Mutex<BTreeMap<&'static str, Process>>,
+}
+
+#[derive(Clone, Copy)]
+struct Ports {
+    etcd: u16,
+    peers: u16,
+    api: u16,
+}
+
+/// How long anything may take to become ready.
+const DEADLINE: Duration = Duration::from_secs(90);
+
+/// The directory of etcd, Kubernetes' binaries, kwok and helm: found or built.
+pub fn tools() -> PathBuf {
+    static TOOLS: OnceLock<PathBuf> = OnceLock::new();
+    let find = || {
+        let script = root().join("tests/cluster/tools/build.sh");
+        let out = Command::new(&script).stderr(std::process::Stdio::inherit()).output().expect("tests/cluster/tools/build.sh runs");
+        assert!(out.status.success(), "the tools of the test cluster could not be built: see above");
+        PathBuf::from(String::from_utf8(out.stdout).expect("a path").trim())
+    };
+    TOOLS.get_or_init(find).clone()
+}
+
+/// The top of the repository.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+impl Cluster {
+    /// The one cluster of this test process.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Cluster> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let cluster = Self::start(Options::default());
+            cluster.apply_crds();
+            cluster
+        })
+    }
+
+    /// Starts a cluster and waits until its nodes are ready.
+    pub fn start(options: Options) -> Self {
+        sweep_stale();
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let fresh = || root().join(format!("target/tmp/cluster-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+        let dir = options.dir.clone().unwrap_or_else(fresh);
+        fs::create_dir_all(&dir).expect("the cluster's directory");
+        let ports = Ports { etcd: free_port(), peers: free_port(), api: free_port() };
+        let cluster = Self { dir, tools: tools(), ports, options, spawner: Spawner::start(), processes: Mutex::default() };
+        certs::write(&cluster.dir);
+        fs::write(cluster.kubeconfig(), cluster.kubeconfig_text("admin.crt", "admin.key")).expect("kubeconfig");
+        fs::write(cluster.dir.join("audit.yaml"), audit::POLICY).expect("audit policy");
+        fs::write(cluster.dir.join("kwok.yaml"), levers::configuration(&cluster.tools.join("stages.yaml"))).expect("kwok.yaml");
+        for name in ["etcd", "kube-apiserver"] {
+            cluster.run(name);
+        }
+        cluster.wait_api();
+        for name in ["kube-controller-manager", "kube-scheduler", "kwok"] {
+            cluster.run(name);
+        }
+        cluster.make_nodes();
+        cluster
+    }
+
+    /// Starts one of its processes (again).
+    pub fn run(&self, name: &'static str) {
+        let mut args = self.args(name);
+        let program = self.tools.join(name);
+        let log = self.dir.join(format!("{name}.log"));
+        let process = self.spawner.spawn(&program, &std::mem::take(&mut args), &[], &self.dir, &log);
+        self.processes.lock().expect("processes").insert(name, process);
+    }
+
+    /// Ends one of its processes with SIGKILL.
+    pub fn kill(&self, name: &str) {
+        if let Some(mut process) = self.processes.lock().expect("processes").remove(name) {
+            process.kill();
+        }
+    }
+
+    fn args(&self, name: &str) -> Vec<String> {
+        let text = match name {
+            "etcd" => self.etcd_args(),
+            "kube-apiserver" => self.api_args(),
+            "kube-controller-manager" => format!(
+                "--kubeconfig kubeconfig --leader-elect=false --use-service-account-credentials=true --service-account-private-key-file sa.key \
+                 --root-ca-file ca.crt --kube-api-qps=1000 --kube-api-burst=2000 --controllers={CONTROLLERS} --secure-port=0 \
+                 --horizontal-pod-autoscaler-sync-period=2s"
+            ),
+            "kube-scheduler" => "--kubeconfig kubeconfig --leader-elect=false --kube-api-qps=1000 --kube-api-burst=2000 --secure-port=0".into(),
+            "kwok" => "--kubeconfig kubeconfig --config kwok.yaml --manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake \
+                 --node-lease-duration-seconds=40"
+                .into(),
+            other => panic!("{other} is no process of a cluster"),
+        };
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn etcd_args(&self) -> String {
+        let Ports { etcd, peers, .. } = self.ports;
+        let unsafe_sync = if self.options.fsync { "" } else { "--unsafe-no-fsync" };
+        format!(
+            "--data-dir etcd --listen-client-urls http://127.0.0.1:{etcd} --advertise-client-urls http://127.0.0.1:{etcd} \
+             --listen-peer-urls http://127.0.0.1:{peers} --initial-advertise-peer-urls http://127.0.0.1:{peers} \
+             --initial-cluster default=http://127.0.0.1:{peers} {unsafe_sync}"
+        )
+    }
+
+    fn api_args(&self) -> String {
+        let emulated = self.options.emulated_version.as_ref().map(|v| format!("--emulated-version={v}")).unwrap_or_default();
+        format!(
+            "--etcd-servers http://127.0.0.1:{} --bind-address=127.0.0.1 --advertise-address=127.0.0.1 --secure-port {} \
+             --tls-cert-file server.crt --tls-private-key-file server.key --client-ca-file ca.crt --service-account-key-file sa.pub \
+             --service-account-signing-key-file sa.key --service-account-issuer=https://kubernetes.default.svc --authorization-mode=Node,RBAC \
+             --service-cluster-ip-range=10.0.0.0/16 --endpoint-reconciler-type=none --allow-privileged=true --audit-policy-file audit.yaml \
+             --audit-log-path audit.log {emulated}",
+            self.ports.etcd, self.ports.api
+        )
+    }
+
+    /// The kubeconfig of a cluster administrator.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.dir.join("kubeconfig")
+    }
+
+    /// Its directory, with a log of each process.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The directory of its binaries.
+    pub fn tools(&self) -> &Path {
+        &self.tools
+    }
+
+    /// The address of its API server.
+    pub fn server(&self) -> String {
+        format!("https://127.0.0.1:{}", self.ports.api)
+    }
+
+    fn kubeconfig_text(&self, cert: &str, key: &str) -> String {
+        let user = format!("{{client-certificate: {}, client-key: {}}}", self.dir.join(cert).display(), self.dir.join(key).display());
+        self.kubeconfig_for(&user)
+    }
+
+    fn kubeconfig_for(&self, user: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: test\ncontexts: [{{name: test, context: {{cluster: test, user: user}}}}]\n\
+             clusters: [{{name: test, cluster: {{server: \"{}\", certificate-authority: {}}}}}]\nusers: [{{name: user, user: {user}}}]\n",
+            self.server(),
+            self.dir.join("ca.crt").display()
+        )
+    }
+
+    /// A kubeconfig that speaks as a ServiceAccount.
+    pub fn kubeconfig_of(&self, namespace: &str, account: &str) -> PathBuf {
+        let token = self.kubectl(&["create", "token", account, "-n", namespace, "--duration=2h"]);
+        let path = self.dir.join(format!("{namespace}-{account}.kubeconfig"));
+        fs::write(&path, self.kubeconfig_for(&format!("{{token: {}}}", token.trim()))).expect("kubeconfig");
+        path
+    }
+
+    /// Waits until the API server is ready, also after it was killed.
+    pub fn wait_api(&self) {
+        let ready = || self.try_kubectl(&["get", "--raw", "/readyz"]).status.success();
+        self.until("the API server is ready", ready);
+    }
+
+    /// Waits for something, and fails with the logs' ends.
+    pub fn until(&self, what: &str, mut is: impl FnMut() -> bool) {
+        let began = Instant::now();
+        while !is() {
+            assert!(began.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}\n{}", self.log_ends());
+            // A process has no event to watch for while it starts.
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+    }
+
+    fn log_ends(&self) -> String {
+        let names: Vec<_> = self.processes.lock().expect("processes").keys().copied().collect();
+        names.iter().map(|name| format!("--- {name}\n{}", tail(&self.dir.join(format!("{name}.log"))))).collect()
+    }
+
+    fn make_nodes(&self) {
+        let nodes: String = (0..self.options.nodes).map(node).collect();
+        self.kubectl_in(&["apply", "-f", "-"], &nodes);
+        self.kubectl(&["wait", "--for=condition=Ready", "node", "--all", "--timeout=60s"]);
+    }
+
+    /// Applies the CRDs of this tree and waits until they are served.
+    pub fn apply_crds(&self) {
+        let dir = root().join("crds");
+        let files: Vec<_> = fs::read_dir(dir).expect("crds").map(|e| e.expect("a file").path()).collect();
+        for file in files.iter().filter(|f| f.extension().is_some_and(|x| x == "yaml")) {
+            self.kubectl(&["apply", "--server-side", "-f", &file.display().to_string()]);
+        }
+        self.kubectl(&["wait", "--for=condition=Established", "crd", "-l", "app.kubernetes.io/part-of=rollmodel", "--timeout=60s"]);
+    }
+
+    /// A namespace of its own for one test.
+    pub fn namespace(&self, hint: &str) -> String {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("{hint}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        self.kubectl(&["create", "namespace", &name]);
+        name
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.tools.join("kubectl"));
+        command.env("KUBECONFIG", self.kubeconfig()).env("HOME", &self.dir).args(args);
+        command
+    }
+
+    /// Runs kubectl, whatever it answers.
+    pub fn try_kubectl(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("kubectl runs")
+    }
+
+    /// Runs kubectl with an input, whatever it answers.
+    pub fn try_kubectl_in(&self, args: &[&str], input: &str) -> Output {
+        use std::io::Write;
+        let mut command = self.command(args);
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().expect("kubectl runs");
+        child.stdin.take().expect("stdin").write_all(input.as_bytes()).expect("kubectl reads");
+        child.wait_with_output().expect("kubectl ends")
+    }
+
+    /// Runs kubectl, which has to succeed, and gives what it printed.
+    pub fn kubectl(&self, args: &[&str]) -> String {
+        printed(args, self.try_kubectl(args))
+    }
+
+    /// Runs kubectl with an input; it has to succeed.
+    pub fn kubectl_in(&self, args: &[&str], input: &str) -> String {
+        printed(args, self.try_kubectl_in(args, input))
+    }
+
+    /// A kube client of an administrator.
+    pub async fn client(&self) -> kube::Client {
+        let config = kube::config::Kubeconfig::read_from(self.kubeconfig()).expect("kubeconfig");
+        let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.expect("config");
+        kube::Client::try_from(config).expect("client")
+    }
+
+    /// Starts a process that dies with this cluster's.
+    pub fn spawn(&self, program: &Path, args: &[String], env: &[(String, String)], log: &Path) -> Process {
+        self.spawner.spawn(program, args, env, &self.dir, log)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for (_, mut process) in std::mem::take(&mut *self.processes.lock().expect("processes")) {
+            process.kill();
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn printed(args: &[&str], out: Output) -> String {
+    assert!(
+        out.status.success(),
+        "kubectl {} failed:\n{}{}",
+        args.join(" "),
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// The last lines of a log.
+pub fn tail(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<_> = text.lines().rev().take(12).collect();
+    lines.into_iter().rev().map(|l| format!("{l}\n")).collect()
+}
+
+const CONTROLLERS: &str = "deployment-controller,replicaset-controller,namespace-controller,serviceaccount-controller,\
+serviceaccount-token-controller,root-ca-certificate-publisher-controller,garbage-collector-controller,endpointslice-controller,\
+pod-garbage-collector-controller,disruption-controller,clusterrole-aggregation-controller,node-lifecycle-controller,\
+taint-eviction-controller,horizontal-pod-autoscaler-controller,job-controller,resourcequota-controller";
+
+fn node(index: usize) -> String {
+    let room = "{cpu: \"64\", memory: 512Gi, pods: \"10000\"}";
+    format!(
+        "---\napiVersion: v1\nkind: Node\nmetadata: {{name: node-{index}, annotations: {{kwok.x-k8s.io/node: fake, node.alpha.kubernetes.io/ttl: \"0\"}}, \
+         labels: {{kubernetes.io/hostname: node-{index}}}}}\nstatus: {{allocatable: {room}, capacity: {room}}}\n"
+    )
+}
+
+/// A port that is free now.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+/// Removes what clusters of processes that are gone left.
+fn sweep_stale() {
+    let Ok(entries) = fs::read_dir(root().join("target/tmp")) else { return };
+    for path in entries.flatten().map(|e| e.path()) {
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+        let Some(pid) = name.strip_prefix("cluster-").and_then(|rest| rest.split('-').next()) else { continue };
+        if !Path::new("/proc").join(pid).exists() {
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The operator on a real control plane: each test is one sentence.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod harness;
+mod the_cluster;
