@@ -25,7 +25,7 @@ ifeq ($(CLUSTER),current)
 	@tests/demo/demo.sh current
 else ifeq ($(CLUSTER),)
 	@$(MAKE) -j2 tools binaries
-	@cargo run --quiet --locked --example cluster -- run -- tests/demo/demo.sh
+	@cargo run --quiet --locked --example cluster -- run tests/demo/demo.sh
 else
 	@echo "make demo: CLUSTER is '$(CLUSTER)'; leave it out, or write CLUSTER=current" >&2; exit 2
 endif

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -56,9 +56,9 @@ impl Admin {
             .with_state(self)
     }
 
-    fn metrics(&self) -> Result<([(&'static str, &'static str); 1], String), StatusCode> {
+    fn metrics(&self) -> impl IntoResponse + use<> {
         let text = self.metrics.text(&self.caches).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-        Ok(([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
+        Ok::<_, StatusCode>(([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
     }
 
     fn healthy(&self) -> (StatusCode, String) {

@@ -11,13 +11,16 @@ use kube::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::{
     cache,
-    kinds::{Key, Kind, read_body},
+    kinds::{Key, Kind},
+    lease::Leads,
     memory::{Left, Memo, lock},
     metrics::Metrics,
+    reduced::read_body,
     watch::api,
 };
 use crate::{
@@ -55,6 +58,12 @@ pub enum Error {
         /// The answer.
         source: Box<kube::Error>,
     },
+    /// Another process may lead by now.
+    #[error("change anything of {what}: this process does not surely lead any more")]
+    NotLeading {
+        /// The object.
+        what: String,
+    },
     /// A patch that is none.
     #[error("patch {what}: the plan holds an operation that is no JSON Patch: {source}")]
     Patch {
@@ -88,6 +97,7 @@ impl Error {
                 },
                 _ => "connection",
             },
+            Self::NotLeading { .. } => "not_leading",
             Self::Patch { .. } => "patch",
             Self::OtherContent { .. } => "other_content",
         }
@@ -100,6 +110,8 @@ pub struct Hand<'a> {
     pub client: &'a Client,
     /// What is counted.
     pub metrics: &'a Metrics,
+    /// Whether this process leads.
+    pub leads: &'a watch::Receiver<Leads>,
     /// The ModelDeployment.
     pub key: &'a Key,
     /// What is remembered of it.
@@ -115,17 +127,19 @@ impl Hand<'_> {
     /// When the API server does not do its part; what was done before stays done.
     pub async fn apply(&self, plan: &Plan) -> Result<Applied, Error> {
         for action in &plan.actions {
+            sure(self.leads, self.key)?;
             match self.act(action).await? {
                 Applied::Done => {}
                 other => return Ok(other),
             }
         }
         if let (Some(status), Some(wanted)) = (&plan.status, &self.seen.deployment) {
+            sure(self.leads, self.key)?;
             let written = self.status(Kind::ModelDeployment, &self.key.name, &wanted.uid, status).await?;
             if written == Applied::Done {
                 self.memo().status_written = Some(Timestamp::now());
                 let state = status.state.map(|s| format!("{s:?}")).unwrap_or_default();
-                info!(deployment = %self.key, state, message = status.message.as_deref().unwrap_or_default(), "status written");
+                info!(deployment = %self.key, state, says = status.message.as_deref().unwrap_or_default(), "status written");
             }
             return Ok(written);
         }
@@ -269,7 +283,12 @@ impl Hand<'_> {
                 // It may be known from a look past the caches only; that look is over.
                 memo.workload = None;
                 drop(memo);
-                self.count(if put_back { "put_back" } else { "patch_workload" }, Kind::Deployment, &self.key.name);
+                let action = match (put_back, unchanged) {
+                    (true, true) => "put_back_in_vain",
+                    (true, false) => "put_back",
+                    (false, _) => "patch_workload",
+                };
+                self.count(action, Kind::Deployment, &self.key.name);
                 Ok(Applied::Done)
             }
             Err(error) if moved_on(&error) => Ok(self.moved_on(Kind::Deployment)),
@@ -319,7 +338,7 @@ impl Hand<'_> {
             kube::Error::Api(status) if status.code == 403 => (false, status.message.clone()),
             _ => return Err(self.error(verb, &self.key.name, source)),
         };
-        warn!(deployment = %self.key, rollout, message, "the API server refused the Deployment");
+        warn!(deployment = %self.key, rollout, says = message, "the API server refused the Deployment");
         self.memo().refuse(Refusal { rollout, template, message: bounded(&message, NOTE_MAX) });
         Ok(Applied::Again)
     }
@@ -361,11 +380,11 @@ impl Hand<'_> {
         });
         let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", self.key.namespace);
         match post(self.client, &path, &event).await {
-            Ok(_) => info!(deployment = %self.key, reason, message, "event"),
+            Ok(_) => info!(deployment = %self.key, reason, says = message, "event"),
             Err(error) if taken(&error) => {}
             Err(error) => {
                 self.memo().untell(key);
-                warn!(deployment = %self.key, reason, message, %error, "this Event could not be written");
+                warn!(deployment = %self.key, reason, says = message, %error, "this Event could not be written");
             }
         }
     }
@@ -425,6 +444,14 @@ pub async fn write_status(client: &Client, kind: Kind, key: &Key, uid: &str, sta
     let body = json!({"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "status": status});
     let params = PatchParams::apply(names::MANAGER).force();
     api(client, kind, Some(&key.namespace)).patch_status(&key.name, &params, &Patch::Apply(body)).await
+}
+
+/// Nothing is written but by who surely leads.
+///
+/// # Errors
+/// When this process does not, or not surely.
+pub fn sure(leads: &watch::Receiver<Leads>, key: &Key) -> Result<(), Error> {
+    if leads.borrow().now() { Ok(()) } else { Err(Error::NotLeading { what: key.to_string() }) }
 }
 
 /// This process, as Events and the Lease name it.

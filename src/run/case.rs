@@ -8,24 +8,23 @@ use std::{
 use jiff::Timestamp;
 use kube::Client;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::{
     args, client,
     kinds::Key,
+    mask,
     metrics::Metrics,
     observe::{Caches, Found, Unreadable},
     watch,
 };
 use crate::plan::{self, Observed, Plan, observed::Memory};
 
-/// What literal values of environment variables are replaced by.
-const MASKED: &str = "(masked)";
 /// What stands above a case.
 const HEADER: &str = "\
 # All that rollmodel observed of one ModelDeployment. `rollmodel plan -f <this file>` prints what it would do, and why.
-# Every literal value of an environment variable is replaced by \"(masked)\", everywhere alike, so that comparisons still hold;
-# annotations that could hold secrets are left out. Read it before you pass it on: names, images, arguments and messages are as they were.
+# Every literal value of an environment variable, and every annotation that is not Kubernetes' or ours, is replaced by \"(masked <n>)\", the
+# same value by the same number, and contents are hashed anew, so that every comparison still holds.
+# Read it before you pass it on: names, images, arguments and messages are as they were.
 ";
 
 /// A case.
@@ -110,42 +109,8 @@ async fn observe(client: &Client, key: &Key) -> Result<Case, Error> {
     if observed.deployment.is_none() && observed.records.is_empty() && observed.contents.is_empty() && observed.requests.is_empty() {
         return Err(Error::Nothing(key.clone()));
     }
-    let mut value = serde_json::to_value(observed)?;
-    mask(&mut value);
     let now = Timestamp::now();
-    Ok(Case { title: format!("{key} as it was at {now}"), now, observed: serde_json::from_value(value)? })
-}
-
-/// Masks every literal value of an environment variable, and drops annotations of pod templates that are none of Kubernetes' or ours.
-fn mask(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            for (name, field) in fields.iter_mut() {
-                match (name.as_str(), &mut *field) {
-                    ("env", Value::Array(variables)) => variables.iter_mut().for_each(mask_variable),
-                    ("annotations", Value::Object(annotations)) => annotations.iter_mut().for_each(mask_annotation),
-                    _ => {}
-                }
-                mask(field);
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(mask),
-        _ => {}
-    }
-}
-
-fn mask_variable(variable: &mut Value) {
-    if let Some(value) = variable.get_mut("value") {
-        *value = MASKED.into();
-    }
-}
-
-fn mask_annotation((name, value): (&String, &mut Value)) {
-    let known = ["kubernetes.io/", "kubectl.kubernetes.io/restartedAt", "rollmodel.dev/"];
-    let applied = name.ends_with("last-applied-configuration");
-    if applied || !known.iter().any(|prefix| name.starts_with(prefix)) {
-        *value = MASKED.into();
-    }
+    Ok(Case { title: format!("{key} as it was at {now}"), now, observed: mask::mask(observed)? })
 }
 
 /// `rollmodel plan`.
@@ -182,21 +147,7 @@ fn file(verb: &'static str, path: &Path, source: std::io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn values_are_masked_everywhere_alike_and_references_are_kept() {
-        let container = json!({"env": [{"name": "A", "value": "secret"}, {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]});
-        let mut case = json!({"template": {"containers": [container]}, "rendering": {"containers": [container]},
-            "metadata": {"annotations": {"vault/token": "t", "kubernetes.io/change-cause": "rollout 1"}}});
-        mask(&mut case);
-        assert!(!case.to_string().contains("secret\""), "{case}");
-        assert_eq!(case["template"], case["rendering"]);
-        assert_eq!(case["template"]["containers"][0]["env"][1]["valueFrom"]["secretKeyRef"]["name"], "s");
-        assert_eq!(case["metadata"]["annotations"], json!({"vault/token": "(masked)", "kubernetes.io/change-cause": "rollout 1"}));
-    }
 
     #[test]
     fn a_case_is_read_back() {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use kube::{
     Client, Config,
     client::{Body, ClientBuilder},
@@ -44,7 +44,7 @@ pub async fn config() -> Result<Config, Error> {
     let mut config = Config::infer().await?;
     let agent = format!("{}/{}", names::MANAGER, env!("CARGO_PKG_VERSION"));
     if let Ok(agent) = HeaderValue::from_str(&agent) {
-        config.headers.push((HeaderName::from(header::USER_AGENT), agent));
+        config.headers.push((header::USER_AGENT, agent));
     }
     // kube's own retry waits up to 1000 s; ours is bounded.
     config.default_retry = false;

@@ -22,10 +22,38 @@ use tracing::{debug, info, warn};
 pub const TERM: Duration = Duration::from_secs(15);
 /// How often it is renewed, and looked at by who waits.
 pub const RENEW: Duration = Duration::from_secs(5);
-/// How long the holder goes on without a renewal: a call's time less than the term, so that it has ended before another begins.
-const GIVE_UP: Duration = Duration::from_secs(11);
-/// How long one call may take.
+/// How soon a renewal that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long one attempt may take.
 const CALL: Duration = Duration::from_secs(3);
+/// How long the holder goes on without a renewal: one more attempt would end a second before the term does, and another may begin.
+const GIVE_UP: Duration = Duration::from_secs(10);
+
+/// For how long after a renewal was asked for nobody else can hold it.
+const SURE: Duration = Duration::from_secs(14);
+
+/// Whether this process leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leads {
+    /// Another does, or nobody.
+    No,
+    /// It does, surely until then: a process that slept must not write before it has looked at the Lease again.
+    Until(Instant),
+    /// There is no election.
+    Always,
+}
+
+impl Leads {
+    /// Whether it leads at this moment.
+    #[must_use]
+    pub fn now(self) -> bool {
+        match self {
+            Self::No => false,
+            Self::Until(at) => Instant::now() < at,
+            Self::Always => true,
+        }
+    }
+}
 
 /// What one look at the Lease calls for.
 #[derive(Debug, PartialEq, Eq)]
@@ -94,7 +122,7 @@ impl Elector {
             Move::Wait => return Ok(false),
             Move::Create => {
                 let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
-                self.api.create(&PostParams::default(), &Lease { metadata, spec: Some(self.spec(None)), ..Lease::default() }).await
+                self.api.create(&PostParams::default(), &Lease { metadata, spec: Some(self.spec(None)) }).await
             }
             Move::Take | Move::Renew => {
                 let mut lease = have.unwrap_or_default();
@@ -137,29 +165,36 @@ impl Elector {
     ///
     /// # Errors
     /// When it was held and is lost: the process must end.
-    pub async fn hold(mut self, leads: &tokio::sync::watch::Sender<bool>, stop: &CancellationToken) -> Result<(), Error> {
+    pub async fn hold(mut self, leads: &tokio::sync::watch::Sender<Leads>, stop: &CancellationToken) -> Result<(), Error> {
         let mut renewed: Option<Instant> = None;
-        let mut ticks = tokio::time::interval(RENEW);
+        let mut wait = Duration::ZERO;
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                _ = ticks.tick() => {}
+                () = tokio::time::sleep(wait) => {}
             }
+            wait = RENEW;
             // The Lease is good from before the call: what comes after its answer is not ours to count.
             let asked = Instant::now();
             match tokio::time::timeout(CALL, self.attempt()).await {
                 Ok(Ok(true)) => {
+                    leads.send_replace(Leads::Until(asked + SURE));
                     if renewed.replace(asked).is_none() {
                         info!(lease = self.name, me = self.me, "leads");
-                        leads.send_replace(true);
                     }
                 }
                 Ok(Ok(false)) if renewed.is_some() => return Err(Error::Lost(self.name)),
                 Ok(Ok(false)) => debug!(lease = self.name, "another process leads"),
-                Ok(Err(error)) => warn!(lease = self.name, %error, "the Lease could not be read or written"),
-                Err(_) => warn!(lease = self.name, "the API server does not answer about the Lease"),
+                Ok(Err(error)) => {
+                    warn!(lease = self.name, %error, "the Lease could not be read or written");
+                    wait = AGAIN;
+                }
+                Err(_) => {
+                    warn!(lease = self.name, "the API server does not answer about the Lease");
+                    wait = AGAIN;
+                }
             }
-            if renewed.is_some_and(|at| at.elapsed() + RENEW > GIVE_UP + RENEW - CALL) {
+            if renewed.is_some_and(|at| at.elapsed() > GIVE_UP) {
                 return Err(Error::Expired(self.name));
             }
         }

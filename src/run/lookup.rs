@@ -6,8 +6,9 @@ use kube::{
 };
 
 use super::{
-    kinds::{Key, Kind, Watched, read_body, read_service, read_workload},
+    kinds::{Key, Kind, Watched},
     observe::{Caches, Found},
+    reduced::{read_body, read_service, read_workload},
     watch::api,
 };
 use crate::plan::{

@@ -1,13 +1,13 @@
 //! The shell: all input and output. Nothing here decides.
 //!
 //! - [`operator`]: builds the parts, joins them, ends them in order.
-//! - [`kinds`], [`pods`]: what is watched, and what is kept of it.
+//! - [`kinds`]: what is watched. [`reduced`], [`pods`]: what is kept of it.
 //! - [`watch`]: one watch a kind. [`cache`]: one index a kind, which says what each event touched.
 //! - [`observe`]: from the caches to what the planner sees. [`lookup`]: reads past the caches.
 //! - [`reconcile`]: observe, plan, apply; the loop that runs passes. [`queue`]: what is due. [`memory`]: what may be forgotten.
 //! - [`apply`]: executes plans; the only file that writes.
 //! - [`client`], [`lease`], [`metrics`], [`admin`], [`telemetry`], [`args`]: the process around it.
-//! - [`case`]: `rollmodel dump` and `rollmodel plan`.
+//! - [`case`]: `rollmodel dump` and `rollmodel plan`. [`mask`]: what a dump must not tell.
 
 pub mod admin;
 pub mod apply;
@@ -18,6 +18,7 @@ pub mod client;
 pub mod kinds;
 pub mod lease;
 pub mod lookup;
+pub mod mask;
 pub mod memory;
 pub mod metrics;
 pub mod observe;
@@ -25,5 +26,11 @@ pub mod operator;
 pub mod pods;
 pub mod queue;
 pub mod reconcile;
+pub mod reduced;
 pub mod telemetry;
 pub mod watch;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;

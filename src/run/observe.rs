@@ -16,8 +16,9 @@ use crate::{
 
 use super::{
     cache::{Entry, Readiness, Shared, Touched},
-    kinds::{Autoscaler, ContentEntry, KINDS, Key, Kind, Packed, Schema, VersionEntry, WantedEntry, Watched, WorkloadEntry},
+    kinds::{KINDS, Key, Kind, Packed, Watched},
     memory::{Left, Write},
+    reduced::{Autoscaler, ContentEntry, Schema, VersionEntry, WantedEntry, WorkloadEntry},
 };
 
 /// Every cache.

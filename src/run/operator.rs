@@ -16,7 +16,7 @@ use super::{
     admin::{self, Admin},
     apply, args, cache, client,
     kinds::{Key, Kind},
-    lease::{self, Elector},
+    lease::{self, Elector, Leads},
     memory::Memories,
     metrics::Metrics,
     observe::Caches,
@@ -85,11 +85,12 @@ pub async fn run(args: args::Run) -> Result<(), Error> {
         client,
         caches,
         metrics: metrics.clone(),
+        leads,
         deployments: Memories::default(),
         versions: Memories::default(),
         settings: Settings { requesters_verified: args.requesters_verified, record_retention_days: args.record_retention_days },
     });
-    let work = tokio::spawn(work(context, queues, beats, args.concurrency, leads, stop.clone()));
+    let work = tokio::spawn(work(context, queues, beats, args.concurrency, stop.clone()));
     let result = first_end(admin, lease, work, &stop, &release).await;
     watches.abort();
     metrics.leads(false);
@@ -109,6 +110,7 @@ async fn first_end(
     release: &CancellationToken,
 ) -> Result<(), Error> {
     let ended = tokio::select! {
+        biased;
         ended = &mut lease => match ended {
             // Lost: every pass that still runs is cut off, now.
             Ok(Err(error)) => { work.abort(); Err(error.into()) }
@@ -156,8 +158,8 @@ fn lead(
     client: Client,
     home: &str,
     release: &CancellationToken,
-) -> (tokio::sync::watch::Receiver<bool>, JoinHandle<Result<(), lease::Error>>) {
-    let (sender, receiver) = tokio::sync::watch::channel(!args.leader_elect);
+) -> (tokio::sync::watch::Receiver<Leads>, JoinHandle<Result<(), lease::Error>>) {
+    let (sender, receiver) = tokio::sync::watch::channel(if args.leader_elect { Leads::No } else { Leads::Always });
     let release = release.clone();
     if !args.leader_elect {
         let wait = async move {
@@ -201,15 +203,18 @@ async fn work(
     queues: Arc<Queues>,
     beats: [Arc<AtomicU64>; 2],
     concurrency: usize,
-    mut leads: tokio::sync::watch::Receiver<bool>,
     stop: CancellationToken,
 ) {
+    let mut leads = context.leads.clone();
     let start = async {
         context.caches.readiness.ready().await;
-        leads.wait_for(|leads| *leads).await.is_ok()
+        if leads.wait_for(|leads| leads.now()).await.is_err() {
+            // The election ended; its own error ends the process.
+            std::future::pending::<()>().await;
+        }
     };
     let started = tokio::select! {
-        started = start => started,
+        () = start => true,
         () = waiting(&beats, &context.caches) => false,
         () = stop.cancelled() => false,
     };
@@ -232,7 +237,8 @@ async fn work(
 
 /// Keeps the loops' hearts beating while they wait to lead; says once a minute what is missing.
 async fn waiting(beats: &[Arc<AtomicU64>; 2], caches: &Caches) {
-    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    let every = Duration::from_secs(5);
+    let mut ticks = tokio::time::interval_at(Instant::now() + every, every);
     let mut said = String::new();
     loop {
         ticks.tick().await;

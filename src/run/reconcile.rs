@@ -13,7 +13,7 @@ use std::{
 use jiff::Timestamp;
 use kube::Client;
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     task::{Id, JoinSet},
     time::Instant,
 };
@@ -24,6 +24,7 @@ use super::{
     apply::{self, Applied, Hand},
     cache,
     kinds::{Key, Kind},
+    lease::Leads,
     lookup,
     memory::{Left, Memo, Memories, UNCACHED_FOR, lock, spread},
     metrics::Metrics,
@@ -56,6 +57,8 @@ pub struct Context {
     pub caches: Arc<Caches>,
     /// What is counted.
     pub metrics: Metrics,
+    /// Whether this process leads.
+    pub leads: watch::Receiver<Leads>,
     /// What is remembered of ModelDeployments.
     pub deployments: Memories,
     /// What is remembered of ModelVersions.
@@ -158,9 +161,11 @@ impl Context {
             }
             let plan = plan::plan(&seen, Timestamp::now());
             if plan.lookups.is_empty() {
-                let hand = Hand { client: &self.client, metrics: &self.metrics, key, memo: &memo, seen: &seen };
+                let hand = Hand { client: &self.client, metrics: &self.metrics, leads: &self.leads, key, memo: &memo, seen: &seen };
                 let applied = hand.apply(&plan).await?;
-                return Ok(next(&lock(&memo), &plan, applied));
+                let mut memo = lock(&memo);
+                memo.succeeded();
+                return Ok(next(&memo, &plan, applied));
             }
             for lookup in &plan.lookups {
                 lookup::look(&self.client, &self.caches, key, lookup, &mut found).await?;
@@ -232,15 +237,17 @@ impl Context {
         if let Some(status) = plan_version(&seen, Timestamp::now()) {
             self.write_version(key, &uid, &status, &memo).await?;
         }
+        lock(&memo).succeeded();
         Ok(None)
     }
 
     async fn write_version(&self, key: &Key, uid: &str, status: &ModelVersionStatus, memo: &std::sync::Mutex<Memo>) -> Result<(), Error> {
+        apply::sure(&self.leads, key)?;
         match apply::write_status(&self.client, Kind::ModelVersion, key, uid, status).await {
             Ok(answer) => {
                 lock(memo).wrote(Kind::ModelVersion, &key.name, Left::Version(cache::version(&answer)));
                 self.metrics.action("version_status");
-                tracing::info!(version = %key, message = status.message.as_deref().unwrap_or_default(), "status written");
+                tracing::info!(version = %key, says = status.message.as_deref().unwrap_or_default(), "status written");
                 Ok(())
             }
             // Gone, or another by now: its event comes.
@@ -263,8 +270,8 @@ impl Context {
         let wait = match result {
             Ok(again) => {
                 let resync = RESYNC.mul_f64(0.8 + 0.4 * spread(&(key, Timestamp::now().as_second())));
-                let known = self.memories(what).known(key)?;
-                lock(&known).succeeded();
+                // A key of which nothing is left is not planned again.
+                self.memories(what).known(key)?;
                 again.map_or(resync, |a| a.min(resync))
             }
             Err(error) => {
@@ -292,8 +299,11 @@ fn next(memo: &Memo, plan: &Plan, applied: Applied) -> Option<Duration> {
         Applied::Behind => Some(CATCH_UP),
         Applied::Done => plan.again_in_seconds.map(|s| Duration::from_secs(u64::try_from(s).unwrap_or_default().max(1))),
     };
-    let refused = memo.refusal().and(memo.tried_again()).map(|at| at.saturating_duration_since(now).max(SOON));
-    planned.into_iter().chain(refused).min()
+    // What was refused is tried again, and what no watch shows is looked at again.
+    let refused = memo.refusal().and(memo.tried_again());
+    let uncached = memo.workload.iter().map(|(_, until)| *until).chain(memo.service.iter().map(|(_, until)| *until));
+    let due = refused.into_iter().chain(uncached).map(|at| at.saturating_duration_since(now).max(SOON));
+    planned.into_iter().chain(due).min()
 }
 
 /// A loop that runs the passes of one queue.

@@ -1,5 +1,7 @@
 //! Logs: one line a change, none a pass that changes nothing.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// How logs are written.
@@ -35,7 +37,7 @@ pub enum Error {
 pub fn start(format: Format, level: &str) -> Result<(), Error> {
     let filter = EnvFilter::try_new(level).map_err(|source| Error::Level { level: level.into(), source })?;
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     match format {
         Format::Text => registry.with(layer).try_init()?,
         Format::Json => registry.with(layer.json().flatten_event(true)).try_init()?,

@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     cache::{Shared, Sync, Touched},
-    kinds::{Key, Kind, Watched},
+    kinds::{Kind, Watched},
     observe::Caches,
 };
 
@@ -121,17 +121,17 @@ impl Watches {
             self.caches.readiness.set(kind, Sync::Skipped);
             return true;
         }
-        if self.caches.readiness.get(kind) != Some(Sync::Synced) {
-            let why = match answer {
-                Some(404) => format!("the API server does not serve {} yet: apply crds/", kind.resource().plural),
-                Some(403) => format!("this operator may not list {}: check its Role", kind.resource().plural),
-                _ => format!("listing it fails: {error}"),
-            };
-            self.caches.readiness.set(kind, Sync::Waiting(why));
-        }
+        let why = match answer {
+            Some(404) => format!("the API server does not serve {} yet: apply crds/", kind.resource().plural),
+            Some(403) => format!("this operator may not list {}: check its Role", kind.resource().plural),
+            _ => format!("watching it fails: {error}"),
+        };
         match again {
-            true => debug!(kind = kind.name(), %error, "watch fails still"),
-            false => warn!(kind = kind.name(), %error, "watch failed; it is tried again"),
+            true => debug!(kind = kind.name(), why, %error, "watch fails still"),
+            false => warn!(kind = kind.name(), why, "watch failed; it is tried again"),
+        }
+        if self.caches.readiness.get(kind) != Some(Sync::Synced) {
+            self.caches.readiness.set(kind, Sync::Waiting(why));
         }
         false
     }
@@ -220,10 +220,4 @@ async fn list<T: Watched>(client: &Client, namespace: &str, cache: &Shared<T>) -
             return Ok(());
         }
     }
-}
-
-/// The key of the object that is touched itself.
-#[must_use]
-pub fn keys<'a>(touched: &'a Touched, names: impl IntoIterator<Item = &'a String>) -> Vec<Key> {
-    names.into_iter().map(|name| Key::new(touched.namespace.as_str(), name.as_str())).collect()
 }

@@ -42,15 +42,17 @@ apply() {
 
 # follow <state> <desired> <serving>: shows what kubectl sees of the ModelDeployment until it is in that state.
 follow() {
-  local line seen='' watch
+  local lines line words seen='' watch
   show "kubectl get mdep fraud --watch"
   exec {lines}< <(exec kubectl get mdep fraud --watch 2>&1)
   watch=$!
   while IFS= read -r -t "$patience" line <&"$lines"; do
-    # The age alone is no news.
-    [[ ${line% *} == "$seen" ]] || printf '%s\n' "$line"
-    seen=${line% *}
-    if [[ $line =~ ^$1\ +fraud\ +$2\ +$3\ + ]]; then
+    read -r -a words <<<"$line"
+    # NAME STATE MODEL DESIRED SERVING READY AGE; before its first status, and when only the age changed, there is no news.
+    [[ ${#words[@]} -eq 7 && ${words[*]:0:6} != "$seen" ]] || continue
+    seen=${words[*]:0:6}
+    printf '%-8s%-12s%-8s%-10s%-10s%-8s%s\n' "${words[@]}"
+    if [[ ${words[*]:1:4} == "$1 fraud $2 $3" ]]; then
       kill "$watch" 2>/dev/null || true
       exec {lines}<&-
       return
@@ -174,7 +176,6 @@ if [[ $where == current ]]; then
   [[ $answer == [yY] || $answer == [yY]es ]] || { echo "Nothing was done."; exit 1; }
 else
   [[ -n ${KUBECONFIG:-} ]] || { echo "run make demo: it starts the cluster that this story is told on" >&2; exit 2; }
-  PATH="$(tests/cluster/tools/build.sh 2>/dev/null | tail -n 1):$PATH"
   (umask 077; kubectl config view --raw --minify --flatten >"$dir/kubeconfig")
 fi
 export KUBECONFIG=$dir/kubeconfig
@@ -210,6 +211,7 @@ fi
 
 chapter "A data scientist registers versions of the model fraud. Each is an immutable record."
 { version 6 0.912; echo ---; version 7 0.931; } | apply
+run kubectl wait mv --all --for=condition=Ready --timeout="${patience}s"
 run kubectl get mv
 
 chapter "A platform engineer says what should serve: version 6."

@@ -9,6 +9,7 @@ pub mod certs;
 pub mod levers;
 pub mod operator;
 pub mod process;
+pub mod story;
 
 use std::{
     collections::BTreeMap,

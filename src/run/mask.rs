@@ -1,0 +1,145 @@
+//! What a dump must not tell: values that could be secrets. They are replaced everywhere alike, so that the planner compares as before.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use crate::{
+    api::{ModelDeploymentSpec, names},
+    plan::{Observed, content},
+};
+
+/// Annotations whose values are told.
+const TOLD: [&str; 3] = ["kubernetes.io/change-cause", "kubectl.kubernetes.io/restartedAt", "rollmodel.dev/"];
+
+/// Masks every literal value of an environment variable and every annotation that is a stranger's, and hashes contents anew.
+///
+/// # Errors
+/// When what was observed does not serialize.
+pub fn mask(observed: Observed) -> Result<Observed, serde_json::Error> {
+    let before: Vec<Option<content::Content>> = observed.contents.iter().map(|c| c.body.as_ref().and_then(|b| hashed(&b.content))).collect();
+    let mut value = serde_json::to_value(observed)?;
+    Masks::default().all(&mut value);
+    let masked: Observed = serde_json::from_value(value)?;
+    let mut renamed = Vec::new();
+    for (old, stored) in before.into_iter().zip(&masked.contents) {
+        let new = stored.body.as_ref().and_then(|b| hashed(&b.content));
+        if let Some((old, new)) = old.zip(new).filter(|(old, new)| old.hash != new.hash) {
+            renamed.extend([(names::hash16(&old.hash).to_owned(), names::hash16(&new.hash).to_owned()), (old.hash, new.hash), (old.core, new.core)]);
+        }
+    }
+    // Whole hashes first: what names carry is a part of them.
+    renamed.sort_by_key(|(old, _)| std::cmp::Reverse(old.len()));
+    let mut value = serde_json::to_value(masked)?;
+    rename(&mut value, &renamed);
+    serde_json::from_value(value)
+}
+
+/// The hashes of a stored content.
+fn hashed(written: &Value) -> Option<content::Content> {
+    let mut spec = written.clone();
+    let digest = spec.as_object_mut()?.remove("recordDigest")?;
+    spec["model"] = "model".into();
+    spec["version"] = "version".into();
+    let spec: ModelDeploymentSpec = serde_json::from_value(spec).ok()?;
+    Some(content::of(&spec, digest.as_str()?))
+}
+
+fn rename(value: &mut Value, renamed: &[(String, String)]) {
+    match value {
+        Value::String(text) => {
+            for (old, new) in renamed.iter().filter(|(old, _)| !old.is_empty()) {
+                if text.contains(old.as_str()) {
+                    *text = text.replace(old.as_str(), new);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|v| rename(v, renamed)),
+        Value::Object(fields) => fields.values_mut().for_each(|v| rename(v, renamed)),
+        _ => {}
+    }
+}
+
+/// The values that were masked, each with its number.
+#[derive(Default)]
+struct Masks(HashMap<String, usize>);
+
+impl Masks {
+    fn all(&mut self, value: &mut Value) {
+        match value {
+            Value::Object(fields) => fields.iter_mut().for_each(|(name, field)| self.field(name, field)),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.all(item)),
+            _ => {}
+        }
+    }
+
+    fn field(&mut self, name: &str, field: &mut Value) {
+        match (name, &mut *field) {
+            ("env", Value::Array(variables)) => variables.iter_mut().filter_map(|v| v.get_mut("value")).for_each(|v| self.one(v)),
+            ("annotations", Value::Object(annotations)) => {
+                let strange = |name: &str| !TOLD.iter().any(|told| name.starts_with(told));
+                annotations.iter_mut().filter(|(name, _)| strange(name)).for_each(|(_, v)| self.one(v));
+            }
+            _ => {}
+        }
+        self.all(field);
+    }
+
+    fn one(&mut self, value: &mut Value) {
+        if let Value::String(text) = value {
+            let next = self.0.len() + 1;
+            let number = *self.0.entry(std::mem::take(text)).or_insert(next);
+            *text = format!("(masked {number})");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::observed::{ContentBody, StoredContent, Wanted, Workload};
+
+    fn template(value: &str) -> Value {
+        json!({"metadata": {"annotations": {"vault/token": value, "kubernetes.io/change-cause": "rollout 1"}},
+            "spec": {"containers": [{"name": "model", "env": [{"name": "A", "value": value}, {"name": "B", "value": "other"},
+                {"name": "C", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}]}})
+    }
+
+    fn observed(secret: &str) -> Observed {
+        let spec: ModelDeploymentSpec = serde_json::from_value(json!({"model": "fraud", "version": "7", "template": template(secret)})).unwrap();
+        let content = content::of(&spec, "sha256:1");
+        let name = names::content_name("fraud", &content.hash, 1);
+        let body = ContentBody { hash: content.hash, content: content.written, rendering: template(secret) };
+        let mut workload = Workload::default();
+        workload.spec.template = template(secret);
+        workload.meta.labels.insert(names::HASH.into(), names::hash16(&body.hash).into());
+        Observed {
+            deployment: Some(Wanted { uid: "u".into(), generation: 1, deleting: false, spec, status: None }),
+            contents: vec![StoredContent { name, body: Some(body), ..StoredContent::default() }],
+            workload: Some(workload),
+            ..Observed::default()
+        }
+    }
+
+    #[test]
+    fn secrets_are_gone_and_everything_still_compares() {
+        let masked = mask(observed("s3cret")).unwrap();
+        let text = serde_json::to_string(&masked).unwrap();
+        assert!(!text.contains("s3cret") && text.contains("secretKeyRef") && text.contains("rollout 1"), "{text}");
+        let stored = masked.contents[0].body.as_ref().unwrap();
+        assert_eq!(stored.rendering, masked.workload.as_ref().unwrap().spec.template);
+        let desired = content::of(&masked.deployment.as_ref().unwrap().spec, "sha256:1");
+        assert_eq!(desired.hash, stored.hash, "the hash is that of the masked content");
+        assert_eq!(masked.contents[0].name, names::content_name("fraud", &desired.hash, 1));
+        assert_eq!(masked.workload.unwrap().meta.labels[names::HASH], names::hash16(&desired.hash));
+    }
+
+    #[test]
+    fn different_values_stay_different() {
+        let masked = serde_json::to_value(mask(observed("s3cret")).unwrap()).unwrap();
+        let env = &masked["deployment"]["spec"]["template"]["spec"]["containers"][0]["env"];
+        assert_ne!(env[0]["value"], env[1]["value"]);
+    }
+}

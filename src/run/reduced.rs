@@ -1,0 +1,431 @@
+//! What is kept of each kind: what deciding needs, and nothing else.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::DynamicObject;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::kinds::{Kind, Packed, Watched};
+use crate::{
+    api::{
+        ModelVersionStatus,
+        deployment::{Revision, State},
+        names,
+        version::{Lifecycle, LifecycleState, MUTABLE},
+    },
+    plan::{
+        content,
+        drift::foreign_paths,
+        observed::{ContentBody, Controller, Meta, Pod, Record, Request, Service, Version, Wanted, Workload, WorkloadSpec},
+    },
+};
+
+/// A ModelDeployment.
+pub struct WantedEntry {
+    /// All of it.
+    pub wanted: Packed<Wanted>,
+    /// What its status says serves, and the model, for `usedBy`.
+    pub serving: Option<Revision>,
+    /// Its model.
+    pub model: String,
+    /// Its version.
+    pub version: String,
+    /// One word of its status, for metrics.
+    pub state: Option<State>,
+}
+
+impl Watched for WantedEntry {
+    const KIND: Kind = Kind::ModelDeployment;
+
+    fn read(mut object: DynamicObject) -> Result<Self, serde_json::Error> {
+        let wanted = Wanted {
+            uid: object.metadata.uid.take().unwrap_or_default(),
+            generation: object.metadata.generation.unwrap_or_default(),
+            deleting: object.metadata.deletion_timestamp.is_some(),
+            spec: field(&mut object.data, "spec")?,
+            status: optional(&mut object.data, "status")?,
+        };
+        let status = wanted.status.as_ref();
+        Ok(Self {
+            serving: status.and_then(|s| s.serving.clone()),
+            state: status.and_then(|s| s.state),
+            model: wanted.spec.model.clone(),
+            version: wanted.spec.version.clone(),
+            wanted: Packed::pack(&wanted)?,
+        })
+    }
+
+    fn owners(object: &DynamicObject) -> Vec<String> {
+        object.metadata.name.clone().into_iter().collect()
+    }
+
+    fn versions(&self) -> Vec<String> {
+        let asked = names::version_name(&self.model, &self.version);
+        let serving = self.serving.as_ref().map(|s| names::version_name(&self.model, &s.version));
+        let mut all: Vec<String> = std::iter::once(asked).chain(serving).collect();
+        all.dedup();
+        all
+    }
+}
+
+/// A ModelVersion.
+pub struct VersionEntry {
+    /// What deciding needs.
+    pub version: Version,
+    /// Its uid.
+    pub uid: String,
+    /// Its generation.
+    pub generation: i64,
+    /// What was last said about it.
+    pub status: Option<ModelVersionStatus>,
+}
+
+impl Watched for VersionEntry {
+    const KIND: Kind = Kind::ModelVersion;
+
+    /// Never fails: a version of a newer operator is hashed as it is stored, and what is not known of it is left out.
+    fn read(mut object: DynamicObject) -> Result<Self, serde_json::Error> {
+        let mut spec = object.data.get_mut("spec").map(Value::take).unwrap_or_default();
+        drop_nulls(&mut spec);
+        let version = Version {
+            name: object.metadata.name.take().unwrap_or_default(),
+            model: text(&spec, "/model"),
+            version: text(&spec, "/version"),
+            image: spec.pointer("/image").and_then(Value::as_str).map(str::to_owned),
+            artifact: spec.get("artifact").and_then(|a| serde_json::from_value(a.clone()).ok()),
+            lifecycle: spec.get("lifecycle").map(read_lifecycle),
+            record_digest: record_digest(spec),
+            bound_to: None,
+        };
+        Ok(Self {
+            version,
+            uid: object.metadata.uid.take().unwrap_or_default(),
+            generation: object.metadata.generation.unwrap_or_default(),
+            status: optional(&mut object.data, "status").unwrap_or_default(),
+        })
+    }
+
+    fn owners(_: &DynamicObject) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn versions(&self) -> Vec<String> {
+        vec![self.version.name.clone()]
+    }
+}
+
+/// A state that this build does not know is not served newly: whoever made it up had a reason.
+fn read_lifecycle(value: &Value) -> Lifecycle {
+    serde_json::from_value(value.clone()).unwrap_or_else(|_| Lifecycle {
+        state: LifecycleState::Yanked,
+        reason: Some(format!("this operator does not know the lifecycle state {}", text(value, "/state"))),
+    })
+}
+
+/// The sha256 of the immutable part of a version's stored spec.
+#[must_use]
+pub fn record_digest(mut spec: Value) -> String {
+    drop_nulls(&mut spec);
+    if let Some(fields) = spec.as_object_mut() {
+        fields.retain(|name, _| !MUTABLE.contains(&name.as_str()));
+    }
+    content::digest(&spec)
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, v| !v.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+impl Watched for Record {
+    const KIND: Kind = Kind::ModelRollout;
+
+    fn read(mut object: DynamicObject) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            uid: object.metadata.uid.take().unwrap_or_default(),
+            resource_version: object.metadata.resource_version.take().unwrap_or_default(),
+            spec: field(&mut object.data, "spec")?,
+        })
+    }
+
+    fn owners(object: &DynamicObject) -> Vec<String> {
+        pointer(object, "/spec/deployment/name")
+    }
+
+    fn versions(&self) -> Vec<String> {
+        vec![names::version_name(&self.spec.model, &self.spec.version)]
+    }
+}
+
+impl Watched for Request {
+    const KIND: Kind = Kind::RolloutRequest;
+
+    fn read(mut object: DynamicObject) -> Result<Self, serde_json::Error> {
+        let meta = &mut object.metadata;
+        Ok(Self {
+            name: meta.name.take().unwrap_or_default(),
+            uid: meta.uid.take().unwrap_or_default(),
+            resource_version: meta.resource_version.take().unwrap_or_default(),
+            created: meta.creation_timestamp.as_ref().map(|t| t.0).unwrap_or_default(),
+            generation: meta.generation.unwrap_or_default(),
+            spec: field(&mut object.data, "spec")?,
+            status: optional(&mut object.data, "status")?,
+        })
+    }
+
+    fn owners(object: &DynamicObject) -> Vec<String> {
+        pointer(object, "/spec/deployment")
+    }
+}
+
+/// A ControllerRevision of ours.
+pub struct ContentEntry {
+    /// Its uid.
+    pub uid: String,
+    /// Its resourceVersion.
+    pub resource_version: String,
+    /// What it stores; dropped where neither what serves nor the newest record needs it.
+    pub body: Option<Packed<ContentBody>>,
+}
+
+impl Watched for ContentEntry {
+    const KIND: Kind = Kind::ControllerRevision;
+
+    fn read(mut object: DynamicObject) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            uid: object.metadata.uid.take().unwrap_or_default(),
+            resource_version: object.metadata.resource_version.take().unwrap_or_default(),
+            // A stranger's object under our labels must not stop anything: it is there, and stores nothing.
+            body: read_body(&mut object).and_then(|body| Packed::pack(&body).ok()),
+        })
+    }
+
+    fn owners(object: &DynamicObject) -> Vec<String> {
+        label(&object.metadata, names::DEPLOYMENT).into_iter().collect()
+    }
+}
+
+/// What a ControllerRevision of ours stores.
+#[must_use]
+pub fn read_body(object: &mut DynamicObject) -> Option<ContentBody> {
+    object.data.get_mut("data").and_then(|data| serde_json::from_value(data.take()).ok())
+}
+
+/// The Deployment of a ModelDeployment.
+pub struct WorkloadEntry(pub Packed<Workload>);
+
+impl Watched for WorkloadEntry {
+    const KIND: Kind = Kind::Deployment;
+
+    fn read(object: DynamicObject) -> Result<Self, serde_json::Error> {
+        Ok(Self(Packed::pack(&read_workload(object)?)?))
+    }
+
+    fn owners(object: &DynamicObject) -> Vec<String> {
+        name_and_label(&object.metadata)
+    }
+}
+
+/// What is observed of a Deployment.
+///
+/// # Errors
+/// When it is not one.
+pub fn read_workload(mut object: DynamicObject) -> Result<Workload, serde_json::Error> {
+    let foreign = foreign_paths(object.metadata.managed_fields.as_deref().unwrap_or_default(), names::MANAGER);
+    let mut spec = object.data.get_mut("spec").map(Value::take).unwrap_or_default();
+    // A selector with expressions is none of ours; it is told by being empty.
+    let selector = match spec.pointer("/selector/matchExpressions") {
+        Some(_) => BTreeMap::new(),
+        None => spec.pointer_mut("/selector/matchLabels").map(Value::take).map(serde_json::from_value).transpose()?.unwrap_or_default(),
+    };
+    if let Some(fields) = spec.as_object_mut() {
+        fields.remove("selector");
+    }
+    Ok(Workload {
+        generation: object.metadata.generation.unwrap_or_default(),
+        spec: WorkloadSpec { selector, ..optional_value(spec)?.unwrap_or_default() },
+        foreign,
+        status: optional(&mut object.data, "status")?.unwrap_or_default(),
+        meta: meta(object.metadata),
+    })
+}
+
+impl Watched for Service {
+    const KIND: Kind = Kind::Service;
+
+    fn read(object: DynamicObject) -> Result<Self, serde_json::Error> {
+        read_service(object)
+    }
+
+    fn owners(object: &DynamicObject) -> Vec<String> {
+        name_and_label(&object.metadata)
+    }
+}
+
+/// What is observed of a Service.
+///
+/// # Errors
+/// When it is not one.
+pub fn read_service(mut object: DynamicObject) -> Result<Service, serde_json::Error> {
+    let mut spec = object.data.get_mut("spec").map(Value::take).unwrap_or_default();
+    Ok(Service {
+        type_: text(&spec, "/type"),
+        selector: optional(&mut spec, "selector")?.unwrap_or_default(),
+        ports: optional(&mut spec, "ports")?.unwrap_or_default(),
+        meta: meta(object.metadata),
+    })
+}
+
+impl Watched for Pod {
+    const KIND: Kind = Kind::Pod;
+
+    fn read(object: DynamicObject) -> Result<Self, serde_json::Error> {
+        Ok(super::pods::read(&object))
+    }
+
+    fn owners(object: &DynamicObject) -> Vec<String> {
+        label(&object.metadata, names::DEPLOYMENT).into_iter().collect()
+    }
+}
+
+/// A HorizontalPodAutoscaler that scales a Deployment; its name is all that is needed.
+pub struct Autoscaler;
+
+impl Watched for Autoscaler {
+    const KIND: Kind = Kind::HorizontalPodAutoscaler;
+
+    fn read(_: DynamicObject) -> Result<Self, serde_json::Error> {
+        Ok(Self)
+    }
+
+    fn owners(object: &DynamicObject) -> Vec<String> {
+        match object.data.pointer("/spec/scaleTargetRef/kind").and_then(Value::as_str) {
+            Some("Deployment") => pointer(object, "/spec/scaleTargetRef/name"),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A CustomResourceDefinition of ours, by the level of its schema; 0 where it does not say.
+pub struct Schema(pub u32);
+
+impl Watched for Schema {
+    const KIND: Kind = Kind::CustomResourceDefinition;
+
+    fn read(object: DynamicObject) -> Result<Self, serde_json::Error> {
+        let level = object.metadata.annotations.as_ref().and_then(|a| a.get(names::SCHEMA_LEVEL)).and_then(|l| l.parse().ok());
+        Ok(Self(level.unwrap_or_default()))
+    }
+
+    fn owners(_: &DynamicObject) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// What is kept of a child's metadata.
+fn meta(from: ObjectMeta) -> Meta {
+    let controller = from.owner_references.unwrap_or_default().into_iter().find(|o| o.controller == Some(true));
+    let mut annotations = from.annotations.unwrap_or_default();
+    annotations.retain(|name, _| name == names::CHANGE_CAUSE);
+    Meta {
+        name: from.name.unwrap_or_default(),
+        uid: from.uid.unwrap_or_default(),
+        resource_version: from.resource_version.unwrap_or_default(),
+        labels: from.labels.unwrap_or_default(),
+        annotations,
+        controller: controller.map(|o| Controller { kind: o.kind, name: o.name, uid: o.uid }),
+        deleting: from.deletion_timestamp.is_some(),
+    }
+}
+
+fn label(meta: &ObjectMeta, name: &str) -> Option<String> {
+    meta.labels.as_ref().and_then(|l| l.get(name)).cloned()
+}
+
+/// A child belongs to the ModelDeployment of its name, and to the one its label names.
+fn name_and_label(meta: &ObjectMeta) -> Vec<String> {
+    let mut all: Vec<String> = meta.name.iter().cloned().chain(label(meta, names::DEPLOYMENT)).collect();
+    all.dedup();
+    all
+}
+
+fn pointer(object: &DynamicObject, path: &str) -> Vec<String> {
+    object.data.pointer(path).and_then(Value::as_str).map(str::to_owned).into_iter().collect()
+}
+
+fn text(value: &Value, path: &str) -> String {
+    value.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn field<T: DeserializeOwned>(data: &mut Value, name: &str) -> Result<T, serde_json::Error> {
+    serde_json::from_value(data.get_mut(name).map(Value::take).unwrap_or_default())
+}
+
+fn optional<T: DeserializeOwned>(data: &mut Value, name: &str) -> Result<Option<T>, serde_json::Error> {
+    optional_value(data.get_mut(name).map(Value::take).unwrap_or_default())
+}
+
+fn optional_value<T: DeserializeOwned>(value: Value) -> Result<Option<T>, serde_json::Error> {
+    if value.is_null() { Ok(None) } else { serde_json::from_value(value).map(Some) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn digest(spec: Value) -> String {
+        record_digest(spec)
+    }
+
+    #[test]
+    fn the_digest_of_a_version_knows_neither_nulls_nor_key_order_nor_what_may_change() {
+        let a = digest(json!({"model": "fraud", "version": "7", "image": "a:1", "metrics": [{"name": "auc", "value": 0.1}]}));
+        let b = digest(json!({"metrics": [{"value": 0.1, "name": "auc", "dataset": null}], "image": "a:1", "version": "7", "model": "fraud",
+            "code": null, "description": "d", "evaluations": [{"name": "x", "value": 1}], "lifecycle": {"state": "Yanked"}}));
+        assert_eq!(a, b);
+        let c = digest(json!({"model": "fraud", "version": "7", "image": "a:2", "metrics": [{"name": "auc", "value": 0.1}]}));
+        assert_ne!(a, c);
+        let unknown = digest(json!({"model": "fraud", "version": "7", "image": "a:1", "metrics": [{"name": "auc", "value": 0.1}], "new": 1}));
+        assert_ne!(a, unknown, "fields that this operator does not know count too");
+    }
+
+    #[test]
+    fn a_version_is_read_whatever_is_in_it() {
+        let object: DynamicObject = serde_json::from_value(json!({"metadata": {"name": "fraud-7"},
+            "spec": {"model": "fraud", "version": "7", "lifecycle": {"state": "Frozen"}, "artifact": 3}, "status": 4}))
+        .unwrap();
+        let entry = VersionEntry::read(object).unwrap();
+        assert_eq!(entry.version.model, "fraud");
+        assert_eq!(entry.version.lifecycle.unwrap().state, LifecycleState::Yanked);
+        assert!(entry.status.is_none());
+    }
+
+    #[test]
+    fn a_deployment_is_reduced_and_survives_packing() {
+        let object: DynamicObject = serde_json::from_value(json!({"apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "fraud", "uid": "u", "generation": 3, "resourceVersion": "9",
+                "annotations": {"kubernetes.io/change-cause": "x", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
+                "ownerReferences": [{"apiVersion": "v1", "kind": "ModelDeployment", "name": "fraud", "uid": "o", "controller": true}]},
+            "spec": {"replicas": 2, "paused": true, "selector": {"matchLabels": {"a": "b"}}, "strategy": {"type": "RollingUpdate"},
+                "minReadySeconds": 5, "template": {"spec": {"containers": []}}},
+            "status": {"observedGeneration": 3, "updatedReplicas": 1,
+                "conditions": [{"type": "Progressing", "status": "True", "reason": "R", "message": "M", "lastUpdateTime": "2026-01-01T00:00:00Z"}]}}))
+        .unwrap();
+        let workload = WorkloadEntry::read(object).unwrap().0.unpack().unwrap();
+        assert_eq!((workload.spec.replicas, workload.spec.paused, workload.generation), (2, true, 3));
+        assert_eq!(workload.spec.selector["a"], "b");
+        assert_eq!(workload.meta.annotations.len(), 1);
+        assert_eq!(workload.meta.controller.unwrap().uid, "o");
+        assert_eq!(workload.status.conditions[0].reason, "R");
+    }
+}

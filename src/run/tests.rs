@@ -1,0 +1,171 @@
+//! Whole passes against the API server of the tests: what is asked of it, in which order, and what its bad answers lead to.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{
+    lease::Leads,
+    memory::lock,
+    reconcile::What,
+    world::{World, key},
+};
+
+const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/ml/deployments/fraud";
+const WANTED: &str = "/apis/rollmodel.dev/v1alpha1/namespaces/ml/modeldeployments/fraud";
+
+fn short(log: &[String]) -> Vec<String> {
+    let word = |l: &String| {
+        let (verb, path) = l.split_once(' ').unwrap();
+        format!("{verb} {}", path.split("/ml/").last().unwrap().split('/').next().unwrap())
+    };
+    log.iter().map(word).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_rollout_stores_records_creates_and_says_so_and_then_a_settled_object_sends_nothing() {
+    let world = World::new();
+    let asked = world.pass().await;
+    assert_eq!(
+        short(&asked),
+        ["POST controllerrevisions", "POST modelrollouts", "POST deployments", "POST services", "PATCH modeldeployments"]
+    );
+    world.feed();
+    let requests = world.settle().await;
+    assert!(requests <= 4, "the record's end, the status at the end, an Event: {requests}");
+    assert_eq!(world.object(WANTED)["status"]["state"], "Serving");
+    for _ in 0..3 {
+        assert_eq!(world.pass().await, Vec::<String>::new());
+        tokio::time::advance(Duration::from_secs(900)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_planned_until_the_caches_show_what_was_written_or_five_seconds_passed() {
+    let world = World::new();
+    world.pass().await;
+    let wait = world.context.pass(What::Deployment, &key()).await.unwrap().unwrap();
+    assert!(wait <= Duration::from_secs(5));
+    assert!(lock(&world.store).log.is_empty());
+    tokio::time::advance(Duration::from_secs(5)).await;
+    // The caches still show nothing: the content is there already, the record's number is taken, and nothing is given twice.
+    assert_eq!(short(&world.pass().await), ["POST controllerrevisions", "GET controllerrevisions", "POST modelrollouts"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_precondition_is_read_again_and_planned_again() {
+    let world = World::new();
+    world.settle().await;
+    world.edit(WANTED, |o| o["spec"]["replicas"] = json!(3));
+    world.answer("PATCH /apis/apps/v1", 422, false);
+    assert_eq!(short(&world.pass().await), ["PATCH deployments"]);
+    let asked = world.pass().await;
+    assert_eq!(short(&asked)[0], "PATCH deployments");
+    assert_eq!(world.object(DEPLOYMENT)["spec"]["replicas"], 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_template_is_planned_with_and_not_sent_again() {
+    let world = World::new();
+    world.answer("POST /apis/apps/v1/namespaces/ml/deployments", 422, true);
+    let asked = short(&world.pass().await);
+    assert_eq!(asked.last().unwrap(), "POST deployments");
+    world.feed();
+    let asked = short(&world.pass().await);
+    assert!(!asked.contains(&"POST deployments".to_owned()), "{asked:?}");
+    world.feed();
+    let message = world.object(WANTED)["status"]["message"].clone();
+    assert!(message.as_str().unwrap().contains("answered 422"), "{message}");
+    world.settle().await;
+    assert!(world.pass().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_forbidden_is_tried_again_later_and_heals() {
+    let world = World::new();
+    world.answer("POST /apis/apps/v1/namespaces/ml/deployments", 403, false);
+    world.pass().await;
+    world.feed();
+    assert!(!short(&world.pass().await).contains(&"POST deployments".to_owned()));
+    world.feed();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    assert!(short(&world.pass().await).contains(&"POST deployments".to_owned()));
+    world.feed();
+    world.settle().await;
+    assert_eq!(world.object(WANTED)["status"]["state"], "Serving");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_taken_is_looked_up_and_left_alone() {
+    let world = World::new();
+    world.put("apps/v1", "Deployment", "deployments", "fraud", json!({"replicas": 1, "selector": {"matchLabels": {"app": "x"}}, "template": {}}));
+    let asked = short(&world.pass().await);
+    assert_eq!(asked.last().unwrap(), "POST deployments");
+    world.feed();
+    let asked = short(&world.pass().await);
+    assert_eq!(asked[0], "GET deployments");
+    assert!(!asked.contains(&"POST deployments".to_owned()), "{asked:?}");
+    world.feed();
+    assert_eq!(world.pass().await, Vec::<String>::new(), "it is not asked for at every pass");
+    assert_eq!(world.object(DEPLOYMENT)["spec"]["replicas"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_content_of_the_same_name_is_an_error_with_a_sentence() {
+    let world = World::new();
+    world.pass().await;
+    let name = lock(&world.store).objects.keys().find(|k| k.contains("controllerrevisions")).unwrap().clone();
+    let world = World::new();
+    let collection = name.rsplit_once('/').unwrap();
+    let object = json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": {"name": collection.1, "namespace": "ml"},
+        "revision": 1, "data": {"hash": "v1:sha256:other", "content": {}, "rendering": {}}});
+    lock(&world.store).create(collection.0, object);
+    let error = world.context.pass(What::Deployment, &key()).await.unwrap_err();
+    assert!(error.to_string().contains("holds another content"), "{error}");
+    assert_eq!(error.label(), "other_content");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_says_where_it_serves_and_then_nothing() {
+    let world = World::new();
+    world.settle().await;
+    lock(&world.store).log.clear();
+    let version = super::kinds::Key::new("ml", "fraud-1");
+    world.context.pass(What::Version, &version).await.unwrap();
+    assert_eq!(short(&lock(&world.store).log), ["PATCH modelversions"]);
+    world.feed();
+    lock(&world.store).log.clear();
+    world.context.pass(What::Version, &version).await.unwrap();
+    assert!(lock(&world.store).log.is_empty());
+    let status = world.object("/apis/rollmodel.dev/v1alpha1/namespaces/ml/modelversions/fraud-1")["status"].clone();
+    assert_eq!(status["usedBy"][0]["deployment"], "fraud");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_cannot_be_written_fails_nothing() {
+    let world = World::new();
+    world.answer("POST /apis/events.k8s.io", 500, false);
+    world.settle().await;
+    assert_eq!(world.object(WANTED)["status"]["state"], "Serving");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_that_is_gone_ends_its_records_and_keeps_them() {
+    let world = World::new();
+    world.settle().await;
+    lock(&world.store).objects.remove(WANTED);
+    lock(&world.store).objects.remove(DEPLOYMENT);
+    world.feed();
+    assert_eq!(short(&world.pass().await), ["PATCH modelrollouts"]);
+    world.feed();
+    assert!(world.pass().await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_surely_lead_writes_nothing() {
+    let world = World::led(Leads::Until(tokio::time::Instant::now() + Duration::from_secs(14)));
+    tokio::time::advance(Duration::from_secs(15)).await;
+    let error = world.context.pass(What::Deployment, &key()).await.unwrap_err();
+    assert_eq!(error.label(), "not_leading");
+    assert!(lock(&world.store).log.is_empty());
+}
