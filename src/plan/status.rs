@@ -24,9 +24,6 @@ const HISTORY: usize = 5;
 /// How seldom counters alone are written, in seconds.
 const COUNTER_SECONDS: i64 = 15;
 
-/// How often what is in the way of a child is looked at again, in seconds.
-const CONFLICT_SECONDS: i64 = 30;
-
 /// A state, the reason of its conditions, and its sentence.
 struct Phase {
     state: State,
@@ -44,10 +41,6 @@ impl Phase {
 #[must_use]
 pub fn status(draft: &mut Draft<'_>) -> (Option<ModelDeploymentStatus>, String) {
     let phase = phase(draft);
-    if phase.reason == "Conflict" {
-        // What is in the way is not watched: it is looked at again after a while.
-        draft.again_in(CONFLICT_SECONDS);
-    }
     let old = draft.wanted.status.clone().unwrap_or_default();
     let new = build(draft, &phase, &old);
     let why = phase.message;
