@@ -28,6 +28,8 @@ pub struct Target<'a> {
     pub label: DecisionLabel,
     /// What `kubectl rollout history` prints.
     pub change_cause: String,
+    /// Whether the template is left as it is: admission changes it back each time.
+    pub leave_template: bool,
 }
 
 /// What a Deployment and a Service select: `deployment` and `track`, never a version, so that both outlive every rollout.
@@ -108,7 +110,7 @@ pub fn patch_workload(seen: &Observed, live: &Workload, target: &Target<'_>, own
     let mut paths = Vec::new();
     let want = template(target.rendering, target.record.restarted_at.as_deref());
     let differ = drift::differences(&want, &live.spec.template, &under(&live.foreign, "template."));
-    if !differ.is_empty() {
+    if !differ.is_empty() && !target.leave_template {
         ops.push(replace("/spec/template", want));
         paths.extend(differ.into_iter().map(|p| format!("template.{p}")));
     }

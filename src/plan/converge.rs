@@ -117,6 +117,7 @@ fn paused_now(draft: &Draft<'_>, newest: &ModelRolloutSpec) -> bool {
 }
 
 fn workload(draft: &mut Draft<'_>, newest: &ModelRolloutSpec, rendering: &Value) -> Option<Action> {
+    let put_back = put_back(draft, newest);
     let refused = draft.seen.memory.refusal.as_ref().is_some_and(|r| r.rollout == newest.number);
     let target = Target {
         wanted: draft.wanted,
@@ -124,6 +125,7 @@ fn workload(draft: &mut Draft<'_>, newest: &ModelRolloutSpec, rendering: &Value)
         rendering,
         label: DecisionLabel { rollout: newest.number, decisions: newest.decisions.len(), paused: paused_now(draft, newest) },
         change_cause: change_cause(newest),
+        leave_template: put_back && futile(draft),
     };
     match (&draft.ownership, draft.seen.workload.as_ref()) {
         // A template that was refused is refused again; only a new decision, or time where it was forbidden, changes that.
@@ -133,10 +135,6 @@ fn workload(draft: &mut Draft<'_>, newest: &ModelRolloutSpec, rendering: &Value)
         (Some(ownership @ (Ownership::Ours | Ownership::Adoptable)), Some(live)) => {
             let (ops, paths) = children::patch_workload(draft.seen, live, &target, ownership);
             if ops.is_empty() {
-                return None;
-            }
-            let put_back = put_back(draft, newest);
-            if put_back && draft.seen.memory.futile.as_deref() == Some(live.meta.resource_version.as_str()) {
                 return None;
             }
             tell_put_back(draft, put_back, &paths);
@@ -149,6 +147,12 @@ fn workload(draft: &mut Draft<'_>, newest: &ModelRolloutSpec, rendering: &Value)
 fn put_back(draft: &Draft<'_>, newest: &ModelRolloutSpec) -> bool {
     let drifted = matches!(&draft.blame, Some(Blame::Carried(found)) if found.iter().any(|f| matches!(f, Foreign::Drift(_))));
     drifted && draft.seen.records.iter().any(|r| r.spec.number == newest.number && r.spec.decisions.len() == newest.decisions.len())
+}
+
+/// Whether putting this very state of the Deployment back changed nothing.
+fn futile(draft: &Draft<'_>) -> bool {
+    let live = draft.seen.workload.as_ref().map(|w| w.meta.resource_version.as_str());
+    live.is_some() && draft.seen.memory.futile.as_deref() == live
 }
 
 fn tell_put_back(draft: &mut Draft<'_>, put_back: bool, paths: &[String]) {

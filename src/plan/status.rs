@@ -71,9 +71,6 @@ fn without_counters(status: &ModelDeploymentStatus) -> ModelDeploymentStatus {
 }
 
 fn phase(draft: &Draft<'_>) -> Phase {
-    if draft.seen.memory.crds_older {
-        return Phase::new(State::Pending, "CRDsOlder", "The CRDs are older than the operator: apply the CRDs of this release; no rollout begins before.");
-    }
     if let Some(phase) = conflict(draft).or_else(|| unwanted(draft)) {
         return phase;
     }
@@ -149,8 +146,13 @@ fn paused_by(draft: &Draft<'_>) -> String {
 fn settled(draft: &Draft<'_>) -> Phase {
     let Ok(desired) = &draft.desired else { return Phase::new(State::Pending, "Pending", "") };
     let serves = draft.history.newest();
-    if let Some(newest) = serves.filter(|r| r.hash == desired.hash) {
+    // An older CRD prunes what is read of a version, and so its digest: what serves is then told by its version alone.
+    let older = draft.seen.memory.crds_older;
+    if let Some(newest) = serves.filter(|r| r.hash == desired.hash || (older && r.version == desired.version)) {
         return Phase::new(State::Serving, "Serving", serving_sentence(draft, newest));
+    }
+    if older {
+        return Phase::new(State::Pending, "CRDsOlder", "The CRDs are older than the operator, and no rollout begins: apply the CRDs of this release.");
     }
     if let Some(hold) = hold(draft) {
         let what = match hold.rejected.version {
@@ -186,6 +188,9 @@ fn serving_sentence(draft: &Draft<'_>, newest: &ModelRolloutSpec) -> String {
             _ => {}
         },
     }
+    if let Some(twin) = rejected_twin(draft, newest) {
+        sentence.push_str(&format!(" Its bytes are those of version {twin}, which was rejected."));
+    }
     if draft.pause_wanted() {
         sentence.push_str(&format!(" Paused{}: the next change waits.", paused_by(draft)));
     }
@@ -193,6 +198,21 @@ fn serving_sentence(draft: &Draft<'_>, newest: &ModelRolloutSpec) -> String {
         sentence.push_str(&format!(" HorizontalPodAutoscaler {name} scales the Deployment: let it scale ModelDeployment {} instead.", draft.seen.name));
     }
     sentence
+}
+
+/// A rejected version with the same pinned image and artifact under another number.
+fn rejected_twin(draft: &Draft<'_>, newest: &ModelRolloutSpec) -> Option<String> {
+    let find = |digest: &str| draft.seen.versions.iter().find(|v| v.record_digest == digest);
+    let bytes = |v: &super::observed::Version| {
+        let image = v.image.clone().filter(|i| i.contains("@sha256:"));
+        let artifact = v.artifact.as_ref().map(|a| a.digest.clone());
+        (image.is_some() || artifact.as_ref().is_some_and(Option::is_some)).then_some((image, artifact))
+    };
+    let mine = bytes(find(&newest.record_digest)?)?;
+    let rejections = draft.history.rejections();
+    let twins = rejections.iter().filter_map(|(r, _)| find(&draft.history.get(r.rollout)?.record_digest));
+    let mut others = twins.filter(|v| v.record_digest != newest.record_digest && bytes(v).as_ref() == Some(&mine));
+    others.next().map(|v| v.version.clone())
 }
 
 /// What the spec names and is not served, and why.

@@ -45,7 +45,10 @@ impl Admin {
     /// When the port cannot be opened.
     pub async fn serve(self, address: SocketAddr, stop: CancellationToken) -> Result<(), Error> {
         let listener = TcpListener::bind(address).await.map_err(|source| Error { address, source })?;
-        axum::serve(listener, self.router()).with_graceful_shutdown(stop.cancelled_owned()).await.map_err(|source| Error { address, source })
+        axum::serve(listener, self.router())
+            .with_graceful_shutdown(stop.cancelled_owned())
+            .await
+            .map_err(|source| Error { address, source })
     }
 
     fn router(self) -> Router {

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use super::{
     cache,
+    client::said,
     kinds::{Key, Kind},
     lease::Leads,
     memory::{Left, Memo, lock},
@@ -49,7 +50,7 @@ pub enum Applied {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server said no, or nothing.
-    #[error("{verb} {what}: {source}")]
+    #[error("{verb} {what}: {}", said(source))]
     Request {
         /// What was attempted.
         verb: &'static str,
@@ -384,7 +385,7 @@ impl Hand<'_> {
             Err(error) if taken(&error) => {}
             Err(error) => {
                 self.memo().untell(key);
-                warn!(deployment = %self.key, reason, says = message, %error, "this Event could not be written");
+                warn!(deployment = %self.key, reason, says = message, error = said(&error), "this Event could not be written");
             }
         }
     }
@@ -435,7 +436,13 @@ async fn post(client: &Client, path: &str, body: &Value) -> Result<DynamicObject
 ///
 /// # Errors
 /// When the API server does not take it.
-pub async fn write_status(client: &Client, kind: Kind, key: &Key, uid: &str, status: &impl Serialize) -> Result<DynamicObject, kube::Error> {
+pub async fn write_status(
+    client: &Client,
+    kind: Kind,
+    key: &Key,
+    uid: &str,
+    status: &impl Serialize,
+) -> Result<DynamicObject, kube::Error> {
     let resource = kind.resource();
     let mut metadata = json!({"name": key.name, "namespace": key.namespace});
     if !uid.is_empty() {
@@ -457,7 +464,9 @@ pub fn sure(leads: &watch::Receiver<Leads>, key: &Key) -> Result<(), Error> {
 /// This process, as Events and the Lease name it.
 #[must_use]
 pub fn instance() -> String {
-    std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_else(|_| format!("{}-{}", names::MANAGER, std::process::id()))
+    std::env::var("POD_NAME")
+        .or_else(|_| std::env::var("HOSTNAME"))
+        .unwrap_or_else(|_| format!("{}-{}", names::MANAGER, std::process::id()))
 }
 
 fn taken(error: &kube::Error) -> bool {

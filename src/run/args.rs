@@ -100,6 +100,8 @@ mod tests {
         Args::command().debug_assert();
         let args = Args::parse_from(["rollmodel", "--leader-elect=false", "--requesters-verified"]);
         assert!(!args.run.leader_elect && args.run.requesters_verified && args.command.is_none());
-        assert!(matches!(Args::parse_from(["rollmodel", "dump", "fraud", "-n", "ml"]).command, Some(Command::Dump(d)) if d.name == "fraud"));
+        assert!(
+            matches!(Args::parse_from(["rollmodel", "dump", "fraud", "-n", "ml"]).command, Some(Command::Dump(d)) if d.name == "fraud")
+        );
     }
 }

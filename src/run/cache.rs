@@ -146,9 +146,10 @@ impl<T: Watched> Index<T> {
     }
 
     fn named<'a>(&'a self, found: Option<(&'a Key, &'a BTreeSet<String>)>) -> impl Iterator<Item = (&'a str, &'a Entry<T>)> + use<'a, T> {
-        found.into_iter().flat_map(|(by, names)| names.iter().map(|name| (name, Key::new(by.namespace.as_str(), name.as_str())))).filter_map(
-            |(name, key)| self.objects.get(&key).map(|entry| (name.as_str(), entry)),
-        )
+        found
+            .into_iter()
+            .flat_map(|(by, names)| names.iter().map(|name| (name, Key::new(by.namespace.as_str(), name.as_str()))))
+            .filter_map(|(name, key)| self.objects.get(&key).map(|entry| (name.as_str(), entry)))
     }
 
     /// The ModelDeployments that any object belongs to.
@@ -342,7 +343,8 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_unreadable_and_not_absent() {
         let mut index = Index::<Request>::default();
-        let object = json!({"metadata": {"namespace": "ml", "name": "r", "resourceVersion": "1"}, "spec": {"deployment": "fraud", "verb": "Dance"}});
+        let object =
+            json!({"metadata": {"namespace": "ml", "name": "r", "resourceVersion": "1"}, "spec": {"deployment": "fraud", "verb": "Dance"}});
         let touched = index.feed(Event::Apply(serde_json::from_value(object).unwrap()));
         assert!(touched[0].owners.contains("fraud"));
         assert!(index.of_owner(&Key::new("ml", "fraud")).all(|(_, e)| e.value.is_err()));
@@ -351,7 +353,14 @@ mod tests {
     #[tokio::test]
     async fn every_waiter_is_woken_once_all_kinds_are_synced() {
         let readiness = std::sync::Arc::new(Readiness::new(&[Kind::Pod]));
-        let waiters: Vec<_> = (0..4).map(|_| tokio::spawn({ let r = readiness.clone(); async move { r.ready().await } })).collect();
+        let waiters: Vec<_> = (0..4)
+            .map(|_| {
+                tokio::spawn({
+                    let r = readiness.clone();
+                    async move { r.ready().await }
+                })
+            })
+            .collect();
         tokio::task::yield_now().await;
         assert_eq!(readiness.missing().len(), 1);
         assert!(readiness.set(Kind::Pod, Sync::Synced));

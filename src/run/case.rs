@@ -46,7 +46,7 @@ pub enum Error {
     #[error(transparent)]
     Client(#[from] client::Error),
     /// No list.
-    #[error("list the objects of namespace {namespace}: {source}")]
+    #[error("list the objects of namespace {namespace}: {}", client::said(source))]
     List {
         /// The namespace.
         namespace: String,
@@ -151,7 +151,8 @@ mod tests {
 
     #[test]
     fn a_case_is_read_back() {
-        let case = Case { title: "t".into(), now: Timestamp::UNIX_EPOCH, observed: Observed { name: "fraud".into(), ..Observed::default() } };
+        let case =
+            Case { title: "t".into(), now: Timestamp::UNIX_EPOCH, observed: Observed { name: "fraud".into(), ..Observed::default() } };
         let text = format!("{HEADER}{}", serde_yaml::to_string(&case).unwrap());
         let back: Case = serde_yaml::from_str(&text).unwrap();
         assert_eq!(back.observed, case.observed);

@@ -11,7 +11,11 @@ use kube::{
     Client, Config,
     client::{Body, ClientBuilder},
 };
-use tower::{BoxError, Layer, Service, buffer::BufferLayer, retry::{Policy, RetryLayer}};
+use tower::{
+    BoxError, Layer, Service,
+    buffer::BufferLayer,
+    retry::{Policy, RetryLayer},
+};
 
 use super::{kinds, memory, metrics::Metrics};
 use crate::api::names;
@@ -69,6 +73,15 @@ pub fn client(config: Config, metrics: &Metrics) -> Result<Client, Error> {
 /// When the configuration cannot be used.
 pub fn plain(config: Config, metrics: &Metrics) -> Result<Client, Error> {
     Ok(ClientBuilder::try_from(config)?.with_layer(&CountLayer(metrics.clone())).build())
+}
+
+/// An error in words: the API server's own sentence where there is one.
+#[must_use]
+pub fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("the API server answered {}: {}", status.code, status.message.trim_end()),
+        other => other.to_string(),
+    }
 }
 
 /// Tries again what may be tried again: 429, 503 and 504 of anything but a POST, and 429 of a POST, for then the server did nothing.

@@ -18,6 +18,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::client::said;
+
 /// How long a Lease is good for that nobody renews.
 pub const TERM: Duration = Duration::from_secs(15);
 /// How often it is renewed, and looked at by who waits.
@@ -186,7 +188,7 @@ impl Elector {
                 Ok(Ok(false)) if renewed.is_some() => return Err(Error::Lost(self.name)),
                 Ok(Ok(false)) => debug!(lease = self.name, "another process leads"),
                 Ok(Err(error)) => {
-                    warn!(lease = self.name, %error, "the Lease could not be read or written");
+                    warn!(lease = self.name, error = said(&error), "the Lease could not be read or written");
                     wait = AGAIN;
                 }
                 Err(_) => {

@@ -6,6 +6,7 @@ use kube::{
 };
 
 use super::{
+    client::said,
     kinds::{Key, Kind, Watched},
     observe::{Caches, Found},
     reduced::{read_body, read_service, read_workload},
@@ -23,7 +24,7 @@ const PAGE: u32 = 100;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server said no, or nothing.
-    #[error("read {what} past the cache: {source}")]
+    #[error("read {what} past the cache: {}", said(source))]
     Request {
         /// What was read.
         what: String,

@@ -17,7 +17,8 @@ const TOLD: [&str; 3] = ["kubernetes.io/change-cause", "kubectl.kubernetes.io/re
 /// # Errors
 /// When what was observed does not serialize.
 pub fn mask(observed: Observed) -> Result<Observed, serde_json::Error> {
-    let before: Vec<Option<content::Content>> = observed.contents.iter().map(|c| c.body.as_ref().and_then(|b| hashed(&b.content))).collect();
+    let before: Vec<Option<content::Content>> =
+        observed.contents.iter().map(|c| c.body.as_ref().and_then(|b| hashed(&b.content))).collect();
     let mut value = serde_json::to_value(observed)?;
     Masks::default().all(&mut value);
     let masked: Observed = serde_json::from_value(value)?;
@@ -25,7 +26,11 @@ pub fn mask(observed: Observed) -> Result<Observed, serde_json::Error> {
     for (old, stored) in before.into_iter().zip(&masked.contents) {
         let new = stored.body.as_ref().and_then(|b| hashed(&b.content));
         if let Some((old, new)) = old.zip(new).filter(|(old, new)| old.hash != new.hash) {
-            renamed.extend([(names::hash16(&old.hash).to_owned(), names::hash16(&new.hash).to_owned()), (old.hash, new.hash), (old.core, new.core)]);
+            renamed.extend([
+                (names::hash16(&old.hash).to_owned(), names::hash16(&new.hash).to_owned()),
+                (old.hash, new.hash),
+                (old.core, new.core),
+            ]);
         }
     }
     // Whole hashes first: what names carry is a part of them.
@@ -108,7 +113,8 @@ mod tests {
     }
 
     fn observed(secret: &str) -> Observed {
-        let spec: ModelDeploymentSpec = serde_json::from_value(json!({"model": "fraud", "version": "7", "template": template(secret)})).unwrap();
+        let spec: ModelDeploymentSpec =
+            serde_json::from_value(json!({"model": "fraud", "version": "7", "template": template(secret)})).unwrap();
         let content = content::of(&spec, "sha256:1");
         let name = names::content_name("fraud", &content.hash, 1);
         let body = ContentBody { hash: content.hash, content: content.written, rendering: template(secret) };

@@ -85,7 +85,9 @@ pub struct Found {
 
 /// Something that is needed cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("read {kind} {key} from the cache: {why}; nothing is done about what it belongs to until this operator can read it (is it older than the CRDs?)")]
+#[error(
+    "read {kind} {key} from the cache: {why}; nothing is done about what it belongs to until this operator can read it (is it older than the CRDs?)"
+)]
 pub struct Unreadable {
     kind: &'static str,
     key: Key,
@@ -318,7 +320,11 @@ fn shows<T: Watched>(cache: &Shared<T>, key: &Key, left: &Left, uid: impl Fn(&T)
 }
 
 /// What is made of every object of a kind that belongs to `key`, by name.
-fn owned<T: Watched, U>(cache: &Shared<T>, key: &Key, make: impl Fn(&str, &T) -> Result<U, serde_json::Error>) -> Result<Vec<U>, Unreadable> {
+fn owned<T: Watched, U>(
+    cache: &Shared<T>,
+    key: &Key,
+    make: impl Fn(&str, &T) -> Result<U, serde_json::Error>,
+) -> Result<Vec<U>, Unreadable> {
     let index = cache.read();
     index.of_owner(key).map(|(name, entry)| readable::<T, U>(&Key::new(key.namespace.as_str(), name), entry, |v| make(name, v))).collect()
 }

@@ -167,7 +167,13 @@ fn lead(
             Ok(())
         };
         // The sender lives as long as somebody may listen.
-        return (receiver, tokio::spawn(async move { let _sender = sender; wait.await }));
+        return (
+            receiver,
+            tokio::spawn(async move {
+                let _sender = sender;
+                wait.await
+            }),
+        );
     }
     let me = format!("{}_{:x}", apply::instance(), Timestamp::now().as_nanosecond());
     let elector = Elector::new(Api::<Lease>::namespaced(client, home), names::MANAGER, me);
@@ -198,13 +204,7 @@ impl Queues {
 }
 
 /// Works while this process leads and the caches are filled, until `stop`.
-async fn work(
-    context: Arc<Context>,
-    queues: Arc<Queues>,
-    beats: [Arc<AtomicU64>; 2],
-    concurrency: usize,
-    stop: CancellationToken,
-) {
+async fn work(context: Arc<Context>, queues: Arc<Queues>, beats: [Arc<AtomicU64>; 2], concurrency: usize, stop: CancellationToken) {
     let mut leads = context.leads.clone();
     let start = async {
         context.caches.readiness.ready().await;
@@ -225,10 +225,8 @@ async fn work(
     info!(deployments = context.caches.names().len(), "caches are filled; working");
     let [deployments, versions] = beats;
     let make = |what, queue, beat| Loop { what, queue, context: context.clone(), concurrency, beat }.run(stop.clone());
-    let (first, second) = (
-        make(What::Deployment, queues.deployments.clone(), deployments),
-        make(What::Version, queues.versions.clone(), versions),
-    );
+    let (first, second) =
+        (make(What::Deployment, queues.deployments.clone(), deployments), make(What::Version, queues.versions.clone(), versions));
     tokio::select! {
         _ = async { tokio::join!(first, second) } => {}
         () = housekeeping(&context, &queues) => {}

@@ -23,10 +23,7 @@ pub struct Queue<K> {
 
 impl<K: Clone + Ord + Hash> Default for Queue<K> {
     fn default() -> Self {
-        Self {
-            state: Mutex::new(State { due: BTreeSet::new(), when: HashMap::new(), running: HashMap::new() }),
-            changed: Notify::new(),
-        }
+        Self { state: Mutex::new(State { due: BTreeSet::new(), when: HashMap::new(), running: HashMap::new() }), changed: Notify::new() }
     }
 }
 
@@ -146,7 +143,10 @@ mod tests {
     async fn who_waits_is_woken_by_an_earlier_key() {
         let queue = std::sync::Arc::new(Queue::default());
         queue.add("late", Instant::now() + Duration::from_secs(100));
-        let waiter = tokio::spawn({ let q = queue.clone(); async move { q.next().await } });
+        let waiter = tokio::spawn({
+            let q = queue.clone();
+            async move { q.next().await }
+        });
         tokio::task::yield_now().await;
         queue.add("now", Instant::now());
         assert_eq!(waiter.await.unwrap(), "now");

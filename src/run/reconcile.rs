@@ -253,7 +253,8 @@ impl Context {
             // Gone, or another by now: its event comes.
             Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
             Err(source) => {
-                Err(apply::Error::Request { verb: "write the status of ModelVersion", what: key.to_string(), source: Box::new(source) }.into())
+                Err(apply::Error::Request { verb: "write the status of ModelVersion", what: key.to_string(), source: Box::new(source) }
+                    .into())
             }
         }
     }
@@ -378,4 +379,3 @@ pub fn sweep(caches: &Caches, deployments: &Queue<Key>, versions: &Queue<Key>) {
     names.into_iter().for_each(|key| deployments.add(key, now));
     caches.version_names().into_iter().for_each(|key| versions.add(key, now));
 }
-

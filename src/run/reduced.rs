@@ -390,12 +390,14 @@ mod tests {
     #[test]
     fn the_digest_of_a_version_knows_neither_nulls_nor_key_order_nor_what_may_change() {
         let a = digest(json!({"model": "fraud", "version": "7", "image": "a:1", "metrics": [{"name": "auc", "value": 0.1}]}));
-        let b = digest(json!({"metrics": [{"value": 0.1, "name": "auc", "dataset": null}], "image": "a:1", "version": "7", "model": "fraud",
+        let b =
+            digest(json!({"metrics": [{"value": 0.1, "name": "auc", "dataset": null}], "image": "a:1", "version": "7", "model": "fraud",
             "code": null, "description": "d", "evaluations": [{"name": "x", "value": 1}], "lifecycle": {"state": "Yanked"}}));
         assert_eq!(a, b);
         let c = digest(json!({"model": "fraud", "version": "7", "image": "a:2", "metrics": [{"name": "auc", "value": 0.1}]}));
         assert_ne!(a, c);
-        let unknown = digest(json!({"model": "fraud", "version": "7", "image": "a:1", "metrics": [{"name": "auc", "value": 0.1}], "new": 1}));
+        let unknown =
+            digest(json!({"model": "fraud", "version": "7", "image": "a:1", "metrics": [{"name": "auc", "value": 0.1}], "new": 1}));
         assert_ne!(a, unknown, "fields that this operator does not know count too");
     }
 

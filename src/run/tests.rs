@@ -98,7 +98,13 @@ async fn what_is_forbidden_is_tried_again_later_and_heals() {
 #[tokio::test(start_paused = true)]
 async fn a_name_that_is_taken_is_looked_up_and_left_alone() {
     let world = World::new();
-    world.put("apps/v1", "Deployment", "deployments", "fraud", json!({"replicas": 1, "selector": {"matchLabels": {"app": "x"}}, "template": {}}));
+    world.put(
+        "apps/v1",
+        "Deployment",
+        "deployments",
+        "fraud",
+        json!({"replicas": 1, "selector": {"matchLabels": {"app": "x"}}, "template": {}}),
+    );
     let asked = short(&world.pass().await);
     assert_eq!(asked.last().unwrap(), "POST deployments");
     world.feed();

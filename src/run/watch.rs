@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     cache::{Shared, Sync, Touched},
+    client::said,
     kinds::{Kind, Watched},
     observe::Caches,
 };
@@ -117,17 +118,17 @@ impl Watches {
     fn failed(&self, kind: Kind, error: &watcher::Error, again: bool) -> bool {
         let answer = answer(error);
         if kind.optional() && matches!(answer, Some(403 | 404)) {
-            info!(kind = kind.name(), %error, "not readable; the operator works without it");
+            info!(kind = kind.name(), why = sentence(error), "not readable; the operator works without it");
             self.caches.readiness.set(kind, Sync::Skipped);
             return true;
         }
         let why = match answer {
             Some(404) => format!("the API server does not serve {} yet: apply crds/", kind.resource().plural),
             Some(403) => format!("this operator may not list {}: check its Role", kind.resource().plural),
-            _ => format!("watching it fails: {error}"),
+            _ => format!("watching it fails: {}", sentence(error)),
         };
         match again {
-            true => debug!(kind = kind.name(), why, %error, "watch fails still"),
+            true => debug!(kind = kind.name(), why, "watch fails still"),
             false => warn!(kind = kind.name(), why, "watch failed; it is tried again"),
         }
         if self.caches.readiness.get(kind) != Some(Sync::Synced) {
@@ -148,8 +149,18 @@ fn answer(error: &watcher::Error) -> Option<u16> {
     }
 }
 
+fn sentence(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
+            said(error)
+        }
+        other => other.to_string(),
+    }
+}
+
 fn whole(event: Event<PartialObjectMeta<CustomResourceDefinition>>) -> Event<DynamicObject> {
-    let object = |meta: PartialObjectMeta<CustomResourceDefinition>| DynamicObject { types: None, metadata: meta.metadata, data: Value::Null };
+    let object =
+        |meta: PartialObjectMeta<CustomResourceDefinition>| DynamicObject { types: None, metadata: meta.metadata, data: Value::Null };
     match event {
         Event::Apply(meta) => Event::Apply(object(meta)),
         Event::Delete(meta) => Event::Delete(object(meta)),
@@ -177,7 +188,7 @@ pub async fn streams_lists(client: &Client, within: Duration) -> bool {
                 let minor: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
                 return version.major != "1" || minor.parse::<u32>().is_ok_and(|m| m >= STREAMS_FROM);
             }
-            Ok(Err(error)) => warn!(%error, "the API server does not tell its version; it is asked again"),
+            Ok(Err(error)) => warn!(error = said(&error), "the API server does not tell its version; it is asked again"),
             Err(_) => warn!("the API server does not answer; it is asked again"),
         }
         tokio::time::sleep(wait).await;

@@ -6,12 +6,7 @@ use std::{
 };
 
 use http::{Method, Request, Response};
-use kube::{
-    Client,
-    api::DynamicObject,
-    client::Body,
-    runtime::watcher::Event,
-};
+use kube::{Client, api::DynamicObject, client::Body, runtime::watcher::Event};
 use serde_json::{Value, json};
 
 use super::{
@@ -70,8 +65,20 @@ impl World {
             context.caches.readiness.set(kind, Sync::Synced);
         }
         let world = Self { store, context };
-        world.put("rollmodel.dev/v1alpha1", "ModelVersion", "modelversions", "fraud-1", json!({"model": "fraud", "version": "1", "image": "models/fraud:1"}));
-        world.put("rollmodel.dev/v1alpha1", "ModelDeployment", "modeldeployments", "fraud", json!({"model": "fraud", "version": "1", "replicas": 2}));
+        world.put(
+            "rollmodel.dev/v1alpha1",
+            "ModelVersion",
+            "modelversions",
+            "fraud-1",
+            json!({"model": "fraud", "version": "1", "image": "models/fraud:1"}),
+        );
+        world.put(
+            "rollmodel.dev/v1alpha1",
+            "ModelDeployment",
+            "modeldeployments",
+            "fraud",
+            json!({"model": "fraud", "version": "1", "replicas": 2}),
+        );
         world
     }
 
@@ -231,7 +238,8 @@ async fn serve(store: &Mutex<Store>, request: Request<Body>) -> Response<Body> {
 }
 
 fn act(store: &mut Store, method: &Method, path: &str, body: Value) -> (u16, Value) {
-    let failure = |code: u16| (code, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "no", "reason": ""}));
+    let failure =
+        |code: u16| (code, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "no", "reason": ""}));
     let main = path.trim_end_matches("/status").to_owned();
     let Some(object) = store.objects.get(&main).cloned() else {
         return match *method {

@@ -22,7 +22,15 @@ step=0
 chapter() { step=$((step + 1)); printf '\n%s%d. %s%s\n' "$bold" "$step" "$1" "$plain"; }
 say() { printf '%s   %s%s\n' "$dim" "$1" "$plain"; }
 show() { printf '\n%s$ %s%s\n' "$green" "$*" "$plain"; }
-run() { show "$*"; "$@"; }
+# run <command>: shows it as one would type it, and runs it.
+run() {
+  local word line=''
+  for word in "$@"; do
+    [[ $word =~ ^[A-Za-z0-9_./:,=@%+-]+$ ]] && line+=" $word" || line+=" '$word'"
+  done
+  show "${line# }"
+  "$@"
+}
 
 fail() {
   printf '\n%sNot as told: %s%s\n' "$red" "$1" "$plain" >&2
@@ -68,7 +76,7 @@ status() { kubectl get mdep fraud -o jsonpath="{.status.$1}"; }
 # expect <what> <is> <should be>
 expect() { [[ $2 == "$3" ]] || fail "$1 is '$2' and should be '$3'"; }
 
-sentence() { show "kubectl get mdep fraud -o jsonpath={.status.message}"; printf '%s\n' "$(status message)"; }
+sentence() { show "kubectl get mdep fraud -o jsonpath='{.status.message}'"; printf '%s\n' "$(status message)"; }
 
 # ask <verb> <reason>: a person's request, answered.
 ask() {
@@ -83,14 +91,15 @@ EOF
   echo EOF
   request=$(kubectl create -f "$dir/request.yaml" -o name)
   kubectl wait "$request" --for=condition=Handled --timeout="${patience}s" >/dev/null || fail "the request was not answered"
-  run kubectl get "$request"
+  run kubectl get rreq "${request#*/}"
   expect "the answer" "$(kubectl get "$request" -o jsonpath='{.status.result}')" Done
 }
 
 # --- the cast ----------------------------------------------------------------------------------------------------------------
 
-version() { # version <number> <auc>
-  local server=registry.example.com/fraud-server:$1
+# version <number> <auc> [lever]: the nodes of the test cluster are fake, and the end of an image's tag says how its pods fare there.
+version() {
+  local server=registry.example.com/fraud-server:$1${3:-}
   [[ $where == own ]] || server=$image
   cat <<EOF
 apiVersion: rollmodel.dev/v1alpha1
@@ -104,8 +113,7 @@ spec:
 EOF
 }
 
-# deployment <version> [bad]: the nodes of the test cluster are fake, so an annotation makes their pods crash; on a real one a
-# server that cannot start does.
+# deployment <version>: on a real cluster a small server plays the model's, and fails as version 8.
 deployment() {
   cat <<EOF
 apiVersion: rollmodel.dev/v1alpha1
@@ -117,25 +125,24 @@ spec:
   replicas: 3
 EOF
   if [[ $where == current ]]; then
-    local serve='touch /tmp/ping && exec python3 -m http.server 8080 --directory /tmp'
-    [[ ${2:-} != bad ]] || serve='echo weights.bin is truncated at byte 48211034 >&2; exit 1'
-    cat <<EOF
+    cat <<'EOF'
   protocol: HTTP
   template:
     spec:
       containers:
       - name: model
-        command: [sh, -c, "$serve"]
         terminationMessagePolicy: FallbackToLogsOnError
-EOF
-  elif [[ ${2:-} == bad ]]; then
-    cat <<EOF
-  template:
-    metadata:
-      annotations: {test.rollmodel.dev/behave: crash-loop}
+        command:
+        - sh
+        - -c
+        - |
+          if [ "$MODEL_VERSION" = 8 ]; then echo "model file is corrupt: bad magic number" >&2; exit 1; fi
+          touch /tmp/ping && exec python3 -m http.server 8080 --directory /tmp
 EOF
   fi
 }
+
+name_version() { run kubectl patch mdep fraud --type merge -p "{\"spec\":{\"version\":\"$1\"}}"; }
 
 # --- the stage ---------------------------------------------------------------------------------------------------------------
 
@@ -220,14 +227,14 @@ follow Serving 6 6
 run kubectl get deployment,service fraud
 
 chapter "Forward to version 7, pod by pod. The decision is recorded before anything is done."
-run kubectl patch mdep fraud --type merge -p '{"spec":{"version":"7"}}'
+name_version 7
 follow Serving 7 7
 run kubectl get mro
 expect "the version that serves" "$(kubectl get deployment fraud -o jsonpath='{.spec.template.metadata.labels.rollmodel\.dev/version}')" 7
 
 chapter "Version 8 is bad: its server crashes. Version 7 goes on serving, and the rollout goes back by itself."
-version 8 0.940 | apply
-deployment 8 bad | apply
+version 8 0.940 -behave-crash-loop | apply
+name_version 8
 follow RolledBack 8 7
 sentence
 expect "what caused rollout 4" "$(kubectl get mro fraud-4 -o jsonpath='{.spec.trigger}')" Failed
@@ -235,7 +242,7 @@ say "The spec still says 8, as in Git it would. Nobody fights: version 8 is on h
 
 chapter "Version 9 starts well, but a person sees that it is slow, and goes back. Who, when and why is on record."
 version 9 0.938 | apply
-deployment 9 | apply
+name_version 9
 follow Serving 9 9
 ask Undo "latency has doubled"
 follow Held 9 7

@@ -247,3 +247,47 @@ fn an_erased_status_is_rebuilt_as_it_was() {
     let after = world.status();
     assert_eq!((after.state, after.serving, after.history), (before.state, before.serving, before.history));
 }
+
+#[test]
+fn what_admission_changes_back_each_time_is_put_back_once_and_does_not_stop_scaling() {
+    let mut world = World::new();
+    world.settle();
+    world.edit(|d| d["spec"]["template"]["spec"]["containers"][0]["image"] = json!("mirror:6"));
+    assert!(!world.plan().actions.is_empty());
+    world.seen.memory.futile = Some(world.seen.workload.as_ref().unwrap().meta.resource_version.clone());
+    assert!(world.plan().actions.is_empty());
+    world.spec(|s| s.replicas = 5);
+    let plan = serde_json::to_string(&world.plan().actions).unwrap();
+    assert!(plan.contains("/spec/replicas") && !plan.contains("/spec/template"), "{plan}");
+}
+
+#[test]
+fn older_crds_begin_no_rollout_and_leave_what_serves_ready() {
+    let mut world = World::new();
+    world.settle();
+    world.seen.memory.crds_older = true;
+    world.seen.versions[0].record_digest = format!("sha256:{:0>64}", "pruned");
+    world.settle();
+    assert_eq!((world.state(), world.records().len()), (State::Serving, 1));
+    world.want("7");
+    world.settle();
+    assert_eq!((world.state(), world.records().len()), (State::Pending, 1));
+    assert!(world.status().message.unwrap().contains("apply the CRDs"));
+}
+
+#[test]
+fn the_same_bytes_under_a_new_number_are_served_with_a_warning() {
+    let mut world = World::new();
+    let digest = format!("registry.example.com/fraud@sha256:{:0>64}", 1);
+    for version in [1, 2] {
+        world.seen.versions[version].image = Some(digest.clone());
+    }
+    world.settle();
+    world.want("7");
+    world.settle();
+    world.ask(Verb::Undo);
+    world.settle();
+    world.want("8");
+    world.settle();
+    assert_eq!(world.status().message.unwrap(), "Serving version 8. Its bytes are those of version 7, which was rejected.");
+}
