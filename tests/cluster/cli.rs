@@ -45,6 +45,7 @@ fn keeper() -> Option<u32> {
     (command.contains("cluster") && command.contains("serve")).then_some(pid)
 }
 
+#[allow(clippy::zombie_processes)] // the keeper outlives this process on purpose
 fn up() -> ExitCode {
     if keeper().is_none() {
         let _ = fs::remove_dir_all(dir());

@@ -187,6 +187,10 @@ else
 fi
 export KUBECONFIG=$dir/kubeconfig
 kubectl config set-context --current --namespace="$namespace" >/dev/null
+if kubectl get namespace "$namespace" >/dev/null 2>&1; then
+  echo "The namespace $namespace is there already, and is left alone: delete it, or wait until it is gone, and try again." >&2
+  exit 1
+fi
 me=$(kubectl auth whoami -o jsonpath='{.status.userInfo.username}')
 
 # --- the story ---------------------------------------------------------------------------------------------------------------
@@ -195,11 +199,6 @@ chapter "Install: four kinds, and an operator that is one small process."
 kubectl get crd modeldeployments.rollmodel.dev >/dev/null 2>&1 || made_crds=yes
 if [[ $where == own || -n $made_crds ]]; then run kubectl apply -f crds/; fi
 kubectl wait --for=condition=Established --timeout="${patience}s" -f crds/ >/dev/null
-if kubectl get namespace "$namespace" >/dev/null 2>&1; then
-  made_crds=''
-  echo "The namespace $namespace is there already, and is left alone: delete it, or wait until it is gone, and try again." >&2
-  exit 1
-fi
 run kubectl create namespace "$namespace"
 made_namespace=yes
 flags=(--namespace "$namespace" --lease-namespace "$namespace" --admin-address 127.0.0.1:0)
