@@ -153,7 +153,7 @@ fn go_back(draft: &mut Draft<'_>, request: &Request, target: &ModelRolloutSpec, 
         Some(r) => format!("; the template of rollout {} is rejected until a Retry", r.rollout),
         None => String::new(),
     };
-    let message = format!("Going back to version {} of rollout {}{what}.", target.version, target.number);
+    let message = format!("Going back to version {} (rollout {}){what}.", target.version, target.number);
     let by = by(draft, request);
     draft.record_again(target, trigger, by, rejects, None);
     done(message, draft.history.number())

@@ -11,7 +11,7 @@ use crate::harness::{
 fn undo_serves_the_version_before_and_holds_the_one_left() {
     let story = Story::serving_seven("undo");
     let answer = story.ask("Undo");
-    assert_eq!(answer["status"]["message"], "Going back to version 6 of rollout 1; version 7 is rejected until a Retry.");
+    assert_eq!(answer["status"]["message"], "Going back to version 6 (rollout 1); version 7 is rejected until a Retry.");
     let mdep = story.settles("Held", "6");
     assert_eq!((condition(&mdep, "Ready")["status"].as_str(), condition(&mdep, "Ready")["reason"].as_str()), (Some("True"), Some("Held")));
     assert_eq!(story.record(3)["by"]["actor"], "alice");

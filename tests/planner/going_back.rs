@@ -29,7 +29,7 @@ fn undo_serves_the_version_before_and_holds_the_one_left() {
     world.settle();
     let answer = world.answer(&request);
     assert_eq!((answer.result, answer.rollout), (Some(RequestResult::Done), Some(3)));
-    assert_eq!(answer.message.unwrap(), "Going back to version 6 of rollout 1; version 7 is rejected until a Retry.");
+    assert_eq!(answer.message.unwrap(), "Going back to version 6 (rollout 1); version 7 is rejected until a Retry.");
     assert_eq!((world.state(), world.serving().as_str()), (State::Held, "6"));
     let rejects = world.record(3).rejects.unwrap();
     assert_eq!((rejects.rollout, rejects.scope), (2, Scope::Version));
