@@ -29,7 +29,10 @@ fn read(path: &str) -> String {
 fn tool(name: &str) -> Command {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     let dir = DIR.get_or_init(|| {
-        let built = Command::new(root().join("tests/cluster/tools/build.sh")).stderr(Stdio::inherit()).output().expect("run tests/cluster/tools/build.sh");
+        let built = Command::new(root().join("tests/cluster/tools/build.sh"))
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("run tests/cluster/tools/build.sh");
         assert!(built.status.success(), "tests/cluster/tools/build.sh failed; its last lines say why");
         PathBuf::from(String::from_utf8(built.stdout).unwrap().lines().last().expect("build.sh prints a directory").trim())
     });
@@ -79,7 +82,9 @@ fn normalise(value: &mut Value) {
         Value::Object(map) => {
             for field in ["labels", "annotations"] {
                 if let Some(Value::Object(pairs)) = map.get_mut(field) {
-                    pairs.retain(|k, _| !k.starts_with("helm.sh/") && k != "app.kubernetes.io/managed-by" && k != "app.kubernetes.io/version");
+                    pairs.retain(|k, _| {
+                        !k.starts_with("helm.sh/") && k != "app.kubernetes.io/managed-by" && k != "app.kubernetes.io/version"
+                    });
                 }
                 if map.get(field).and_then(Value::as_object).is_some_and(Map::is_empty) {
                     map.remove(field);
@@ -140,7 +145,11 @@ fn deploy_and_the_chart_install_the_same_objects() {
             (None, None) => {}
         }
     }
-    assert!(wrong.is_empty(), "mend one of deploy/ and charts/rollmodel so that both say the same (a CRD: `make generate`):\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "mend one of deploy/ and charts/rollmodel so that both say the same (a CRD: `make generate`):\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -155,7 +164,10 @@ fn the_chart_carries_the_generated_crds() {
     assert_eq!(names(ours), listed, "crds/Kustomization names every file of crds/");
     assert_eq!(names(ours), names(charts), "the files of {charts}: run `make generate` and remove what is left over");
     for file in names(ours) {
-        assert!(read(&format!("{ours}/{file}")) == read(&format!("{charts}/{file}")), "{charts}/{file} differs from {ours}/{file}: run `make generate`");
+        assert!(
+            read(&format!("{ours}/{file}")) == read(&format!("{charts}/{file}")),
+            "{charts}/{file} differs from {ours}/{file}: run `make generate`"
+        );
     }
 }
 
@@ -176,7 +188,9 @@ fn an_uninstall_keeps_the_crds_unless_it_is_told_otherwise() {
     let crds = |args: &[&str]| -> Vec<bool> {
         let yaml = stdout_of(helm(args));
         let all = serde_yaml::Deserializer::from_str(&yaml).map(|d| Value::deserialize(d).unwrap());
-        all.filter(|o| o["kind"] == "CustomResourceDefinition").map(|o| o["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep").collect()
+        all.filter(|o| o["kind"] == "CustomResourceDefinition")
+            .map(|o| o["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep")
+            .collect()
     };
     assert_eq!(crds(&[]), [true; 4]);
     assert_eq!(crds(&["--set", "crds.keep=false"]), [false; 4]);
@@ -197,11 +211,18 @@ fn looking_after_one_namespace_needs_no_cluster_wide_right_but_to_read_crds() {
     assert_eq!(cluster[0]["resources"], serde_json::json!(["customresourcedefinitions"]));
     let mut all = rules(&chart["Role risk/rollmodel"]);
     all.extend(cluster);
-    assert_eq!(all, rules(&whole["ClusterRole /rollmodel"]), "the Role and the ClusterRole together are the ClusterRole of the whole cluster");
+    assert_eq!(
+        all,
+        rules(&whole["ClusterRole /rollmodel"]),
+        "the Role and the ClusterRole together are the ClusterRole of the whole cluster"
+    );
     assert_eq!(chart["RoleBinding risk/rollmodel"]["subjects"][0]["namespace"], NAMESPACE);
     let args = chart[&format!("Deployment {NAMESPACE}/rollmodel")]["spec"]["template"]["spec"]["containers"][0]["args"].clone();
     assert!(args.as_array().unwrap().contains(&"--namespace=risk".into()), "{args}");
-    let alone = objects(&stdout_of(helm(&["--set", "watchNamespace=risk,crds.enabled=false,crds.read=false,people.enabled=false,admissionPolicies.enabled=false"])));
+    let alone = objects(&stdout_of(helm(&[
+        "--set",
+        "watchNamespace=risk,crds.enabled=false,crds.read=false,people.enabled=false,admissionPolicies.enabled=false",
+    ])));
     assert!(alone.keys().all(|key| !key.contains(" /")), "nothing cluster-wide: {:?}", alone.keys());
 }
 
@@ -213,7 +234,10 @@ fn the_operator_may_not_read_secrets_write_pods_or_use_a_wildcard() {
             let (groups, resources, verbs) = (words("apiGroups"), words("resources"), words("verbs"));
             assert!(![&groups, &resources, &verbs].iter().any(|w| w.contains(&"*")), "{key} has a wildcard: {rule}");
             assert!(!verbs.iter().any(|v| ["escalate", "bind", "impersonate"].contains(v)), "{key}: {rule}");
-            assert!(!resources.iter().any(|r| r.starts_with("secrets") || r.starts_with("configmaps") || r.starts_with("pods/")), "{key}: {rule}");
+            assert!(
+                !resources.iter().any(|r| r.starts_with("secrets") || r.starts_with("configmaps") || r.starts_with("pods/")),
+                "{key}: {rule}"
+            );
             if resources.contains(&"pods") {
                 assert_eq!(verbs, ["list", "watch"], "{key}: {rule}");
             }
@@ -251,7 +275,13 @@ fn the_operators_pod_fits_pod_security_restricted() {
 
 #[test]
 fn a_value_that_does_not_exist_is_refused_by_name() {
-    for (wrong, names) in [("replica=2", "replica"), ("image.name=x", "name"), ("logFormat=xml", "logFormat"), ("image.digest=latest", "digest"), ("watchNamespace=Risk", "watchNamespace")] {
+    for (wrong, names) in [
+        ("replica=2", "replica"),
+        ("image.name=x", "name"),
+        ("logFormat=xml", "logFormat"),
+        ("image.digest=latest", "digest"),
+        ("watchNamespace=Risk", "watchNamespace"),
+    ] {
         let out = run(helm(&["--set", wrong]));
         let told = String::from_utf8_lossy(&out.stderr).into_owned();
         assert!(!out.status.success() && told.contains(names), "--set {wrong}: {told}");
@@ -261,7 +291,12 @@ fn a_value_that_does_not_exist_is_refused_by_name() {
 #[test]
 fn a_digest_wins_over_the_tag() {
     let digest = format!("sha256:{}", "5f".repeat(32));
-    let chart = objects(&stdout_of(helm(&["--set", &format!("image.digest={digest}"), "--set", "image.repository=registry.example.com/rollmodel"])));
+    let chart = objects(&stdout_of(helm(&[
+        "--set",
+        &format!("image.digest={digest}"),
+        "--set",
+        "image.repository=registry.example.com/rollmodel",
+    ])));
     let image = &chart[&format!("Deployment {NAMESPACE}/rollmodel")]["spec"]["template"]["spec"]["containers"][0]["image"];
     assert_eq!(image, &Value::from(format!("registry.example.com/rollmodel@{digest}")));
 }
@@ -297,7 +332,8 @@ fn values() -> Vec<(String, String, String)> {
 
 #[test]
 fn the_charts_readme_lists_every_value() {
-    let (path, start, end) = ("charts/rollmodel/README.md", "<!-- values: written by `make generate` from values.yaml -->\n", "<!-- end of values -->");
+    let (path, start, end) =
+        ("charts/rollmodel/README.md", "<!-- values: written by `make generate` from values.yaml -->\n", "<!-- end of values -->");
     let have = read(path);
     let (before, rest) = have.split_once(start).expect("the mark before the table");
     let (_, after) = rest.split_once(end).expect("the mark after the table");

@@ -38,13 +38,21 @@ pub struct Error {
     source: std::io::Error,
 }
 
+/// Opens the port: first of all, for a process that cannot must not become the leader.
+///
+/// # Errors
+/// When the port cannot be opened.
+pub async fn open(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let listener = TcpListener::bind(address).await.map_err(|source| Error { address, source })?;
+    Ok((listener, address))
+}
+
 impl Admin {
     /// Serves until `stop`.
     ///
     /// # Errors
-    /// When the port cannot be opened.
-    pub async fn serve(self, address: SocketAddr, stop: CancellationToken) -> Result<(), Error> {
-        let listener = TcpListener::bind(address).await.map_err(|source| Error { address, source })?;
+    /// When the port fails.
+    pub async fn serve(self, (listener, address): (TcpListener, SocketAddr), stop: CancellationToken) -> Result<(), Error> {
         axum::serve(listener, self.router())
             .with_graceful_shutdown(stop.cancelled_owned())
             .await

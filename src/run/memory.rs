@@ -19,7 +19,7 @@ use crate::plan::{
 /// How long a write of ours is waited for in the caches.
 pub const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 /// How long an object that no cache shows is believed to be as it was read.
-pub const UNCACHED_FOR: Duration = Duration::from_secs(60);
+pub const UNCACHED_FOR: Duration = Duration::from_secs(30);
 /// After how long a refused template is tried again: what refused it may have been mended.
 const TEMPLATE_AGAIN: Duration = Duration::from_secs(600);
 /// The longest wait after failures.

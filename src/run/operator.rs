@@ -66,6 +66,7 @@ struct Queues {
 /// When a part cannot be started, or leadership is lost.
 pub async fn run(args: args::Run) -> Result<(), Error> {
     let stop = signals()?;
+    let port = admin::open(args.admin_address).await?;
     let metrics = Metrics::new();
     let config = client::config().await?;
     let home = args.lease_namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
@@ -76,7 +77,7 @@ pub async fn run(args: args::Run) -> Result<(), Error> {
     let beats = [now(), now()];
 
     let admin = Admin { caches: caches.clone(), metrics: metrics.clone(), beats: beats.to_vec() };
-    let admin = tokio::spawn(admin.serve(args.admin_address, stop.clone()));
+    let admin = tokio::spawn(admin.serve(port, stop.clone()));
     let watches = tokio::spawn(watch_all(client.clone(), args.namespace.clone(), caches.clone(), queues.clone(), stop.clone()));
 
     let release = CancellationToken::new();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod harness;
+mod crashes;
 mod going_back;
 mod rolling;
 mod the_cluster;

@@ -9,6 +9,8 @@ pub mod certs;
 pub mod levers;
 pub mod operator;
 pub mod process;
+pub mod proxy;
+pub mod rest;
 pub mod story;
 
 use std::{
