@@ -36,7 +36,7 @@ test: ## Check everything and run every test, on a real control plane (about 25 
 	cargo test --locked
 
 .PHONY: unit
-unit: ## Run the tests that need no cluster: a few seconds.
+unit: ## Run the tests that need no cluster: a minute or two.
 	cargo test --locked --lib --bins --test scenarios --test planner
 
 .PHONY: lint

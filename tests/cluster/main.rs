@@ -4,5 +4,6 @@
 mod harness;
 mod crashes;
 mod going_back;
+mod install;
 mod rolling;
 mod the_cluster;

@@ -94,6 +94,13 @@ impl Cluster {
         })
     }
 
+    /// A cluster of one test's own, with our CRDs; it ends with what is returned.
+    pub fn own(options: Options) -> Own {
+        let cluster = Self::start(options);
+        cluster.apply_crds();
+        Own(Box::leak(Box::new(cluster)))
+    }
+
     /// Starts a cluster and waits until its nodes are ready.
     pub fn start(options: Options) -> Self {
         sweep_stale();
@@ -305,12 +312,34 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
+impl Cluster {
+    fn end(&self) {
         for (_, mut process) in std::mem::take(&mut *self.processes.lock().expect("processes")) {
             process.kill();
         }
         let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A cluster of one test's own. Stories hold the cluster for ever, so that its few words of memory stay; its processes and files go.
+pub struct Own(&'static Cluster);
+
+impl Own {
+    /// The cluster.
+    pub fn cluster(&self) -> &'static Cluster {
+        self.0
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
