@@ -8,7 +8,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rollout::{Scope, StrategyKind, Trigger};
+use super::{
+    rollout::{Scope, StrategyKind, Trigger},
+    version::{VERSION, VERSION_SAID},
+};
 
 /// Serves one version of a model behind a Deployment and a Service, and rolls it forward and back.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -53,7 +56,8 @@ pub struct ModelDeploymentSpec {
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub model: String,
     /// Version that should serve: the spec.version of a ModelVersion of this model. Quote it in YAML.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*$"))]
+    #[x_kube(validation = Rule::new(format!("self.matches(r'{VERSION}')")).message(VERSION_SAID))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = VERSION))]
     pub version: String,
     /// How many pods; 1 when absent. Leave it out of Git when an autoscaler owns it.
     #[serde(default = "one_replica")]
@@ -115,7 +119,7 @@ impl ModelDeploymentSpec {
     }
 }
 
-/// How clients talk to the model server.
+/// How clients talk to the server, from which ports and probes follow; OpenInferenceV2 when absent.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum Protocol {
     /// Open Inference Protocol over HTTP: port 8080, ready when /v2/models/<model>/ready is.
@@ -153,7 +157,7 @@ pub struct ServiceSpec {
     pub port: Option<i32>,
 }
 
-/// Types of a Service.
+/// Type of the Service; ClusterIP when absent.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum ServiceType {
     /// Reachable inside the cluster.
@@ -239,7 +243,7 @@ pub struct ModelDeploymentStatus {
     pub history: Vec<HistoryEntry>,
 }
 
-/// The states of a ModelDeployment, as shared with its users in the README.
+/// One word for people, as the table of states in the README explains it; tools read the conditions.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum State {
     /// Its version is not there yet.

@@ -111,7 +111,7 @@ pub struct RolloutRequestStatus {
     pub rollout: Option<i64>,
 }
 
-/// How a request was answered.
+/// How the request was answered; absent until it is.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum RequestResult {
     /// It is decided and recorded.

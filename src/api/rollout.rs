@@ -216,7 +216,7 @@ impl Trigger {
     }
 }
 
-/// How a rollout ended.
+/// How the rollout ended; absent while it goes on.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum Outcome {
     /// It serves, or served.
@@ -229,7 +229,7 @@ pub enum Outcome {
     Superseded,
 }
 
-/// How a rollout is carried out.
+/// How it is rolled out.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum StrategyKind {
     /// In place, pod by pod, by Kubernetes' Deployment controller.

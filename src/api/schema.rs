@@ -27,18 +27,18 @@ pub struct Error {
 /// When a generated CRD does not serialize.
 pub fn crds() -> Result<Vec<(&'static str, Value)>, Error> {
     Ok(vec![
-        ("modelversions.yaml", finish("ModelVersion", ModelVersion::crd(), |f| (!MUTABLE.contains(&f)).then_some(Rule::Immutable))?),
+        ("modelversions.yaml", finish("ModelVersion", ModelVersion::crd(), |f| (!MUTABLE.contains(&f)).then_some(Rule::Immutable("register a new version instead")))?),
         ("modeldeployments.yaml", finish("ModelDeployment", ModelDeployment::crd(), |_| None)?),
         ("modelrollouts.yaml", finish("ModelRollout", ModelRollout::crd(), record_rule)?),
-        ("rolloutrequests.yaml", finish("RolloutRequest", RolloutRequest::crd(), |_| Some(Rule::Immutable))?),
+        ("rolloutrequests.yaml", finish("RolloutRequest", RolloutRequest::crd(), |_| Some(Rule::Immutable("make a new RolloutRequest instead")))?),
     ])
 }
 
 /// What may happen to a field after creation.
 #[derive(Clone, Copy)]
 enum Rule {
-    /// Neither changed, nor added, nor removed.
-    Immutable,
+    /// Neither changed, nor added, nor removed; with what to do instead.
+    Immutable(&'static str),
     /// Added once, then immutable.
     AddedOnce,
     /// A list with keys `number`, which only grows; its items guard themselves.
@@ -51,20 +51,20 @@ fn record_rule(field: &str) -> Option<Rule> {
     } else if rollout::APPENDED.contains(&field) {
         Rule::Appended
     } else {
-        Rule::Immutable
+        Rule::Immutable("a record is never rewritten")
     })
 }
 
 impl Rule {
     fn cel(self, field: &str) -> Value {
         let (rule, message) = match self {
-            Self::Immutable => (
+            Self::Immutable(instead) => (
                 format!("has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"),
-                format!("{field} is immutable"),
+                format!("{field} is immutable: {instead}"),
             ),
             Self::AddedOnce => (
                 format!("!has(oldSelf.{field}) || (has(self.{field}) && self.{field} == oldSelf.{field})"),
-                format!("{field} is written once"),
+                format!("{field} is written once: a record is never rewritten"),
             ),
             Self::Appended => (
                 format!("!has(oldSelf.{field}) || (has(self.{field}) && oldSelf.{field}.all(o, self.{field}.exists(n, n.number == o.number)))"),
@@ -117,4 +117,147 @@ fn strip_object(map: &mut Map<String, Value>) {
         values.retain(|v| !v.is_null());
     }
     map.values_mut().for_each(strip_nullable);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The schema of a kind's spec or status.
+    fn part(file: &str, part: &str) -> Value {
+        let all = crds().unwrap();
+        let (_, crd) = all.iter().find(|(name, _)| *name == file).unwrap();
+        crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][part].clone()
+    }
+
+    fn fields(schema: &Value) -> Vec<String> {
+        schema["properties"].as_object().unwrap().keys().cloned().collect()
+    }
+
+    /// The CEL rules of a schema that speak of a field.
+    fn rules_of(schema: &Value, field: &str) -> Vec<String> {
+        let all = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
+        all.filter(|r| r["fieldPath"] == format!(".{field}")).map(|r| r["rule"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Calls `see` with every schema of ours under `schema`, and its path. What a condition holds is Kubernetes' own.
+    fn walk(schema: &Value, path: &str, see: &mut impl FnMut(&str, &Value)) {
+        see(path, schema);
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            walk(field, &format!("{path}.{name}"), see);
+        }
+        if schema["items"].is_object() && !path.ends_with("status.conditions") {
+            walk(&schema["items"], &format!("{path}[]"), see);
+        }
+        if schema["additionalProperties"].is_object() {
+            walk(&schema["additionalProperties"], &format!("{path}{{}}"), see);
+        }
+    }
+
+    /// What is wrong with every schema of ours, by a sentence for each.
+    fn complaints(see: impl Fn(&str, &Value) -> Option<&'static str>) -> Vec<String> {
+        let mut found = Vec::new();
+        for (file, crd) in crds().unwrap() {
+            let root = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+            for name in ["spec", "status"].into_iter().filter(|name| root[*name].is_object()) {
+                walk(&root[name], &format!("{file} {name}"), &mut |path, schema| {
+                    found.extend(see(path, schema).map(|what| format!("{path} {what}")));
+                });
+            }
+        }
+        found
+    }
+
+    const IMMUTABLE: &str = "has(self.x) == has(oldSelf.x) && (!has(self.x) || self.x == oldSelf.x)";
+
+    #[test]
+    fn every_field_of_a_version_is_immutable_but_the_three_that_can_change() {
+        let spec = part("modelversions.yaml", "spec");
+        for field in fields(&spec) {
+            let want = if MUTABLE.contains(&field.as_str()) { vec![] } else { vec![IMMUTABLE.replace(".x", &format!(".{field}"))] };
+            assert_eq!(rules_of(&spec, &field), want, "{field}");
+        }
+        assert!(MUTABLE.iter().all(|f| spec["properties"][*f].is_object()));
+    }
+
+    #[test]
+    fn a_field_of_the_future_is_immutable_too() {
+        let mut crd = ModelVersion::crd();
+        let schema = crd.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
+        let spec = schema.properties.as_mut().unwrap().get_mut("spec").unwrap();
+        spec.properties.as_mut().unwrap().insert("future".into(), Default::default());
+        let crd = finish("ModelVersion", crd, |f| (!MUTABLE.contains(&f)).then_some(Rule::Immutable("register a new version instead"))).unwrap();
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        assert_eq!(rules_of(spec, "future"), [IMMUTABLE.replace(".x", ".future")]);
+    }
+
+    #[test]
+    fn every_field_of_a_request_is_immutable_and_every_field_of_a_record_is_guarded() {
+        let request = part("rolloutrequests.yaml", "spec");
+        for field in fields(&request) {
+            assert_eq!(rules_of(&request, &field), [IMMUTABLE.replace(".x", &format!(".{field}"))]);
+        }
+        let record = part("modelrollouts.yaml", "spec");
+        for field in fields(&record) {
+            assert_eq!(rules_of(&record, &field).len(), 1, "{field}");
+        }
+        let later = rollout::ADDED_ONCE.iter().chain(&rollout::APPENDED);
+        assert!(later.clone().all(|f| record["properties"][*f].is_object()));
+        assert!(later.clone().all(|f| !record["required"].as_array().unwrap().contains(&json!(f))));
+    }
+
+    #[test]
+    fn every_field_explains_itself_in_a_sentence() {
+        let silent = complaints(|path, schema| {
+            let text = schema["description"].as_str().unwrap_or_default();
+            let nameless = path.ends_with("[]") || path.ends_with("{}");
+            (!nameless && !text.ends_with('.')).then_some("has no sentence")
+        });
+        assert!(silent.is_empty(), "{silent:#?}");
+    }
+
+    #[test]
+    fn every_string_list_and_map_is_bounded() {
+        let unbounded = complaints(|_, schema| {
+            let has = |keys: &[&str]| keys.iter().any(|k| !schema[*k].is_null());
+            match schema["type"].as_str() {
+                Some("string") if !has(&["maxLength", "enum", "format"]) => Some("is a string of any length"),
+                Some("array") if !has(&["maxItems"]) => Some("is a list of any length"),
+                Some("object") if has(&["additionalProperties"]) && !has(&["maxProperties"]) => Some("is a map of any size"),
+                None if schema["x-kubernetes-int-or-string"] != true => Some("has no type"),
+                _ => None,
+            }
+        });
+        assert!(unbounded.is_empty(), "{unbounded:#?}");
+    }
+
+    #[test]
+    fn every_integer_of_a_version_is_read_alike_by_everyone() {
+        // Canonical JSON (RFC 8785), of which the recordDigest is taken, knows integers up to 2^53 - 1 only.
+        let mut wide = Vec::new();
+        walk(&part("modelversions.yaml", "spec"), "spec", &mut |path, schema| {
+            let within = |bound: &str| schema[bound].as_f64().is_some_and(|n| n.abs() <= 9_007_199_254_740_991.0);
+            if schema["type"] == "integer" && !(within("minimum") && within("maximum")) {
+                wide.push(path.to_owned());
+            }
+        });
+        assert!(wide.is_empty(), "{wide:?}");
+    }
+
+    #[test]
+    fn nothing_is_nullable_and_every_status_begins_unseen() {
+        let nullable = complaints(|_, schema| (!schema["nullable"].is_null()).then_some("is nullable"));
+        assert!(nullable.is_empty(), "{nullable:?}");
+        for file in ["modelversions.yaml", "modeldeployments.yaml", "rolloutrequests.yaml"] {
+            let status = part(file, "status");
+            assert_eq!((&status["default"], &status["properties"]["observedGeneration"]["default"]), (&json!({"observedGeneration": -1}), &json!(-1)));
+        }
+    }
+
+    #[test]
+    fn every_crd_is_small_enough_for_a_client_side_apply() {
+        for (file, crd) in crds().unwrap() {
+            assert!(crd.to_string().len() < 256 * 1024, "{file}");
+        }
+    }
 }

@@ -9,6 +9,12 @@ use serde::{Deserialize, Serialize};
 
 /// A sha256 as every digest here is written.
 pub const DIGEST: &str = "^sha256:[0-9a-f]{64}$";
+/// What is said of a digest that is not written so, beside the pattern.
+const DIGEST_SAID: &str = "digest must be sha256: and 64 hexadecimal digits in lower case";
+/// A version's string.
+pub const VERSION: &str = r"^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*$";
+/// What is said of a version that is not written so, beside the pattern.
+pub const VERSION_SAID: &str = "version may hold letters, digits, '.', '_' and '-' only, with a letter or a digit at both ends and around each dot";
 
 /// One version of one model, and all that reproducing it needs. Everything but description, evaluations and lifecycle is immutable.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -41,9 +47,12 @@ pub struct ModelVersionSpec {
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub model: String,
     /// Version of the model: at most 63 of letters, digits, '.', '_' and '-', alphanumeric at both ends and around each dot. Quote it in YAML. Immutable.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*$"))]
+    #[x_kube(validation = Rule::new(format!("self.matches(r'{VERSION}')")).message(VERSION_SAID))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = VERSION))]
     pub version: String,
     /// Container image that serves this version, best pinned by digest. Absent: the ModelDeployment's template names one.
+    #[x_kube(validation = Rule::new("!self.contains('@') || self.matches('@(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$')")
+        .message("the digest of an image must be @sha256: and 64 hexadecimal digits in lower case (or @sha512: and 128), at the end"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
@@ -114,13 +123,14 @@ fn text_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 }
 
 /// Where the model's bytes are, and what they must be.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Artifact {
     /// Address of the bytes: s3, gs, az, abfs, https, hf, oci or pvc. It holds no credentials.
     #[schemars(length(min = 1, max = 2048), regex(pattern = r"^[a-z][a-z0-9+.-]*://[^\s@]+(@[^\s@/]+)?$"))]
     pub uri: String,
     /// What the bytes must be: the sha256 of one file, the OpenSSF model-signing root of a directory, the manifest digest of an OCI artifact.
+    #[x_kube(validation = Rule::new(format!("self.matches('{DIGEST}')")).message(DIGEST_SAID))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DIGEST), length(max = 71))]
     pub digest: Option<String>,
@@ -168,7 +178,7 @@ pub struct Tensor {
     pub datatype: String,
     /// Shape of the tensor; -1 where a dimension may vary.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 16), inner(range(min = -1, max = 9_007_199_254_740_991_i64)))]
     pub shape: Vec<i64>,
 }
 
@@ -260,12 +270,13 @@ pub struct Environment {
 }
 
 /// A lock file and its digest.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, KubeSchema)]
 pub struct Lockfile {
     /// Address of the lock file.
     #[schemars(length(min = 1, max = 2048))]
     pub uri: String,
     /// The sha256 of the lock file.
+    #[x_kube(validation = Rule::new(format!("self.matches('{DIGEST}')")).message(DIGEST_SAID))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DIGEST), length(max = 71))]
     pub digest: Option<String>,

@@ -109,7 +109,10 @@ pub fn absent(spec: &ModelDeploymentSpec) -> Problem {
     let name = names::version_name(&spec.model, &spec.version);
     Problem::Pending(
         "VersionNotFound",
-        format!("ModelVersion {name} (version {} of {}) is not there yet; it is rolled out when it appears.", spec.version, spec.model),
+        format!(
+            "ModelVersion {name} (version {} of {}) is not there yet: register it, or name another version. It is rolled out when it appears.",
+            spec.version, spec.model
+        ),
     )
 }
 

@@ -8,6 +8,7 @@ use super::{
     history::yanked,
     observed::ContentBody,
     request,
+    version::short,
 };
 use crate::api::{
     ModelRolloutSpec,
@@ -215,8 +216,12 @@ pub fn not_servable(draft: &Draft<'_>) -> Option<Problem> {
     };
     if let Some(bound) = &version.bound_to {
         let sentence = format!(
-            "ModelVersion {} is not what was rolled out under that version before ({bound}; now {}): give it a new version, or restore the record.",
-            version.name, version.record_digest
+            "Version {} of {} was rolled out as {}, and ModelVersion {} is another record by now ({}): make it anew as it was, or give the other record a new version.",
+            version.version,
+            version.model,
+            short(bound),
+            version.name,
+            short(&version.record_digest)
         );
         return Some(Problem::Invalid("VersionConflict", sentence));
     }

@@ -22,7 +22,7 @@ use crate::api::{
 pub fn plan(seen: &Observed, now: Timestamp) -> Plan {
     let mut actions = end(seen, None, now);
     for asked in request::unanswered(&seen.requests) {
-        let message = format!("There is no ModelDeployment {} in namespace {}.", seen.name, seen.namespace);
+        let message = format!("There is no ModelDeployment {} in namespace {}: ask again with a name that `kubectl get mdep` lists.", seen.name, seen.namespace);
         let status = request::status(asked, RequestResult::Refused, &message, None, now);
         actions.push(Action::AnswerRequest { name: asked.name.clone(), status: Box::new(status) });
     }

@@ -128,7 +128,7 @@ fn usage(used_by: &[UsedBy]) -> Option<String> {
 }
 
 /// A digest short enough for a sentence.
-fn short(digest: &str) -> String {
+pub(super) fn short(digest: &str) -> String {
     match digest.char_indices().nth("sha256:".len() + 12) {
         Some((end, _)) => format!("{}…", &digest[..end]),
         None => digest.to_owned(),

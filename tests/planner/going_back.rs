@@ -337,5 +337,5 @@ fn a_request_for_a_deployment_that_is_not_there_is_refused() {
     world.seen.deployment = None;
     let request = world.ask(Verb::Undo);
     world.carry_out(world.plan(), usize::MAX);
-    assert_eq!(world.answer(&request).message.unwrap(), "There is no ModelDeployment fraud in namespace risk.");
+    assert_eq!(world.answer(&request).message.unwrap(), "There is no ModelDeployment fraud in namespace risk: ask again with a name that `kubectl get mdep` lists.");
 }

@@ -94,11 +94,9 @@ impl Cluster {
         })
     }
 
-    /// A cluster of one test's own, with our CRDs; it ends with what is returned.
+    /// A cluster of one test's own, with nothing of ours on it yet; it ends with what is returned.
     pub fn own(options: Options) -> Own {
-        let cluster = Self::start(options);
-        cluster.apply_crds();
-        Own(Box::leak(Box::new(cluster)))
+        Own(Box::leak(Box::new(Self::start(options))))
     }
 
     /// Starts a cluster and waits until its nodes are ready.
@@ -142,15 +140,18 @@ impl Cluster {
     }
 
     fn args(&self, name: &str) -> Vec<String> {
+        let emulated = self.options.emulated_version.as_ref().map(|v| format!("--emulated-version={v}")).unwrap_or_default();
         let text = match name {
             "etcd" => self.etcd_args(),
             "kube-apiserver" => self.api_args(),
             "kube-controller-manager" => format!(
                 "--kubeconfig kubeconfig --leader-elect=false --use-service-account-credentials=true --service-account-private-key-file sa.key \
                  --root-ca-file ca.crt --kube-api-qps=1000 --kube-api-burst=2000 --controllers={CONTROLLERS} --secure-port=0 \
-                 --horizontal-pod-autoscaler-sync-period=2s"
+                 --horizontal-pod-autoscaler-sync-period=2s {emulated}"
             ),
-            "kube-scheduler" => "--kubeconfig kubeconfig --leader-elect=false --kube-api-qps=1000 --kube-api-burst=2000 --secure-port=0".into(),
+            "kube-scheduler" => {
+                format!("--kubeconfig kubeconfig --leader-elect=false --kube-api-qps=1000 --kube-api-burst=2000 --secure-port=0 {emulated}")
+            }
             "kwok" => "--kubeconfig kubeconfig --config kwok.yaml --manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake \
                  --node-lease-duration-seconds=40"
                 .into(),

@@ -45,6 +45,7 @@ struct Gate {
     /// Nothing may be written any more: who wrote is dead, or as good as.
     shut: bool,
     struck: bool,
+    reads: Vec<String>,
     writes: Vec<String>,
     last: Option<Instant>,
 }
@@ -102,6 +103,11 @@ impl Proxy {
         lock(&self.gate).writes.clone()
     }
 
+    /// The reads since it was opened, watches among them.
+    pub fn reads(&self) -> Vec<String> {
+        lock(&self.gate).reads.clone()
+    }
+
     /// How long nothing was written.
     pub fn quiet(&self) -> Duration {
         lock(&self.gate).last.map(|at| at.elapsed()).unwrap_or_default()
@@ -132,6 +138,9 @@ async fn pass((gate, client): (Arc<Mutex<Gate>>, Client), request: Request<Body>
     let writes = ![Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
     if writes && lock(&gate).shut {
         return pending().await;
+    }
+    if !writes {
+        lock(&gate).reads.push(format!("{} {}", request.method(), request.uri()));
     }
     let fault = writes.then(|| count(&gate, &request)).flatten();
     if let Some(fault) = fault.filter(|f| f.when == When::Before) {

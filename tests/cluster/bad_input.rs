@@ -1,0 +1,542 @@
+//! Bad input on a real control plane: each gets a refused write, or a condition, with a sentence that says what to change; and what
+//! serves stays as it is. (A template that the API server refuses, and a quota that forbids the surge: see `going_back`.)
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Cluster, audit,
+    rest::{Rest, runtime},
+    root,
+    story::{Story, condition, deployment, observed, version_of},
+};
+
+/// Version 6 of fraud that serves, and what it is like.
+struct Base {
+    story: Story,
+    before: Value,
+}
+
+impl Base {
+    fn new(hint: &str) -> Self {
+        let mut base = Self { story: Story::serving_six(hint), before: Value::Null };
+        base.before = base.now();
+        base
+    }
+
+    /// The Deployment, and what serves in it.
+    fn now(&self) -> Value {
+        let (child, mdep) = (self.story.get("deployment", "fraud"), self.story.mdep());
+        json!({
+            "uid": child["metadata"]["uid"], "generation": child["metadata"]["generation"], "template": child["spec"]["template"],
+            "serving": [mdep["status"]["serving"]["version"], mdep["status"]["serving"]["rollout"]], "rollouts": self.story.list("mro"),
+        })
+    }
+
+    fn nothing_is_lost(&self) {
+        assert_eq!(self.now(), self.before);
+    }
+
+    /// Applies what has to be refused, with every one of these parts of the sentence.
+    fn refused(&self, object: &Value, parts: &[&str]) {
+        says(&self.story.apply_refused(object), parts);
+    }
+
+    /// Merges into a spec what has to be refused.
+    fn patch_refused(&self, kind: &str, name: &str, spec: &Value, parts: &[&str]) {
+        says(&self.story.kubectl_refused(&["patch", kind, name, "--type=merge", "-p", &json!({"spec": spec}).to_string()]), parts);
+    }
+
+    /// ModelDeployment fraud with this in its spec, two pods as before, and nothing else.
+    fn wants(&self, mut spec: Value) {
+        spec["model"] = json!("fraud");
+        spec["replicas"] = json!(2);
+        self.story.apply(&deployment("fraud", spec));
+    }
+
+    /// Waits until a ModelDeployment is not ready for that reason, and has that message.
+    fn told(&self, name: &str, state: &str, reason: &str, message: &str) {
+        let mut object = Value::Null;
+        let mut told = || {
+            object = self.story.get("mdep", name);
+            observed(&object) && condition(&object, "Ready")["reason"] == reason && object["status"]["message"] == message
+        };
+        let began = std::time::Instant::now();
+        while !told() {
+            assert!(began.elapsed() < Duration::from_secs(30), "{name} says {}, not {reason}: {message}", object["status"]);
+            std::thread::park_timeout(Duration::from_millis(60));
+        }
+        assert_eq!(object["status"]["state"], state);
+        let wait = if state == "Invalid" { "Stalled" } else { "Reconciling" };
+        for (kind, status) in [("Ready", "False"), (wait, "True")] {
+            let found = condition(&object, kind);
+            assert_eq!((found["status"].as_str(), found["message"].as_str()), (Some(status), Some(message)), "{kind}");
+        }
+    }
+}
+
+fn says(sentence: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(sentence.contains(part), "it does not say {part:?}:\n{sentence}");
+    }
+}
+
+/// ModelVersion fraud-8 with this in its spec beside its image; null takes a field away.
+fn eight(fields: Value) -> Value {
+    let mut object = version_of("fraud", "8", json!({"image": "registry.example.com/fraud:8"}));
+    let spec = object["spec"].as_object_mut().unwrap();
+    spec.extend(fields.as_object().unwrap().clone());
+    spec.retain(|_, value| !value.is_null());
+    object
+}
+
+const VERSION: &str = "version may hold letters, digits, '.', '_' and '-' only, with a letter or a digit at both ends and around each dot";
+
+#[test]
+fn a_version_that_is_none_is_refused_with_what_to_change() {
+    let base = Base::new("noversion");
+    let mut misnamed = eight(json!({}));
+    misnamed["metadata"]["name"] = json!("fraud-eight");
+    base.refused(&misnamed, &["metadata.name must be <model>-<version> in lower case, with _ as -: the name is the identity"]);
+    base.refused(&eight(json!({"version": null})), &["spec.version: Required value"]);
+    base.refused(&eight(json!({"version": 8})), &["spec.version", "must be of type string"]);
+    for version in ["8 1", "1..2", ".8", "8-", "8/1"] {
+        base.refused(&eight(json!({"version": version})), &["spec.version", VERSION]);
+    }
+    let either = "name an image that serves the model, an artifact with the model in it, or both";
+    base.refused(&eight(json!({"image": null})), &[either]);
+    base.refused(&eight(json!({"imagee": "a:1"})), &["unknown field \"spec.imagee\""]);
+    let digest = "digest must be sha256: and 64 hexadecimal digits in lower case";
+    for wrong in [format!("sha256:{:0>63}", 1), format!("sha256:{:A>64}", 1), format!("sha512:{:0>64}", 1)] {
+        base.refused(&eight(json!({"artifact": {"uri": "s3://m/8", "digest": wrong}})), &["spec.artifact.digest", digest]);
+    }
+    let long = json!({"artifact": {"uri": "s3://m/8", "digest": format!("sha256:{:0>65}", 1)}});
+    base.refused(&eight(long), &["spec.artifact.digest: Too long: may not be more than 71"]);
+    let lockfile = json!({"environment": {"lockfile": {"uri": "s3://m/lock", "digest": "sha256:12"}}});
+    base.refused(&eight(lockfile), &["spec.environment.lockfile.digest", digest]);
+    let image = "the digest of an image must be @sha256: and 64 hexadecimal digits in lower case (or @sha512: and 128), at the end";
+    base.refused(&eight(json!({"image": "a@sha256:12"})), &["spec.image", image]);
+    let user = json!({"artifact": {"uri": "s3://key:secret@models/8"}});
+    base.refused(&eight(user), &["spec.artifact.uri"]);
+    assert_eq!(base.story.list("mv").len(), 2, "nothing was stored");
+    base.nothing_is_lost();
+}
+
+#[test]
+fn a_metric_that_is_no_number_is_refused_however_it_is_sent() {
+    let base = Base::new("nan");
+    let rest = Rest::new(base.story.cluster, &base.story.namespace);
+    let cases = [
+        (".nan", "unsupported value: NaN"),
+        ("-.inf", "unsupported value: -Inf"),
+        ("1e999", "spec.metrics[0].value"),
+        ("\"NaN\"", "spec.metrics[0].value"),
+        ("null", "spec.metrics[0].value"),
+    ];
+    for (value, sentence) in cases {
+        let spec = format!("{{model: fraud, version: \"8\", image: a, metrics: [{{name: auc, value: {value}}}]}}");
+        let yaml = format!("apiVersion: rollmodel.dev/v1alpha1\nkind: ModelVersion\nmetadata: {{name: fraud-8}}\nspec: {spec}\n");
+        for how in [&["apply", "-f", "-"][..], &["apply", "--server-side", "-f", "-"]] {
+            let out = base.story.cluster.try_kubectl_in(&[&["-n", &base.story.namespace], how].concat(), &yaml);
+            assert!(!out.status.success(), "{value} was accepted by {how:?}");
+            says(&String::from_utf8_lossy(&out.stderr), &[sentence]);
+        }
+        // A client that sends the YAML as it is.
+        let request = http::Request::post(rest.path("modelversions")).header("content-type", "application/yaml");
+        let answer = runtime().block_on(rest.client().request::<Value>(request.body(yaml.into_bytes()).unwrap()));
+        println!("{value}: {}", answer.unwrap_err());
+    }
+    assert!(base.story.find("mv", "fraud-8").is_none());
+    base.nothing_is_lost();
+}
+
+#[test]
+fn a_version_never_changes_but_for_what_can_change() {
+    let base = Base::new("immutable");
+    let digest = format!("sha256:{:0>64}", 1);
+    let artifact = json!({"uri": "s3://models/fraud/8/", "digest": digest});
+    base.story.apply(&eight(json!({"artifact": artifact, "parameters": {"C": "1.0"}, "metrics": [{"name": "auc", "value": 0.9}]})));
+    let record = || base.story.get("mv", "fraud-8")["status"]["recordDigest"].as_str().map(str::to_owned);
+    base.story.until_true("it has a digest", || record().is_some());
+    let before = record();
+    let cases = [
+        ("model", json!({"model": "churn"})),
+        ("version", json!({"version": "9"})),
+        ("image", json!({"image": "registry.example.com/fraud:8.1"})),
+        ("image", json!({"image": null})),
+        ("artifact", json!({"artifact": {"digest": null}})),
+        ("artifact", json!({"artifact": null})),
+        ("parameters", json!({"parameters": {"solver": "lbfgs"}})),
+        ("parameters", json!({"parameters": null})),
+        ("metrics", json!({"metrics": [{"name": "auc", "value": 0.99}]})),
+        ("framework", json!({"framework": {"name": "xgboost"}})),
+        ("parents", json!({"parents": [{"model": "fraud", "version": "6"}]})),
+        ("origin", json!({"origin": {"registry": "mlflow", "system": "mlflow"}})),
+    ];
+    for (field, spec) in cases {
+        base.patch_refused(
+            "mv",
+            "fraud-8",
+            &spec,
+            &[&format!("spec.{field}: Forbidden: {field} is immutable: register a new version instead")],
+        );
+    }
+    base.patch_refused("mv", "fraud-6", &json!({"image": "evil:6"}), &["image is immutable: register a new version instead"]);
+    let new =
+        json!({"spec": {"description": "Good", "lifecycle": {"state": "Deprecated"}, "evaluations": [{"name": "auc", "value": 0.8}]}});
+    base.story.kubectl(&["patch", "mv", "fraud-8", "--type=merge", "-p", &new.to_string()]);
+    base.story.until_true("the change is seen", || condition(&base.story.get("mv", "fraud-8"), "Ready")["reason"] == "Deprecated");
+    assert_eq!(record(), before);
+    base.nothing_is_lost();
+}
+
+#[test]
+fn a_deployment_that_cannot_be_is_refused_with_what_to_change() {
+    let base = Base::new("nodeployment");
+    let named = |name: &str| deployment(name, json!({"model": "fraud", "version": "6"}));
+    base.refused(
+        &named(&"f".repeat(53)),
+        &["metadata.name must be a DNS-1035 label", "at most 52 characters, to leave room for its children"],
+    );
+    base.refused(&named("4raud"), &["metadata.name must be a DNS-1035 label (lower case, digits and '-', starting with a letter)"]);
+    base.refused(&named("fraud-r1"), &["metadata.name must not end in -r<digits>: such names belong to the Deployments of rollouts"]);
+    base.refused(&deployment("churn", json!({"model": "churn"})), &["spec.version: Required value"]);
+    let rolling =
+        |surge: Value, unavailable: Value| json!({"strategy": {"rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}});
+    let both = "maxSurge and maxUnavailable must not both be 0 (maxUnavailable is 0 when absent): no pod could ever be replaced";
+    let late = "progressDeadlineSeconds (600 when absent) must be more than minReadySeconds";
+    let cases = [
+        (json!({"version": null}), "spec.version: Required value"),
+        (json!({"version": 7}), "must be of type string"),
+        (json!({"version": "7 "}), VERSION),
+        (json!({"version": "1..2"}), VERSION),
+        (json!({"model": "churn"}), "model is immutable: make a ModelDeployment for the other model"),
+        (rolling(json!(0), json!(0)), both),
+        (rolling(json!("0%"), json!("0%")), both),
+        (rolling(json!(0), json!(null)), both),
+        (rolling(json!(-1), json!(1)), "maxSurge is a number of 0 or more, or a percentage from 0% to 100%"),
+        (rolling(json!(1), json!("half")), "maxUnavailable is a number of 0 or more, or a percentage from 0% to 100%"),
+        (json!({"minReadySeconds": 60, "progressDeadlineSeconds": 30}), late),
+        (json!({"minReadySeconds": 600}), late),
+        (json!({"replicas": -1}), "spec.replicas in body should be greater than or equal to 0"),
+        (json!({"template": "text"}), "spec.template in body must be of type object"),
+        (json!({"protocol": "Soap"}), "supported values: \"OpenInferenceV2\", \"HTTP\", \"GRPC\""),
+    ];
+    for (spec, sentence) in cases {
+        base.patch_refused("mdep", "fraud", &spec, &[sentence]);
+    }
+    let mut typo = base.story.mdep();
+    typo["spec"]["replica"] = json!(3);
+    base.refused(&typo, &["unknown field \"spec.replica\""]);
+    assert_eq!(base.story.list("mdep").len(), 1, "nothing was stored");
+    base.nothing_is_lost();
+}
+
+#[test]
+fn a_model_or_version_that_is_not_there_is_waited_for_and_a_name_that_another_holds_is_told() {
+    let base = Base::new("unknown");
+    base.wants(json!({"version": "9"}));
+    let absent = |name: &str, version: &str, model: &str| {
+        format!(
+            "ModelVersion {name} (version {version} of {model}) is not there yet: register it, or name another version. It is rolled out when it appears."
+        )
+    };
+    base.told("fraud", "Pending", "VersionNotFound", &absent("fraud-9", "9", "fraud"));
+    base.nothing_is_lost();
+    base.story.apply(&deployment("churn", json!({"model": "churn", "version": "1"})));
+    base.told("churn", "Pending", "VersionNotFound", &absent("churn-1", "1", "churn"));
+    // (fraud, 1-2) and (fraud-1, 2) share a name; so do 7A and 7a.
+    base.story.version("1-2", "1-2");
+    base.refused(&version_of("fraud-1", "2", json!({"image": "a:1"})), &["model is immutable", "version is immutable"]);
+    base.story.apply(&deployment("other", json!({"model": "fraud-1", "version": "2"})));
+    base.told(
+        "other",
+        "Invalid",
+        "NameTaken",
+        "ModelVersion fraud-1-2 is version 1-2 of model fraud, not version 2 of fraud-1: give one of them another version string.",
+    );
+    base.story.version("8A", "8");
+    base.wants(json!({"version": "8a"}));
+    base.told(
+        "fraud",
+        "Invalid",
+        "NameTaken",
+        "ModelVersion fraud-8a is version 8A of model fraud, not version 8a of fraud: give one of them another version string.",
+    );
+    assert!(["churn", "other"].iter().all(|name| base.story.find("deployment", name).is_none()));
+    base.wants(json!({"version": "6"}));
+    base.story.settles("Serving", "6");
+    base.nothing_is_lost();
+}
+
+#[test]
+fn a_spec_that_cannot_be_carried_out_is_invalid_with_a_sentence_and_what_serves_stays() {
+    let base = Base::new("invalid");
+    base.story.apply(&eight(json!({"image": null, "artifact": {"uri": "s3://models/fraud/8/"}})));
+    let deliver = "ModelVersion fraud-8 records an artifact, and this release does not fetch artifacts: set spec.delivery.mode to InImage if the image holds the model or fetches it by itself (from MODEL_URI).";
+    let image = "Neither ModelVersion fraud-8 nor spec.template names an image: set image of the container model in spec.template, or register a version with an image.";
+    let model = |fields: Value| {
+        let mut container = json!({"name": "model"});
+        container.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        json!({"version": "6", "template": {"spec": {"containers": [container]}}})
+    };
+    let path = "spec.template.spec.containers[0]";
+    let cases = [
+        (json!({"version": "8"}), "DeliveryRequired", deliver.to_owned()),
+        (json!({"version": "8", "delivery": {"mode": "InImage"}}), "NoImage", image.to_owned()),
+        (model(json!({"image": 5})), "InvalidTemplate", format!("{path}.image is a number and has to be a string: put it in quotes.")),
+        (
+            model(json!({"ports": [{"containerPort": "80"}]})),
+            "InvalidTemplate",
+            format!("{path}.ports[0].containerPort is a string and has to be an integer, without quotes."),
+        ),
+        (
+            model(json!({"imagee": "a"})),
+            "InvalidTemplate",
+            format!("{path}.imagee is not a field of a Kubernetes 1.37 pod template: remove it or correct its name."),
+        ),
+        (
+            json!({"version": "7", "template": {"spec": {"containers": [{"name": "model"}, {"name": "model"}]}}}),
+            "InvalidTemplate",
+            "spec.template.spec.containers[1].name is model, which is another container's name too: give each container its own."
+                .to_owned(),
+        ),
+        (
+            model(json!({"resources": {"limits": {"memory": "4GB"}}})),
+            "InvalidTemplate",
+            format!(
+                "{path}.resources.limits.memory is \"4GB\", which is not a quantity: write a number with or without a suffix, such as 500m, 2 or 4Gi."
+            ),
+        ),
+    ];
+    for (spec, reason, sentence) in cases {
+        base.wants(spec);
+        base.told("fraud", "Invalid", reason, &sentence);
+        base.nothing_is_lost();
+    }
+    // kubectl apply keeps a copy in an annotation, which has less room: it is sent without.
+    let rest = Rest::new(base.story.cluster, &base.story.namespace);
+    let large = json!({"spec": {"containers": [{"name": "model", "args": ["a".repeat(300 * 1024)]}]}});
+    rest.merge("modeldeployments/fraud", &json!({"spec": {"template": large}}));
+    let sentence = "spec.template has 301 KiB as JSON and may have 240: move what is large, such as data in env or args, into a ConfigMap.";
+    base.told("fraud", "Invalid", "InvalidTemplate", sentence);
+    base.nothing_is_lost();
+    rest.merge("modeldeployments/fraud", &json!({"spec": {"template": null}}));
+    base.wants(json!({"version": "6"}));
+    base.story.settles("Serving", "6");
+    base.nothing_is_lost();
+}
+
+#[test]
+fn a_version_made_anew_with_other_content_is_a_conflict_and_what_serves_stays() {
+    let base = Base::new("anew");
+    let story = &base.story;
+    let digest = || story.get("mv", "fraud-6")["status"]["recordDigest"].as_str().map(str::to_owned);
+    story.until_true("it has a digest", || digest().is_some());
+    let was = digest().unwrap();
+    story.kubectl(&["delete", "mv", "fraud-6"]);
+    story.version("6", "6-patched");
+    story.until_true("the other record has a digest", || digest().is_some());
+    let short = |digest: &str| format!("{}…", &digest[..19]);
+    let (was, now) = (short(&was), short(&digest().unwrap()));
+    story.until_true("it is a conflict", || condition(&story.get("mv", "fraud-6"), "Ready")["reason"] == "Conflict");
+    let version = story.get("mv", "fraud-6");
+    for (kind, status) in [("Ready", "False"), ("Stalled", "True")] {
+        assert_eq!(
+            (condition(&version, kind)["status"].as_str(), condition(&version, kind)["reason"].as_str()),
+            (Some(status), Some("Conflict"))
+        );
+    }
+    let sentence =
+        format!("Version 6 of fraud was rolled out as {was}; this record is another ({now}): give it a new version, or delete it.");
+    assert_eq!(version["status"]["message"], sentence);
+    let sentence = format!(
+        "Version 6 of fraud was rolled out as {was}, and ModelVersion fraud-6 is another record by now ({now}): make it anew as it was, or give the other record a new version."
+    );
+    base.told("fraud", "Invalid", "VersionConflict", &sentence);
+    base.nothing_is_lost();
+    story.kubectl(&["delete", "mv", "fraud-6"]);
+    story.version("6", "6");
+    story.settles("Serving", "6");
+    story.until_true("it is no conflict any more", || condition(&story.get("mv", "fraud-6"), "Ready")["status"] == "True");
+    base.nothing_is_lost();
+    // What no rollout was bound to may be made anew as one likes.
+    story.kubectl(&["delete", "mv", "fraud-7"]);
+    story.version("7", "7-patched");
+    story.want("7");
+    story.serves("7");
+    assert!(story.image().ends_with(":7-patched"));
+}
+
+#[test]
+fn a_request_that_makes_no_sense_is_refused_with_what_to_ask_instead() {
+    let base = Base::new("norequest");
+    let story = &base.story;
+    let rreq =
+        |spec: Value| json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"name": "ask"}, "spec": spec});
+    base.refused(&rreq(json!({"deployment": "fraud", "verb": "Undo"})), &["spec.ifRollout: Required value"]);
+    base.refused(
+        &rreq(json!({"deployment": "fraud", "verb": "Explode", "ifRollout": 1})),
+        &["supported values: \"Undo\", \"Abort\", \"Retry\", \"Pause\", \"Resume\", \"Restart\""],
+    );
+    base.refused(
+        &rreq(json!({"deployment": "fraud", "verb": "Pause", "ifRollout": 1, "toRollout": 1})),
+        &["toRollout goes with verb Undo only"],
+    );
+    base.refused(
+        &rreq(json!({"deployment": "fraud", "verb": "Undo", "ifRollout": 1, "rerender": true})),
+        &["rerender goes with verb Restart only"],
+    );
+    let answered = |name: &str| {
+        story.until_true("it is answered", || story.get("rreq", name)["status"].get("result").is_some());
+        story.get("rreq", name)["status"].clone()
+    };
+    let cases = [
+        (
+            json!({"verb": "Restart", "ifRollout": 0}),
+            "The newest rollout is 1, not 0, which the request saw: look again, then ask with ifRollout: 1.",
+        ),
+        (
+            json!({"verb": "Undo", "ifRollout": 7}),
+            "The newest rollout is 1, not 7, which the request saw: look again, then ask with ifRollout: 1.",
+        ),
+        (json!({"verb": "Undo", "ifRollout": 1, "toRollout": 9}), "There is no rollout 9: `kubectl get mro` lists them."),
+    ];
+    for (spec, sentence) in cases {
+        let status = answered(&story.request(spec));
+        assert_eq!(
+            (status["result"].as_str(), status["message"].as_str(), status["rollout"].as_i64()),
+            (Some("Refused"), Some(sentence), None)
+        );
+    }
+    story.apply(&rreq(json!({"deployment": "churn", "verb": "Undo", "ifRollout": 1})));
+    let status = answered("ask");
+    let sentence =
+        format!("There is no ModelDeployment churn in namespace {}: ask again with a name that `kubectl get mdep` lists.", story.namespace);
+    assert_eq!((status["result"].as_str(), status["message"].as_str()), (Some("Refused"), Some(sentence.as_str())));
+    for (field, value) in [
+        ("deployment", json!("fraud")),
+        ("verb", json!("Restart")),
+        ("ifRollout", json!(2)),
+        ("reason", json!("why not")),
+        ("requestedBy", json!("bob")),
+    ] {
+        let sentence = format!("spec.{field}: Forbidden: {field} is immutable: make a new RolloutRequest instead");
+        base.patch_refused("rreq", "ask", &json!({field: value}), &[&sentence]);
+    }
+    base.nothing_is_lost();
+}
+
+#[test]
+fn nobody_asks_in_someone_elses_name_where_the_shipped_policy_is_installed() {
+    let base = Base::new("asif");
+    let story = &base.story;
+    // The shipped policy, for this namespace only: the other tests share the cluster, and ask as alice.
+    let shipped = std::fs::read_to_string(root().join("deploy/admission.yaml")).unwrap();
+    for document in serde_yaml::Deserializer::from_str(&shipped) {
+        let mut object = Value::deserialize(document).unwrap();
+        if object["kind"] == "ValidatingAdmissionPolicyBinding" {
+            object["spec"]["matchResources"] =
+                json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": story.namespace}}});
+        }
+        story.apply(&object);
+    }
+    story.kubectl(&["apply", "-f", &root().join("deploy/people.yaml").display().to_string()]);
+    story.kubectl(&["create", "rolebinding", "oncall", "--clusterrole=rollmodel-oncall", "--user=alice"]);
+    let ask = |by: Value, flags: &[&str]| {
+        let spec = json!({"deployment": "fraud", "verb": "Restart", "ifRollout": 1, "requestedBy": by});
+        let object =
+            json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"generateName": "fraud-"}, "spec": spec});
+        story.cluster.try_kubectl_in(&[&["-n", &story.namespace, "--as=alice", "create", "-f", "-"], flags].concat(), &object.to_string())
+    };
+    story.until_true("the policy is in force", || !ask(json!("bob"), &["--dry-run=server"]).status.success());
+    for by in [json!("bob"), json!(null)] {
+        let out = ask(by, &[]);
+        says(&String::from_utf8_lossy(&out.stderr), &["spec.requestedBy must name who makes the request: write requestedBy: alice"]);
+    }
+    assert!(story.list("rreq").is_empty());
+    base.nothing_is_lost();
+    assert!(ask(json!("alice"), &[]).status.success());
+    story.until_true("alice's own request is carried out", || story.newest() == 2);
+    assert_eq!(story.record(2)["by"]["actor"], "alice");
+}
+
+#[test]
+fn a_record_is_never_rewritten_and_a_decision_never_removed() {
+    let mut base = Base::new("records");
+    assert_eq!(base.story.ask("Pause")["status"]["result"], "Done");
+    assert_eq!(base.story.ask("Resume")["status"]["result"], "Done");
+    base.story.until_true("both are carried out", || {
+        base.story.get("deployment", "fraud")["metadata"]["labels"]["rollmodel.dev/decision"] == "1.2"
+    });
+    base.before = base.now();
+    let decisions = base.story.record(1)["decisions"].clone();
+    assert_eq!(decisions.as_array().unwrap().len(), 2);
+    let mut rewritten = decisions.clone();
+    rewritten[0]["by"]["actor"] = json!("mallory");
+    let immutable = |field: &str| format!("spec.{field}: Forbidden: {field} is immutable: a record is never rewritten");
+    let once = |field: &str| format!("spec.{field}: Forbidden: {field} is written once: a record is never rewritten");
+    let appended = "spec.decisions: Forbidden: decisions are appended, never removed".to_owned();
+    let cases = [
+        (json!({"version": "7"}), immutable("version")),
+        (json!({"number": 2}), immutable("number")),
+        (json!({"by": {"actor": "mallory"}}), immutable("by")),
+        (json!({"startTime": "2026-01-01T00:00:00Z"}), immutable("startTime")),
+        (json!({"rejects": {"rollout": 1, "scope": "Version", "key": "x"}}), immutable("rejects")),
+        (json!({"outcome": "Failed"}), once("outcome")),
+        (json!({"outcome": null}), once("outcome")),
+        (json!({"servedFrom": "2026-01-01T00:00:00Z"}), once("servedFrom")),
+        (json!({"wasAvailable": false}), once("wasAvailable")),
+        (json!({"observedImages": []}), once("observedImages")),
+        (json!({"decisions": null}), appended.clone()),
+        (json!({"decisions": []}), appended.clone()),
+        (json!({"decisions": [decisions[1]]}), appended),
+        (json!({"decisions": rewritten}), "a decision is never rewritten".to_owned()),
+    ];
+    for (spec, sentence) in cases {
+        base.patch_refused("mro", "fraud-1", &spec, &[&sentence]);
+    }
+    base.nothing_is_lost();
+}
+
+#[test]
+fn kubectl_explains_every_field() {
+    let cluster = Cluster::shared();
+    for part in ["mv.spec", "mv.status", "mdep.spec", "mdep.status", "mro.spec", "rreq.spec", "rreq.status"] {
+        let text = cluster.kubectl(&["explain", part]);
+        assert!(text.contains("FIELDS:") && !text.contains("<no description>"), "{text}");
+    }
+    let text = cluster.kubectl(&["explain", "mdep.spec.protocol"]);
+    says(&text, &["OpenInferenceV2, HTTP, GRPC", "OpenInferenceV2 when absent"]);
+}
+
+#[test]
+fn in_a_namespace_that_is_being_deleted_nothing_is_tried_in_haste() {
+    let base = Base::new("dying");
+    let story = &base.story;
+    // While a pod stays, nothing but pods is deleted.
+    let pods = story.list("pod");
+    let pod = pods[0]["metadata"]["name"].as_str().unwrap();
+    let finalizers =
+        |value: &str| story.kubectl(&["patch", "pod", pod, "--type=merge", "-p", &format!(r#"{{"metadata":{{"finalizers":{value}}}}}"#)]);
+    finalizers(r#"["test.rollmodel.dev/stays"]"#);
+    story.cluster.kubectl(&["delete", "namespace", &story.namespace, "--wait=false"]);
+    let phase = || story.cluster.kubectl(&["get", "namespace", &story.namespace, "-o", "jsonpath={.status.phase}", "--ignore-not-found"]);
+    story.until_true("it is being deleted", || phase() == "Terminating");
+    let mark = audit::mark(story.cluster);
+    // Neither the content of version 7 nor the Service can be created here any more.
+    story.kubectl(&["delete", "service", "fraud"]);
+    story.want("7");
+    std::thread::sleep(Duration::from_secs(10));
+    let counts = mark.count("rollmodel", Some(&story.namespace));
+    assert!((1..=12).contains(&audit::total(&counts)), "{counts:?}");
+    assert_eq!(story.get("deployment", "fraud")["spec"]["template"], base.before["template"]);
+    finalizers("[]");
+    story.until_true("it is gone", || phase().is_empty());
+    let mark = audit::mark(story.cluster);
+    std::thread::sleep(Duration::from_secs(3));
+    let counts = mark.count("rollmodel", Some(&story.namespace));
+    assert!(counts.is_empty(), "{counts:?}");
+}
