@@ -8,10 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
-use super::{
-    ModelDeployment, ModelRollout, ModelVersion, RolloutRequest, names, rollout,
-    version::MUTABLE,
-};
+use super::{ModelDeployment, ModelRollout, ModelVersion, RolloutRequest, names, rollout, version::MUTABLE};
 
 /// A CRD that could not be made from its type.
 #[derive(Debug, thiserror::Error)]
@@ -27,10 +24,10 @@ pub struct Error {
 /// When a generated CRD does not serialize.
 pub fn crds() -> Result<Vec<(&'static str, Value)>, Error> {
     Ok(vec![
-        ("modelversions.yaml", finish("ModelVersion", ModelVersion::crd(), |f| (!MUTABLE.contains(&f)).then_some(Rule::Immutable("register a new version instead")))?),
+        ("modelversions.yaml", finish("ModelVersion", ModelVersion::crd(), version_rule)?),
         ("modeldeployments.yaml", finish("ModelDeployment", ModelDeployment::crd(), |_| None)?),
         ("modelrollouts.yaml", finish("ModelRollout", ModelRollout::crd(), record_rule)?),
-        ("rolloutrequests.yaml", finish("RolloutRequest", RolloutRequest::crd(), |_| Some(Rule::Immutable("make a new RolloutRequest instead")))?),
+        ("rolloutrequests.yaml", finish("RolloutRequest", RolloutRequest::crd(), request_rule)?),
     ])
 }
 
@@ -43,6 +40,14 @@ enum Rule {
     AddedOnce,
     /// A list with keys `number`, which only grows; its items guard themselves.
     Appended,
+}
+
+fn version_rule(field: &str) -> Option<Rule> {
+    (!MUTABLE.contains(&field)).then_some(Rule::Immutable("register a new version instead"))
+}
+
+fn request_rule(_: &str) -> Option<Rule> {
+    Some(Rule::Immutable("make a new RolloutRequest instead"))
 }
 
 fn record_rule(field: &str) -> Option<Rule> {
@@ -67,7 +72,9 @@ impl Rule {
                 format!("{field} is written once: a record is never rewritten"),
             ),
             Self::Appended => (
-                format!("!has(oldSelf.{field}) || (has(self.{field}) && oldSelf.{field}.all(o, self.{field}.exists(n, n.number == o.number)))"),
+                format!(
+                    "!has(oldSelf.{field}) || (has(self.{field}) && oldSelf.{field}.all(o, self.{field}.exists(n, n.number == o.number)))"
+                ),
                 format!("{field} are appended, never removed"),
             ),
         };
@@ -186,7 +193,7 @@ mod tests {
         let schema = crd.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
         let spec = schema.properties.as_mut().unwrap().get_mut("spec").unwrap();
         spec.properties.as_mut().unwrap().insert("future".into(), Default::default());
-        let crd = finish("ModelVersion", crd, |f| (!MUTABLE.contains(&f)).then_some(Rule::Immutable("register a new version instead"))).unwrap();
+        let crd = finish("ModelVersion", crd, version_rule).unwrap();
         let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
         assert_eq!(rules_of(spec, "future"), [IMMUTABLE.replace(".x", ".future")]);
     }
@@ -250,7 +257,10 @@ mod tests {
         assert!(nullable.is_empty(), "{nullable:?}");
         for file in ["modelversions.yaml", "modeldeployments.yaml", "rolloutrequests.yaml"] {
             let status = part(file, "status");
-            assert_eq!((&status["default"], &status["properties"]["observedGeneration"]["default"]), (&json!({"observedGeneration": -1}), &json!(-1)));
+            assert_eq!(
+                (&status["default"], &status["properties"]["observedGeneration"]["default"]),
+                (&json!({"observedGeneration": -1}), &json!(-1))
+            );
         }
     }
 

@@ -1,6 +1,6 @@
 //! The Deployment and the Service as values: made whole by POST, afterwards changed by one JSON patch that replaces whole what differs.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ pub struct Target<'a> {
     pub label: DecisionLabel,
     /// What `kubectl rollout history` prints.
     pub change_cause: String,
-    /// Whether the template is left as it is: admission changes it back each time.
+    /// Whether the template is left as it is: it was compared already, or admission changes it back each time.
     pub leave_template: bool,
 }
 
@@ -40,12 +40,11 @@ pub fn selector(deployment: &str) -> BTreeMap<String, String> {
 
 /// A rendering with the time of its restart.
 #[must_use]
-pub fn template(rendering: &Value, restarted_at: Option<&str>) -> Value {
+pub fn template<'a>(rendering: &'a Value, restarted_at: Option<&str>) -> Cow<'a, Value> {
+    let Some(at) = restarted_at else { return Cow::Borrowed(rendering) };
     let mut template = rendering.clone();
-    if let Some(at) = restarted_at {
-        template["metadata"]["annotations"][names::RESTARTED_AT] = json!(at);
-    }
-    template
+    template["metadata"]["annotations"][names::RESTARTED_AT] = json!(at);
+    Cow::Owned(template)
 }
 
 fn owner(wanted: &Wanted, name: &str) -> Value {
@@ -108,11 +107,13 @@ pub fn patch_workload(seen: &Observed, live: &Workload, target: &Target<'_>, own
     labels.insert(DECISION.into(), target.label.to_string());
     let mut ops = meta_ops(&live.meta, &labels, target.wanted, &seen.name, ownership);
     let mut paths = Vec::new();
-    let want = template(target.rendering, target.record.restarted_at.as_deref());
-    let differ = drift::differences(&want, &live.spec.template, &under(&live.foreign, "template."));
-    if !differ.is_empty() && !target.leave_template {
-        ops.push(replace("/spec/template", want));
-        paths.extend(differ.into_iter().map(|p| format!("template.{p}")));
+    if !target.leave_template {
+        let want = template(target.rendering, target.record.restarted_at.as_deref());
+        let differ = drift::differences(&want, &live.spec.template, &under(&live.foreign, "template."));
+        if !differ.is_empty() {
+            ops.push(replace("/spec/template", want.into_owned()));
+            paths.extend(differ.into_iter().map(|p| format!("template.{p}")));
+        }
     }
     let have = [
         ("strategy", live.spec.strategy.clone()),

@@ -69,13 +69,9 @@ pub fn of(spec: &ModelDeploymentSpec, record_digest: &str) -> Content {
         }
     }
     let written = Value::Object(written);
-    Content {
-        version: spec.version.clone(),
-        record_digest: record_digest.to_owned(),
-        hash: hash(&written),
-        core: hash(&without_labels(written.clone())),
-        written,
-    }
+    let (bare, whole) = (without_labels(written.clone()), hash(&written));
+    let core = if bare == written { whole.clone() } else { hash(&bare) };
+    Content { version: spec.version.clone(), record_digest: record_digest.to_owned(), hash: whole, core, written }
 }
 
 /// The ModelVersion that the spec names, checked to be the one: a name can be shared by (fraud, 1-2) and (fraud-1, 2).

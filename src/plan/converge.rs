@@ -125,7 +125,7 @@ fn workload(draft: &mut Draft<'_>, newest: &ModelRolloutSpec, rendering: &Value)
         rendering,
         label: DecisionLabel { rollout: newest.number, decisions: newest.decisions.len(), paused: paused_now(draft, newest) },
         change_cause: change_cause(newest),
-        leave_template: put_back && futile(draft),
+        leave_template: undisturbed(draft, newest) || (put_back && futile(draft)),
     };
     match (&draft.ownership, draft.seen.workload.as_ref()) {
         // A template that was refused is refused again; only a new decision, or time where it was forbidden, changes that.
@@ -141,6 +141,13 @@ fn workload(draft: &mut Draft<'_>, newest: &ModelRolloutSpec, rendering: &Value)
             Some(Action::PatchWorkload { rollout: newest.number, put_back, ops })
         }
     }
+}
+
+/// Whether the template was found to be what the newest decision, carried out before this plan, wrote: blame compared it.
+fn undisturbed(draft: &Draft<'_>, newest: &ModelRolloutSpec) -> bool {
+    let compared = draft.stored(&newest.contents).is_some_and(|c| c.body.is_some());
+    let same = matches!(&draft.blame, Some(Blame::Carried(found)) if found.iter().all(|f| matches!(f, Foreign::Paused(_))));
+    compared && same && draft.seen.records.iter().any(|r| r.spec.number == newest.number)
 }
 
 /// Whether a patch only puts back what someone else changed: the newest decision was carried out before this plan, and still is the newest.

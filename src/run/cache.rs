@@ -102,6 +102,15 @@ impl<T: Watched> Index<T> {
         {
             warn!(kind = T::KIND.name(), object = %key, error, "this object cannot be read by this version of the operator; what it belongs to is left alone");
         }
+        if let (Some(Entry { value: Ok(old), owners: had, .. }), Ok(new)) = (old, &value)
+            && *had == owners
+            && old.same(new)
+        {
+            if let Some(entry) = self.objects.get_mut(&key) {
+                entry.resource_version = resource_version;
+            }
+            return None;
+        }
         let versions = value.as_ref().map(T::versions).unwrap_or_default();
         let mut touched = self.remove(&key).unwrap_or_default();
         touched.namespace.clone_from(&key.namespace);
@@ -312,6 +321,15 @@ mod tests {
         assert!(touched[0].owners.contains("fraud"));
         assert!(names(&index, "fraud").is_empty());
         assert_eq!(names(&index, "churn"), ["b"]);
+    }
+
+    #[test]
+    fn a_pod_whose_news_nobody_reads_touches_nothing() {
+        let mut index: Index<Pod> = Index::default();
+        assert_eq!(index.feed(Event::Apply(pod("a", "fraud", 1))).len(), 1);
+        assert!(index.feed(Event::Apply(pod("a", "fraud", 2))).is_empty());
+        let key = Key::new("ml", "a");
+        assert!(index.get(&key).is_some_and(|e| e.resource_version == 2) && index.shows(&key, 2));
     }
 
     #[test]

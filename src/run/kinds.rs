@@ -155,6 +155,11 @@ pub trait Watched: Sized + Send + Sync + 'static {
     fn versions(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Whether a newer state of the same object says nothing new to a planner.
+    fn same(&self, _newer: &Self) -> bool {
+        false
+    }
 }
 
 /// A value kept as compact JSON: a pod template takes a third of the memory so.

@@ -28,8 +28,14 @@ use crate::api::names;
 
 /// How often everything is planned again, so that what a deletion left is found even where its event was lost.
 const SWEEP: Duration = Duration::from_secs(3600);
-/// How long events of one object are gathered before it is planned.
-const GATHER: Duration = Duration::from_millis(50);
+/// How long events are gathered before an object is planned: what people and we write soon, what a rollout stirs up for longer.
+fn gather(kind: Kind) -> Duration {
+    Duration::from_millis(match kind {
+        Kind::Pod => 1000,
+        Kind::Deployment => 250,
+        _ => 50,
+    })
+}
 /// How often the gauges of the queues are set.
 const GAUGES: Duration = Duration::from_secs(5);
 
@@ -193,7 +199,7 @@ async fn watch_all(client: Client, namespace: Option<String>, caches: Arc<Caches
 impl Queues {
     /// Queues what an event touched, gathered for a moment.
     fn touched(&self, caches: &Caches, kind: Kind, touched: &cache::Touched) {
-        let at = Instant::now() + GATHER;
+        let at = Instant::now() + gather(kind);
         let key = |name: &String| Key::new(touched.namespace.as_str(), name.as_str());
         match kind {
             Kind::CustomResourceDefinition => sweep(caches, &self.deployments, &self.versions),

@@ -279,7 +279,11 @@ impl Context {
                 self.metrics.failed(error.label());
                 let memo = self.memories(what).of(key);
                 let wait = lock(&memo).failed(key);
-                warn!(%what, %key, %error, retry_in = ?wait, "reconcile failed");
+                match error {
+                    // The cache said so once, when it was fed; until the object changes this is no news.
+                    Error::Unreadable(error) => debug!(%what, %key, %error, "left alone"),
+                    error => warn!(%what, %key, %error, retry_in = ?wait, "reconcile failed"),
+                }
                 wait
             }
         };

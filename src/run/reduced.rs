@@ -294,6 +294,10 @@ impl Watched for Pod {
     fn owners(object: &DynamicObject) -> Vec<String> {
         label(&object.metadata, names::DEPLOYMENT).into_iter().collect()
     }
+
+    fn same(&self, newer: &Self) -> bool {
+        self == newer
+    }
 }
 
 /// A HorizontalPodAutoscaler that scales a Deployment; its name is all that is needed.

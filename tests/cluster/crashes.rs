@@ -102,8 +102,7 @@ impl Corner {
     /// Waits for something before the story's act.
     fn until(&self, what: &str, is: impl Fn(&Value) -> bool) {
         let fraud = || self.rest.get("modeldeployments/fraud").unwrap_or_default();
-        within(PATIENCE, || is(&fraud()), || format!("{what}: {}\n{}", fraud()["status"], self.log()));
-        within(PATIENCE, || self.proxy.quiet() > QUIET, || "it goes on writing".into());
+        within(PATIENCE, || self.proxy.quiet() > QUIET && is(&fraud()), || format!("{what}: {}\n{}", fraud()["status"], self.log()));
     }
 
     fn serves(&self, version: &str) {
@@ -199,9 +198,11 @@ fn run(tale: &Tale, fault: Option<(usize, When)>, expected: Option<&End>) -> (Ve
             struck = true;
             corner.restart();
         }
-        let end = corner.end();
-        let there = end.state == tale.end.0 && end.serving == tale.end.1 && expected.is_none_or(|e| *e == end);
-        there && corner.proxy.quiet() > QUIET && !corner.proxy.struck()
+        // Nothing is asked for while something is still being written.
+        corner.proxy.quiet() > QUIET && !corner.proxy.struck() && {
+            let end = corner.end();
+            end.state == tale.end.0 && end.serving == tale.end.1 && expected.is_none_or(|e| *e == end)
+        }
     };
     let why = || {
         let records = expected.map(|e| format!("\nexpected {e:#?}")).unwrap_or_default();
@@ -338,5 +339,46 @@ fn killed_at_any_write_of_a_restart_by_request_the_pods_are_made_anew_once() {
         act: |c| c.ask("Restart", 1),
         end: ("Serving", "6"),
         trail: &["6", "6 restarted"],
+    });
+}
+
+#[test]
+fn killed_at_any_write_of_an_undo_while_paused_it_goes_back_and_is_paused_again() {
+    tell(&Tale {
+        name: "paused-undo",
+        before: |c| {
+            serving_seven(c);
+            c.rest.merge("modeldeployments/fraud", &json!({"spec": {"paused": true}}));
+            c.until("it is paused", |o| o["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(|c| c["type"] == "Paused" && c["status"] == "True")));
+        },
+        act: |c| c.ask("Undo", 2),
+        end: ("Held", "6"),
+        trail: &["6", "7", "7 paused", "6", "6 paused"],
+    });
+}
+
+#[test]
+fn killed_at_any_write_of_an_abort_it_goes_back_once() {
+    tell(&Tale {
+        name: "abort",
+        before: rolling_eight,
+        act: |c| c.ask("Abort", 2),
+        end: ("Held", "6"),
+        trail: &["6", "behave-image-pull", "6"],
+    });
+}
+
+#[test]
+fn killed_at_any_write_of_a_retry_it_serves_what_was_rejected() {
+    tell(&Tale {
+        name: "retry",
+        before: |c| {
+            serving_seven(c);
+            c.ask("Undo", 2);
+            c.until("it is held", |o| o["status"]["state"] == "Held");
+        },
+        act: |c| c.ask("Retry", 3),
+        end: ("Serving", "7"),
+        trail: &["6", "7", "6", "7"],
     });
 }

@@ -151,7 +151,7 @@ impl World {
     pub fn kubectl_undo(&mut self, to: i64) {
         let record = self.record(to);
         let body = self.seen.contents.iter().find(|c| c.name == record.contents).unwrap().body.clone().unwrap();
-        let template = plan::children::template(&body.rendering, record.restarted_at.as_deref());
+        let template = plan::children::template(&body.rendering, record.restarted_at.as_deref()).into_owned();
         self.edit(|d| d["spec"]["template"] = template);
     }
 

@@ -95,6 +95,6 @@ pub fn within(patience: Duration, mut is: impl FnMut() -> bool, why: impl FnOnce
     let began = Instant::now();
     while !is() {
         assert!(began.elapsed() < patience, "not within {patience:?}: {}", why());
-        std::thread::park_timeout(Duration::from_millis(25));
+        std::thread::park_timeout(Duration::from_millis(100));
     }
 }
