@@ -19,9 +19,6 @@ mod template;
 /// Seconds that a pod goes on serving after it left the endpoints, so that no request meets a closed port.
 const DRAIN_SECONDS: i64 = 5;
 
-/// The largest template, as JSON: a content is stored with its rendering, which holds the template once more, within 512 KiB.
-const TEMPLATE_MAX: usize = 240 * 1024;
-
 /// What a rendering is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
@@ -49,7 +46,7 @@ pub struct Source<'a> {
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum Error {
     /// More than can be stored twice.
-    #[error("spec.template has {} KiB as JSON and may have {}: move what is large, such as data in env or args, into a ConfigMap.", .0.div_ceil(1024), TEMPLATE_MAX / 1024)]
+    #[error("spec.template has {} KiB as JSON and may have {}: move what is large, such as data in env or args, into a ConfigMap.", .0.div_ceil(1024), template::MAX / 1024)]
     TooLarge(usize),
     /// A field that a pod template does not have.
     #[error("{0} is not a field of a Kubernetes 1.37 pod template: remove it or correct its name.")]
@@ -141,10 +138,6 @@ pub struct Port {
 pub fn render(source: &Source<'_>) -> Result<Value, Error> {
     let written = source.template.unwrap_or(&Value::Null);
     template::check(written)?;
-    let size = written.to_string().len();
-    if size > TEMPLATE_MAX {
-        return Err(Error::TooLarge(size));
-    }
     if source.artifact.is_some() && source.delivery.is_none() {
         return Err(Error::DeliveryRequired(names::version_name(source.model, source.version)));
     }
@@ -374,18 +367,6 @@ mod tests {
         assert_eq!(
             nobody.to_string(),
             "Neither ModelVersion fraud-7 nor spec.template names an image: set image of the container model in spec.template, or register a version with an image."
-        );
-    }
-
-    #[test]
-    fn a_template_too_large_to_be_stored_twice_is_told_by_its_size() {
-        let of = |size: usize| json!({"spec": {"containers": [{"name": "model", "args": ["a".repeat(size)]}]}});
-        assert!(render(&source(Some(&of(TEMPLATE_MAX - 100)))).is_ok());
-        let error = render(&source(Some(&of(TEMPLATE_MAX)))).unwrap_err();
-        assert_eq!(error.reason(), "InvalidTemplate");
-        assert_eq!(
-            error.to_string(),
-            "spec.template has 241 KiB as JSON and may have 240: move what is large, such as data in env or args, into a ConfigMap."
         );
     }
 

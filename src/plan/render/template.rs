@@ -14,6 +14,8 @@ use crate::{
     plan::drift::{empty, nanos},
 };
 
+/// The largest template, in bytes of JSON: a content is stored with its rendering, which holds the template once more, within 512 KiB.
+pub(super) const MAX: usize = 240 * 1024;
 const ROOT: &str = "spec.template";
 const QUANTITY: &str = "#/$defs/io.k8s.apimachinery.pkg.api.resource.Quantity";
 
@@ -37,6 +39,10 @@ fn drop_descriptions(schema: &mut Value) {
 
 /// Whether what the user wrote is a pod template that a Deployment of ours can have.
 pub(super) fn check(template: &Value) -> Result<(), Error> {
+    let size = template.to_string().len();
+    if size > MAX {
+        return Err(Error::TooLarge(size));
+    }
     metadata(&template["metadata"])?;
     shape(&SCHEMA, template, ROOT)?;
     names_of_containers(&template["spec"])?;
@@ -348,6 +354,15 @@ mod tests {
         for (template, sentence) in cases {
             assert_eq!(said(template), sentence);
         }
+    }
+
+    #[test]
+    fn a_template_too_large_to_be_stored_twice_is_told_by_its_size() {
+        let of = |size: usize| container(json!({"args": ["a".repeat(size)]}));
+        assert_eq!(said(of(MAX - 100)), "");
+        let sentence =
+            "spec.template has 241 KiB as JSON and may have 240: move what is large, such as data in env or args, into a ConfigMap.";
+        assert_eq!(said(of(MAX)), sentence);
     }
 
     #[test]
