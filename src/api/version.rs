@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 pub const DIGEST: &str = "^sha256:[0-9a-f]{64}$";
 /// What is said of a digest that is not written so, beside the pattern.
 const DIGEST_SAID: &str = "digest must be sha256: and 64 hexadecimal digits in lower case";
-/// The address of an artifact; an `@` may name a revision at its end.
-const URI: &str = r"^[a-z][a-z0-9+.-]*://[^\s@]+(@[^\s@/]+)?$";
+/// The address of an artifact: nothing before an `@` in front of the path, where credentials would be; `hf://` names a revision so.
+const URI: &str = r"^(hf://[^\s:]+|[a-z][a-z0-9+.-]*://[^\s@/]+(/\S*)?)$";
 /// A version's string.
 pub const VERSION: &str = r"^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*$";
 /// What is said of a version that is not written so, beside the pattern.
@@ -130,7 +130,7 @@ fn text_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 #[serde(rename_all = "camelCase")]
 pub struct Artifact {
     /// Address of the bytes: s3, gs, az, abfs, https, hf, oci or pvc. It holds no credentials.
-    #[x_kube(validation = Rule::new(format!("self.matches(r'{URI}')")).message("uri must be scheme://path, without spaces and without credentials (nothing before an @)"))]
+    #[x_kube(validation = Rule::new(format!("self.matches(r'{URI}')")).message("uri must be scheme://path, without spaces and without credentials before the host"))]
     #[schemars(length(min = 1, max = 2048), regex(pattern = URI))]
     pub uri: String,
     /// What the bytes must be: the sha256 of one file, the OpenSSF model-signing root of a directory, the manifest digest of an OCI artifact.

@@ -61,7 +61,8 @@ pub fn labels(name: &str, model: &str) -> BTreeMap<String, String> {
 /// The fields of a Deployment's spec that we own besides replicas, paused and the template.
 fn settings(spec: &ModelDeploymentSpec) -> Vec<(&'static str, Value)> {
     let rolling = spec.strategy.as_ref().and_then(|s| s.rolling_update.clone()).unwrap_or_default();
-    let bound = |value: Option<_>, default: Value| value.map_or(default, |v: k8s_openapi::apimachinery::pkg::util::intstr::IntOrString| json!(v));
+    let bound =
+        |value: Option<_>, default: Value| value.map_or(default, |v: k8s_openapi::apimachinery::pkg::util::intstr::IntOrString| json!(v));
     vec![
         (
             "strategy",

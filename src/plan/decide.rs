@@ -60,7 +60,12 @@ fn kubectl_undo(draft: &mut Draft<'_>, hash16: &str) -> bool {
     let found = draft.history.records().iter().rev().map(|r| &r.spec).find(|r| names::hash16(&r.hash) == hash16).cloned();
     let key = format!("kubectl-undo-{}", draft.seen.workload.as_ref().map_or("", |w| &w.meta.resource_version));
     let Some(target) = found else {
-        draft.event(true, "UndoRefused", "The Deployment's template was changed to a content that no rollout of this ModelDeployment knows; it was put back.".into(), key);
+        draft.event(
+            true,
+            "UndoRefused",
+            "The Deployment's template was changed to a content that no rollout of this ModelDeployment knows; it was put back.".into(),
+            key,
+        );
         return false;
     };
     if let Some(why) = draft.history.barred(draft.seen, &target) {
@@ -87,11 +92,21 @@ fn kubectl_pause(draft: &mut Draft<'_>, paused: bool) -> bool {
     let verb = if paused { DecisionVerb::Pause } else { DecisionVerb::Resume };
     let key = format!("kubectl-pause-{}", draft.seen.workload.as_ref().map_or("", |w| &w.meta.resource_version));
     if !paused && draft.history.pause().is_none() {
-        draft.event(true, "ResumeRefused", "kubectl rollout resume was put back: spec.paused holds it; set spec.paused to false.".into(), key);
+        draft.event(
+            true,
+            "ResumeRefused",
+            "kubectl rollout resume was put back: spec.paused holds it; set spec.paused to false.".into(),
+            key,
+        );
         return false;
     }
     if draft.history.newest().is_none_or(|r| r.decisions.len() >= rollout::DECISIONS_MAX) {
-        draft.event(true, "PauseRefused", "kubectl rollout pause or resume was put back: this rollout's record is full; set spec.paused.".into(), key);
+        draft.event(
+            true,
+            "PauseRefused",
+            "kubectl rollout pause or resume was put back: this rollout's record is full; set spec.paused.".into(),
+            key,
+        );
         return false;
     }
     append(draft, verb, by(KUBECTL, None));
@@ -227,7 +242,10 @@ pub fn not_servable(draft: &Draft<'_>) -> Option<Problem> {
     }
     let lifecycle = version.lifecycle.as_ref().filter(|l| l.state == LifecycleState::Yanked)?;
     let why = lifecycle.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default();
-    Some(Problem::Invalid("VersionYanked", format!("Version {} is yanked{why} and is not newly served: name another version.", version.version)))
+    Some(Problem::Invalid(
+        "VersionYanked",
+        format!("Version {} is yanked{why} and is not newly served: name another version.", version.version),
+    ))
 }
 
 /// Writes how rollouts ended into the history: what something newer ended, and what is complete.

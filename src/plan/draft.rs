@@ -181,7 +181,14 @@ impl<'a> Draft<'a> {
     }
 
     /// Records a decision to serve again what an earlier record served.
-    pub fn record_again(&mut self, target: &ModelRolloutSpec, trigger: Trigger, by: By, rejects: Option<Rejection>, restarted_at: Option<String>) {
+    pub fn record_again(
+        &mut self,
+        target: &ModelRolloutSpec,
+        trigger: Trigger,
+        by: By,
+        rejects: Option<Rejection>,
+        restarted_at: Option<String>,
+    ) {
         let content = Content {
             version: target.version.clone(),
             record_digest: target.record_digest.clone(),

@@ -11,18 +11,17 @@ use super::{
     observed::Observed,
     request,
 };
-use crate::api::{
-    condition::Time,
-    request::RequestResult,
-    rollout::Outcome,
-};
+use crate::api::{condition::Time, request::RequestResult, rollout::Outcome};
 
 /// What is to be done about a ModelDeployment that is gone, or was never there.
 #[must_use]
 pub fn plan(seen: &Observed, now: Timestamp) -> Plan {
     let mut actions = end(seen, None, now);
     for asked in request::unanswered(&seen.requests) {
-        let message = format!("There is no ModelDeployment {} in namespace {}: ask again with a name that `kubectl get mdep` lists.", seen.name, seen.namespace);
+        let message = format!(
+            "There is no ModelDeployment {} in namespace {}: ask again with a name that `kubectl get mdep` lists.",
+            seen.name, seen.namespace
+        );
         let status = request::status(asked, RequestResult::Refused, &message, None, now);
         actions.push(Action::AnswerRequest { name: asked.name.clone(), status: Box::new(status) });
     }

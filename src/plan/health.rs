@@ -28,7 +28,12 @@ pub fn health(seen: &Observed, workload: &Workload, record: &ModelRolloutSpec) -
     if let Some(sentence) = pods.iter().find_map(|p| failure(p)).or_else(|| late(workload, &pods)) {
         return Health::Failed(sentence);
     }
-    match pods.iter().find_map(|p| trouble(p)).or_else(|| no_pods(workload)).or_else(|| overdue(workload).then(|| "its pods become available".to_owned())) {
+    match pods
+        .iter()
+        .find_map(|p| trouble(p))
+        .or_else(|| no_pods(workload))
+        .or_else(|| overdue(workload).then(|| "its pods become available".to_owned()))
+    {
         Some(sentence) => Health::Held(sentence),
         None => Health::Progressing,
     }
@@ -56,7 +61,12 @@ pub fn current(workload: &Workload) -> bool {
 /// Whether the progress deadline passed.
 #[must_use]
 pub fn overdue(workload: &Workload) -> bool {
-    current(workload) && workload.status.conditions.iter().any(|c| c.type_ == "Progressing" && c.status == "False" && c.reason == "ProgressDeadlineExceeded")
+    current(workload)
+        && workload
+            .status
+            .conditions
+            .iter()
+            .any(|c| c.type_ == "Progressing" && c.status == "False" && c.reason == "ProgressDeadlineExceeded")
 }
 
 /// Reasons to wait that are the content's own fault.
@@ -100,7 +110,10 @@ fn late(workload: &Workload, pods: &[&Pod]) -> Option<String> {
     }
     let pod = pods.iter().find(|p| !p.ready && p.unschedulable.is_none() && p.containers.iter().any(|c| c.running && !c.ready))?;
     let container = pod.containers.iter().find(|c| c.running && !c.ready)?;
-    Some(format!("container {} of pod {} runs but was not ready within progressDeadlineSeconds ({})", container.name, pod.name, workload.spec.progress_deadline_seconds))
+    Some(format!(
+        "container {} of pod {} runs but was not ready within progressDeadlineSeconds ({})",
+        container.name, pod.name, workload.spec.progress_deadline_seconds
+    ))
 }
 
 /// Reasons to wait that pass by themselves while a pod starts.

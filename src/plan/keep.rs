@@ -81,7 +81,12 @@ fn old_records<'a>(seen: &'a Observed, history: &History, kept: &HashSet<String>
     let serving = history.served_last().map(|r| r.number);
     let needed = |r: &Record| {
         let n = r.spec.number;
-        n == newest || Some(n) == serving || Some(n) == paused || r.spec.outcome.is_none() || kept.contains(&r.spec.contents) || standing.contains(&n)
+        n == newest
+            || Some(n) == serving
+            || Some(n) == paused
+            || r.spec.outcome.is_none()
+            || kept.contains(&r.spec.contents)
+            || standing.contains(&n)
     };
     let mut old: Vec<&Record> = seen.records.iter().filter(|r| r.spec.start_time.0.as_second() < horizon && !needed(r)).collect();
     old.retain(|r| !clears(history, &r.spec));

@@ -45,7 +45,11 @@ pub fn plan(seen: &Observed, now: Timestamp) -> Plan {
     let mut draft = Draft::new(seen, wanted, now);
     if draft.made_anew() {
         // The old one ends first, as if it had been seen to go; what the new one wants is decided once that is written.
-        return Plan { actions: gone::end(seen, Some(&wanted.uid), now), why: "Ends the records of the ModelDeployment before.".into(), ..Plan::default() };
+        return Plan {
+            actions: gone::end(seen, Some(&wanted.uid), now),
+            why: "Ends the records of the ModelDeployment before.".into(),
+            ..Plan::default()
+        };
     }
     decide::decide(&mut draft);
     decide::settle(&mut draft);

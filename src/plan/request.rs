@@ -1,11 +1,6 @@
 //! The verbs of a RolloutRequest, one function each: what is decided, and the sentence that answers.
 
-use super::{
-    action::Action,
-    decide,
-    draft::Draft,
-    observed::Request,
-};
+use super::{action::Action, decide, draft::Draft, observed::Request};
 use crate::api::{
     ModelRolloutSpec, RolloutRequestStatus,
     condition::condition,
@@ -253,7 +248,8 @@ fn rerender(draft: &mut Draft<'_>, newest: &ModelRolloutSpec) -> Result<String, 
     };
     let rendering = super::content::rendering(draft.seen, &draft.wanted.spec, &desired);
     let rendering = rendering.map_err(|problem| refused(problem.sentence()))?;
-    let free = (2..u32::MAX).map(|n| crate::api::names::content_name(&draft.seen.name, &newest.hash, n)).find(|name| draft.stored(name).is_none());
+    let free =
+        (2..u32::MAX).map(|n| crate::api::names::content_name(&draft.seen.name, &newest.hash, n)).find(|name| draft.stored(name).is_none());
     let name = free.ok_or_else(|| refused("There are too many renderings of this content."))?;
     let body = super::observed::ContentBody { hash: desired.hash.clone(), content: desired.written, rendering };
     draft.store = Some((name.clone(), body));

@@ -84,7 +84,11 @@ fn phase(draft: &Draft<'_>) -> Phase {
 fn conflict(draft: &Draft<'_>) -> Option<Phase> {
     let name = &draft.seen.name;
     if draft.lost {
-        return Some(Phase::new(State::Invalid, "ContentLost", "What the newest rollout serves is stored nowhere any more: name another version, or undo to a kept rollout."));
+        return Some(Phase::new(
+            State::Invalid,
+            "ContentLost",
+            "What the newest rollout serves is stored nowhere any more: name another version, or undo to a kept rollout.",
+        ));
     }
     let service = draft.seen.service.as_ref().map(|s| {
         let selects = s.selector == children::selector(name);
@@ -120,17 +124,25 @@ fn going_on(draft: &Draft<'_>, open: &ModelRolloutSpec) -> Phase {
     let why = open.by.reason.as_ref().filter(|_| open.trigger.goes_back()).map(|r| format!(": {r}")).unwrap_or_default();
     if let Some(refusal) = draft.seen.memory.refusal.as_ref().filter(|r| r.rollout == open.number) {
         let message = format!("{what}: the API server refused it: {}", refusal.message);
-        return if refusal.template { Phase::new(State::Invalid, "Refused", message) } else { Phase::new(State::Waiting, "Forbidden", message) };
+        return if refusal.template {
+            Phase::new(State::Invalid, "Refused", message)
+        } else {
+            Phase::new(State::Waiting, "Forbidden", message)
+        };
     }
     let Some(workload) = draft.carried() else { return Phase::new(State::Rolling, "Rolling", format!("{what}{why}.")) };
     if workload.spec.paused && draft.pause_wanted() {
         return Phase::new(State::Paused, "Paused", format!("{what} is paused{}.", paused_by(draft)));
     }
     match health::health(draft.seen, workload, open) {
-        Health::Failed(sentence) => {
-            Phase::new(State::Waiting, "Failed", format!("{what}{why}: {sentence}. There is nothing left to go back to by itself; it waits to heal."))
+        Health::Failed(sentence) => Phase::new(
+            State::Waiting,
+            "Failed",
+            format!("{what}{why}: {sentence}. There is nothing left to go back to by itself; it waits to heal."),
+        ),
+        Health::Held(sentence) if health::overdue(workload) => {
+            Phase::new(State::Waiting, "ProgressDeadlineExceeded", format!("{what} waits: {sentence}."))
         }
-        Health::Held(sentence) if health::overdue(workload) => Phase::new(State::Waiting, "ProgressDeadlineExceeded", format!("{what} waits: {sentence}.")),
         Health::Held(sentence) => Phase::new(State::Rolling, "Rolling", format!("{what} waits: {sentence}.")),
         Health::Complete | Health::Progressing => Phase::new(State::Rolling, "Rolling", format!("{what}{why}.")),
     }
@@ -152,7 +164,11 @@ fn settled(draft: &Draft<'_>) -> Phase {
         return Phase::new(State::Serving, "Serving", serving_sentence(draft, newest));
     }
     if older {
-        return Phase::new(State::Pending, "CRDsOlder", "The CRDs are older than the operator, and no rollout begins: apply the CRDs of this release.");
+        return Phase::new(
+            State::Pending,
+            "CRDsOlder",
+            "The CRDs are older than the operator, and no rollout begins: apply the CRDs of this release.",
+        );
     }
     if let Some(hold) = hold(draft) {
         let what = match hold.rejected.version {
@@ -162,9 +178,17 @@ fn settled(draft: &Draft<'_>) -> Phase {
         let why = hold.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default();
         let now = serves.map_or("Nothing serves".to_owned(), |r| format!("Serving version {}", r.version));
         return if hold.trigger.by_person() {
-            Phase::new(State::Held, "Held", format!("{now}: {} went back from {what}{why}. Version {} is not served again until a Retry.", hold.by, desired.version))
+            Phase::new(
+                State::Held,
+                "Held",
+                format!("{now}: {} went back from {what}{why}. Version {} is not served again until a Retry.", hold.by, desired.version),
+            )
         } else {
-            Phase::new(State::RolledBack, "RolledBack", format!("{now}: {what} failed{why}. Correct it, name another version, or ask for a Retry."))
+            Phase::new(
+                State::RolledBack,
+                "RolledBack",
+                format!("{now}: {what} failed{why}. Correct it, name another version, or ask for a Retry."),
+            )
         };
     }
     if draft.pause_wanted() {
@@ -195,7 +219,10 @@ fn serving_sentence(draft: &Draft<'_>, newest: &ModelRolloutSpec) -> String {
         sentence.push_str(&format!(" Paused{}: the next change waits.", paused_by(draft)));
     }
     if let Some(name) = draft.seen.autoscalers.first() {
-        sentence.push_str(&format!(" HorizontalPodAutoscaler {name} scales the Deployment: let it scale ModelDeployment {} instead.", draft.seen.name));
+        sentence.push_str(&format!(
+            " HorizontalPodAutoscaler {name} scales the Deployment: let it scale ModelDeployment {} instead.",
+            draft.seen.name
+        ));
     }
     sentence
 }
@@ -303,9 +330,15 @@ fn floor(workload: &Workload) -> i32 {
 fn conditions(draft: &mut Draft<'_>, phase: &Phase, old: &[Condition]) -> Vec<Condition> {
     let (generation, now, deadline) = (draft.wanted.generation, draft.now, i64::from(draft.wanted.spec.progress_deadline()));
     let set = |kind: &str, is: bool, reason: &str, message: &str| condition(old, kind, is, reason, message, generation, now);
-    let (available, enough) = draft.workload().map_or((0, false), |w| (w.status.available_replicas, w.status.available_replicas >= floor(w)));
+    let (available, enough) =
+        draft.workload().map_or((0, false), |w| (w.status.available_replicas, w.status.available_replicas >= floor(w)));
     let wants = draft.wanted.spec.replicas;
-    let availability = set("Available", enough, if enough { "MinimumReplicasAvailable" } else { "MinimumReplicasUnavailable" }, if enough { "As many pods as needed are available." } else { "Fewer pods than needed are available." });
+    let availability = set(
+        "Available",
+        enough,
+        if enough { "MinimumReplicasAvailable" } else { "MinimumReplicasUnavailable" },
+        if enough { "As many pods as needed are available." } else { "Fewer pods than needed are available." },
+    );
     let standing = matches!(phase.state, State::Serving | State::Held | State::RolledBack);
     let down = standing && wants > 0 && available == 0 && draft.carried().is_some();
     let (message, reason) = if down {
@@ -346,7 +379,10 @@ fn conditions(draft: &mut Draft<'_>, phase: &Phase, old: &[Condition]) -> Vec<Co
         out.push(set("Paused", true, "Paused", &format!("Paused{}.", paused_by(draft))));
     }
     if let Some(name) = draft.seen.autoscalers.first() {
-        let message = format!("HorizontalPodAutoscaler {name} scales the Deployment and fights with spec.replicas: let it scale ModelDeployment {} instead.", draft.seen.name);
+        let message = format!(
+            "HorizontalPodAutoscaler {name} scales the Deployment and fights with spec.replicas: let it scale ModelDeployment {} instead.",
+            draft.seen.name
+        );
         out.push(set("AutoscaledChild", true, "AutoscaledChild", &message));
     }
     out

@@ -15,7 +15,10 @@ fn an_autoscaler_on_the_model_deployment_scales_it_up_and_down_and_rolls_nothing
     let target = json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelDeployment", "name": "fraud"});
     let has = |n: u64| {
         let (mdep, child) = (story.mdep(), story.get("deployment", "fraud"));
-        mdep["spec"]["replicas"] == n && mdep["status"]["replicas"] == n && child["spec"]["replicas"] == n && child["status"]["availableReplicas"] == n
+        mdep["spec"]["replicas"] == n
+            && mdep["status"]["replicas"] == n
+            && child["spec"]["replicas"] == n
+            && child["status"]["availableReplicas"] == n
     };
     // Its bounds alone move it: no metric is needed for that.
     story.apply(&autoscaler("fraud", &target, 3, 5));

@@ -132,8 +132,10 @@ fn a_version_that_is_none_is_refused_with_what_to_change() {
     base.refused(&eight(lockfile), &["spec.environment.lockfile.digest", digest]);
     let image = "the digest of an image must be @sha256: and 64 hexadecimal digits in lower case (or @sha512: and 128), at the end";
     base.refused(&eight(json!({"image": "a@sha256:12"})), &["spec.image", image]);
-    let user = json!({"artifact": {"uri": "s3://key:secret@models/8"}});
-    base.refused(&eight(user), &["uri must be scheme://path, without spaces and without credentials (nothing before an @)"]);
+    for address in ["s3://key:secret@models/8", "https://key:secret@models.example.com"] {
+        let user = json!({"artifact": {"uri": address}});
+        base.refused(&eight(user), &["uri must be scheme://path, without spaces and without credentials before the host"]);
+    }
     assert_eq!(base.story.list("mv").len(), 2, "nothing was stored");
     base.nothing_is_lost();
 }

@@ -106,7 +106,9 @@ impl Corner {
     }
 
     fn serves(&self, version: &str) {
-        self.until(&format!("serves {version}"), |o| observed(o) && o["status"]["state"] == "Serving" && o["status"]["serving"]["version"] == version);
+        self.until(&format!("serves {version}"), |o| {
+            observed(o) && o["status"]["state"] == "Serving" && o["status"]["serving"]["version"] == version
+        });
     }
 
     fn log(&self) -> String {
@@ -206,7 +208,13 @@ fn run(tale: &Tale, fault: Option<(usize, When)>, expected: Option<&End>) -> (Ve
     };
     let why = || {
         let records = expected.map(|e| format!("\nexpected {e:#?}")).unwrap_or_default();
-        format!("{} with the operator killed at {fault:?}:\n{:#?}{records}\n{:#?}\n{}", tale.name, corner.end(), corner.proxy.writes(), corner.log())
+        format!(
+            "{} with the operator killed at {fault:?}:\n{:#?}{records}\n{:#?}\n{}",
+            tale.name,
+            corner.end(),
+            corner.proxy.writes(),
+            corner.log()
+        )
     };
     within(PATIENCE, done, why);
     (corner.proxy.writes(), corner.end(), struck)
@@ -266,13 +274,7 @@ fn paused_eight(corner: &Corner) {
 
 #[test]
 fn killed_at_any_write_of_a_first_rollout_it_is_made_once() {
-    tell(&Tale {
-        name: "first",
-        before: |c| c.version("6", "6"),
-        act: |c| c.deploy("6"),
-        end: ("Serving", "6"),
-        trail: &["6"],
-    });
+    tell(&Tale { name: "first", before: |c| c.version("6", "6"), act: |c| c.deploy("6"), end: ("Serving", "6"), trail: &["6"] });
 }
 
 #[test]
@@ -333,13 +335,7 @@ fn killed_at_any_write_of_an_undo_by_kubectl_it_is_that_undo() {
 
 #[test]
 fn killed_at_any_write_of_a_restart_by_request_the_pods_are_made_anew_once() {
-    tell(&Tale {
-        name: "restart",
-        before: serving_six,
-        act: |c| c.ask("Restart", 1),
-        end: ("Serving", "6"),
-        trail: &["6", "6 restarted"],
-    });
+    tell(&Tale { name: "restart", before: serving_six, act: |c| c.ask("Restart", 1), end: ("Serving", "6"), trail: &["6", "6 restarted"] });
 }
 
 #[test]
@@ -349,7 +345,9 @@ fn killed_at_any_write_of_an_undo_while_paused_it_goes_back_and_is_paused_again(
         before: |c| {
             serving_seven(c);
             c.rest.merge("modeldeployments/fraud", &json!({"spec": {"paused": true}}));
-            c.until("it is paused", |o| o["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(|c| c["type"] == "Paused" && c["status"] == "True")));
+            c.until("it is paused", |o| {
+                o["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(|c| c["type"] == "Paused" && c["status"] == "True"))
+            });
         },
         act: |c| c.ask("Undo", 2),
         end: ("Held", "6"),

@@ -23,7 +23,8 @@ fn edits_while_held_never_bring_the_rejected_version_back() {
     let story = Story::serving_seven("held");
     story.ask("Undo");
     story.settles("Held", "6");
-    story.patch(&json!({"replicas": 3, "template": {"metadata": {"labels": {"commit": "abc"}}, "spec": {"serviceAccountName": "default"}}}));
+    story
+        .patch(&json!({"replicas": 3, "template": {"metadata": {"labels": {"commit": "abc"}}, "spec": {"serviceAccountName": "default"}}}));
     story.settles("Held", "6");
     story.until_true("it is scaled", || story.get("deployment", "fraud")["spec"]["replicas"] == 3);
     assert_eq!(story.newest(), 3);
@@ -63,7 +64,10 @@ fn undo_by_kubectl_is_taken_as_undo_and_a_second_one_is_put_back() {
     let story = Story::serving_seven("kundo");
     story.kubectl(&["rollout", "undo", "deployment/fraud"]);
     story.settles("Held", "6");
-    assert_eq!((story.record(3)["trigger"].as_str(), story.record(3)["by"]["actor"].as_str()), (Some("Undo"), Some("kubectl (unverified)")));
+    assert_eq!(
+        (story.record(3)["trigger"].as_str(), story.record(3)["by"]["actor"].as_str()),
+        (Some("Undo"), Some("kubectl (unverified)"))
+    );
     story.kubectl(&["rollout", "undo", "deployment/fraud"]);
     assert!(story.event("UndoRefused").contains("kubectl model undo fraud"));
     story.until_true("it is put back", || story.image().ends_with(":6"));
@@ -104,9 +108,15 @@ fn a_bad_version_goes_back_by_itself_and_says_which_container_failed_and_why() {
     story.version("8", "behave-crash-loop");
     story.want("8");
     let mdep = story.settles("RolledBack", "6");
-    assert_eq!((condition(&mdep, "Stalled")["status"].as_str(), condition(&mdep, "Ready")["status"].as_str()), (Some("True"), Some("False")));
+    assert_eq!(
+        (condition(&mdep, "Stalled")["status"].as_str(), condition(&mdep, "Ready")["status"].as_str()),
+        (Some("True"), Some("False"))
+    );
     let message = story.message();
-    assert!(message.contains("container model of pod fraud-") && message.contains("exit code 1: model file is corrupt: bad magic number"), "{message}");
+    assert!(
+        message.contains("container model of pod fraud-") && message.contains("exit code 1: model file is corrupt: bad magic number"),
+        "{message}"
+    );
     assert_eq!((story.record(2)["outcome"].as_str(), story.record(3)["trigger"].as_str()), (Some("Failed"), Some("Failed")));
     story.event("RolledBack");
     // A new label is not a correction; another image is.
@@ -272,7 +282,9 @@ fn deleted_and_recreated_on_a_rejected_version_it_serves_what_served_last() {
 #[test]
 fn a_template_that_the_api_server_refuses_goes_back_with_its_sentence() {
     let story = Story::serving_six("refused");
-    story.patch(&json!({"template": {"spec": {"containers": [{"name": "model", "volumeMounts": [{"name": "nowhere", "mountPath": "/x"}]}]}}}));
+    story.patch(
+        &json!({"template": {"spec": {"containers": [{"name": "model", "volumeMounts": [{"name": "nowhere", "mountPath": "/x"}]}]}}}),
+    );
     story.settles("RolledBack", "6");
     assert_eq!((story.record(2)["outcome"].as_str(), story.record(3)["trigger"].as_str()), (Some("Failed"), Some("Refused")));
     assert!(story.message().contains("volumeMounts[0].name"), "{}", story.message());

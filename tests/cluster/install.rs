@@ -30,12 +30,20 @@ fn serves(cluster: &Cluster, home: &str) {
     }
     for version in ["6", "7"] {
         apply(deployment("fraud", json!({"model": "fraud", "version": version})));
-        cluster.kubectl(&["wait", "mdep/fraud", "-n", &namespace, &format!("--for=jsonpath={{.status.serving.version}}={version}"), "--timeout=60s"]);
+        cluster.kubectl(&[
+            "wait",
+            "mdep/fraud",
+            "-n",
+            &namespace,
+            &format!("--for=jsonpath={{.status.serving.version}}={version}"),
+            "--timeout=60s",
+        ]);
     }
     apply(json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"name": "back"},
         "spec": {"deployment": "fraud", "verb": "Undo", "ifRollout": 2, "requestedBy": "admin"}}));
     cluster.kubectl(&["wait", "mdep/fraud", "-n", &namespace, "--for=jsonpath={.status.state}=Held", "--timeout=60s"]);
-    let by: Value = serde_json::from_str(&cluster.kubectl(&["get", "mro", "fraud-3", "-n", &namespace, "-o", "jsonpath={.spec.by}"])).unwrap();
+    let by: Value =
+        serde_json::from_str(&cluster.kubectl(&["get", "mro", "fraud-3", "-n", &namespace, "-o", "jsonpath={.spec.by}"])).unwrap();
     assert_eq!((by["actor"].as_str(), by["verified"].as_bool()), (Some("admin"), Some(true)));
 
     let forged = json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"name": "forged"},

@@ -3,11 +3,11 @@
 
 mod autoscaling;
 mod bad_input;
-mod harness;
 mod crashes;
 mod going_back;
-mod operator;
+mod harness;
 mod install;
+mod operator;
 mod restore;
 mod rolling;
 mod schemas;

@@ -41,7 +41,10 @@ const ACCOUNT: &str = "system:serviceaccount:rollmodel-system:rollmodel";
 
 fn granted(cluster: &Cluster) -> BTreeSet<Right> {
     let mut all = BTreeSet::new();
-    for role in [&["get", "clusterrole", "rollmodel", "-o", "json"][..], &["get", "role", "-n", "rollmodel-system", "rollmodel-lease", "-o", "json"]] {
+    for role in [
+        &["get", "clusterrole", "rollmodel", "-o", "json"][..],
+        &["get", "role", "-n", "rollmodel-system", "rollmodel-lease", "-o", "json"],
+    ] {
         let role: Value = serde_json::from_str(&cluster.kubectl(role)).unwrap();
         let texts = |rule: &Value, field: &str| -> Vec<String> {
             rule[field].as_array().unwrap().iter().map(|t| t.as_str().unwrap().to_owned()).collect()
@@ -117,7 +120,9 @@ fn exercise(story: &Story, kubeconfig: &std::path::Path) {
     // More than a year after a rollout of something that is gone.
     let mut old = story.get("mro", "fraud-1");
     old["metadata"] = json!({"name": "gone-1"});
-    for (field, value) in [("startTime", json!("2024-01-01T00:00:00Z")), ("deployment", json!({"name": "gone"})), ("workload", json!("gone"))] {
+    for (field, value) in
+        [("startTime", json!("2024-01-01T00:00:00Z")), ("deployment", json!({"name": "gone"})), ("workload", json!("gone"))]
+    {
         old["spec"][field] = value;
     }
     story.apply(&old);
@@ -244,10 +249,16 @@ fn two_operators_that_both_lead_give_each_number_once_and_agree() {
     story.want("8");
     story.settles("RolledBack", "6");
     let records: Vec<Value> = (1..=story.newest()).map(|n| story.record(u32::try_from(n).unwrap())).collect();
-    let triggers: Vec<_> = records.iter().map(|r| (r["version"].as_str().unwrap(), r["trigger"].as_str().unwrap(), r["outcome"].as_str().unwrap())).collect();
+    let triggers: Vec<_> =
+        records.iter().map(|r| (r["version"].as_str().unwrap(), r["trigger"].as_str().unwrap(), r["outcome"].as_str().unwrap())).collect();
     let (promoted, failed) = ("Promoted", "Failed");
-    let expected =
-        [("6", "SpecChanged", promoted), ("7", "SpecChanged", promoted), ("6", "Undo", promoted), ("8", "SpecChanged", failed), ("6", "Failed", promoted)];
+    let expected = [
+        ("6", "SpecChanged", promoted),
+        ("7", "SpecChanged", promoted),
+        ("6", "Undo", promoted),
+        ("8", "SpecChanged", failed),
+        ("6", "Failed", promoted),
+    ];
     assert_eq!(triggers, expected);
     story.kill_operator();
     drop(other);
@@ -273,14 +284,23 @@ fn what_is_settled_costs_nothing_when_all_is_planned_again_and_two_requests_a_ki
     story.settles("Held", "6");
     let passes = |story: &Story| -> u64 {
         let text = story.operator.as_ref().unwrap().get("/metrics").1;
-        let count = |what: &str| text.lines().find_map(|l| l.strip_prefix(&format!("rollmodel_reconcile_duration_seconds_count{{what=\"{what}\"}} "))?.parse().ok());
+        let count = |what: &str| {
+            text.lines()
+                .find_map(|l| l.strip_prefix(&format!("rollmodel_reconcile_duration_seconds_count{{what=\"{what}\"}} "))?.parse().ok())
+        };
         count("deployment").unwrap_or(0_u64) + count("version").unwrap_or(0)
     };
     story.until_true("it has settled", || proxy.quiet() > Duration::from_secs(2));
     // Everything is planned again as by a resync, because a CRD says something else: one ModelDeployment and two ModelVersions.
     let before = passes(&story);
     proxy.open(None);
-    story.cluster.kubectl(&["annotate", "crd", "modelversions.rollmodel.dev", &format!("test.rollmodel.dev/look={}", story.namespace), "--overwrite"]);
+    story.cluster.kubectl(&[
+        "annotate",
+        "crd",
+        "modelversions.rollmodel.dev",
+        &format!("test.rollmodel.dev/look={}", story.namespace),
+        "--overwrite",
+    ]);
     story.until_true("all is planned again", || passes(&story) >= before + 3);
     story.until_true("nothing follows", || proxy.quiet() > Duration::from_secs(1));
     assert_eq!((proxy.reads(), proxy.writes()), (vec![], vec![]));
@@ -309,7 +329,12 @@ fn its_pages_and_its_commands_answer_and_a_dump_holds_no_secret() {
         let (status, text) = operator.get(page);
         assert!(status == 200 && text.contains(says), "{page}: {status} {text}");
     }
-    assert!(operator.get("/metrics").1.contains(&format!("namespace=\"{}\",deployment=\"fraud\",model=\"fraud\",version=\"6\"", story.namespace)));
+    assert!(
+        operator
+            .get("/metrics")
+            .1
+            .contains(&format!("namespace=\"{}\",deployment=\"fraud\",model=\"fraud\",version=\"6\"", story.namespace))
+    );
     let secret = "hunter2-AKIAIOSFODNN7EXAMPLE";
     let variables = json!([{"name": "AWS_SECRET_ACCESS_KEY", "value": secret}]);
     story.patch(&json!({"template": {"spec": {"containers": [{"name": "model", "env": variables}]}}}));
@@ -329,6 +354,10 @@ fn its_pages_and_its_commands_answer_and_a_dump_holds_no_secret() {
     for (args, says) in [(&["--help"][..], "--leader-elect"), (&["dump", "--help"], "ModelDeployment"), (&["plan", "--help"], "cluster")] {
         assert!(run(args).contains(says));
     }
-    let refused = Command::new(binary()).env("KUBECONFIG", story.cluster.kubeconfig()).args(["dump", "nothing", "-n", &story.namespace]).output().unwrap();
+    let refused = Command::new(binary())
+        .env("KUBECONFIG", story.cluster.kubeconfig())
+        .args(["dump", "nothing", "-n", &story.namespace])
+        .output()
+        .unwrap();
     assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("there is neither such an object"));
 }

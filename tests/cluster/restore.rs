@@ -48,7 +48,8 @@ fn restored_without_status_owners_and_uids_nothing_rolls_and_all_is_remembered()
     let mut story = Story::serving_seven("restore");
     story.ask("Undo");
     story.settles("Held", "6");
-    let (records, uid) = (story.list("mro").into_iter().map(|r| r["spec"].clone()).collect::<Vec<_>>(), story.mdep()["metadata"]["uid"].clone());
+    let (records, uid) =
+        (story.list("mro").into_iter().map(|r| r["spec"].clone()).collect::<Vec<_>>(), story.mdep()["metadata"]["uid"].clone());
     restore(&mut story);
     story.kubectl(&["rollout", "status", "deployment/fraud", "--timeout=60s"]);
     let (before, pods_before) = (story.get("deployment", "fraud"), pods(&story));
@@ -57,7 +58,9 @@ fn restored_without_status_owners_and_uids_nothing_rolls_and_all_is_remembered()
     story.start_operator();
     let mdep = story.settles("Held", "6");
     story.until_true("its children are adopted", || {
-        ["deployment", "service"].iter().all(|kind| story.get(kind, "fraud")["metadata"]["ownerReferences"][0]["uid"] == story.mdep()["metadata"]["uid"])
+        ["deployment", "service"]
+            .iter()
+            .all(|kind| story.get(kind, "fraud")["metadata"]["ownerReferences"][0]["uid"] == story.mdep()["metadata"]["uid"])
     });
     assert_eq!(mdep["status"]["hold"]["rejected"]["version"], "7");
     assert_eq!(mdep["status"]["hold"]["by"], "alice");
@@ -90,7 +93,9 @@ fn restored_amid_a_pause_it_stays_paused_and_resumes() {
     // A Deployment restored paused gets no pods from Kubernetes: it has to run for a moment.
     assert_eq!((story.get("deployment", "fraud")["spec"]["paused"].clone(), story.list("pod").len()), (json!(true), 0));
     story.start_operator();
-    story.until("it serves again, paused", |o| observed(o) && o["status"]["state"] == "Serving" && condition(o, "Paused")["status"] == "True");
+    story.until("it serves again, paused", |o| {
+        observed(o) && o["status"]["state"] == "Serving" && condition(o, "Paused")["status"] == "True"
+    });
     story.until_true("the Deployment is paused again", || story.get("deployment", "fraud")["spec"]["paused"] == true);
     assert_eq!((story.list("pod").len(), story.newest()), (2, 1));
     story.want("7");
@@ -139,7 +144,10 @@ fn an_operator_whose_renderer_differs_takes_over_and_rolls_nothing() {
     story.until_true("the label is put back", || story.get("deployment", "fraud")["metadata"]["labels"]["rollmodel.dev/model"] == "fraud");
     story.settles("Held", "6");
     let after = story.get("deployment", "fraud");
-    assert_eq!((after["metadata"]["generation"].clone(), after["spec"].clone()), (before["metadata"]["generation"].clone(), before["spec"].clone()));
+    assert_eq!(
+        (after["metadata"]["generation"].clone(), after["spec"].clone()),
+        (before["metadata"]["generation"].clone(), before["spec"].clone())
+    );
     assert_eq!((pods(&story), story.list("controllerrevisions"), story.newest()), (pods_before, contents, 3));
     // Scaling does not roll either; going back serves the rendering that was stored.
     story.patch(&json!({"replicas": 3}));

@@ -13,11 +13,19 @@ fn a_first_rollout_serves_behind_a_deployment_and_a_service() {
     let mdep = story.mdep();
     assert_eq!(condition(&mdep, "Ready")["status"], "True");
     assert_eq!(story.message(), "Serving version 6.");
-    assert_eq!(story.get("service", "fraud")["spec"]["selector"], json!({"rollmodel.dev/deployment": "fraud", "rollmodel.dev/track": "main"}));
+    assert_eq!(
+        story.get("service", "fraud")["spec"]["selector"],
+        json!({"rollmodel.dev/deployment": "fraud", "rollmodel.dev/track": "main"})
+    );
     let record = story.record(1);
-    assert_eq!((record["trigger"].as_str(), record["outcome"].as_str(), record["wasAvailable"].as_bool()), (Some("SpecChanged"), Some("Promoted"), Some(true)));
+    assert_eq!(
+        (record["trigger"].as_str(), record["outcome"].as_str(), record["wasAvailable"].as_bool()),
+        (Some("SpecChanged"), Some("Promoted"), Some(true))
+    );
     assert!(record["observedImages"][0].as_str().unwrap().contains("@sha256:"), "{record}");
-    story.until_true("version 6 says where it serves", || story.get("mv", "fraud-6")["status"]["message"].as_str().is_some_and(|m| m.starts_with("Serving in fraud since")));
+    story.until_true("version 6 says where it serves", || {
+        story.get("mv", "fraud-6")["status"]["message"].as_str().is_some_and(|m| m.starts_with("Serving in fraud since"))
+    });
 }
 
 #[test]
@@ -37,7 +45,9 @@ fn a_rollout_costs_nine_requests_and_a_settled_object_none() {
     let mark = audit::mark(story.cluster);
     story.want("7");
     story.serves("7");
-    story.until_true("version 7 is used", || story.get("mv", "fraud-7")["status"]["usedByCount"] == 1 && story.get("mv", "fraud-6")["status"]["usedByCount"] == 0);
+    story.until_true("version 7 is used", || {
+        story.get("mv", "fraud-7")["status"]["usedByCount"] == 1 && story.get("mv", "fraud-6")["status"]["usedByCount"] == 0
+    });
     let counts = mark.count("rollmodel", Some(&story.namespace));
     assert!(audit::total(&counts) <= 10, "{counts:?}");
     // Whatever is triggered without a change is no request: labels of ours untouched, an annotation of someone else's added.
@@ -55,7 +65,10 @@ fn a_version_that_appears_after_the_deployment_heals_it() {
     let story = Story::begin("late");
     story.deploy("6");
     let pending = story.state("Pending");
-    assert_eq!((condition(&pending, "Ready")["status"].as_str(), condition(&pending, "Reconciling")["status"].as_str()), (Some("False"), Some("True")));
+    assert_eq!(
+        (condition(&pending, "Ready")["status"].as_str(), condition(&pending, "Reconciling")["status"].as_str()),
+        (Some("False"), Some("True"))
+    );
     story.version("6", "6");
     story.serves("6");
 }
@@ -64,7 +77,8 @@ fn a_version_that_appears_after_the_deployment_heals_it() {
 fn a_version_deleted_while_it_serves_changes_nothing_and_the_message_says_so() {
     let story = Story::serving_six("gone");
     story.kubectl(&["delete", "mv", "fraud-6"]);
-    let mdep = story.until("the message says so", |o| o["status"]["message"].as_str().is_some_and(|m| m.contains("ModelVersion fraud-6 was deleted")));
+    let mdep = story
+        .until("the message says so", |o| o["status"]["message"].as_str().is_some_and(|m| m.contains("ModelVersion fraud-6 was deleted")));
     assert_eq!(condition(&mdep, "Ready")["status"], "True");
     assert_eq!(story.rollouts(), 1);
 }
@@ -72,14 +86,26 @@ fn a_version_deleted_while_it_serves_changes_nothing_and_the_message_says_so() {
 #[test]
 fn yanked_while_serving_stays_with_a_message_and_yanked_in_the_spec_is_not_served() {
     let story = Story::serving_six("yank");
-    let yank = |version: &str| story.kubectl(&["patch", "mv", version, "--type=merge", "-p", r#"{"spec":{"lifecycle":{"state":"Yanked","reason":"Leaks the label"}}}"#]);
+    let yank = |version: &str| {
+        story.kubectl(&[
+            "patch",
+            "mv",
+            version,
+            "--type=merge",
+            "-p",
+            r#"{"spec":{"lifecycle":{"state":"Yanked","reason":"Leaks the label"}}}"#,
+        ])
+    };
     yank("fraud-6");
     story.until("the message says so", |o| o["status"]["message"].as_str().is_some_and(|m| m.contains("yanked: Leaks the label")));
     assert_eq!(story.mdep()["status"]["state"], "Serving");
     yank("fraud-7");
     story.want("7");
     let mdep = story.settles("Invalid", "6");
-    assert_eq!((condition(&mdep, "Stalled")["status"].as_str(), condition(&mdep, "Stalled")["reason"].as_str()), (Some("True"), Some("VersionYanked")));
+    assert_eq!(
+        (condition(&mdep, "Stalled")["status"].as_str(), condition(&mdep, "Stalled")["reason"].as_str()),
+        (Some("True"), Some("VersionYanked"))
+    );
 }
 
 #[test]
@@ -102,7 +128,10 @@ fn a_pause_holds_the_rollout_that_goes_on_and_resume_lets_it_go() {
     story.until("version 8 is on its way", |o| o["status"]["candidate"]["version"] == "8");
     assert_eq!(story.ask("Pause")["status"]["result"], "Done");
     let paused = story.state("Paused");
-    assert_eq!((condition(&paused, "Paused")["status"].as_str(), condition(&paused, "Ready")["status"].as_str()), (Some("True"), Some("False")));
+    assert_eq!(
+        (condition(&paused, "Paused")["status"].as_str(), condition(&paused, "Ready")["status"].as_str()),
+        (Some("True"), Some("False"))
+    );
     assert_eq!(story.get("deployment", "fraud")["spec"]["paused"], true);
     assert_eq!(story.ask("Resume")["status"]["result"], "Done");
     story.state("Rolling");
@@ -140,7 +169,10 @@ fn kubectl_rollout_pause_resume_restart_status_and_history_work_on_the_deploymen
     story.until_true("the restart is a rollout", || story.newest() == 4);
     story.kubectl(&["rollout", "status", "deployment/fraud", "--timeout=60s"]);
     story.serves("6");
-    assert_eq!((story.record(4)["trigger"].as_str(), story.record(4)["by"]["actor"].as_str()), (Some("Restart"), Some("kubectl (unverified)")));
+    assert_eq!(
+        (story.record(4)["trigger"].as_str(), story.record(4)["by"]["actor"].as_str()),
+        (Some("Restart"), Some("kubectl (unverified)"))
+    );
     let history = story.kubectl(&["rollout", "history", "deployment/fraud"]);
     assert!(history.contains("rollout 4: version 6"), "{history}");
 }
@@ -193,7 +225,15 @@ fn what_someone_else_does_to_a_child_is_put_back() {
     story.until_true("the Service is back", || story.find("service", "fraud").is_some());
     story.kubectl(&["patch", "service", "fraud", "--type=merge", "-p", r#"{"spec":{"selector":{"app":"evil"}}}"#]);
     story.until_true("the selector is back", || story.get("service", "fraud")["spec"]["selector"].get("rollmodel.dev/track").is_some());
-    story.kubectl(&["label", "deployment", "fraud", "rollmodel.dev/deployment-", "app.kubernetes.io/managed-by-", "rollmodel.dev/model-", "rollmodel.dev/decision-"]);
+    story.kubectl(&[
+        "label",
+        "deployment",
+        "fraud",
+        "rollmodel.dev/deployment-",
+        "app.kubernetes.io/managed-by-",
+        "rollmodel.dev/model-",
+        "rollmodel.dev/decision-",
+    ]);
     story.until_true("the labels are back", || story.get("deployment", "fraud")["metadata"]["labels"]["rollmodel.dev/decision"] == "1.0");
     let uid = story.get("deployment", "fraud")["metadata"]["uid"].clone();
     story.kubectl(&["delete", "deployment", "fraud"]);

@@ -24,7 +24,8 @@ fn missing_crds_are_waited_for_by_name_and_with_older_ones_no_rollout_begins() {
     let cluster = own.cluster();
     let mut story = Story { cluster, namespace: cluster.namespace("crds"), operator: None };
     story.operator = Some(Operator::namespaced(cluster, &story.namespace));
-    let missing = ["modelversions", "modeldeployments", "modelrollouts", "rolloutrequests"].map(|p| format!("the API server does not serve {p} yet: apply crds/"));
+    let missing = ["modelversions", "modeldeployments", "modelrollouts", "rolloutrequests"]
+        .map(|p| format!("the API server does not serve {p} yet: apply crds/"));
     let named = |(status, text): (u16, String)| status == 503 && missing.iter().all(|m| text.contains(m)) && !text.contains("Pod");
     cluster.until("it says which are missing", || named(ready(&story)));
     assert_eq!(story.operator.as_ref().unwrap().get("/healthz").0, 200, "it waits, and is alive");
@@ -58,7 +59,14 @@ fn an_object_that_cannot_be_read_is_warned_of_once_and_left_alone_and_the_others
     cluster.apply_crds();
     // A newer schema than this operator knows.
     let protocol = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/protocol/enum";
-    cluster.kubectl(&["patch", "crd", "modeldeployments.rollmodel.dev", "--type=json", "-p", &json!([{"op": "remove", "path": protocol}]).to_string()]);
+    cluster.kubectl(&[
+        "patch",
+        "crd",
+        "modeldeployments.rollmodel.dev",
+        "--type=json",
+        "-p",
+        &json!([{"op": "remove", "path": protocol}]).to_string(),
+    ]);
     let mut story = Story { cluster, namespace: cluster.namespace("unread"), operator: None };
     story.start_operator();
     story.version("6", "6");
@@ -90,7 +98,9 @@ fn an_object_that_cannot_be_read_is_warned_of_once_and_left_alone_and_the_others
     let before = story.get("deployment", "fraud");
     story.until_true("it is warned of too", || warnings(&story, "fraud") == 1);
     story.kubectl(&["delete", "pod", "--all"]);
-    story.until_true("its pods are there again", || story.list("pod").iter().filter(|p| condition(p, "Ready")["status"] == "True").count() == 2);
+    story.until_true("its pods are there again", || {
+        story.list("pod").iter().filter(|p| condition(p, "Ready")["status"] == "True").count() == 2
+    });
     let same = |a: &Value, b: &Value| a["spec"] == b["spec"] && a["metadata"]["uid"] == b["metadata"]["uid"];
     assert!(same(&before, &story.get("deployment", "fraud")), "what serves is left alone");
     // Mended, both go on.

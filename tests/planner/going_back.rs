@@ -33,7 +33,10 @@ fn undo_serves_the_version_before_and_holds_the_one_left() {
     assert_eq!((world.state(), world.serving().as_str()), (State::Held, "6"));
     let rejects = world.record(3).rejects.unwrap();
     assert_eq!((rejects.rollout, rejects.scope), (2, Scope::Version));
-    assert_eq!(world.status().message.unwrap(), "Serving version 6: alice went back from version 7 (latency). Version 7 is not served again until a Retry.");
+    assert_eq!(
+        world.status().message.unwrap(),
+        "Serving version 6: alice went back from version 7 (latency). Version 7 is not served again until a Retry."
+    );
 }
 
 #[test]
@@ -107,7 +110,11 @@ fn undo_by_kubectl_is_recorded_and_a_second_one_is_put_back() {
     world.kubectl_undo(2);
     world.settle();
     assert!(world.image().ends_with("fraud:6"));
-    assert!(world.events.iter().any(|(reason, message)| reason == "UndoRefused" && message.contains("kubectl model undo")), "{:?}", world.events);
+    assert!(
+        world.events.iter().any(|(reason, message)| reason == "UndoRefused" && message.contains("kubectl model undo")),
+        "{:?}",
+        world.events
+    );
 }
 
 #[test]
@@ -337,5 +344,8 @@ fn a_request_for_a_deployment_that_is_not_there_is_refused() {
     world.seen.deployment = None;
     let request = world.ask(Verb::Undo);
     world.carry_out(world.plan(), usize::MAX);
-    assert_eq!(world.answer(&request).message.unwrap(), "There is no ModelDeployment fraud in namespace risk: ask again with a name that `kubectl get mdep` lists.");
+    assert_eq!(
+        world.answer(&request).message.unwrap(),
+        "There is no ModelDeployment fraud in namespace risk: ask again with a name that `kubectl get mdep` lists."
+    );
 }

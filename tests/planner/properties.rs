@@ -35,7 +35,8 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let verb = prop_oneof![Just(Verb::Undo), Just(Verb::Abort), Just(Verb::Retry), Just(Verb::Pause), Just(Verb::Resume), Just(Verb::Restart)];
+    let verb =
+        prop_oneof![Just(Verb::Undo), Just(Verb::Abort), Just(Verb::Retry), Just(Verb::Pause), Just(Verb::Resume), Just(Verb::Restart)];
     let behaviour = prop_oneof![Just(Behaviour::Fine), Just(Behaviour::Crash), Just(Behaviour::Pull), Just(Behaviour::NeverReady)];
     prop_oneof![
         4 => (6u8..10).prop_map(Op::Want),
@@ -75,10 +76,13 @@ fn happen(world: &mut World, op: &Op) {
         Op::StaleUndo => drop(world.ask_with(Verb::Undo, 0, |_| {})),
         Op::KubectlUndo(n) if world.can_kubectl_undo(i64::from(*n)) => world.kubectl_undo(i64::from(*n)),
         Op::KubectlRestart(n) if world.deployment.is_some() => {
-            world.edit(|d| d["spec"]["template"]["metadata"]["annotations"][names::RESTARTED_AT] = json!(format!("2026-11-24T00:00:0{n}Z")));
+            world
+                .edit(|d| d["spec"]["template"]["metadata"]["annotations"][names::RESTARTED_AT] = json!(format!("2026-11-24T00:00:0{n}Z")));
         }
         Op::KubectlPaused(paused) if world.deployment.is_some() => world.edit(|d| d["spec"]["paused"] = json!(paused)),
-        Op::EditImage if world.deployment.is_some() => world.edit(|d| d["spec"]["template"]["spec"]["containers"][0]["image"] = json!("evil:1")),
+        Op::EditImage if world.deployment.is_some() => {
+            world.edit(|d| d["spec"]["template"]["spec"]["containers"][0]["image"] = json!("evil:1"))
+        }
         Op::Behave(v, b) => world.behave(&v.to_string(), *b),
         Op::Overdue => world.overdue = true,
         Op::Yank(v) => world.yank(&v.to_string()),
@@ -101,7 +105,10 @@ fn decisions(world: &World) -> Vec<String> {
         .iter()
         .map(|r| {
             let decisions: Vec<_> = r.decisions.iter().map(|d| (d.number, d.verb)).collect();
-            format!("{} {} {:?} {:?} {:?} {:?} {:?} {decisions:?}", r.number, r.version, r.trigger, r.rejects, r.from, r.outcome, r.was_available)
+            format!(
+                "{} {} {:?} {:?} {:?} {:?} {:?} {decisions:?}",
+                r.number, r.version, r.trigger, r.rejects, r.from, r.outcome, r.was_available
+            )
         })
         .collect()
 }

@@ -7,7 +7,22 @@ use std::{
 
 #[test]
 fn the_planner_is_pure() {
-    let forbidden = ["async", "await", "Client", "::now(", "SystemTime", "Instant", "rand", "std::env", "std::fs", "std::net", "tokio", "static mut", "Mutex", "crate::run"];
+    let forbidden = [
+        "async",
+        "await",
+        "Client",
+        "::now(",
+        "SystemTime",
+        "Instant",
+        "rand",
+        "std::env",
+        "std::fs",
+        "std::net",
+        "tokio",
+        "static mut",
+        "Mutex",
+        "crate::run",
+    ];
     let mut read = 0;
     for path in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/plan")) {
         let text = fs::read_to_string(&path).unwrap();

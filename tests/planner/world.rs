@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use jiff::{Timestamp, ToSpan};
 use rollmodel::{
     api::{
-        ModelDeploymentStatus, ModelRolloutSpec, RolloutRequestStatus, names,
+        ModelDeploymentStatus, ModelRolloutSpec, RolloutRequestStatus,
         deployment::State,
+        names,
         request::{RolloutRequestSpec, Verb},
         version::{Lifecycle, LifecycleState},
     },
@@ -135,11 +136,21 @@ impl World {
 
     pub fn ask_with(&mut self, verb: Verb, if_rollout: i64, change: impl FnOnce(&mut RolloutRequestSpec)) -> String {
         let (uid, resource_version) = (self.uid(), self.rv());
-        let mut spec: RolloutRequestSpec =
-            serde_json::from_value(json!({"deployment": "fraud", "verb": verb, "ifRollout": if_rollout, "requestedBy": "alice", "reason": "latency"})).unwrap();
+        let mut spec: RolloutRequestSpec = serde_json::from_value(
+            json!({"deployment": "fraud", "verb": verb, "ifRollout": if_rollout, "requestedBy": "alice", "reason": "latency"}),
+        )
+        .unwrap();
         change(&mut spec);
         let name = format!("fraud-{uid}");
-        self.seen.requests.push(Request { name: name.clone(), uid, resource_version, created: self.now, generation: 1, spec, status: None });
+        self.seen.requests.push(Request {
+            name: name.clone(),
+            uid,
+            resource_version,
+            created: self.now,
+            generation: 1,
+            spec,
+            status: None,
+        });
         name
     }
 
@@ -208,7 +219,10 @@ impl World {
 
     /// The image that the Deployment's template names, which is what really runs once it is rolled out.
     pub fn image(&self) -> String {
-        self.deployment.as_ref().map(|d| d["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap_or_default().to_owned()).unwrap_or_default()
+        self.deployment
+            .as_ref()
+            .map(|d| d["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap_or_default().to_owned())
+            .unwrap_or_default()
     }
 
     pub fn plan(&self) -> Plan {
@@ -406,9 +420,18 @@ fn pod(name: &str, hash: &str, restarted_at: Option<String>, behaviour: Behaviou
             container.waiting = Some(Why { reason: "CrashLoopBackOff".into(), message: "back-off".into(), exit_code: None });
             container.terminated = Some(Why { reason: "Error".into(), message: "model file is corrupt".into(), exit_code: Some(1) });
         }
-        Behaviour::Pull => container.waiting = Some(Why { reason: "ImagePullBackOff".into(), message: "no such image".into(), exit_code: None }),
+        Behaviour::Pull => {
+            container.waiting = Some(Why { reason: "ImagePullBackOff".into(), message: "no such image".into(), exit_code: None })
+        }
     }
-    Pod { name: name.into(), hash: hash.into(), restarted_at, ready: behaviour == Behaviour::Fine, containers: vec![container], ..Pod::default() }
+    Pod {
+        name: name.into(),
+        hash: hash.into(),
+        restarted_at,
+        ready: behaviour == Behaviour::Fine,
+        containers: vec![container],
+        ..Pod::default()
+    }
 }
 
 fn controller(wanted: Option<&Wanted>) -> Option<plan::observed::Controller> {

@@ -39,7 +39,10 @@ impl Spawner {
         command.current_dir(dir).stdin(Stdio::null()).stdout(out).stderr(err);
         let (answer, spawned) = channel();
         self.0.send((command, answer)).expect("the spawner lives");
-        let child = spawned.recv().expect("the spawner answers").unwrap_or_else(|e| panic!("start {} through setpriv (util-linux): {e}", program.display()));
+        let child = spawned
+            .recv()
+            .expect("the spawner answers")
+            .unwrap_or_else(|e| panic!("start {} through setpriv (util-linux): {e}", program.display()));
         Process { child, log: log.to_owned() }
     }
 }

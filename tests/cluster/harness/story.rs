@@ -163,7 +163,12 @@ impl Story {
             if is(&object) {
                 return object;
             }
-            assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}\n{}\n{}", serde_json::to_string_pretty(&object["status"]).unwrap(), self.log());
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{what}: not within {PATIENCE:?}\n{}\n{}",
+                serde_json::to_string_pretty(&object["status"]).unwrap(),
+                self.log()
+            );
             std::thread::park_timeout(Duration::from_millis(60));
         }
     }
@@ -192,7 +197,9 @@ impl Story {
 
     /// Waits until it is held on (or rolled back to) that version.
     pub fn settles(&self, state: &str, serving: &str) -> Value {
-        self.until(&format!("{state} on {serving}"), |o| observed(o) && o["status"]["state"] == state && o["status"]["serving"]["version"] == serving)
+        self.until(&format!("{state} on {serving}"), |o| {
+            observed(o) && o["status"]["state"] == state && o["status"]["serving"]["version"] == serving
+        })
     }
 
     /// Asks for a verb as alice, seeing the newest rollout, and gives the answer.
@@ -212,14 +219,19 @@ impl Story {
         spec["deployment"] = json!("fraud");
         spec["requestedBy"] = json!("alice");
         spec["reason"] = json!("latency");
-        let object = json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"generateName": "fraud-"}, "spec": spec});
+        let object =
+            json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"generateName": "fraud-"}, "spec": spec});
         let out = self.cluster.kubectl_in(&["-n", &self.namespace, "create", "-f", "-", "-o", "name"], &object.to_string());
         out.trim().rsplit('/').next().unwrap().to_owned()
     }
 
     /// Waits until an Event with that reason was told, and gives its note.
     pub fn event(&self, reason: &str) -> String {
-        let find = || self.list("events.events.k8s.io").into_iter().find(|e| e["reason"] == reason && e["reportingController"].as_str().is_some_and(|c| c.starts_with("rollmodel.dev")));
+        let find = || {
+            self.list("events.events.k8s.io")
+                .into_iter()
+                .find(|e| e["reason"] == reason && e["reportingController"].as_str().is_some_and(|c| c.starts_with("rollmodel.dev")))
+        };
         self.until_true(&format!("an Event {reason}"), || find().is_some());
         find().unwrap()["note"].as_str().unwrap_or_default().to_owned()
     }
