@@ -74,7 +74,7 @@ cluster-down: ## Stop that control plane and remove every process and file of it
 
 .PHONY: bench
 bench: tools ## Measure requests, time, CPU and memory against bare Deployments; a table, and target/bench/*.json.
-	cargo run --release --locked --example bench
+	cargo bench --locked --bench rollouts
 
 .PHONY: image
 image: ## Build the operator's image (IMAGE=rollmodel:dev, ENGINE=docker or podman).

@@ -1,0 +1,69 @@
+//! Figures: what is measured, the bar it should hold, and how both are shown.
+
+use serde_json::{Map, Value, json};
+
+/// A figure and its bar.
+pub struct Figure {
+    name: &'static str,
+    bar: f64,
+    unit: &'static str,
+}
+
+impl Figure {
+    /// A figure that should be at most the bar.
+    pub const fn at_most(name: &'static str, bar: f64, unit: &'static str) -> Self {
+        Self { name, bar, unit }
+    }
+}
+
+/// One row for each figure that any run measured: the median of the runs.
+pub fn rows(bars: &[Figure], runs: &[Map<String, Value>]) -> Vec<Value> {
+    let row = |figure: &Figure| {
+        let values: Vec<f64> = runs.iter().filter_map(|run| run.get(figure.name)?.as_f64()).collect();
+        let value = rounded(median(values)?);
+        Some(json!({"name": figure.name, "value": value, "unit": figure.unit, "bar": figure.bar, "holds": value <= figure.bar}))
+    };
+    bars.iter().filter_map(row).collect()
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(values[middle]),
+        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
+    }
+}
+
+/// Rounded up to three digits after the point, so that rounding never makes a bar hold.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0 - 1e-6).ceil() / 1000.0 + 0.0
+}
+
+/// The rows as a table, and a sentence where a bar does not hold.
+pub fn table(rows: &[Value]) -> String {
+    let text = |row: &Value, field: &str| row[field].as_str().unwrap_or_default().to_owned();
+    let mut out = format!("{:<30} {:>10} {:<9} {:>8}  {}\n", "figure", "value", "unit", "bar", "holds");
+    for row in rows {
+        let holds = if row["holds"] == true { "yes" } else { "NO" };
+        out.push_str(&format!(
+            "{:<30} {:>10} {:<9} {:>8}  {holds}\n",
+            text(row, "name"),
+            row["value"].to_string(),
+            text(row, "unit"),
+            format!("≤ {}", row["bar"])
+        ));
+    }
+    let missed: Vec<String> = rows.iter().filter(|row| row["holds"] != true).map(|row| text(row, "name")).collect();
+    match missed.len() {
+        0 => out.push_str("Every bar holds.\n"),
+        n => out.push_str(&format!("{n} of {} bars do NOT hold: {}.\n", rows.len(), missed.join(", "))),
+    }
+    out
+}
+
+/// A line of progress.
+pub fn say(what: &str) {
+    eprintln!("{} {what}", jiff::Timestamp::now().strftime("%H:%M:%S"));
+}
