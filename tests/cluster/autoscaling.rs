@@ -20,9 +20,9 @@ fn an_autoscaler_on_the_model_deployment_scales_it_up_and_down_and_rolls_nothing
             && child["spec"]["replicas"] == n
             && child["status"]["availableReplicas"] == n
     };
-    // Its bounds alone move it: no metric is needed for that.
+    // Its bounds alone move it: no metric is needed for that. Kubernetes' controller learns of a new CRD once in 30 s only.
     story.apply(&autoscaler("fraud", &target, 3, 5));
-    story.until_true("it is scaled up", || has(3));
+    story.cluster.until("it is scaled up", || has(3));
     story.apply(&autoscaler("fraud", &target, 1, 1));
     story.until_true("it is scaled down", || has(1));
     let told = story.get("hpa", "fraud");

@@ -14,6 +14,9 @@ use super::Cluster;
 /// The audit policy: metadata of every request, when it is answered.
 pub const POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n";
 
+/// The API server's flags. Without rotation, which comes after 100 MB: a mark would then point into another file, and counts be short.
+pub const FLAGS: &str = "--audit-policy-file audit.yaml --audit-log-path audit.log --audit-log-maxsize=0";
+
 /// A place in the audit log to count from.
 pub struct Mark {
     path: PathBuf,
@@ -42,12 +45,19 @@ impl Mark {
 
     /// Requests since the mark by user agents that begin so, in one namespace where one is given; watches and leases left out.
     pub fn count(&self, agent: &str, namespace: Option<&str>) -> Counts {
+        self.count_with(agent, namespace, false, false)
+    }
+
+    /// As [`Mark::count`], with watches (when they open), with leases, or with both.
+    pub fn count_with(&self, agent: &str, namespace: Option<&str>, watches: bool, leases: bool) -> Counts {
         let mut counts = Counts::new();
         for entry in self.entries() {
             let text = |path: &str| entry.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
             let (verb, resource, sub) = (text("/verb"), text("/objectRef/resource"), text("/objectRef/subresource"));
-            let other = namespace.is_some_and(|n| text("/objectRef/namespace") != n);
-            if other || !text("/userAgent").starts_with(agent) || verb == "watch" || resource == "leases" {
+            let other = namespace.is_some_and(|n| text("/objectRef/namespace") != n) || !text("/userAgent").starts_with(agent);
+            // A watch is told of when it opens and when it ends.
+            let watch = verb == "watch" && (!watches || text("/stage") != "ResponseStarted");
+            if other || watch || (resource == "leases" && !leases) {
                 continue;
             }
             let resource = if sub.is_empty() { resource } else { format!("{resource}/{sub}") };
@@ -55,6 +65,11 @@ impl Mark {
         }
         counts
     }
+}
+
+/// A line for each, for the message of a failure.
+pub fn listing(counts: &Counts) -> String {
+    counts.iter().map(|((verb, resource), count)| format!("{count:6} {verb} {resource}\n")).collect()
 }
 
 /// All of them.

@@ -1,4 +1,5 @@
-//! What becomes of pods: an image whose tag holds `behave-<what>` behaves so; every other pod is ready at once.
+//! What becomes of pods: those with an image whose tag holds `behave-<what>`, or with the annotation `test.rollmodel.dev/behave: <what>`
+//! in their template, behave so; every other pod is ready at once.
 //!
 //! | tag | the pods |
 //! |---|---|
@@ -10,14 +11,14 @@
 //! | `behave-invalid-image` | have an image name that is none |
 //! | `behave-slow` | are ready after three seconds |
 //!
-//! A pod with the annotation `test.rollmodel.dev/heal` becomes ready whatever its tag says; see [`heal`]. A pod that no node has room
-//! for needs no lever: it asks for more than there is.
+//! A pod with the annotation `test.rollmodel.dev/heal` becomes ready whatever else it says; see [`heal`]. A pod that no node has room
+//! for needs no lever: it asks for more than there is, or for a label of nodes that [`label_node`] gives one.
 
 use std::{fs, path::Path};
 
 use super::Cluster;
 
-const BEHAVE: &str = r#"if .metadata.annotations["test.rollmodel.dev/heal"] then empty else (.spec.containers[].image | capture("behave-(?<what>[a-z-]+)") | .what) end"#;
+const BEHAVE: &str = r#"if .metadata.annotations["test.rollmodel.dev/heal"] then empty else (.metadata.annotations["test.rollmodel.dev/behave"] // (.spec.containers[].image | capture("behave-(?<what>[a-z-]+)") | .what)) end"#;
 
 /// kwok's configuration: its own stages, which leave alone what behaves, and a stage for each behaviour.
 pub fn configuration(stages: &Path) -> String {
@@ -92,6 +93,11 @@ fn status(phase: &str, restarts: u32, state: &str, last: &str) -> String {
          - image: {{{{ .image | Quote }}}}\n        imageID: \"\"\n        name: {{{{ .name | Quote }}}}\n        ready: false\n        restartCount: {restarts}\n        \
          state: {{{state}}}\n{last}      {{{{ end }}}}\n      phase: {phase}\n      startTime: {{{{ $now | Quote }}}}"
     )
+}
+
+/// Gives a node a label (`disk=fast`), or takes it away (`disk-`).
+pub fn label_node(cluster: &Cluster, node: &str, label: &str) {
+    cluster.kubectl(&["label", "node", node, label, "--overwrite"]);
 }
 
 /// Ends the lever of every pod that a Deployment has now: they become ready.

@@ -34,6 +34,8 @@ pub struct Options {
     pub fsync: bool,
     /// An older minor that the API server plays, such as `1.35`.
     pub emulated_version: Option<String>,
+    /// Whether requests are logged, to be counted.
+    pub audit: bool,
     /// How many fake nodes.
     pub nodes: usize,
     /// Where its files are; a fresh directory under `target/tmp` when None.
@@ -42,7 +44,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { fsync: false, emulated_version: None, nodes: 4, dir: None }
+        Self { fsync: false, emulated_version: None, audit: true, nodes: 4, dir: None }
     }
 }
 
@@ -54,6 +56,8 @@ pub struct Cluster {
     options: Options,
     spawner: Spawner,
     processes: Mutex<BTreeMap<&'static str, Process>>,
+    /// Whether its processes and files are another process's.
+    attached: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -84,11 +88,12 @@ pub fn root() -> PathBuf {
 }
 
 impl Cluster {
-    /// The one cluster of this test process.
+    /// The one cluster of this test process; with `ROLLMODEL_TEST_KUBECONFIG`, the one that `cluster up` printed it for.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
         SHARED.get_or_init(|| {
-            let cluster = Self::start(Options::default());
+            let given = std::env::var_os("ROLLMODEL_TEST_KUBECONFIG");
+            let cluster = given.map_or_else(|| Self::start(Options::default()), |path| Self::attach(Path::new(&path)));
             cluster.apply_crds();
             cluster
         })
@@ -99,6 +104,19 @@ impl Cluster {
         Own(Box::leak(Box::new(Self::start(options))))
     }
 
+    /// A cluster that another process holds, by the kubeconfig in its directory: its processes and files are left alone.
+    pub fn attach(kubeconfig: &Path) -> Self {
+        let text = fs::read_to_string(kubeconfig).unwrap_or_else(|e| panic!("{}: {e}", kubeconfig.display()));
+        let port = text.split_once("https://127.0.0.1:").and_then(|(_, rest)| rest.split('"').next()?.parse().ok());
+        let api = port.unwrap_or_else(|| panic!("{} is not of a cluster that `cluster up` started", kubeconfig.display()));
+        let dir = kubeconfig.canonicalize().expect("the kubeconfig").parent().expect("its directory").to_owned();
+        let ports = Ports { etcd: 0, peers: 0, api };
+        let options = Options { dir: Some(dir.clone()), ..Options::default() };
+        let cluster = Self { dir, tools: tools(), ports, options, spawner: Spawner::start(), processes: Mutex::default(), attached: true };
+        cluster.wait_api();
+        cluster
+    }
+
     /// Starts a cluster and waits until its nodes are ready.
     pub fn start(options: Options) -> Self {
         sweep_stale();
@@ -107,7 +125,7 @@ impl Cluster {
         let dir = options.dir.clone().unwrap_or_else(fresh);
         fs::create_dir_all(&dir).expect("the cluster's directory");
         let ports = Ports { etcd: free_port(), peers: free_port(), api: free_port() };
-        let cluster = Self { dir, tools: tools(), ports, options, spawner: Spawner::start(), processes: Mutex::default() };
+        let cluster = Self { dir, tools: tools(), ports, options, spawner: Spawner::start(), processes: Mutex::default(), attached: false };
         certs::write(&cluster.dir);
         fs::write(cluster.kubeconfig(), cluster.kubeconfig_text("admin.crt", "admin.key")).expect("kubeconfig");
         fs::write(cluster.dir.join("audit.yaml"), audit::POLICY).expect("audit policy");
@@ -125,6 +143,7 @@ impl Cluster {
 
     /// Starts one of its processes (again).
     pub fn run(&self, name: &'static str) {
+        assert!(!self.attached, "{name} is held by the process that started this cluster");
         let mut args = self.args(name);
         let program = self.tools.join(name);
         let log = self.dir.join(format!("{name}.log"));
@@ -171,13 +190,13 @@ impl Cluster {
     }
 
     fn api_args(&self) -> String {
+        let audit = if self.options.audit { audit::FLAGS } else { "" };
         let emulated = self.options.emulated_version.as_ref().map(|v| format!("--emulated-version={v}")).unwrap_or_default();
         format!(
             "--etcd-servers http://127.0.0.1:{} --bind-address=127.0.0.1 --advertise-address=127.0.0.1 --secure-port {} \
              --tls-cert-file server.crt --tls-private-key-file server.key --client-ca-file ca.crt --service-account-key-file sa.pub \
              --service-account-signing-key-file sa.key --service-account-issuer=https://kubernetes.default.svc --authorization-mode=Node,RBAC \
-             --service-cluster-ip-range=10.0.0.0/16 --endpoint-reconciler-type=none --allow-privileged=true --audit-policy-file audit.yaml \
-             --audit-log-path audit.log {emulated}",
+             --service-cluster-ip-range=10.0.0.0/16 --endpoint-reconciler-type=none --allow-privileged=true {audit} {emulated}",
             self.ports.etcd, self.ports.api
         )
     }
@@ -224,9 +243,12 @@ impl Cluster {
         path
     }
 
-    /// Waits until the API server is ready, also after it was killed.
+    /// Waits until the API server is ready, also after it was killed; fails at once if a process has ended by itself.
     pub fn wait_api(&self) {
-        let ready = || self.try_kubectl(&["get", "--raw", "/readyz"]).status.success();
+        let ready = || {
+            self.assert_all_run();
+            self.try_kubectl(&["get", "--raw", "/readyz"]).status.success()
+        };
         self.until("the API server is ready", ready);
     }
 
@@ -240,6 +262,14 @@ impl Cluster {
         }
     }
 
+    fn assert_all_run(&self) {
+        let ended = |process: &mut Process| process.ended().map(|code| (code, process.log_end()));
+        let first = self.processes.lock().expect("processes").iter_mut().find_map(|(&name, process)| Some((name, ended(process)?)));
+        if let Some((name, (code, log))) = first {
+            panic!("{name} ended by itself, with {code:?}:\n{log}");
+        }
+    }
+
     fn log_ends(&self) -> String {
         let names: Vec<_> = self.processes.lock().expect("processes").keys().copied().collect();
         names.iter().map(|name| format!("--- {name}\n{}", tail(&self.dir.join(format!("{name}.log"))))).collect()
@@ -248,7 +278,8 @@ impl Cluster {
     fn make_nodes(&self) {
         let nodes: String = (0..self.options.nodes).map(node).collect();
         self.kubectl_in(&["apply", "-f", "-"], &nodes);
-        self.kubectl(&["wait", "--for=condition=Ready", "node", "--all", "--timeout=60s"]);
+        let out = self.try_kubectl(&["wait", "--for=condition=Ready", "node", "--all", "--timeout=60s"]);
+        assert!(out.status.success(), "the nodes are not ready: {}\n{}", String::from_utf8_lossy(&out.stderr), self.log_ends());
     }
 
     /// Applies the CRDs of this tree and waits until they are served.
@@ -264,8 +295,12 @@ impl Cluster {
     /// A namespace of its own for one test.
     pub fn namespace(&self, hint: &str) -> String {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("{hint}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        // A cluster from outside may have seen other runs.
+        let name = if self.attached { format!("{hint}-{}-{count}", std::process::id()) } else { format!("{hint}-{count}") };
         self.kubectl(&["create", "namespace", &name]);
+        // Pods are refused until their ServiceAccount is there, and retried with a backoff that a test would wait for.
+        self.kubectl(&["wait", "--for=create", "serviceaccount/default", "-n", &name, "--timeout=60s"]);
         name
     }
 
@@ -302,9 +337,19 @@ impl Cluster {
 
     /// A kube client of an administrator.
     pub async fn client(&self) -> kube::Client {
-        let config = kube::config::Kubeconfig::read_from(self.kubeconfig()).expect("kubeconfig");
-        let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.expect("config");
+        kube::Client::try_from(self.config().await).expect("client")
+    }
+
+    /// A kube client of an administrator whose requests the audit log tells apart by their user agent.
+    pub async fn client_as(&self, agent: &str) -> kube::Client {
+        let mut config = self.config().await;
+        config.headers.push((http::header::USER_AGENT, agent.parse().expect("a user agent")));
         kube::Client::try_from(config).expect("client")
+    }
+
+    async fn config(&self) -> kube::Config {
+        let config = kube::config::Kubeconfig::read_from(self.kubeconfig()).expect("kubeconfig");
+        kube::Config::from_custom_kubeconfig(config, &Default::default()).await.expect("config")
     }
 
     /// Starts a process that dies with this cluster's.
@@ -318,7 +363,9 @@ impl Cluster {
         for (_, mut process) in std::mem::take(&mut *self.processes.lock().expect("processes")) {
             process.kill();
         }
-        let _ = fs::remove_dir_all(&self.dir);
+        if !self.attached {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
     }
 }
 
@@ -375,10 +422,14 @@ fn node(index: usize) -> String {
     )
 }
 
-/// A port that is free now.
+/// A random port that is free now. It is below those the kernel gives to outgoing connections, one of which could else take it before
+/// its process listens.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
+    use std::hash::{BuildHasher, RandomState};
+    let random = || u16::try_from(RandomState::new().hash_one(()) % 22_000).expect("a small number");
+    let candidates = std::iter::repeat_with(|| 10_000 + random()).take(1000);
+    let mut free = candidates.filter(|&port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok());
+    free.next().expect("a free port")
 }
 
 /// Removes what clusters of processes that are gone left.

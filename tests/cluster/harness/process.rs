@@ -4,6 +4,7 @@
 
 use std::{
     fs::File,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::{Sender, channel},
@@ -36,7 +37,8 @@ impl Spawner {
         let err = out.try_clone().expect("the log again");
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args).envs(env.iter().map(|(k, v)| (k, v)));
-        command.current_dir(dir).stdin(Stdio::null()).stdout(out).stderr(err);
+        // A group of its own: Ctrl-C reaches what runs on a cluster, which may want to tidy up there, and not the cluster.
+        command.current_dir(dir).stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
         let (answer, spawned) = channel();
         self.0.send((command, answer)).expect("the spawner lives");
         let child = spawned
@@ -64,6 +66,11 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// The last lines of it.
+    pub fn log_end(&self) -> String {
+        super::tail(&self.log)
+    }
+
     /// Ends it with SIGKILL and waits until it is gone.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
@@ -82,6 +89,25 @@ impl Process {
     pub fn ended(&mut self) -> Option<Option<i32>> {
         self.child.try_wait().ok().flatten().map(|s| s.code())
     }
+}
+
+/// The processes that a process started and that have not ended.
+pub fn children(parent: u32) -> Vec<u32> {
+    let pids = std::fs::read_dir("/proc").expect("/proc").flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| stat(pid).is_some_and(|(state, of)| state != 'Z' && of == parent)).collect()
+}
+
+/// Whether a process has ended, reaped or not.
+pub fn gone(pid: u32) -> bool {
+    stat(pid).is_none_or(|(state, _)| state == 'Z')
+}
+
+/// The state of a process, and its parent.
+fn stat(pid: u32) -> Option<(char, u32)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command's name is in parentheses, and may hold anything.
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
 
 impl Drop for Process {
