@@ -198,7 +198,7 @@ pub enum Trigger {
     Refused,
     /// The version of the rollout before was yanked, or is in conflict.
     Yanked,
-    /// The ModelDeployment was made anew, and what it names is rejected.
+    /// The ModelDeployment was made anew, and what it names is rejected or paused.
     Recreated,
 }
 

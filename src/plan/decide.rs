@@ -179,16 +179,13 @@ fn spec(draft: &mut Draft<'_>) -> bool {
     if newest.as_ref().is_some_and(|r| r.hash == desired.hash) {
         return false;
     }
-    if draft.history.rejecting(&desired).is_some() {
+    if draft.history.rejecting(&desired).is_some() || draft.pause_wanted() {
         return newest.is_none() && recreate(draft);
-    }
-    if draft.pause_wanted() {
-        return false;
     }
     roll(draft, Trigger::SpecChanged, by(SPEC, None))
 }
 
-/// A ModelDeployment made anew on something rejected first serves again what served last.
+/// A ModelDeployment made anew on something rejected, or while a pause stands, first serves again what served last.
 fn recreate(draft: &mut Draft<'_>) -> bool {
     let last = draft.history.served_last().filter(|r| draft.history.barred(draft.seen, r).is_none());
     let Some(target) = last.or_else(|| draft.history.back(draft.seen, None)).cloned() else { return false };

@@ -349,3 +349,18 @@ fn a_request_for_a_deployment_that_is_not_there_is_refused() {
         "There is no ModelDeployment fraud in namespace risk: ask again with a name that `kubectl get mdep` lists."
     );
 }
+
+#[test]
+fn recreated_while_a_pause_stands_it_serves_what_served_last_and_the_change_waits() {
+    let mut world = on_seven();
+    world.ask(Verb::Pause);
+    world.settle();
+    world.delete();
+    world.carry_out(world.plan(), usize::MAX);
+    world.create("8");
+    world.settle();
+    assert_eq!((world.record(3).trigger, world.serving().as_str(), world.state()), (Trigger::Recreated, "7", State::Paused));
+    world.ask(Verb::Resume);
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "8"));
+}
