@@ -339,7 +339,7 @@ pub struct Memory {
     /// A put-back of the Deployment at this resourceVersion changed nothing: admission does it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub futile: Option<String>,
-    /// When status was last written, for counters that are written at most every 15 s.
+    /// When status was last written, for counters that are written at most every 30 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status_written: Option<Timestamp>,
     /// What was read past the caches in this pass.

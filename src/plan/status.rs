@@ -22,7 +22,7 @@ use crate::api::{
 /// How many rollouts the status shows.
 const HISTORY: usize = 5;
 /// How seldom counters alone are written, in seconds.
-const COUNTER_SECONDS: i64 = 15;
+const COUNTER_SECONDS: i64 = 30;
 
 /// A state, the reason of its conditions, and its sentence.
 struct Phase {

@@ -21,6 +21,7 @@ use super::{
     lease::Leads,
     memory::{Left, Memo, lock},
     metrics::Metrics,
+    object::{NameOnly, Object},
     reduced::read_body,
     watch::api,
 };
@@ -31,6 +32,9 @@ use crate::{
         observed::{ContentBody, Refusal},
     },
 };
+
+/// What is read of the answer to a write.
+pub type Answer = Object<NameOnly>;
 
 /// The longest note of an Event that the API server takes.
 const NOTE_MAX: usize = 1024;
@@ -183,12 +187,12 @@ impl Hand<'_> {
         info!(deployment = %self.key, action, kind = kind.name(), name, "changed");
     }
 
-    fn wrote(&self, kind: Kind, answer: &DynamicObject) {
+    fn wrote(&self, kind: Kind, answer: &Answer) {
         let name = answer.metadata.name.as_deref().unwrap_or_default();
-        self.memo().wrote(kind, name, Left::Version(cache::version(answer)));
+        self.memo().wrote(kind, name, Left::Version(cache::version(&answer.metadata)));
     }
 
-    async fn post(&self, kind: Kind, body: &Value) -> Result<DynamicObject, kube::Error> {
+    async fn post(&self, kind: Kind, body: &Value) -> Result<Answer, kube::Error> {
         let answer = post(self.client, &kind.resource().group_path(&self.key.namespace), body).await?;
         self.wrote(kind, &answer);
         Ok(answer)
@@ -322,10 +326,10 @@ impl Hand<'_> {
         Applied::Behind
     }
 
-    async fn send_patch(&self, kind: Kind, name: &str, ops: &[Value]) -> Result<Result<DynamicObject, kube::Error>, Error> {
+    async fn send_patch(&self, kind: Kind, name: &str, ops: &[Value]) -> Result<Result<Answer, kube::Error>, Error> {
         let ops = serde_json::from_value(Value::Array(ops.to_vec())).map_err(|source| Error::Patch { what: self.what(name), source })?;
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() }.validation_strict();
-        let answer = self.api(kind).patch(name, &params, &Patch::Json::<()>(ops)).await;
+        let answer = api::<Answer>(self.client, kind, Some(&self.key.namespace)).patch(name, &params, &Patch::Json::<()>(ops)).await;
         if let Ok(answer) = &answer {
             self.wrote(kind, answer);
         }
@@ -423,7 +427,7 @@ impl GroupPath for kube::api::ApiResource {
 }
 
 /// POSTs with our manager, and strictly: a field that the server does not know is an error, not a loss (kube's own parameters cannot say so).
-async fn post(client: &Client, path: &str, body: &Value) -> Result<DynamicObject, kube::Error> {
+async fn post(client: &Client, path: &str, body: &Value) -> Result<Answer, kube::Error> {
     let bytes = serde_json::to_vec(body).map_err(kube::Error::SerdeError)?;
     let request = http::Request::post(format!("{path}?fieldManager={}&fieldValidation=Strict", names::MANAGER))
         .header(http::header::CONTENT_TYPE, "application/json")
@@ -436,13 +440,7 @@ async fn post(client: &Client, path: &str, body: &Value) -> Result<DynamicObject
 ///
 /// # Errors
 /// When the API server does not take it.
-pub async fn write_status(
-    client: &Client,
-    kind: Kind,
-    key: &Key,
-    uid: &str,
-    status: &impl Serialize,
-) -> Result<DynamicObject, kube::Error> {
+pub async fn write_status(client: &Client, kind: Kind, key: &Key, uid: &str, status: &impl Serialize) -> Result<Answer, kube::Error> {
     let resource = kind.resource();
     let mut metadata = json!({"name": key.name, "namespace": key.namespace});
     if !uid.is_empty() {
@@ -450,7 +448,7 @@ pub async fn write_status(
     }
     let body = json!({"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "status": status});
     let params = PatchParams::apply(names::MANAGER).force();
-    api(client, kind, Some(&key.namespace)).patch_status(&key.name, &params, &Patch::Apply(body)).await
+    api::<Answer>(client, kind, Some(&key.namespace)).patch_status(&key.name, &params, &Patch::Apply(body)).await
 }
 
 /// Nothing is written but by who surely leads.

@@ -9,6 +9,7 @@ use std::{
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{api::DynamicObject, runtime::watcher::Event};
 use tracing::warn;
 
@@ -37,14 +38,18 @@ pub struct Touched {
 
 /// The objects of one kind.
 pub struct Index<T> {
-    objects: HashMap<Key, Entry<T>>,
-    by_owner: HashMap<Key, BTreeSet<String>>,
-    by_version: HashMap<Key, BTreeSet<String>>,
+    // Boxed: a table is half empty on average, and a sorted list of few names takes a tenth of a set's room.
+    objects: HashMap<Key, Box<Entry<T>>>,
+    by_owner: HashMap<Key, Names>,
+    by_version: HashMap<Key, Names>,
     /// What the relist that goes on has named so far.
     listed: Option<HashSet<Key>>,
     /// Every change up to this resourceVersion is in here.
     seen: u64,
 }
+
+/// Names in order.
+type Names = Vec<Box<str>>;
 
 impl<T> Default for Index<T> {
     fn default() -> Self {
@@ -68,11 +73,11 @@ impl<T: Watched> Index<T> {
             }
             Event::InitDone => self.finish_list(),
             Event::Apply(object) => {
-                self.seen = self.seen.max(version(&object));
+                self.seen = self.seen.max(version(&object.metadata));
                 self.insert(object).into_iter().collect()
             }
             Event::Delete(object) => {
-                self.seen = self.seen.max(version(&object));
+                self.seen = self.seen.max(version(&object.metadata));
                 self.remove(&Key::of(&object.metadata)).into_iter().collect()
             }
         }
@@ -89,7 +94,7 @@ impl<T: Watched> Index<T> {
 
     fn insert(&mut self, object: DynamicObject) -> Option<Touched> {
         let key = Key::of(&object.metadata);
-        let resource_version = version(&object);
+        let resource_version = version(&object.metadata);
         let old = self.objects.get(&key);
         if old.is_some_and(|old| old.resource_version == resource_version) {
             return None;
@@ -102,7 +107,7 @@ impl<T: Watched> Index<T> {
         {
             warn!(kind = T::KIND.name(), object = %key, error, "this object cannot be read by this version of the operator; what it belongs to is left alone");
         }
-        if let (Some(Entry { value: Ok(old), owners: had, .. }), Ok(new)) = (old, &value)
+        if let (Some(Entry { value: Ok(old), owners: had, .. }), Ok(new)) = (old.map(AsRef::as_ref), &value)
             && *had == owners
             && old.same(new)
         {
@@ -118,7 +123,7 @@ impl<T: Watched> Index<T> {
         touched.versions.extend(versions.iter().cloned());
         link(&mut self.by_owner, &key, &owners);
         link(&mut self.by_version, &key, &versions);
-        self.objects.insert(key, Entry { resource_version, value, owners, versions });
+        self.objects.insert(key, Box::new(Entry { resource_version, value, owners, versions }));
         Some(touched)
     }
 
@@ -136,12 +141,12 @@ impl<T: Watched> Index<T> {
     /// The object of that name.
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<&Entry<T>> {
-        self.objects.get(key)
+        self.objects.get(key).map(AsRef::as_ref)
     }
 
     /// The object of that name, to change what is kept of it.
     pub fn get_mut(&mut self, key: &Key) -> Option<&mut Entry<T>> {
-        self.objects.get_mut(key)
+        self.objects.get_mut(key).map(AsMut::as_mut)
     }
 
     /// The objects that belong to a ModelDeployment, by name.
@@ -154,11 +159,11 @@ impl<T: Watched> Index<T> {
         self.named(self.by_version.get_key_value(version))
     }
 
-    fn named<'a>(&'a self, found: Option<(&'a Key, &'a BTreeSet<String>)>) -> impl Iterator<Item = (&'a str, &'a Entry<T>)> + use<'a, T> {
+    fn named<'a>(&'a self, found: Option<(&'a Key, &'a Names)>) -> impl Iterator<Item = (&'a str, &'a Entry<T>)> + use<'a, T> {
         found
             .into_iter()
-            .flat_map(|(by, names)| names.iter().map(|name| (name, Key::new(by.namespace.as_str(), name.as_str()))))
-            .filter_map(|(name, key)| self.objects.get(&key).map(|entry| (name.as_str(), entry)))
+            .flat_map(|(by, names)| names.iter().map(|name| (&**name, Key::new(by.namespace.as_str(), &**name))))
+            .filter_map(|(name, key)| self.get(&key).map(|entry| (name, entry)))
     }
 
     /// The ModelDeployments that any object belongs to.
@@ -168,7 +173,7 @@ impl<T: Watched> Index<T> {
 
     /// Every object.
     pub fn all(&self) -> impl Iterator<Item = (&Key, &Entry<T>)> {
-        self.objects.iter()
+        self.objects.iter().map(|(key, entry)| (key, entry.as_ref()))
     }
 
     /// How many objects there are.
@@ -192,22 +197,31 @@ impl<T: Watched> Index<T> {
 
 /// An object's resourceVersion as the integer it is.
 #[must_use]
-pub fn version(object: &DynamicObject) -> u64 {
-    object.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default()
+pub fn version(meta: &ObjectMeta) -> u64 {
+    meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default()
 }
 
-fn link(index: &mut HashMap<Key, BTreeSet<String>>, key: &Key, names: &[String]) {
+fn place(names: &Names, name: &str) -> Result<usize, usize> {
+    names.binary_search_by(|have| (**have).cmp(name))
+}
+
+fn link(index: &mut HashMap<Key, Names>, key: &Key, names: &[String]) {
     for name in names {
-        index.entry(Key::new(key.namespace.as_str(), name.as_str())).or_default().insert(key.name.clone());
+        let of = index.entry(Key::new(key.namespace.as_str(), name.as_str())).or_insert_with(|| Vec::with_capacity(1));
+        if let Err(at) = place(of, &key.name) {
+            of.insert(at, key.name.as_str().into());
+        }
     }
 }
 
-fn unlink(index: &mut HashMap<Key, BTreeSet<String>>, key: &Key, names: &[String]) {
+fn unlink(index: &mut HashMap<Key, Names>, key: &Key, names: &[String]) {
     for name in names {
         let by = Key::new(key.namespace.as_str(), name.as_str());
-        if let Some(set) = index.get_mut(&by) {
-            set.remove(&key.name);
-            if set.is_empty() {
+        if let Some(of) = index.get_mut(&by) {
+            if let Ok(at) = place(of, &key.name) {
+                of.remove(at);
+            }
+            if of.is_empty() {
                 index.remove(&by);
             }
         }

@@ -86,7 +86,7 @@ async fn records(client: &Client, key: &Key) -> Result<Vec<Record>, Error> {
     let mut params = ListParams::default().fields(&format!("spec.deployment.name={}", key.name)).limit(PAGE);
     let mut records = Vec::new();
     loop {
-        let page = api(client, Kind::ModelRollout, Some(&key.namespace)).list(&params).await;
+        let page = api::<DynamicObject>(client, Kind::ModelRollout, Some(&key.namespace)).list(&params).await;
         let page = page.map_err(|source| Error::Request { what: format!("the ModelRollouts of {key}"), source: Box::new(source) })?;
         for object in page.items {
             records.push(Record::read(object).map_err(|e| decode("ModelRollout", key, e))?);

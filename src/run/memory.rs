@@ -65,9 +65,9 @@ pub struct Memo {
     /// Reads past the caches to do first.
     pub asked: Vec<Lookup>,
     /// The Deployment of that name, which no cache shows.
-    pub workload: Option<(Workload, Instant)>,
+    pub workload: Option<(Box<Workload>, Instant)>,
     /// The Service of that name, which no cache shows.
-    pub service: Option<(Service, Instant)>,
+    pub service: Option<(Box<Service>, Instant)>,
     /// The resourceVersion of a Deployment that a put-back did not change.
     pub futile: Option<String>,
     /// When status was last written.

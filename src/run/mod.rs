@@ -1,7 +1,7 @@
 //! The shell: all input and output. Nothing here decides.
 //!
 //! - [`operator`]: builds the parts, joins them, ends them in order.
-//! - [`kinds`]: what is watched. [`reduced`], [`pods`]: what is kept of it.
+//! - [`kinds`]: what is watched. [`object`]: what is decoded of it. [`reduced`], [`pods`]: what is kept of that.
 //! - [`watch`]: one watch a kind. [`cache`]: one index a kind, which says what each event touched.
 //! - [`observe`]: from the caches to what the planner sees. [`lookup`]: reads past the caches.
 //! - [`reconcile`]: observe, plan, apply; the loop that runs passes. [`queue`]: what is due. [`memory`]: what may be forgotten.
@@ -21,6 +21,7 @@ pub mod lookup;
 pub mod mask;
 pub mod memory;
 pub mod metrics;
+pub mod object;
 pub mod observe;
 pub mod operator;
 pub mod pods;

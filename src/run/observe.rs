@@ -18,7 +18,7 @@ use super::{
     cache::{Entry, Readiness, Shared, Touched},
     kinds::{KINDS, Key, Kind, Packed, Watched},
     memory::{Left, Write},
-    reduced::{Autoscaler, ContentEntry, Schema, VersionEntry, WantedEntry, WorkloadEntry},
+    reduced::{Autoscaler, ContentEntry, Schema, ServiceEntry, VersionEntry, WantedEntry, WorkloadEntry},
 };
 
 /// Every cache.
@@ -36,7 +36,7 @@ pub struct Caches {
     /// Deployments.
     pub workloads: Shared<WorkloadEntry>,
     /// Services.
-    pub services: Shared<Service>,
+    pub services: Shared<ServiceEntry>,
     /// Pods.
     pub pods: Shared<Pod>,
     /// HorizontalPodAutoscalers.
@@ -130,7 +130,7 @@ impl Caches {
     }
 
     fn service(&self, key: &Key) -> Result<Option<Service>, Unreadable> {
-        self.services.read().get(key).map(|entry| readable::<Service, _>(key, entry, |e| Ok(e.clone()))).transpose()
+        self.services.read().get(key).map(|entry| readable::<ServiceEntry, _>(key, entry, |e| e.0.unpack())).transpose()
     }
 
     /// The versions that the spec or a record names, each under its own name, whatever it says it is.
@@ -288,7 +288,7 @@ impl Caches {
             Kind::RolloutRequest => shows(&self.requests, &key, &write.left, |r| &r.uid),
             Kind::ControllerRevision => shows(&self.contents, &key, &write.left, |c| &c.uid),
             Kind::Deployment => shows(&self.workloads, &key, &write.left, |_| ""),
-            Kind::Service => shows(&self.services, &key, &write.left, |s| &s.meta.uid),
+            Kind::Service => shows(&self.services, &key, &write.left, |_| ""),
             Kind::Pod | Kind::HorizontalPodAutoscaler | Kind::CustomResourceDefinition => true,
         }
     }

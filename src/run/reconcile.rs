@@ -195,8 +195,8 @@ impl Context {
             let kept = |kind, there| if there { vec![kind] } else { Vec::new() };
             let mut looked_up = kept(plan::Lookup::Workload, memo.workload.is_some());
             looked_up.extend(kept(plan::Lookup::Service, memo.service.is_some()));
-            let workload = memo.workload.as_ref().map(|(w, _)| w.clone());
-            let service = memo.service.as_ref().map(|(s, _)| s.clone());
+            let workload = memo.workload.as_ref().map(|(w, _)| (**w).clone());
+            let service = memo.service.as_ref().map(|(s, _)| (**s).clone());
             (memo.asked.clone(), Found { looked_up, workload, service, ..Found::default() })
         };
         for lookup in &asked {
@@ -205,10 +205,10 @@ impl Context {
         let (until, mut memo) = (Instant::now() + UNCACHED_FOR, lock(memo));
         memo.asked.retain(|l| !asked.contains(l));
         if asked.contains(&plan::Lookup::Workload) {
-            memo.workload = found.workload.clone().map(|w| (w, until));
+            memo.workload = found.workload.clone().map(|w| (Box::new(w), until));
         }
         if asked.contains(&plan::Lookup::Service) {
-            memo.service = found.service.clone().map(|s| (s, until));
+            memo.service = found.service.clone().map(|s| (Box::new(s), until));
         }
         Ok(found)
     }
@@ -245,7 +245,7 @@ impl Context {
         apply::sure(&self.leads, key)?;
         match apply::write_status(&self.client, Kind::ModelVersion, key, uid, status).await {
             Ok(answer) => {
-                lock(memo).wrote(Kind::ModelVersion, &key.name, Left::Version(cache::version(&answer)));
+                lock(memo).wrote(Kind::ModelVersion, &key.name, Left::Version(cache::version(&answer.metadata)));
                 self.metrics.action("version_status");
                 tracing::info!(version = %key, says = status.message.as_deref().unwrap_or_default(), "status written");
                 Ok(())

@@ -258,11 +258,14 @@ pub fn read_workload(mut object: DynamicObject) -> Result<Workload, serde_json::
     })
 }
 
-impl Watched for Service {
+/// The Service in front of the pods of a ModelDeployment.
+pub struct ServiceEntry(pub Packed<Service>);
+
+impl Watched for ServiceEntry {
     const KIND: Kind = Kind::Service;
 
     fn read(object: DynamicObject) -> Result<Self, serde_json::Error> {
-        read_service(object)
+        Ok(Self(Packed::pack(&read_service(object)?)?))
     }
 
     fn owners(object: &DynamicObject) -> Vec<String> {

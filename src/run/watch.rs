@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use futures::{Stream, StreamExt, stream::BoxStream};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
-    Api, Client,
-    api::{DynamicObject, PartialObjectMeta},
+    Api, Client, Resource,
+    api::{ApiResource, DynamicObject, PartialObjectMeta},
+    core::DynamicResourceScope,
     runtime::{
         WatchStreamExt,
         watcher::{self, Event, watcher},
@@ -20,6 +21,7 @@ use super::{
     cache::{Shared, Sync, Touched},
     client::said,
     kinds::{Kind, Watched},
+    object::{Detail, Object, StatusOnly, Usual, Whole},
     observe::Caches,
 };
 
@@ -80,7 +82,17 @@ impl Watches {
             let api = Api::<PartialObjectMeta<CustomResourceDefinition>>::all(self.client.clone());
             return watcher(api, config).map(|event| event.map(whole)).default_backoff().boxed();
         }
-        watcher(api(&self.client, kind, self.namespace.as_deref()), config).default_backoff().boxed()
+        match kind {
+            // Who owns which of its fields tells drift from defaults.
+            Kind::Deployment => self.decoded::<Whole>(kind, config),
+            Kind::Pod => self.decoded::<StatusOnly>(kind, config),
+            _ => self.decoded::<Usual>(kind, config),
+        }
+    }
+
+    fn decoded<D: Detail>(&self, kind: Kind, config: watcher::Config) -> BoxStream<'static, watcher::Result<Event<DynamicObject>>> {
+        let events = watcher(api::<Object<D>>(&self.client, kind, self.namespace.as_deref()), config);
+        events.map(|event| event.map(|e| each(e, DynamicObject::from))).default_backoff().boxed()
     }
 
     /// Feeds until the stream ends, or the kind is forbidden and not needed.
@@ -159,12 +171,15 @@ fn sentence(error: &watcher::Error) -> String {
 }
 
 fn whole(event: Event<PartialObjectMeta<CustomResourceDefinition>>) -> Event<DynamicObject> {
-    let object =
-        |meta: PartialObjectMeta<CustomResourceDefinition>| DynamicObject { types: None, metadata: meta.metadata, data: Value::Null };
+    each(event, |meta| DynamicObject { types: None, metadata: meta.metadata, data: Value::Null })
+}
+
+/// The same event of the same object in another form.
+fn each<K>(event: Event<K>, make: impl Fn(K) -> DynamicObject) -> Event<DynamicObject> {
     match event {
-        Event::Apply(meta) => Event::Apply(object(meta)),
-        Event::Delete(meta) => Event::Delete(object(meta)),
-        Event::InitApply(meta) => Event::InitApply(object(meta)),
+        Event::Apply(object) => Event::Apply(make(object)),
+        Event::Delete(object) => Event::Delete(make(object)),
+        Event::InitApply(object) => Event::InitApply(make(object)),
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,
     }
@@ -172,7 +187,11 @@ fn whole(event: Event<PartialObjectMeta<CustomResourceDefinition>>) -> Event<Dyn
 
 /// The API of a kind, in one namespace or in all.
 #[must_use]
-pub fn api(client: &Client, kind: Kind, namespace: Option<&str>) -> Api<DynamicObject> {
+pub fn api<K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>>(
+    client: &Client,
+    kind: Kind,
+    namespace: Option<&str>,
+) -> Api<K> {
     match namespace {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kind.resource()),
         None => Api::all_with(client.clone(), &kind.resource()),
@@ -215,7 +234,7 @@ pub async fn fill(caches: &Caches, client: &Client, namespace: &str) -> Result<(
 
 async fn list<T: Watched>(client: &Client, namespace: &str, cache: &Shared<T>) -> Result<(), kube::Error> {
     let namespace = (T::KIND != Kind::CustomResourceDefinition).then_some(namespace);
-    let api = api(client, T::KIND, namespace);
+    let api: Api<DynamicObject> = api(client, T::KIND, namespace);
     let mut params = kube::api::ListParams::default().limit(PAGE);
     params.label_selector = T::KIND.selector().map(str::to_owned);
     loop {
