@@ -12,7 +12,10 @@ use futures::StreamExt;
 use kube::{
     Client,
     api::DynamicObject,
-    runtime::watcher::{Config, Event, watcher},
+    runtime::{
+        WatchStreamExt,
+        watcher::{Config, Event, watcher},
+    },
 };
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -171,7 +174,7 @@ impl Progress {
         let watch = |kind: &str, seen: &Seen| {
             let (api, seen) = (objects::api(client, namespace, kind), seen.clone());
             tokio::spawn(async move {
-                let mut events = watcher(api, Config::default().streaming_lists()).boxed();
+                let mut events = watcher(api, Config::default().streaming_lists()).default_backoff().boxed();
                 while let Some(event) = events.next().await {
                     if let Ok(Event::Apply(object) | Event::InitApply(object)) = event {
                         let (name, object) = slim(object);
