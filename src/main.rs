@@ -8,7 +8,12 @@ use rollmodel::run::{
     case, operator, telemetry,
 };
 
-#[tokio::main]
+/// See Cargo.toml.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// One thread: the operator waits far more than it works, and what it works on is small.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args = Args::parse();
     let result = match &args.command {

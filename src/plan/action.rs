@@ -41,6 +41,14 @@ pub enum Lookup {
     Service,
 }
 
+impl Action {
+    /// Whether it writes down a decision, which everything after it stands on.
+    #[must_use]
+    pub fn decides(&self) -> bool {
+        matches!(self, Self::StoreContent { .. } | Self::CreateRecord { .. })
+    }
+}
+
 /// One write.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(tag = "do", rename_all = "camelCase", rename_all_fields = "camelCase")]

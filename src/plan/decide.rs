@@ -8,7 +8,7 @@ use super::{
     history::yanked,
     observed::ContentBody,
     request,
-    version::short,
+    version::{short, too_large},
 };
 use crate::api::{
     ModelRolloutSpec,
@@ -236,6 +236,9 @@ pub fn not_servable(draft: &Draft<'_>) -> Option<Problem> {
             short(&version.record_digest)
         );
         return Some(Problem::Invalid("VersionConflict", sentence));
+    }
+    if let Some(sentence) = too_large(version) {
+        return Some(Problem::Invalid("VersionTooLarge", sentence));
     }
     let lifecycle = version.lifecycle.as_ref().filter(|l| l.state == LifecycleState::Yanked)?;
     let why = lifecycle.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default();

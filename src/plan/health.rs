@@ -52,6 +52,19 @@ pub fn complete(workload: &Workload) -> bool {
     current(workload) && status.updated_replicas == want && status.replicas == want && status.available_replicas == want
 }
 
+/// Whether as many pods are available as the Deployment's own strategy asks for.
+#[must_use]
+pub fn enough(workload: &Workload) -> bool {
+    let replicas = workload.spec.replicas;
+    let unavailable = &workload.spec.strategy["rollingUpdate"]["maxUnavailable"];
+    let missing = match unavailable.as_str().and_then(|s| s.strip_suffix('%')).and_then(|p| p.parse::<i64>().ok()) {
+        // Kubernetes rounds maxUnavailable down.
+        Some(percent) => i32::try_from(i64::from(replicas) * percent / 100).unwrap_or(0),
+        None => unavailable.as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or(0),
+    };
+    workload.status.available_replicas >= (replicas - missing).max(0)
+}
+
 /// Whether the Deployment controller saw the newest spec.
 #[must_use]
 pub fn current(workload: &Workload) -> bool {
@@ -73,6 +86,38 @@ pub fn overdue(workload: &Workload) -> bool {
 const FAILURES: [&str; 3] = ["InvalidImageName", "CreateContainerError", "RunContainerError"];
 /// Restarts of one container after which it is not going to start.
 const RESTARTS: i32 = 3;
+
+/// What a Deployment's status says, less the numbers that come and go with its pods: where this changes, a rollout may turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    complete: bool,
+    overdue: bool,
+    current: bool,
+    down: bool,
+    enough: bool,
+    no_pods: Option<String>,
+}
+
+impl Turn {
+    /// Of a Deployment.
+    #[must_use]
+    pub fn of(workload: &Workload) -> Self {
+        Self {
+            complete: complete(workload),
+            overdue: overdue(workload),
+            current: current(workload),
+            down: workload.status.available_replicas == 0,
+            enough: enough(workload),
+            no_pods: no_pods(workload),
+        }
+    }
+}
+
+/// What a pod says of its content's failure or the environment's trouble; None while it starts, runs or ends.
+#[must_use]
+pub fn says(pod: &Pod) -> Option<String> {
+    failure(pod).or_else(|| trouble(pod))
+}
 
 /// What one pod says of its content's failure.
 fn failure(pod: &Pod) -> Option<String> {

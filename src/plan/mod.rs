@@ -43,6 +43,11 @@ use jiff::Timestamp;
 pub fn plan(seen: &Observed, now: Timestamp) -> Plan {
     let Some(wanted) = seen.deployment.as_ref().filter(|d| !d.deleting) else { return gone::plan(seen, now) };
     let mut draft = Draft::new(seen, wanted, now);
+    if seen.memory.blocked.as_ref().is_some_and(|b| b.deciding) {
+        let (status, why) = status::status(&mut draft);
+        draft.event(true, "Blocked", why.clone(), format!("blocked-{}", wanted.generation));
+        return draft.finish(Vec::new(), Vec::new(), status, why);
+    }
     if draft.made_anew() {
         // The old one ends first, as if it had been seen to go; what the new one wants is decided once that is written.
         return Plan {

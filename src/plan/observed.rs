@@ -83,6 +83,9 @@ pub struct Version {
     /// Whether it may be served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<Lifecycle>,
+    /// The size of its spec in bytes, where that is more than a version may have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub too_large: Option<usize>,
     /// The recordDigest that any rollout in the namespace bound this (model, version) to, where it is another one: a Conflict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bound_to: Option<String>,
@@ -336,6 +339,9 @@ pub struct Memory {
     /// The API server refused the Deployment of this decision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
+    /// The API server refused another write than the Deployment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<Blocked>,
     /// A put-back of the Deployment at this resourceVersion changed nothing: admission does it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub futile: Option<String>,
@@ -350,6 +356,18 @@ pub struct Memory {
     pub requesters_verified: bool,
     /// `--record-retention-days`; 0: the default of 400.
     pub record_retention_days: i64,
+}
+
+/// What the API server answered to a write of a content, a record, a Service or an answer.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Blocked {
+    /// Whether it was the content or the record of a decision: nothing is decided until it is tried again.
+    pub deciding: bool,
+    /// Whether it was forbidden (403: RBAC, quota, admission); else the object was refused.
+    pub forbidden: bool,
+    /// What was attempted, on which object, and the server's sentence.
+    pub message: String,
 }
 
 /// What the API server answered to the Deployment of a decision.

@@ -9,7 +9,6 @@ use super::{
     decide,
     draft::Draft,
     health::{self, Health},
-    observed::Workload,
 };
 use crate::api::{
     ModelDeploymentStatus, ModelRolloutSpec,
@@ -71,12 +70,16 @@ fn without_counters(status: &ModelDeploymentStatus) -> ModelDeploymentStatus {
 }
 
 fn phase(draft: &Draft<'_>) -> Phase {
-    if let Some(phase) = conflict(draft).or_else(|| unwanted(draft)) {
-        return phase;
-    }
-    match draft.history.open() {
+    let phase = conflict(draft).or_else(|| unwanted(draft)).unwrap_or_else(|| match draft.history.open() {
         Some(open) => going_on(draft, open),
         None => settled(draft),
+    });
+    match &draft.seen.memory.blocked {
+        Some(blocked) if blocked.deciding || phase.state == State::Serving => {
+            let reason = if blocked.forbidden { "Forbidden" } else { "Refused" };
+            Phase::new(State::Waiting, reason, format!("Cannot {}. It is tried again.", blocked.message.trim_end_matches('.')))
+        }
+        _ => phase,
     }
 }
 
@@ -315,23 +318,10 @@ fn entry(record: &ModelRolloutSpec) -> HistoryEntry {
     }
 }
 
-/// How many pods may be missing without a word, from the Deployment's own strategy.
-fn floor(workload: &Workload) -> i32 {
-    let replicas = workload.spec.replicas;
-    let unavailable = &workload.spec.strategy["rollingUpdate"]["maxUnavailable"];
-    let missing = match unavailable.as_str().and_then(|s| s.strip_suffix('%')).and_then(|p| p.parse::<i64>().ok()) {
-        // Kubernetes rounds maxUnavailable down.
-        Some(percent) => i32::try_from(i64::from(replicas) * percent / 100).unwrap_or(0),
-        None => unavailable.as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or(0),
-    };
-    (replicas - missing).max(0)
-}
-
 fn conditions(draft: &mut Draft<'_>, phase: &Phase, old: &[Condition]) -> Vec<Condition> {
     let (generation, now, deadline) = (draft.wanted.generation, draft.now, i64::from(draft.wanted.spec.progress_deadline()));
     let set = |kind: &str, is: bool, reason: &str, message: &str| condition(old, kind, is, reason, message, generation, now);
-    let (available, enough) =
-        draft.workload().map_or((0, false), |w| (w.status.available_replicas, w.status.available_replicas >= floor(w)));
+    let (available, enough) = draft.workload().map_or((0, false), |w| (w.status.available_replicas, health::enough(w)));
     let wants = draft.wanted.spec.replicas;
     let availability = set(
         "Available",

@@ -10,6 +10,8 @@ use crate::api::{
     version::{LifecycleState, UsedBy},
 };
 
+/// The largest spec of a ModelVersion in bytes: client-side apply stores it once more, in annotations of at most 256 KiB together.
+pub const SPEC_MAX: usize = 200 * 1024;
 /// The most ModelDeployments that a version's status names.
 pub const USED_BY_MAX: usize = 32;
 
@@ -52,13 +54,30 @@ pub fn plan_version(seen: &ObservedVersion, now: Timestamp) -> Option<ModelVersi
 fn conditions(seen: &ObservedVersion, now: Timestamp) -> Vec<Condition> {
     let old = seen.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
     let make = |kind, holds, reason: &str, message: &str| condition(old, kind, holds, reason, message, seen.generation, now);
-    match conflict(seen) {
-        Some(why) => vec![make("Ready", false, "Conflict", &why), make("Stalled", true, "Conflict", &why)],
+    match problem(seen) {
+        Some((reason, why)) => vec![make("Ready", false, reason, &why), make("Stalled", true, reason, &why)],
         None => {
             let (reason, message) = ready(&seen.facts);
             vec![make("Ready", true, reason, &message)]
         }
     }
+}
+
+/// Why it may not be deployed, if so: a reason and a sentence.
+fn problem(seen: &ObservedVersion) -> Option<(&'static str, String)> {
+    conflict(seen).map(|why| ("Conflict", why)).or_else(|| too_large(&seen.facts).map(|why| ("TooLarge", why)))
+}
+
+/// The sentence for a version whose spec is too large.
+#[must_use]
+pub fn too_large(facts: &Version) -> Option<String> {
+    let size = facts.too_large?;
+    Some(format!(
+        "The spec of ModelVersion {} has {} KiB, and {} at most are stored safely: put large parameters, notes and lists beside the artifact, and register the version again.",
+        facts.name,
+        size.div_ceil(1024),
+        SPEC_MAX / 1024
+    ))
 }
 
 /// The sentence for a version that was rolled out as another record.
@@ -91,7 +110,7 @@ fn ready(facts: &Version) -> (&'static str, String) {
 
 /// Where it serves, or what is wrong, in a sentence or two.
 fn message(seen: &ObservedVersion) -> String {
-    if let Some(why) = conflict(seen) {
+    if let Some((_, why)) = problem(seen) {
         return why;
     }
     match (lifecycle(&seen.facts), usage(&seen.used_by)) {
@@ -211,6 +230,16 @@ mod tests {
             assert_eq!(status.conditions.len(), 1);
             assert_eq!(holds(&status.conditions, "Ready").unwrap().reason, reason);
         }
+    }
+
+    #[test]
+    fn a_record_that_is_too_large_to_be_stored_safely_is_stalled() {
+        let mut seen = seen();
+        seen.facts.too_large = Some(SPEC_MAX + 1);
+        let status = planned(&seen);
+        assert_eq!(holds(&status.conditions, "Stalled").unwrap().reason, "TooLarge");
+        let says = status.message.unwrap();
+        assert!(says.starts_with("The spec of ModelVersion fraud-7 has 201 KiB, and 200 at most are stored safely:"), "{says}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Doing: executes a plan's actions in order and writes the status last. The only file that writes, and it decides nothing.
 
+mod error;
+
 use std::sync::Mutex;
 
 use jiff::Timestamp;
@@ -29,9 +31,11 @@ use crate::{
     api::{ModelRolloutSpec, condition::bounded, names},
     plan::{
         Action, Lookup, Observed, Plan, Prunable, content,
-        observed::{ContentBody, Refusal},
+        observed::{Blocked, ContentBody, Refusal},
     },
 };
+
+pub use error::Error;
 
 /// What is read of the answer to a write.
 pub type Answer = Object<NameOnly>;
@@ -48,65 +52,6 @@ pub enum Applied {
     Again,
     /// The caches are behind: plan again when they have caught up.
     Behind,
-}
-
-/// Why a plan could not be applied.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The API server said no, or nothing.
-    #[error("{verb} {what}: {}", said(source))]
-    Request {
-        /// What was attempted.
-        verb: &'static str,
-        /// On which object.
-        what: String,
-        /// The answer.
-        source: Box<kube::Error>,
-    },
-    /// Another process may lead by now.
-    #[error("change anything of {what}: this process does not surely lead any more")]
-    NotLeading {
-        /// The object.
-        what: String,
-    },
-    /// A patch that is none.
-    #[error("patch {what}: the plan holds an operation that is no JSON Patch: {source}")]
-    Patch {
-        /// On which object.
-        what: String,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// A name that another content has.
-    #[error("store content {what}: a ControllerRevision of that name holds another content; delete it if nothing of yours needs it")]
-    OtherContent {
-        /// The name.
-        what: String,
-    },
-}
-
-impl Error {
-    /// A closed label for metrics.
-    #[must_use]
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Request { source, .. } => match &**source {
-                kube::Error::Api(status) => match status.code {
-                    403 => "forbidden",
-                    404 => "not_found",
-                    409 => "conflict",
-                    422 => "invalid",
-                    429 => "too_many_requests",
-                    500.. => "server",
-                    _ => "api",
-                },
-                _ => "connection",
-            },
-            Self::NotLeading { .. } => "not_leading",
-            Self::Patch { .. } => "patch",
-            Self::OtherContent { .. } => "other_content",
-        }
-    }
 }
 
 /// Carries out plans for one ModelDeployment name.
@@ -131,11 +76,22 @@ impl Hand<'_> {
     /// # Errors
     /// When the API server does not do its part; what was done before stays done.
     pub async fn apply(&self, plan: &Plan) -> Result<Applied, Error> {
+        let mut told = Applied::Done;
         for action in &plan.actions {
             sure(self.leads, self.key)?;
-            match self.act(action).await? {
-                Applied::Done => {}
-                other => return Ok(other),
+            match self.act(action).await {
+                Ok(Applied::Done) => {}
+                Ok(other) => return Ok(other),
+                // No trouble of the system that passes: people have to know, and the next pass tells them.
+                Err(error) => {
+                    let blocked = error.blocks(action.decides()).ok_or(error)?;
+                    if self.blocked(blocked) {
+                        told = Applied::Again;
+                    }
+                    if action.decides() {
+                        return Ok(told);
+                    }
+                }
             }
         }
         if let (Some(status), Some(wanted)) = (&plan.status, &self.seen.deployment) {
@@ -146,9 +102,19 @@ impl Hand<'_> {
                 let state = status.state.map(|s| format!("{s:?}")).unwrap_or_default();
                 info!(deployment = %self.key, state, says = status.message.as_deref().unwrap_or_default(), "status written");
             }
-            return Ok(written);
+            return Ok(if written == Applied::Done { told } else { written });
         }
-        Ok(Applied::Done)
+        Ok(told)
+    }
+
+    /// Remembers a refused write; whether that is news.
+    fn blocked(&self, blocked: Blocked) -> bool {
+        let says = blocked.message.clone();
+        let news = self.memo().block(blocked);
+        if news {
+            warn!(deployment = %self.key, says, "the API server refused a write");
+        }
+        news
     }
 
     fn memo(&self) -> std::sync::MutexGuard<'_, Memo> {
@@ -193,7 +159,7 @@ impl Hand<'_> {
     }
 
     async fn post(&self, kind: Kind, body: &Value) -> Result<Answer, kube::Error> {
-        let answer = post(self.client, &kind.resource().group_path(&self.key.namespace), body).await?;
+        let answer = post(self.client, &path(&kind.resource(), &self.key.namespace), body).await?;
         self.wrote(kind, &answer);
         Ok(answer)
     }
@@ -415,15 +381,9 @@ impl Hand<'_> {
 }
 
 /// Where a resource's objects of one namespace are.
-trait GroupPath {
-    fn group_path(&self, namespace: &str) -> String;
-}
-
-impl GroupPath for kube::api::ApiResource {
-    fn group_path(&self, namespace: &str) -> String {
-        let root = if self.group.is_empty() { "api" } else { "apis" };
-        format!("/{root}/{}/namespaces/{namespace}/{}", self.api_version, self.plural)
-    }
+fn path(resource: &kube::api::ApiResource, namespace: &str) -> String {
+    let root = if resource.group.is_empty() { "api" } else { "apis" };
+    format!("/{root}/{}/namespaces/{namespace}/{}", resource.api_version, resource.plural)
 }
 
 /// POSTs with our manager, and strictly: a field that the server does not know is an error, not a loss (kube's own parameters cannot say so).

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{api::DynamicObject, runtime::watcher::Event};
 use tracing::warn;
 
-use super::kinds::{Key, Kind, Watched};
+use super::kinds::{Key, Kind, News, Watched};
 
 /// One object of an index.
 pub struct Entry<T> {
@@ -28,12 +28,28 @@ pub struct Entry<T> {
 /// What an event touched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// Namespace.
-    pub namespace: String,
+    /// The object.
+    pub key: Key,
+    /// What the event showed of it.
+    pub shown: Shown,
+    /// What the change says.
+    pub news: News,
     /// ModelDeployments that the object belongs to, or belonged to.
     pub owners: BTreeSet<String>,
-    /// ModelVersions that it names, or named.
+    /// ModelVersions that it says something to.
     pub versions: BTreeSet<String>,
+}
+
+/// What an event showed of its object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shown {
+    /// Its state in a list, which may stand for several changes.
+    #[default]
+    Listed,
+    /// One change, which left this resourceVersion.
+    Version(u64),
+    /// That it is gone.
+    Gone,
 }
 
 /// The objects of one kind.
@@ -57,6 +73,36 @@ impl<T> Default for Index<T> {
     }
 }
 
+impl Touched {
+    /// Notes what a newer state of an object touches that belongs to whom it belonged to.
+    fn changed<T: Watched>(&mut self, old: &Entry<T>, new: &Entry<T>) -> Option<News> {
+        let (Ok(was), Ok(is)) = (&old.value, &new.value) else { return self.replaced(Some(old), Some(new)) };
+        self.owners.extend(new.owners.iter().cloned());
+        if T::news_to_versions(was, is) {
+            self.versions.extend(new.versions.iter().cloned());
+        }
+        T::news(Some(was), Some(is))
+    }
+
+    /// Notes what the appearance or the end of an object touches, or a change of whom it belongs to.
+    fn replaced<T: Watched>(&mut self, old: Option<&Entry<T>>, new: Option<&Entry<T>>) -> Option<News> {
+        for entry in old.into_iter().chain(new) {
+            self.owners.extend(entry.owners.iter().cloned());
+            self.versions.extend(entry.versions.iter().cloned());
+        }
+        let (old, new) = (old.map(|e| e.value.as_ref()), new.map(|e| e.value.as_ref()));
+        match (old.transpose(), new.transpose()) {
+            (Ok(_), Err(error)) => {
+                warn!(kind = T::KIND.name(), object = %self.key, error, "this object cannot be read by this version of the operator; what it belongs to is left alone");
+                Some(News::Turn)
+            }
+            (Err(_), _) => Some(News::Turn),
+            // What is no news of itself is news to who had it, and to who has it now.
+            (Ok(old), Ok(new)) => T::news(old, new).or(Some(News::Turn)),
+        }
+    }
+}
+
 impl<T: Watched> Index<T> {
     /// Takes in one event, and says what it touched.
     pub fn feed(&mut self, event: Event<DynamicObject>) -> Vec<Touched> {
@@ -69,16 +115,17 @@ impl<T: Watched> Index<T> {
                 if let Some(listed) = self.listed.as_mut() {
                     listed.insert(Key::of(&object.metadata));
                 }
-                self.insert(object).into_iter().collect()
+                self.insert(object, Shown::Listed).into_iter().collect()
             }
             Event::InitDone => self.finish_list(),
             Event::Apply(object) => {
-                self.seen = self.seen.max(version(&object.metadata));
-                self.insert(object).into_iter().collect()
+                let version = version(&object.metadata);
+                self.seen = self.seen.max(version);
+                self.insert(object, Shown::Version(version)).into_iter().collect()
             }
             Event::Delete(object) => {
                 self.seen = self.seen.max(version(&object.metadata));
-                self.remove(&Key::of(&object.metadata)).into_iter().collect()
+                self.remove(&Key::of(&object.metadata), Shown::Gone).into_iter().collect()
             }
         }
     }
@@ -89,53 +136,52 @@ impl<T: Watched> Index<T> {
         let vanished: Vec<Key> = self.objects.keys().filter(|k| !listed.contains(*k)).cloned().collect();
         let newest = self.objects.values().map(|e| e.resource_version).max().unwrap_or_default();
         self.seen = self.seen.max(newest);
-        vanished.iter().filter_map(|key| self.remove(key)).collect()
+        vanished.iter().filter_map(|key| self.remove(key, Shown::Listed)).collect()
     }
 
-    fn insert(&mut self, object: DynamicObject) -> Option<Touched> {
+    fn insert(&mut self, object: DynamicObject, shown: Shown) -> Option<Touched> {
         let key = Key::of(&object.metadata);
         let resource_version = version(&object.metadata);
-        let old = self.objects.get(&key);
-        if old.is_some_and(|old| old.resource_version == resource_version) {
+        if self.objects.get(&key).is_some_and(|old| old.resource_version == resource_version) {
             return None;
         }
-        let was_unreadable = old.is_some_and(|old| old.value.is_err());
         let owners = T::owners(&object);
-        let value = T::read(object).map_err(|error| error.to_string());
-        if let Err(error) = &value
-            && !was_unreadable
-        {
-            warn!(kind = T::KIND.name(), object = %key, error, "this object cannot be read by this version of the operator; what it belongs to is left alone");
-        }
-        if let (Some(Entry { value: Ok(old), owners: had, .. }), Ok(new)) = (old.map(AsRef::as_ref), &value)
-            && *had == owners
-            && old.same(new)
-        {
-            if let Some(entry) = self.objects.get_mut(&key) {
-                entry.resource_version = resource_version;
-            }
-            return None;
-        }
+        let old = self.objects.get(&key).and_then(|old| old.value.as_ref().ok());
+        let value = T::read(object, old).map_err(|error| error.to_string());
         let versions = value.as_ref().map(T::versions).unwrap_or_default();
-        let mut touched = self.remove(&key).unwrap_or_default();
-        touched.namespace.clone_from(&key.namespace);
-        touched.owners.extend(owners.iter().cloned());
-        touched.versions.extend(versions.iter().cloned());
-        link(&mut self.by_owner, &key, &owners);
-        link(&mut self.by_version, &key, &versions);
-        self.objects.insert(key, Box::new(Entry { resource_version, value, owners, versions }));
+        let new = Box::new(Entry { resource_version, value, owners, versions });
+        let mut touched = Touched { key: key.clone(), shown, ..Touched::default() };
+        let news = match self.objects.get_mut(&key) {
+            Some(old) if old.owners == new.owners && old.versions == new.versions => {
+                let news = touched.changed(old, &new);
+                *old = new;
+                news
+            }
+            _ => {
+                let old = self.take(&key);
+                let news = touched.replaced(old.as_deref(), Some(&new));
+                link(&mut self.by_owner, &key, &new.owners);
+                link(&mut self.by_version, &key, &new.versions);
+                self.objects.insert(key, new);
+                news
+            }
+        };
+        touched.news = news?;
         Some(touched)
     }
 
-    fn remove(&mut self, key: &Key) -> Option<Touched> {
+    fn remove(&mut self, key: &Key, shown: Shown) -> Option<Touched> {
+        let old = self.take(key)?;
+        let mut touched = Touched { key: key.clone(), shown, ..Touched::default() };
+        touched.news = touched.replaced(Some(&old), None)?;
+        Some(touched)
+    }
+
+    fn take(&mut self, key: &Key) -> Option<Box<Entry<T>>> {
         let old = self.objects.remove(key)?;
         unlink(&mut self.by_owner, key, &old.owners);
         unlink(&mut self.by_version, key, &old.versions);
-        Some(Touched {
-            namespace: key.namespace.clone(),
-            owners: old.owners.into_iter().collect(),
-            versions: old.versions.into_iter().collect(),
-        })
+        Some(old)
     }
 
     /// The object of that name.
@@ -335,6 +381,21 @@ mod tests {
         assert!(touched[0].owners.contains("fraud"));
         assert!(names(&index, "fraud").is_empty());
         assert_eq!(names(&index, "churn"), ["b"]);
+    }
+
+    #[test]
+    fn a_pod_that_comes_and_goes_counts_and_one_in_trouble_may_turn_a_decision() {
+        let mut index: Index<Pod> = Index::default();
+        let waiting = |rv: u64, reason: &str| {
+            let mut pod = pod("a", "fraud", rv);
+            pod.data["status"] = json!({"containerStatuses": [{"name": "model", "state": {"waiting": {"reason": reason}}}]});
+            Event::Apply(pod)
+        };
+        let news = |touched: Vec<Touched>| touched[0].news;
+        assert_eq!(news(index.feed(Event::Apply(pod("a", "fraud", 1)))), News::Counts);
+        assert_eq!(news(index.feed(waiting(2, "ContainerCreating"))), News::Counts);
+        assert_eq!(news(index.feed(waiting(3, "ImagePullBackOff"))), News::Turn);
+        assert_eq!(news(index.feed(Event::Delete(pod("a", "fraud", 4)))), News::Turn, "its trouble is over");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use k8s_openapi::{
 use kube::api::{ApiResource, DynamicObject};
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::memory;
 use crate::api::{ModelDeployment, ModelRollout, ModelVersion, RolloutRequest, names};
 
 /// A kind that is watched.
@@ -142,11 +143,11 @@ pub trait Watched: Sized + Send + Sync + 'static {
     /// The kind.
     const KIND: Kind;
 
-    /// What is kept of an object.
+    /// What is kept of an object; `old` is what was kept of it before.
     ///
     /// # Errors
     /// When the object is not what this build knows; it is then kept as unreadable, and nothing it belongs to is planned.
-    fn read(object: DynamicObject) -> Result<Self, serde_json::Error>;
+    fn read(object: DynamicObject, old: Option<&Self>) -> Result<Self, serde_json::Error>;
 
     /// Names of the ModelDeployments that an object belongs to, also of one that cannot be read.
     fn owners(object: &DynamicObject) -> Vec<String>;
@@ -156,10 +157,25 @@ pub trait Watched: Sized + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Whether a newer state of the same object says nothing new to a planner.
-    fn same(&self, _newer: &Self) -> bool {
+    /// What a newer state of the same object, its appearance (no `old`) or its end (no `new`) says to a planner; None: nothing.
+    fn news(_old: Option<&Self>, _new: Option<&Self>) -> Option<News> {
+        Some(News::Turn)
+    }
+
+    /// Whether a newer state says anything to the ModelVersions that both name.
+    fn news_to_versions(_old: &Self, _new: &Self) -> bool {
         false
     }
+}
+
+/// What a change says to a planner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum News {
+    /// Numbers that go up and down while pods come and go; they are gathered for seconds.
+    #[default]
+    Counts,
+    /// Anything else: it may turn a decision.
+    Turn,
 }
 
 /// A value kept as compact JSON: a pod template takes a third of the memory so.
@@ -172,6 +188,12 @@ impl<T: Serialize + DeserializeOwned> Packed<T> {
     /// When the value does not serialize.
     pub fn pack(value: &T) -> Result<Self, serde_json::Error> {
         Ok(Self(serde_json::to_vec(value)?.into_boxed_slice(), PhantomData))
+    }
+
+    /// A hash of the value.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        memory::hash(&self.0)
     }
 
     /// Unpacks.

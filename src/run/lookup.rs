@@ -9,8 +9,9 @@ use super::{
     client::said,
     kinds::{Key, Kind, Watched},
     observe::{Caches, Found},
-    reduced::{read_body, read_service, read_workload},
+    reduced::{read_body, read_service},
     watch::api,
+    workload::read_workload,
 };
 use crate::plan::{
     Lookup,
@@ -89,7 +90,7 @@ async fn records(client: &Client, key: &Key) -> Result<Vec<Record>, Error> {
         let page = api::<DynamicObject>(client, Kind::ModelRollout, Some(&key.namespace)).list(&params).await;
         let page = page.map_err(|source| Error::Request { what: format!("the ModelRollouts of {key}"), source: Box::new(source) })?;
         for object in page.items {
-            records.push(Record::read(object).map_err(|e| decode("ModelRollout", key, e))?);
+            records.push(Record::read(object, None).map_err(|e| decode("ModelRollout", key, e))?);
         }
         params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if params.continue_token.is_none() {

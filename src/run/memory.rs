@@ -10,10 +10,13 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::kinds::{Key, Kind};
+use super::{
+    cache::Shown,
+    kinds::{Key, Kind},
+};
 use crate::plan::{
     Lookup,
-    observed::{Refusal, Service, Workload},
+    observed::{Blocked, Refusal, Service, Workload},
 };
 
 /// How long a write of ours is waited for in the caches.
@@ -49,19 +52,28 @@ pub struct Write {
     pub until: Instant,
 }
 
-/// What was refused, and when it is tried again.
+/// What was refused, how often in a row, and when it is tried again.
 #[derive(Clone, Debug)]
-struct Refused {
-    refusal: Refusal,
+struct Refused<T> {
+    what: T,
     attempts: u32,
     again: Instant,
+}
+
+impl<T> Refused<T> {
+    /// What stands; None once it is time to try again.
+    fn standing(&self) -> Option<&T> {
+        (self.again > Instant::now()).then_some(&self.what)
+    }
 }
 
 /// What is remembered of one key.
 #[derive(Default)]
 pub struct Memo {
-    /// Writes that the caches do not show yet.
+    /// Writes that the caches did not show when the last pass began.
     pub writes: Vec<Write>,
+    /// Whether a pass waits until the caches show them.
+    pub waits: bool,
     /// Reads past the caches to do first.
     pub asked: Vec<Lookup>,
     /// The Deployment of that name, which no cache shows.
@@ -74,7 +86,8 @@ pub struct Memo {
     pub status_written: Option<Timestamp>,
     /// What people should know of and was last logged.
     pub logged: Option<String>,
-    refused: Option<Refused>,
+    refused: Option<Refused<Refusal>>,
+    blocked: Option<Refused<Blocked>>,
     failures: u32,
     told: HashSet<u64>,
 }
@@ -84,6 +97,17 @@ impl Memo {
     pub fn wrote(&mut self, kind: Kind, name: &str, left: Left) {
         self.writes.retain(|w| w.kind != kind || w.name != name);
         self.writes.push(Write { kind, name: name.into(), left, until: Instant::now() + SHOWN_WITHIN });
+    }
+
+    /// Whether an event of a watch shows a write of ours and nothing else, and no pass waits for it: then it is no news.
+    #[must_use]
+    pub fn expected(&self, kind: Kind, name: &str, shown: Shown) -> bool {
+        let left = |write: &Write| match (&write.left, shown) {
+            (Left::Version(left), Shown::Version(version)) => *left == version,
+            (Left::Gone(_), Shown::Gone) => true,
+            _ => false,
+        };
+        !self.waits && self.writes.iter().any(|w| w.kind == kind && w.name == name && left(w))
     }
 
     /// Whether an Event is told for the first time by this process.
@@ -101,9 +125,25 @@ impl Memo {
 
     /// Remembers a refusal; the same one again waits longer.
     pub fn refuse(&mut self, refusal: Refusal) {
-        let attempts = self.refused.as_ref().filter(|r| r.refusal.rollout == refusal.rollout).map_or(1, |r| r.attempts.saturating_add(1));
+        let attempts = self.refused.as_ref().filter(|r| r.what.rollout == refusal.rollout).map_or(1, |r| r.attempts.saturating_add(1));
         let wait = if refusal.template { TEMPLATE_AGAIN } else { forbidden_for(attempts) };
-        self.refused = Some(Refused { refusal, attempts, again: Instant::now() + wait });
+        self.refused = Some(Refused { what: refusal, attempts, again: Instant::now() + wait });
+    }
+
+    /// Remembers that another write was refused, and says whether that is news; again and again waits longer.
+    pub fn block(&mut self, blocked: Blocked) -> bool {
+        if self.blocked() == Some(&blocked) {
+            return false;
+        }
+        let attempts = self.blocked.as_ref().map_or(1, |b| b.attempts.saturating_add(1));
+        self.blocked = Some(Refused { what: blocked, attempts, again: Instant::now() + forbidden_for(attempts) });
+        true
+    }
+
+    /// The refused write that stands; None once it is time to try again.
+    #[must_use]
+    pub fn blocked(&self) -> Option<&Blocked> {
+        self.blocked.as_ref().and_then(Refused::standing)
     }
 
     /// The Deployment was taken.
@@ -114,13 +154,15 @@ impl Memo {
     /// The refusal that stands; None once it is time to try again.
     #[must_use]
     pub fn refusal(&self) -> Option<&Refusal> {
-        self.refused.as_ref().filter(|r| r.again > Instant::now()).map(|r| &r.refusal)
+        self.refused.as_ref().and_then(Refused::standing)
     }
 
-    /// When what was refused is tried again.
+    /// When what stands refused is tried again.
     #[must_use]
     pub fn tried_again(&self) -> Option<Instant> {
-        self.refused.as_ref().map(|r| r.again)
+        let refused = self.refused.as_ref().filter(|r| r.standing().is_some()).map(|r| r.again);
+        let blocked = self.blocked.as_ref().filter(|b| b.standing().is_some()).map(|b| b.again);
+        refused.into_iter().chain(blocked).min()
     }
 
     /// Counts a failure, and says how long to wait.
@@ -129,9 +171,10 @@ impl Memo {
         backoff(key, self.failures)
     }
 
-    /// Forgets the failures.
+    /// Forgets the failures, and what was tried again by now.
     pub fn succeeded(&mut self) {
         self.failures = 0;
+        self.blocked.take_if(|b| b.standing().is_none());
     }
 
     /// Drops objects past the caches that were read too long ago.
@@ -160,7 +203,9 @@ pub fn spread(value: &impl Hash) -> f64 {
     f64::from(u16::try_from(hash(value) % 10_000).unwrap_or_default()) / 10_000.0
 }
 
-fn hash(value: &impl Hash) -> u64 {
+/// A hash that is the same as long as the process runs.
+#[must_use]
+pub fn hash(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
@@ -220,6 +265,21 @@ mod tests {
         assert!(memo.refusal().is_some());
         memo.accept();
         assert!(memo.refusal().is_none());
+    }
+
+    #[test]
+    fn what_shows_our_own_write_is_no_news_unless_a_pass_waits_for_it() {
+        let mut memo = Memo::default();
+        memo.wrote(Kind::Deployment, "fraud", Left::Version(7));
+        assert!(memo.expected(Kind::Deployment, "fraud", Shown::Version(7)));
+        assert!(!memo.expected(Kind::Deployment, "fraud", Shown::Version(8)), "somebody wrote after us");
+        assert!(!memo.expected(Kind::Deployment, "fraud", Shown::Listed), "a list may hide what somebody wrote before us");
+        assert!(!memo.expected(Kind::Service, "fraud", Shown::Version(7)));
+        memo.waits = true;
+        assert!(!memo.expected(Kind::Deployment, "fraud", Shown::Version(7)));
+        memo.waits = false;
+        memo.wrote(Kind::RolloutRequest, "undo", Left::Gone("u".into()));
+        assert!(memo.expected(Kind::RolloutRequest, "undo", Shown::Gone));
     }
 
     #[test]

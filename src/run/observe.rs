@@ -18,7 +18,8 @@ use super::{
     cache::{Entry, Readiness, Shared, Touched},
     kinds::{KINDS, Key, Kind, Packed, Watched},
     memory::{Left, Write},
-    reduced::{Autoscaler, ContentEntry, Schema, ServiceEntry, VersionEntry, WantedEntry, WorkloadEntry},
+    reduced::{Autoscaler, ContentEntry, Schema, ServiceEntry, VersionEntry, WantedEntry},
+    workload::WorkloadEntry,
 };
 
 /// Every cache.
@@ -126,7 +127,7 @@ impl Caches {
     }
 
     fn workload(&self, key: &Key) -> Result<Option<Workload>, Unreadable> {
-        self.workloads.read().get(key).map(|entry| readable::<WorkloadEntry, _>(key, entry, |e| e.0.unpack())).transpose()
+        self.workloads.read().get(key).map(|entry| readable::<WorkloadEntry, _>(key, entry, WorkloadEntry::unpack)).transpose()
     }
 
     fn service(&self, key: &Key) -> Result<Option<Service>, Unreadable> {
@@ -266,13 +267,13 @@ impl Caches {
     /// The ModelDeployments to plan after a ModelVersion changed: who asks for it, and who has rolled it out.
     #[must_use]
     pub fn touched_by_versions(&self, touched: &Touched) -> BTreeSet<Key> {
-        let mut all = BTreeSet::new();
+        let (mut all, namespace) = (BTreeSet::new(), touched.key.namespace.as_str());
         for name in &touched.versions {
-            let key = Key::new(touched.namespace.as_str(), name.as_str());
-            all.extend(self.wanted.read().of_version(&key).map(|(name, _)| Key::new(touched.namespace.as_str(), name)));
+            let key = Key::new(namespace, name.as_str());
+            all.extend(self.wanted.read().of_version(&key).map(|(name, _)| Key::new(namespace, name)));
             let records = self.records.read();
             let owners = records.of_version(&key).filter_map(|(_, e)| e.value.as_ref().ok()).map(|r| r.spec.deployment.name.as_str());
-            all.extend(owners.map(|name| Key::new(touched.namespace.as_str(), name)));
+            all.extend(owners.map(|name| Key::new(namespace, name)));
         }
         all
     }

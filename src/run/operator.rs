@@ -1,7 +1,7 @@
 //! The operator: builds the parts, joins them, and ends them in order.
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -10,14 +10,14 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{info, trace, warn};
 
 use super::{
     admin::{self, Admin},
     apply, args, cache, client,
-    kinds::{Key, Kind},
+    kinds::{Key, Kind, News},
     lease::{self, Elector, Leads},
-    memory::Memories,
+    memory::{Memo, Memories, lock},
     metrics::Metrics,
     observe::Caches,
     queue::Queue,
@@ -28,12 +28,11 @@ use crate::api::names;
 
 /// How often everything is planned again, so that what a deletion left is found even where its event was lost.
 const SWEEP: Duration = Duration::from_secs(3600);
-/// How long events are gathered before an object is planned: what people and we write soon, what a rollout stirs up for longer.
-fn gather(kind: Kind) -> Duration {
-    Duration::from_millis(match kind {
-        Kind::Pod => 1000,
-        Kind::Deployment => 250,
-        _ => 50,
+/// How long events are gathered before an object is planned: what may turn a decision for a moment, numbers that come and go with pods for longer.
+fn gather(news: News) -> Duration {
+    Duration::from_millis(match news {
+        News::Turn => 50,
+        News::Counts => 15_000,
     })
 }
 /// How often the gauges of the queues are set.
@@ -62,8 +61,27 @@ pub enum Error {
 /// What is to be planned.
 #[derive(Default)]
 struct Queues {
-    deployments: Arc<Queue<Key>>,
-    versions: Arc<Queue<Key>>,
+    deployments: Plans,
+    versions: Plans,
+}
+
+/// Names to plan, and what is remembered of them.
+#[derive(Default)]
+struct Plans {
+    queue: Arc<Queue<Key>>,
+    memories: Arc<Memories>,
+}
+
+impl Plans {
+    /// Queues a name that an event touched, unless the event shows no more than what we wrote ourselves.
+    fn touched(&self, key: Key, kind: Kind, by: &cache::Touched) {
+        let expected = |memo: Arc<Mutex<Memo>>| lock(&memo).expected(kind, &by.key.name, by.shown);
+        if self.memories.known(&key).is_some_and(expected) {
+            return;
+        }
+        trace!(%key, kind = kind.name(), object = %by.key, news = ?by.news, "touched");
+        self.queue.add(key, Instant::now() + gather(by.news));
+    }
 }
 
 /// Runs until SIGTERM or Ctrl-C, then drains, gives the Lease up and returns; or fails because leadership was lost.
@@ -93,8 +111,8 @@ pub async fn run(args: args::Run) -> Result<(), Error> {
         caches,
         metrics: metrics.clone(),
         leads,
-        deployments: Memories::default(),
-        versions: Memories::default(),
+        deployments: queues.deployments.memories.clone(),
+        versions: queues.versions.memories.clone(),
         settings: Settings { requesters_verified: args.requesters_verified, record_retention_days: args.record_retention_days },
     });
     let work = tokio::spawn(work(context, queues, beats, args.concurrency, stop.clone()));
@@ -199,14 +217,21 @@ async fn watch_all(client: Client, namespace: Option<String>, caches: Arc<Caches
 impl Queues {
     /// Queues what an event touched, gathered for a moment.
     fn touched(&self, caches: &Caches, kind: Kind, touched: &cache::Touched) {
-        let at = Instant::now() + gather(kind);
-        let key = |name: &String| Key::new(touched.namespace.as_str(), name.as_str());
+        let key = |name: &String| Key::new(touched.key.namespace.as_str(), name.as_str());
         match kind {
-            Kind::CustomResourceDefinition => sweep(caches, &self.deployments, &self.versions),
-            Kind::ModelVersion => caches.touched_by_versions(touched).into_iter().for_each(|key| self.deployments.add(key, at)),
-            _ => touched.owners.iter().for_each(|name| self.deployments.add(key(name), at)),
+            Kind::CustomResourceDefinition => self.sweep(caches),
+            Kind::ModelVersion if touched.news == News::Counts => {}
+            Kind::ModelVersion => {
+                caches.touched_by_versions(touched).into_iter().for_each(|key| self.deployments.touched(key, kind, touched))
+            }
+            _ => touched.owners.iter().for_each(|name| self.deployments.touched(key(name), kind, touched)),
         }
-        touched.versions.iter().for_each(|name| self.versions.add(key(name), at));
+        touched.versions.iter().for_each(|name| self.versions.touched(key(name), kind, touched));
+    }
+
+    /// Queues every name there is anything to plan for.
+    fn sweep(&self, caches: &Caches) {
+        sweep(caches, &self.deployments.queue, &self.versions.queue);
     }
 }
 
@@ -232,8 +257,10 @@ async fn work(context: Arc<Context>, queues: Arc<Queues>, beats: [Arc<AtomicU64>
     info!(deployments = context.caches.names().len(), "caches are filled; working");
     let [deployments, versions] = beats;
     let make = |what, queue, beat| Loop { what, queue, context: context.clone(), concurrency, beat }.run(stop.clone());
-    let (first, second) =
-        (make(What::Deployment, queues.deployments.clone(), deployments), make(What::Version, queues.versions.clone(), versions));
+    let (first, second) = (
+        make(What::Deployment, queues.deployments.queue.clone(), deployments),
+        make(What::Version, queues.versions.queue.clone(), versions),
+    );
     tokio::select! {
         _ = async { tokio::join!(first, second) } => {}
         () = housekeeping(&context, &queues) => {}
@@ -263,10 +290,10 @@ async fn housekeeping(context: &Context, queues: &Queues) {
     let (mut sweeps, mut gauges) = (tokio::time::interval(SWEEP), tokio::time::interval(GAUGES));
     loop {
         tokio::select! {
-            _ = sweeps.tick() => sweep(&context.caches, &queues.deployments, &queues.versions),
+            _ = sweeps.tick() => queues.sweep(&context.caches),
             _ = gauges.tick() => {
-                context.metrics.waiting(What::Deployment, queues.deployments.waiting());
-                context.metrics.waiting(What::Version, queues.versions.waiting());
+                context.metrics.waiting(What::Deployment, queues.deployments.queue.waiting());
+                context.metrics.waiting(What::Version, queues.versions.queue.waiting());
             }
         }
     }

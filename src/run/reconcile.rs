@@ -18,7 +18,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, trace, warn};
 
 use super::{
     apply::{self, Applied, Hand},
@@ -60,9 +60,9 @@ pub struct Context {
     /// Whether this process leads.
     pub leads: watch::Receiver<Leads>,
     /// What is remembered of ModelDeployments.
-    pub deployments: Memories,
+    pub deployments: Arc<Memories>,
     /// What is remembered of ModelVersions.
-    pub versions: Memories,
+    pub versions: Arc<Memories>,
     /// What the flags say that the planner has to know.
     pub settings: Settings,
 }
@@ -160,6 +160,7 @@ impl Context {
                 return Ok(None);
             }
             let plan = plan::plan(&seen, Timestamp::now());
+            trace!(deployment = %key, actions = plan.actions.len(), status = plan.status.is_some(), why = plan.why, "planned");
             if plan.lookups.is_empty() {
                 let hand = Hand { client: &self.client, metrics: &self.metrics, leads: &self.leads, key, memo: &memo, seen: &seen };
                 let applied = hand.apply(&plan).await?;
@@ -178,6 +179,7 @@ impl Context {
     fn unshown(&self, key: &Key, memo: &std::sync::Mutex<Memo>) -> Option<Duration> {
         let (now, mut memo) = (Instant::now(), lock(memo));
         memo.writes.retain(|w| w.until > now && !self.caches.shows(&key.namespace, w));
+        memo.waits = !memo.writes.is_empty();
         memo.writes.iter().map(|w| w.until - now).max()
     }
 
@@ -217,6 +219,7 @@ impl Context {
         let memo = lock(memo);
         observed::Memory {
             refusal: memo.refusal().cloned(),
+            blocked: memo.blocked().cloned(),
             futile: memo.futile.clone(),
             status_written: memo.status_written,
             requesters_verified: self.settings.requesters_verified,
@@ -305,7 +308,7 @@ fn next(memo: &Memo, plan: &Plan, applied: Applied) -> Option<Duration> {
         Applied::Done => plan.again_in_seconds.map(|s| Duration::from_secs(u64::try_from(s).unwrap_or_default().max(1))),
     };
     // What was refused is tried again, and what no watch shows is looked at again.
-    let refused = memo.refusal().and(memo.tried_again());
+    let refused = memo.tried_again();
     let uncached = memo.workload.iter().map(|(_, until)| *until).chain(memo.service.iter().map(|(_, until)| *until));
     let due = refused.into_iter().chain(uncached).map(|at| at.saturating_duration_since(now).max(SOON));
     planned.into_iter().chain(due).min()

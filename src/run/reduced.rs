@@ -1,13 +1,11 @@
 //! What is kept of each kind: what deciding needs, and nothing else.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::kinds::{Kind, Packed, Watched};
+use super::kinds::{Kind, News, Packed, Watched};
 use crate::{
     api::{
         ModelVersionStatus,
@@ -16,9 +14,9 @@ use crate::{
         version::{Lifecycle, LifecycleState, MUTABLE},
     },
     plan::{
-        content,
-        drift::foreign_paths,
-        observed::{ContentBody, Controller, Meta, Pod, Record, Request, Service, Version, Wanted, Workload, WorkloadSpec},
+        content, health,
+        observed::{ContentBody, Controller, Meta, Pod, Record, Request, Service, Version, Wanted},
+        version::SPEC_MAX,
     },
 };
 
@@ -39,7 +37,7 @@ pub struct WantedEntry {
 impl Watched for WantedEntry {
     const KIND: Kind = Kind::ModelDeployment;
 
-    fn read(mut object: DynamicObject) -> Result<Self, serde_json::Error> {
+    fn read(mut object: DynamicObject, _: Option<&Self>) -> Result<Self, serde_json::Error> {
         let wanted = Wanted {
             uid: object.metadata.uid.take().unwrap_or_default(),
             generation: object.metadata.generation.unwrap_or_default(),
@@ -68,6 +66,11 @@ impl Watched for WantedEntry {
         all.dedup();
         all
     }
+
+    fn news_to_versions(old: &Self, new: &Self) -> bool {
+        let used = |entry: &Self| entry.serving.as_ref().map(|s| (s.version.clone(), s.rollout, s.since.clone()));
+        used(old) != used(new)
+    }
 }
 
 /// A ModelVersion.
@@ -86,9 +89,10 @@ impl Watched for VersionEntry {
     const KIND: Kind = Kind::ModelVersion;
 
     /// Never fails: a version of a newer operator is hashed as it is stored, and what is not known of it is left out.
-    fn read(mut object: DynamicObject) -> Result<Self, serde_json::Error> {
+    fn read(mut object: DynamicObject, _: Option<&Self>) -> Result<Self, serde_json::Error> {
         let mut spec = object.data.get_mut("spec").map(Value::take).unwrap_or_default();
         drop_nulls(&mut spec);
+        let size = serde_json::to_vec(&spec).map_or(0, |bytes| bytes.len());
         let version = Version {
             name: object.metadata.name.take().unwrap_or_default(),
             model: text(&spec, "/model"),
@@ -98,6 +102,7 @@ impl Watched for VersionEntry {
             lifecycle: spec.get("lifecycle").map(read_lifecycle),
             record_digest: record_digest(spec),
             bound_to: None,
+            too_large: (size > SPEC_MAX).then_some(size),
         };
         Ok(Self {
             version,
@@ -113,6 +118,16 @@ impl Watched for VersionEntry {
 
     fn versions(&self) -> Vec<String> {
         vec![self.version.name.clone()]
+    }
+
+    /// Its status turns nothing.
+    fn news(old: Option<&Self>, new: Option<&Self>) -> Option<News> {
+        let facts = |entry: &Self| (entry.version.clone(), entry.generation);
+        Some(if old.map(facts) == new.map(facts) { News::Counts } else { News::Turn })
+    }
+
+    fn news_to_versions(_: &Self, _: &Self) -> bool {
+        true
     }
 }
 
@@ -148,7 +163,7 @@ fn drop_nulls(value: &mut Value) {
 impl Watched for Record {
     const KIND: Kind = Kind::ModelRollout;
 
-    fn read(mut object: DynamicObject) -> Result<Self, serde_json::Error> {
+    fn read(mut object: DynamicObject, _: Option<&Self>) -> Result<Self, serde_json::Error> {
         Ok(Self {
             uid: object.metadata.uid.take().unwrap_or_default(),
             resource_version: object.metadata.resource_version.take().unwrap_or_default(),
@@ -168,7 +183,7 @@ impl Watched for Record {
 impl Watched for Request {
     const KIND: Kind = Kind::RolloutRequest;
 
-    fn read(mut object: DynamicObject) -> Result<Self, serde_json::Error> {
+    fn read(mut object: DynamicObject, _: Option<&Self>) -> Result<Self, serde_json::Error> {
         let meta = &mut object.metadata;
         Ok(Self {
             name: meta.name.take().unwrap_or_default(),
@@ -199,7 +214,7 @@ pub struct ContentEntry {
 impl Watched for ContentEntry {
     const KIND: Kind = Kind::ControllerRevision;
 
-    fn read(mut object: DynamicObject) -> Result<Self, serde_json::Error> {
+    fn read(mut object: DynamicObject, _: Option<&Self>) -> Result<Self, serde_json::Error> {
         Ok(Self {
             uid: object.metadata.uid.take().unwrap_or_default(),
             resource_version: object.metadata.resource_version.take().unwrap_or_default(),
@@ -219,52 +234,13 @@ pub fn read_body(object: &mut DynamicObject) -> Option<ContentBody> {
     object.data.get_mut("data").and_then(|data| serde_json::from_value(data.take()).ok())
 }
 
-/// The Deployment of a ModelDeployment.
-pub struct WorkloadEntry(pub Packed<Workload>);
-
-impl Watched for WorkloadEntry {
-    const KIND: Kind = Kind::Deployment;
-
-    fn read(object: DynamicObject) -> Result<Self, serde_json::Error> {
-        Ok(Self(Packed::pack(&read_workload(object)?)?))
-    }
-
-    fn owners(object: &DynamicObject) -> Vec<String> {
-        name_and_label(&object.metadata)
-    }
-}
-
-/// What is observed of a Deployment.
-///
-/// # Errors
-/// When it is not one.
-pub fn read_workload(mut object: DynamicObject) -> Result<Workload, serde_json::Error> {
-    let foreign = foreign_paths(object.metadata.managed_fields.as_deref().unwrap_or_default(), names::MANAGER);
-    let mut spec = object.data.get_mut("spec").map(Value::take).unwrap_or_default();
-    // A selector with expressions is none of ours; it is told by being empty.
-    let selector = match spec.pointer("/selector/matchExpressions") {
-        Some(_) => BTreeMap::new(),
-        None => spec.pointer_mut("/selector/matchLabels").map(Value::take).map(serde_json::from_value).transpose()?.unwrap_or_default(),
-    };
-    if let Some(fields) = spec.as_object_mut() {
-        fields.remove("selector");
-    }
-    Ok(Workload {
-        generation: object.metadata.generation.unwrap_or_default(),
-        spec: WorkloadSpec { selector, ..optional_value(spec)?.unwrap_or_default() },
-        foreign,
-        status: optional(&mut object.data, "status")?.unwrap_or_default(),
-        meta: meta(object.metadata),
-    })
-}
-
 /// The Service in front of the pods of a ModelDeployment.
 pub struct ServiceEntry(pub Packed<Service>);
 
 impl Watched for ServiceEntry {
     const KIND: Kind = Kind::Service;
 
-    fn read(object: DynamicObject) -> Result<Self, serde_json::Error> {
+    fn read(object: DynamicObject, _: Option<&Self>) -> Result<Self, serde_json::Error> {
         Ok(Self(Packed::pack(&read_service(object)?)?))
     }
 
@@ -290,7 +266,7 @@ pub fn read_service(mut object: DynamicObject) -> Result<Service, serde_json::Er
 impl Watched for Pod {
     const KIND: Kind = Kind::Pod;
 
-    fn read(object: DynamicObject) -> Result<Self, serde_json::Error> {
+    fn read(object: DynamicObject, _: Option<&Self>) -> Result<Self, serde_json::Error> {
         Ok(super::pods::read(&object))
     }
 
@@ -298,8 +274,12 @@ impl Watched for Pod {
         label(&object.metadata, names::DEPLOYMENT).into_iter().collect()
     }
 
-    fn same(&self, newer: &Self) -> bool {
-        self == newer
+    fn news(old: Option<&Self>, new: Option<&Self>) -> Option<News> {
+        let says = |pod: Option<&Self>| pod.and_then(health::says);
+        match (old, new) {
+            (Some(old), Some(new)) if old == new => None,
+            _ => Some(if says(old) == says(new) { News::Counts } else { News::Turn }),
+        }
     }
 }
 
@@ -309,7 +289,7 @@ pub struct Autoscaler;
 impl Watched for Autoscaler {
     const KIND: Kind = Kind::HorizontalPodAutoscaler;
 
-    fn read(_: DynamicObject) -> Result<Self, serde_json::Error> {
+    fn read(_: DynamicObject, _: Option<&Self>) -> Result<Self, serde_json::Error> {
         Ok(Self)
     }
 
@@ -327,7 +307,7 @@ pub struct Schema(pub u32);
 impl Watched for Schema {
     const KIND: Kind = Kind::CustomResourceDefinition;
 
-    fn read(object: DynamicObject) -> Result<Self, serde_json::Error> {
+    fn read(object: DynamicObject, _: Option<&Self>) -> Result<Self, serde_json::Error> {
         let level = object.metadata.annotations.as_ref().and_then(|a| a.get(names::SCHEMA_LEVEL)).and_then(|l| l.parse().ok());
         Ok(Self(level.unwrap_or_default()))
     }
@@ -338,7 +318,7 @@ impl Watched for Schema {
 }
 
 /// What is kept of a child's metadata.
-fn meta(from: ObjectMeta) -> Meta {
+pub(super) fn meta(from: ObjectMeta) -> Meta {
     let controller = from.owner_references.unwrap_or_default().into_iter().find(|o| o.controller == Some(true));
     let mut annotations = from.annotations.unwrap_or_default();
     annotations.retain(|name, _| name == names::CHANGE_CAUSE);
@@ -353,12 +333,12 @@ fn meta(from: ObjectMeta) -> Meta {
     }
 }
 
-fn label(meta: &ObjectMeta, name: &str) -> Option<String> {
+pub(super) fn label(meta: &ObjectMeta, name: &str) -> Option<String> {
     meta.labels.as_ref().and_then(|l| l.get(name)).cloned()
 }
 
 /// A child belongs to the ModelDeployment of its name, and to the one its label names.
-fn name_and_label(meta: &ObjectMeta) -> Vec<String> {
+pub(super) fn name_and_label(meta: &ObjectMeta) -> Vec<String> {
     let mut all: Vec<String> = meta.name.iter().cloned().chain(label(meta, names::DEPLOYMENT)).collect();
     all.dedup();
     all
@@ -368,7 +348,7 @@ fn pointer(object: &DynamicObject, path: &str) -> Vec<String> {
     object.data.pointer(path).and_then(Value::as_str).map(str::to_owned).into_iter().collect()
 }
 
-fn text(value: &Value, path: &str) -> String {
+pub(super) fn text(value: &Value, path: &str) -> String {
     value.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
@@ -376,11 +356,11 @@ fn field<T: DeserializeOwned>(data: &mut Value, name: &str) -> Result<T, serde_j
     serde_json::from_value(data.get_mut(name).map(Value::take).unwrap_or_default())
 }
 
-fn optional<T: DeserializeOwned>(data: &mut Value, name: &str) -> Result<Option<T>, serde_json::Error> {
+pub(super) fn optional<T: DeserializeOwned>(data: &mut Value, name: &str) -> Result<Option<T>, serde_json::Error> {
     optional_value(data.get_mut(name).map(Value::take).unwrap_or_default())
 }
 
-fn optional_value<T: DeserializeOwned>(value: Value) -> Result<Option<T>, serde_json::Error> {
+pub(super) fn optional_value<T: DeserializeOwned>(value: Value) -> Result<Option<T>, serde_json::Error> {
     if value.is_null() { Ok(None) } else { serde_json::from_value(value).map(Some) }
 }
 
@@ -413,28 +393,9 @@ mod tests {
         let object: DynamicObject = serde_json::from_value(json!({"metadata": {"name": "fraud-7"},
             "spec": {"model": "fraud", "version": "7", "lifecycle": {"state": "Frozen"}, "artifact": 3}, "status": 4}))
         .unwrap();
-        let entry = VersionEntry::read(object).unwrap();
+        let entry = VersionEntry::read(object, None).unwrap();
         assert_eq!(entry.version.model, "fraud");
         assert_eq!(entry.version.lifecycle.unwrap().state, LifecycleState::Yanked);
         assert!(entry.status.is_none());
-    }
-
-    #[test]
-    fn a_deployment_is_reduced_and_survives_packing() {
-        let object: DynamicObject = serde_json::from_value(json!({"apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"name": "fraud", "uid": "u", "generation": 3, "resourceVersion": "9",
-                "annotations": {"kubernetes.io/change-cause": "x", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
-                "ownerReferences": [{"apiVersion": "v1", "kind": "ModelDeployment", "name": "fraud", "uid": "o", "controller": true}]},
-            "spec": {"replicas": 2, "paused": true, "selector": {"matchLabels": {"a": "b"}}, "strategy": {"type": "RollingUpdate"},
-                "minReadySeconds": 5, "template": {"spec": {"containers": []}}},
-            "status": {"observedGeneration": 3, "updatedReplicas": 1,
-                "conditions": [{"type": "Progressing", "status": "True", "reason": "R", "message": "M", "lastUpdateTime": "2026-01-01T00:00:00Z"}]}}))
-        .unwrap();
-        let workload = WorkloadEntry::read(object).unwrap().0.unpack().unwrap();
-        assert_eq!((workload.spec.replicas, workload.spec.paused, workload.generation), (2, true, 3));
-        assert_eq!(workload.spec.selector["a"], "b");
-        assert_eq!(workload.meta.annotations.len(), 1);
-        assert_eq!(workload.meta.controller.unwrap().uid, "o");
-        assert_eq!(workload.status.conditions[0].reason, "R");
     }
 }

@@ -96,6 +96,38 @@ async fn what_is_forbidden_is_tried_again_later_and_heals() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_record_that_is_forbidden_is_told_tried_again_later_and_heals() {
+    let world = World::new();
+    world.answer("POST /apis/rollmodel.dev/v1alpha1/namespaces/ml/modelrollouts", 403, false);
+    assert_eq!(short(&world.pass().await), ["POST controllerrevisions", "POST modelrollouts"]);
+    world.feed();
+    assert_eq!(short(&world.pass().await), ["POST events", "PATCH modeldeployments"]);
+    world.feed();
+    let status = world.object(WANTED)["status"].clone();
+    assert_eq!(status["message"], "Cannot record rollout ml/fraud-1: the API server answered 403: answered 403. It is tried again.");
+    assert!(world.pass().await.is_empty(), "nothing is retried hot");
+    tokio::time::advance(Duration::from_secs(31)).await;
+    assert!(short(&world.pass().await).contains(&"POST modelrollouts".to_owned()));
+    world.feed();
+    world.settle().await;
+    assert_eq!(world.object(WANTED)["status"]["state"], "Serving");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_refused_is_told_and_holds_no_rollout_up() {
+    let world = World::new();
+    world.answer("POST /api/v1/namespaces/ml/services", 422, true);
+    let asked = short(&world.pass().await);
+    assert!(asked.contains(&"POST deployments".to_owned()) && asked.contains(&"PATCH modeldeployments".to_owned()), "{asked:?}");
+    world.settle().await;
+    let status = world.object(WANTED)["status"].clone();
+    assert_eq!(status["serving"]["version"], "1");
+    tokio::time::advance(Duration::from_secs(31)).await;
+    world.settle().await;
+    assert_eq!(world.object(WANTED)["status"]["state"], "Serving");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_name_that_is_taken_is_looked_up_and_left_alone() {
     let world = World::new();
     world.put(
@@ -117,7 +149,7 @@ async fn a_name_that_is_taken_is_looked_up_and_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_content_of_the_same_name_is_an_error_with_a_sentence() {
+async fn another_content_of_the_same_name_is_told_and_nothing_is_decided() {
     let world = World::new();
     world.pass().await;
     let name = lock(&world.store).objects.keys().find(|k| k.contains("controllerrevisions")).unwrap().clone();
@@ -126,9 +158,12 @@ async fn another_content_of_the_same_name_is_an_error_with_a_sentence() {
     let object = json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": {"name": collection.1, "namespace": "ml"},
         "revision": 1, "data": {"hash": "v1:sha256:other", "content": {}, "rendering": {}}});
     lock(&world.store).create(collection.0, object);
-    let error = world.context.pass(What::Deployment, &key()).await.unwrap_err();
-    assert!(error.to_string().contains("holds another content"), "{error}");
-    assert_eq!(error.label(), "other_content");
+    world.settle().await;
+    let status = world.object(WANTED)["status"].clone();
+    assert_eq!((&status["state"], &status["observedGeneration"]), (&json!("Waiting"), &json!(1)));
+    let message = status["message"].as_str().unwrap();
+    assert!(message.starts_with("Cannot store content ml/fraud-") && message.contains("holds another content"), "{message}");
+    assert!(lock(&world.store).objects.keys().all(|k| !k.contains("modelrollouts")), "nothing is decided that cannot be stored");
 }
 
 #[tokio::test(start_paused = true)]

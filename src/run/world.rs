@@ -13,7 +13,7 @@ use super::{
     cache::{Shared, Sync},
     kinds::{KINDS, Key, Kind, Watched},
     lease::Leads,
-    memory::{Memories, lock},
+    memory::lock,
     metrics::Metrics,
     observe::Caches,
     reconcile::{Context, Settings, What},
@@ -57,8 +57,8 @@ impl World {
             caches: Arc::new(Caches::default()),
             metrics: Metrics::new(),
             leads: tokio::sync::watch::channel(leads).1,
-            deployments: Memories::default(),
-            versions: Memories::default(),
+            deployments: Arc::default(),
+            versions: Arc::default(),
             settings: Settings::default(),
         };
         for kind in KINDS {

@@ -28,8 +28,10 @@ use super::{
 
 /// The beginning of the operator's user agent.
 const AGENT: &str = "rollmodel/";
-/// How long the operator has to be silent: its counters are written up to 15 s late.
-const QUIET: Duration = Duration::from_secs(20);
+/// How long the operator has to be silent: its counters are written up to 30 s late.
+const QUIET: Duration = Duration::from_secs(35);
+/// How long nobody may write before the next is measured.
+const CALM: Duration = Duration::from_secs(4);
 /// The longest that anything may take.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
@@ -66,24 +68,37 @@ impl Ground {
 
     /// Waits until the operator asks for nothing any more.
     pub async fn quiet(&self) {
+        self.without(QUIET, |mark| audit::total(&mark.count(AGENT, None))).await;
+    }
+
+    /// Waits until nobody writes anything, so that what is measured next does not pay for what was before.
+    pub async fn calm(&self) {
+        let writes = |mark: &audit::Mark| mark.count("", None).keys().filter(|(verb, _)| !["get", "list"].contains(&verb.as_str())).count();
+        self.without(CALM, writes).await;
+    }
+
+    async fn without(&self, wait: Duration, requests: impl Fn(&audit::Mark) -> usize) {
         let began = Instant::now();
         let mut silent = Instant::now();
-        while silent.elapsed() < QUIET {
+        while silent.elapsed() < wait {
             let mark = audit::mark(&self.cluster);
             tokio::time::sleep(Duration::from_secs(1)).await;
-            if audit::total(&mark.count(AGENT, None)) > 0 {
+            if requests(&mark) > 0 {
                 silent = Instant::now();
             }
-            assert!(began.elapsed() < PATIENCE, "the operator is never quiet:\n{}", self.operator.process.log());
+            assert!(began.elapsed() < PATIENCE, "it is never quiet:\n{}", self.operator.process.log());
         }
     }
 
     /// CPU time of the operator so far, in milliseconds.
     pub fn cpu(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.operator.process.id())).expect("the operator runs");
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        // Fields 14 and 15 of proc(5), in ticks of 10 ms.
-        fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap() * 10.0).sum()
+        cpu(self.operator.process.id())
+    }
+
+    /// CPU time of everything on the machine that takes part so far, in milliseconds.
+    pub fn everyone(&self) -> BTreeMap<&'static str, f64> {
+        let others = [("rollmodel", self.operator.process.id()), ("benchmark", std::process::id())];
+        self.cluster.ids().into_iter().chain(others).map(|(name, id)| (name, cpu(id))).collect()
     }
 
     /// How many passes the operator ran so far.
@@ -104,13 +119,21 @@ impl Ground {
     }
 }
 
+/// CPU time of a process so far, in milliseconds.
+fn cpu(id: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).expect("it runs");
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    // Fields 14 and 15 of proc(5), in ticks of 10 ms.
+    fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap() * 10.0).sum()
+}
+
 /// As deploy/operator.yaml runs it.
 fn start_operator(cluster: &Cluster) -> operator::Operator {
     let binary = std::env::var_os("BENCH_OPERATOR").map_or_else(operator::binary, PathBuf::from);
     let port = free_port();
     let args = ["--admin-address", &format!("127.0.0.1:{port}"), "--log-format=json", "--lease-namespace=default"].map(str::to_owned);
     let kubeconfig = cluster.kubeconfig().display().to_string();
-    let env = [("KUBECONFIG".to_owned(), kubeconfig), ("MALLOC_ARENA_MAX".to_owned(), "2".to_owned())];
+    let env = [("KUBECONFIG".to_owned(), kubeconfig)];
     let process = cluster.spawn(&binary, &args, &env, &cluster.dir().join(format!("operator-{port}.log")));
     let operator = operator::Operator { process, port };
     operator.wait_ready(cluster);

@@ -109,6 +109,17 @@ fn a_yanked_version_is_not_newly_served() {
 }
 
 #[test]
+fn a_version_whose_spec_is_too_large_is_not_served() {
+    let mut world = World::new();
+    world.settle();
+    world.version("7").too_large = Some(300 * 1024);
+    world.want("7");
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Invalid, "6"));
+    assert!(world.status().message.unwrap().contains("has 300 KiB, and 200 at most are stored safely"));
+}
+
+#[test]
 fn a_version_yanked_while_it_serves_stays_with_a_message() {
     let mut world = World::new();
     world.settle();

@@ -119,9 +119,13 @@ impl World {
         self.spec(|s| s.template = Some(template));
     }
 
+    /// The facts of a version, to change them.
+    pub fn version(&mut self, version: &str) -> &mut Version {
+        self.seen.versions.iter_mut().find(|v| v.version == version).unwrap()
+    }
+
     pub fn yank(&mut self, version: &str) {
-        let found = self.seen.versions.iter_mut().find(|v| v.version == version).unwrap();
-        found.lifecycle = Some(Lifecycle { state: LifecycleState::Yanked, reason: Some("Leaks the label".into()) });
+        self.version(version).lifecycle = Some(Lifecycle { state: LifecycleState::Yanked, reason: Some("Leaks the label".into()) });
     }
 
     /// What the pods of a version do.

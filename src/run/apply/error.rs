@@ -1,0 +1,78 @@
+//! Why a plan could not be applied, and what people have to know of it.
+
+use super::NOTE_MAX;
+use crate::{api::condition::bounded, plan::observed::Blocked, run::client::said};
+
+/// Why a plan could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server said no, or nothing.
+    #[error("{verb} {what}: {}", said(source))]
+    Request {
+        /// What was attempted.
+        verb: &'static str,
+        /// On which object.
+        what: String,
+        /// The answer.
+        source: Box<kube::Error>,
+    },
+    /// Another process may lead by now.
+    #[error("change anything of {what}: this process does not surely lead any more")]
+    NotLeading {
+        /// The object.
+        what: String,
+    },
+    /// A patch that is none.
+    #[error("patch {what}: the plan holds an operation that is no JSON Patch: {source}")]
+    Patch {
+        /// On which object.
+        what: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A name that another content has.
+    #[error("store content {what}: a ControllerRevision of that name holds another content; delete it if nothing of yours needs it")]
+    OtherContent {
+        /// The name.
+        what: String,
+    },
+}
+
+impl Error {
+    /// A closed label for metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Request { source, .. } => match &**source {
+                kube::Error::Api(status) => match status.code {
+                    403 => "forbidden",
+                    404 => "not_found",
+                    409 => "conflict",
+                    422 => "invalid",
+                    429 => "too_many_requests",
+                    500.. => "server",
+                    _ => "api",
+                },
+                _ => "connection",
+            },
+            Self::NotLeading { .. } => "not_leading",
+            Self::Patch { .. } => "patch",
+            Self::OtherContent { .. } => "other_content",
+        }
+    }
+}
+
+impl Error {
+    /// What there is to tell people, where the server understood what was asked and said no.
+    pub(super) fn blocks(&self, deciding: bool) -> Option<Blocked> {
+        let forbidden = match self {
+            Self::Request { source, .. } => match &**source {
+                kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => status.code == 403,
+                _ => return None,
+            },
+            Self::OtherContent { .. } => false,
+            Self::NotLeading { .. } | Self::Patch { .. } => return None,
+        };
+        Some(Blocked { deciding, forbidden, message: bounded(&self.to_string(), NOTE_MAX) })
+    }
+}
