@@ -92,7 +92,6 @@ const RESTARTS: i32 = 3;
 pub struct Turn {
     complete: bool,
     overdue: bool,
-    current: bool,
     down: bool,
     enough: bool,
     no_pods: Option<String>,
@@ -105,7 +104,6 @@ impl Turn {
         Self {
             complete: complete(workload),
             overdue: overdue(workload),
-            current: current(workload),
             down: workload.status.available_replicas == 0,
             enough: enough(workload),
             no_pods: no_pods(workload),
@@ -181,11 +179,27 @@ fn no_pods(workload: &Workload) -> Option<String> {
     Some(format!("pods cannot be created: {}", one_line(&failure.message)))
 }
 
+/// The reason and the message. An image that cannot be pulled has two reasons in turn, the second of which quotes the first: one sentence for both.
 fn said(reason: &str, message: &str) -> String {
+    let quoted = message.split_once("ErrImagePull: ").filter(|_| reason == "ImagePullBackOff");
+    let (reason, message) = quoted.map_or((reason, message), |(_, cause)| ("ErrImagePull", cause));
     if message.is_empty() { reason.to_owned() } else { format!("{reason}: {}", one_line(message)) }
 }
 
 /// A message in one line, short enough for a condition.
 fn one_line(text: &str) -> String {
     bounded(&text.split_whitespace().collect::<Vec<_>>().join(" "), 300)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_cannot_be_pulled_is_one_sentence_while_the_kubelet_alternates_between_two() {
+        let cause = "failed to pull and unpack image \"models/fraud:8\": not found";
+        let backing_off = format!("Back-off pulling image \"models/fraud:8\": ErrImagePull: {cause}");
+        assert_eq!(said("ImagePullBackOff", &backing_off), said("ErrImagePull", cause));
+        assert_eq!(said("ImagePullBackOff", "Back-off pulling image"), "ImagePullBackOff: Back-off pulling image");
+    }
 }

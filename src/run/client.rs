@@ -238,6 +238,15 @@ mod tests {
         assert_eq!(tries, 3, "four tries in all");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_does_not_come_is_given_up() {
+        let silent = tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<()>, BoxError>>());
+        let began = tokio::time::Instant::now();
+        let error = CountLayer(Metrics::new()).layer(silent).call(request(Method::GET)).await.unwrap_err();
+        assert_eq!(began.elapsed(), ANSWER_WITHIN);
+        assert!(error.to_string().contains("did not answer within 20s"), "{error}");
+    }
+
     #[test]
     fn a_server_that_asks_for_long_waits_gets_five_seconds() {
         let headers = answer(429, Some("1000")).unwrap().headers().clone();

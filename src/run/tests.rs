@@ -8,7 +8,7 @@ use super::{
     lease::Leads,
     memory::lock,
     reconcile::What,
-    world::{World, key},
+    world::{SILENCE, World, key},
 };
 
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/ml/deployments/fraud";
@@ -180,6 +180,18 @@ async fn a_version_says_where_it_serves_and_then_nothing() {
     assert!(lock(&world.store).log.is_empty());
     let status = world.object("/apis/rollmodel.dev/v1alpha1/namespaces/ml/modelversions/fraud-1")["status"].clone();
     assert_eq!(status["usedBy"][0]["deployment"], "fraud");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_never_comes_ends_the_pass_in_thirty_seconds_and_the_next_one_goes_on() {
+    let world = World::new();
+    world.answer("POST /apis/apps/v1/namespaces/ml/deployments", SILENCE, false);
+    let began = tokio::time::Instant::now();
+    let error = world.context.pass(What::Deployment, &key()).await.unwrap_err();
+    assert_eq!((error.label(), began.elapsed().as_secs()), ("timeout", 30));
+    world.feed();
+    world.settle().await;
+    assert_eq!(world.object(WANTED)["status"]["state"], "Serving");
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,9 @@ use super::{
     reconcile::{Context, Settings, What},
 };
 
+/// The answer that never comes.
+pub const SILENCE: u16 = 0;
+
 /// What is stored, by path, and what was asked.
 #[derive(Default)]
 pub struct Store {
@@ -88,7 +91,7 @@ impl World {
         self.feed();
     }
 
-    /// Answers the next request that begins so with a failure.
+    /// Answers the next request that begins so with a failure, or never.
     pub fn answer(&self, request: &str, code: u16, causes: bool) {
         let causes = if causes { json!([{"reason": "FieldValueInvalid", "message": "m", "field": "spec"}]) } else { json!([]) };
         let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": format!("answered {code}"),
@@ -225,15 +228,20 @@ async fn serve(store: &Mutex<Store>, request: Request<Body>) -> Response<Body> {
         Method::POST => format!("POST {path}/{}", body["metadata"]["name"].as_str().unwrap_or_default()),
         _ => format!("{} {path}", parts.method),
     };
-    let mut store = lock(store);
-    store.log.push(line.clone());
-    let (code, answer) = match store.answers.iter().position(|(begin, ..)| line.starts_with(begin)) {
-        Some(found) => {
-            let (_, code, status) = store.answers.remove(found);
-            (code, status)
+    let (code, answer) = {
+        let mut store = lock(store);
+        store.log.push(line.clone());
+        match store.answers.iter().position(|(begin, ..)| line.starts_with(begin)) {
+            Some(found) => {
+                let (_, code, status) = store.answers.remove(found);
+                (code, status)
+            }
+            None => act(&mut store, &parts.method, &path, body),
         }
-        None => act(&mut store, &parts.method, &path, body),
     };
+    if code == SILENCE {
+        std::future::pending::<()>().await;
+    }
     Response::builder().status(code).body(Body::from(serde_json::to_vec(&answer).unwrap())).unwrap()
 }
 

@@ -36,6 +36,47 @@ fn an_autoscaler_on_the_model_deployment_scales_it_up_and_down_and_rolls_nothing
     assert_eq!(story.newest(), 2);
 }
 
+/// The metrics API as a CRD: the autoscaler asks the API server for PodMetrics, and does not mind who keeps them.
+fn metrics_api() -> Value {
+    let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "pods.metrics.k8s.io", "annotations": {"api-approved.kubernetes.io": "unapproved, of a test"}},
+        "spec": {"group": "metrics.k8s.io", "scope": "Namespaced", "names": {"plural": "pods", "singular": "pod", "kind": "PodMetrics", "listKind": "PodMetricsList"},
+            "versions": [{"name": "v1beta1", "served": true, "storage": true, "schema": schema}]}})
+}
+
+/// Says what each pod uses.
+fn all_use(story: &Story, memory: &str) {
+    for pod in story.list("pod") {
+        let metadata = json!({"name": pod["metadata"]["name"], "labels": pod["metadata"]["labels"]});
+        story.apply(&json!({"apiVersion": "metrics.k8s.io/v1beta1", "kind": "PodMetrics", "metadata": metadata,
+            "timestamp": "2099-01-01T00:00:00Z", "window": "1s", "containers": [{"name": "model", "usage": {"memory": memory}}]}));
+    }
+}
+
+#[test]
+fn an_autoscaler_scales_the_model_deployment_by_what_its_pods_use() {
+    let story = Story::serving_six("hpametric");
+    story.apply(&metrics_api());
+    story.kubectl(&["wait", "crd/pods.metrics.k8s.io", "--for=condition=Established", "--timeout=60s"]);
+    story.patch(&json!({"template": {"spec": {"containers": [{"name": "model", "resources": {"requests": {"memory": "100Mi"}}}]}}}));
+    story.until("its pods ask for memory", |o| o["status"]["rollout"] == 2 && o["status"]["state"] == "Serving");
+    let pods = |n: usize| story.list("pod").iter().filter(|p| p["metadata"]["deletionTimestamp"].is_null()).count() == n;
+    story.until_true("the old pods are gone", || pods(2) && story.list("pod").len() == 2);
+    all_use(&story, "200Mi");
+    let target = json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelDeployment", "name": "fraud"});
+    let mut scaler = autoscaler("fraud", &target, 2, 5);
+    scaler["spec"]["metrics"] =
+        json!([{"type": "Resource", "resource": {"name": "memory", "target": {"type": "Utilization", "averageUtilization": 100}}}]);
+    scaler["spec"]["behavior"] = json!({"scaleDown": {"stabilizationWindowSeconds": 0}});
+    story.apply(&scaler);
+    // Kubernetes' controller learns of new APIs once in 30 s only.
+    story.cluster.until("twice the memory, twice the pods", || story.mdep()["spec"]["replicas"] == 4 && pods(4));
+    all_use(&story, "20Mi");
+    story.until_true("the pods that are not needed go", || story.mdep()["spec"]["replicas"] == 2 && pods(2));
+    assert_eq!((story.newest(), story.mdep()["status"]["serving"]["version"].as_str()), (2, Some("6")));
+}
+
 #[test]
 fn an_autoscaler_on_the_child_deployment_is_a_condition_that_names_it() {
     let story = Story::serving_six("hpachild");
