@@ -210,7 +210,7 @@ impl Caches {
         let seen = ObservedVersion {
             name: key.name.clone(),
             generation: entry.generation,
-            status: entry.status.clone(),
+            status: entry.status.as_ref().and_then(|status| status.unpack().ok()),
             facts: Version { bound_to, ..entry.version.clone() },
             used_by: self.used_by(key, &entry.version),
             crds_older: self.crds_older(),

@@ -82,7 +82,7 @@ pub struct VersionEntry {
     /// Its generation.
     pub generation: i64,
     /// What was last said about it.
-    pub status: Option<ModelVersionStatus>,
+    pub status: Option<Packed<ModelVersionStatus>>,
 }
 
 impl Watched for VersionEntry {
@@ -108,7 +108,9 @@ impl Watched for VersionEntry {
             version,
             uid: object.metadata.uid.take().unwrap_or_default(),
             generation: object.metadata.generation.unwrap_or_default(),
-            status: optional(&mut object.data, "status").unwrap_or_default(),
+            status: optional(&mut object.data, "status")
+                .unwrap_or_default()
+                .and_then(|status: ModelVersionStatus| Packed::pack(&status).ok()),
         })
     }
 
