@@ -335,7 +335,7 @@ pub(super) fn meta(from: ObjectMeta) -> Meta {
     }
 }
 
-pub(super) fn label(meta: &ObjectMeta, name: &str) -> Option<String> {
+fn label(meta: &ObjectMeta, name: &str) -> Option<String> {
     meta.labels.as_ref().and_then(|l| l.get(name)).cloned()
 }
 
@@ -350,7 +350,7 @@ fn pointer(object: &DynamicObject, path: &str) -> Vec<String> {
     object.data.pointer(path).and_then(Value::as_str).map(str::to_owned).into_iter().collect()
 }
 
-pub(super) fn text(value: &Value, path: &str) -> String {
+fn text(value: &Value, path: &str) -> String {
     value.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
