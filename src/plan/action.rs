@@ -47,6 +47,22 @@ impl Action {
     pub fn decides(&self) -> bool {
         matches!(self, Self::StoreContent { .. } | Self::CreateRecord { .. })
     }
+
+    /// The write in words: the same write of a later plan has the same. None of the Deployment, whose refusal belongs to its decision,
+    /// and of an Event, which is lost where it is refused.
+    #[must_use]
+    pub fn write(&self) -> Option<String> {
+        match self {
+            Self::StoreContent { name, .. } => Some(format!("store content {name}")),
+            Self::CreateRecord { spec } => Some(format!("record rollout {}", spec.number)),
+            Self::AmendRecord { name, .. } => Some(format!("amend rollout {name}")),
+            Self::CreateService { .. } => Some("create Service".into()),
+            Self::PatchService { .. } => Some("patch Service".into()),
+            Self::AnswerRequest { name, .. } => Some(format!("answer request {name}")),
+            Self::Delete { kind, name, .. } => Some(format!("delete {kind:?} {name}")),
+            Self::CreateWorkload { .. } | Self::PatchWorkload { .. } | Self::Event { .. } => None,
+        }
+    }
 }
 
 /// One write.

@@ -96,7 +96,7 @@ pub fn find<'a>(seen: &'a Observed, spec: &ModelDeploymentSpec) -> Result<Option
 /// The recordDigest that this deployment's records bind the version to.
 fn bound(seen: &Observed, spec: &ModelDeploymentSpec) -> Option<String> {
     let of_version = |r: &&ModelRolloutSpec| r.model == spec.model && r.version == spec.version;
-    seen.records.iter().map(|r| &r.spec).filter(of_version).max_by_key(|r| r.number).map(|r| r.record_digest.clone())
+    seen.records.iter().map(|r| &*r.spec).filter(of_version).max_by_key(|r| r.number).map(|r| r.record_digest.clone())
 }
 
 /// The sentence for a version that is not there.

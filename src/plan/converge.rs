@@ -29,7 +29,7 @@ pub fn records(draft: &Draft<'_>) -> Vec<Action> {
     }
     // The new decision first: an outcome that is written before what caused it would read as a deletion.
     let made = draft.history.records().iter().filter(|r| r.uid.is_empty());
-    actions.extend(made.map(|r| Action::CreateRecord { spec: Box::new(r.spec.clone()) }));
+    actions.extend(made.map(|r| Action::CreateRecord { spec: Box::new((*r.spec).clone()) }));
     actions.extend(amendments(draft.seen, &draft.history));
     actions
 }
@@ -55,10 +55,10 @@ pub fn amendments(seen: &super::observed::Observed, history: &super::history::Hi
 
 /// The JSON patch from a stored record to what it says now, None when nothing was added.
 fn amend(record: &Record, before: &ModelRolloutSpec) -> Option<Vec<Value>> {
-    if record.spec == *before {
+    if std::ptr::eq(&*record.spec, before) || *record.spec == *before {
         return None;
     }
-    let (had, has) = (json!(before), json!(record.spec));
+    let (had, has) = (json!(before), json!(*record.spec));
     let mut ops = vec![
         children::test("/metadata/uid", json!(record.uid)),
         children::test("/metadata/resourceVersion", json!(record.resource_version)),

@@ -8,7 +8,7 @@ use super::{
     blame::{self, Blame, Ownership},
     content::{self, Content, Problem},
     history::{DecisionLabel, History},
-    observed::{ContentBody, Observed, Wanted, Workload},
+    observed::{Blocked, ContentBody, Observed, Wanted, Workload},
 };
 use crate::api::{
     ModelDeploymentStatus, ModelRolloutSpec,
@@ -43,6 +43,8 @@ pub struct Draft<'a> {
     pub again: Option<i64>,
     /// The newest record's content is nowhere, and cannot be made anew.
     pub lost: bool,
+    /// A refused write that is still to be done.
+    pub refused: Option<&'a Blocked>,
 }
 
 /// What a new record is to say, beside what follows from the history.
@@ -79,6 +81,7 @@ impl<'a> Draft<'a> {
             after: Vec::new(),
             again: None,
             lost: false,
+            refused: None,
         };
         if let Some(workload) = draft.workload() {
             let rendering = draft.history.newest().and_then(|r| draft.stored(&r.contents)).and_then(|c| c.body.as_ref());
@@ -204,13 +207,13 @@ impl<'a> Draft<'a> {
         self.after.push(Action::Event { warning, reason: reason.into(), message, key });
     }
 
-    /// The plan: records first, then `children`, then what comes after; the status where it differs from what is written.
+    /// The plan: `actions`, then what comes after; the status where it differs from what is written.
     #[must_use]
-    pub fn finish(self, records: Vec<Action>, children: Vec<Action>, status: Option<ModelDeploymentStatus>, why: String) -> Plan {
+    pub fn finish(self, mut actions: Vec<Action>, status: Option<ModelDeploymentStatus>, why: String) -> Plan {
         if !self.lookups.is_empty() {
             return Plan { lookups: self.lookups, why: "Reads past the caches before it decides.".into(), ..Plan::default() };
         }
-        let actions = records.into_iter().chain(children).chain(self.after).collect();
+        actions.extend(self.after);
         Plan { lookups: Vec::new(), actions, status, again_in_seconds: self.again, why }
     }
 }

@@ -1,6 +1,6 @@
 //! From the records to what serves, what is rejected, whether people paused it, and where going back leads.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::{
     decide::Ending,
@@ -98,19 +98,20 @@ impl History {
 
     /// The history with one more record.
     pub fn push(&mut self, spec: ModelRolloutSpec) {
-        self.records.push(Record { uid: String::new(), resource_version: String::new(), spec });
+        self.records.push(Record { uid: String::new(), resource_version: String::new(), spec: Arc::new(spec) });
     }
 
     /// Appends a decision to the newest record.
     pub fn decide(&mut self, decision: Decision) {
         if let Some(newest) = self.records.last_mut() {
-            newest.spec.decisions.push(decision);
+            Arc::make_mut(&mut newest.spec).decisions.push(decision);
         }
     }
 
     /// Adds to a record how it ended; what is written already stays as it is.
     pub fn end(&mut self, number: i64, ending: Ending) {
         let Some(record) = self.records.iter_mut().map(|r| &mut r.spec).find(|r| r.number == number) else { return };
+        let record = Arc::make_mut(record);
         if record.outcome.is_none() && ending.outcome.is_some() {
             record.outcome = ending.outcome;
             record.end_time = Some(ending.at.clone());
@@ -137,7 +138,7 @@ impl History {
     /// The newest record, unless the deletion of its ModelDeployment ended it.
     #[must_use]
     pub fn newest(&self) -> Option<&ModelRolloutSpec> {
-        self.records.last().map(|r| &r.spec).filter(|r| !ended_by_deletion(r))
+        self.records.last().map(|r| &*r.spec).filter(|r| !ended_by_deletion(r))
     }
 
     /// The rollout that goes on.
@@ -149,19 +150,19 @@ impl History {
     /// The rollout that serves: the newest that ever had all the traffic and still has it.
     #[must_use]
     pub fn serving(&self) -> Option<&ModelRolloutSpec> {
-        self.records.iter().rev().map(|r| &r.spec).find(|r| r.served_from.is_some()).filter(|r| r.served_until.is_none())
+        self.records.iter().rev().map(|r| &*r.spec).find(|r| r.served_from.is_some()).filter(|r| r.served_until.is_none())
     }
 
     /// The rollout that served last, also where its ModelDeployment was deleted since.
     #[must_use]
     pub fn served_last(&self) -> Option<&ModelRolloutSpec> {
-        self.records.iter().rev().map(|r| &r.spec).find(|r| r.served_from.is_some())
+        self.records.iter().rev().map(|r| &*r.spec).find(|r| r.served_from.is_some())
     }
 
     /// The record of that number.
     #[must_use]
     pub fn get(&self, number: i64) -> Option<&ModelRolloutSpec> {
-        self.records.iter().map(|r| &r.spec).find(|r| r.number == number)
+        self.records.iter().map(|r| &*r.spec).find(|r| r.number == number)
     }
 
     /// The number of the newest record; 0 for none.
@@ -180,7 +181,7 @@ impl History {
     #[must_use]
     pub fn handled(&self, request_uid: &str) -> Option<i64> {
         let is = |by: &crate::api::rollout::By| by.request.as_ref().is_some_and(|r| r.uid == request_uid);
-        self.records.iter().map(|r| &r.spec).find(|r| is(&r.by) || r.decisions.iter().any(|d| is(&d.by))).map(|r| r.number)
+        self.records.iter().map(|r| &*r.spec).find(|r| is(&r.by) || r.decisions.iter().any(|d| is(&d.by))).map(|r| r.number)
     }
 
     /// The pause that people decided and did not lift: it holds over rollouts.
@@ -195,7 +196,7 @@ impl History {
     #[must_use]
     pub fn rejections(&self) -> Vec<(&Rejection, &ModelRolloutSpec)> {
         let mut out: Vec<(&Rejection, &ModelRolloutSpec)> = Vec::new();
-        for record in self.records.iter().map(|r| &r.spec) {
+        for record in self.records.iter().map(|r| &*r.spec) {
             if record.trigger == Trigger::Retry {
                 out.retain(|(rejection, _)| !covers(rejection, record));
             }
@@ -217,7 +218,7 @@ impl History {
     #[must_use]
     pub fn back(&self, seen: &Observed, and: Option<&Rejection>) -> Option<&ModelRolloutSpec> {
         let left = self.newest().map(|r| r.core.as_str());
-        self.records.iter().rev().map(|r| &r.spec).find(|r| {
+        self.records.iter().rev().map(|r| &*r.spec).find(|r| {
             r.outcome == Some(Outcome::Promoted)
                 && r.was_available == Some(true)
                 && Some(r.core.as_str()) != left

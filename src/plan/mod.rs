@@ -16,6 +16,7 @@
 
 pub mod action;
 pub mod blame;
+pub mod blocked;
 pub mod children;
 pub mod content;
 pub mod converge;
@@ -37,17 +38,21 @@ pub use observed::Observed;
 
 use draft::Draft;
 use jiff::Timestamp;
+use observed::{Blocked, Wanted};
 
 /// What is to be done about one ModelDeployment: decisions become records, and everything else follows from the records.
 #[must_use]
 pub fn plan(seen: &Observed, now: Timestamp) -> Plan {
-    let Some(wanted) = seen.deployment.as_ref().filter(|d| !d.deleting) else { return gone::plan(seen, now) };
+    let mut plan = match seen.deployment.as_ref().filter(|d| !d.deleting) {
+        Some(wanted) => carry_out(seen, wanted, now),
+        None => gone::plan(seen, now),
+    };
+    blocked::leave_out(seen, &mut plan.actions);
+    plan
+}
+
+fn carry_out(seen: &Observed, wanted: &Wanted, now: Timestamp) -> Plan {
     let mut draft = Draft::new(seen, wanted, now);
-    if seen.memory.blocked.as_ref().is_some_and(|b| b.deciding) {
-        let (status, why) = status::status(&mut draft);
-        draft.event(true, "Blocked", why.clone(), format!("blocked-{}", wanted.generation));
-        return draft.finish(Vec::new(), Vec::new(), status, why);
-    }
     if draft.made_anew() {
         // The old one ends first, as if it had been seen to go; what the new one wants is decided once that is written.
         return Plan {
@@ -60,12 +65,27 @@ pub fn plan(seen: &Observed, now: Timestamp) -> Plan {
     decide::settle(&mut draft);
     let children = converge::children(&mut draft);
     let records = converge::records(&draft);
+    if let Some(refused) = blocked::among(seen, &records).find(|b| b.deciding && !b.due) {
+        return undecided(seen, wanted, refused, now);
+    }
     let (deletions, due) = keep::prune(seen, &draft.history, wanted.spec.history_limit(), now);
     draft.after.extend(deletions);
     if let Some(seconds) = due {
         draft.again_in(seconds);
     }
     status::note_problem(&mut draft);
+    let actions: Vec<Action> = records.into_iter().chain(children).chain(draft.after.drain(..)).collect();
+    if let Some(refused) = blocked::among(seen, &actions).next() {
+        blocked::tell(&mut draft, refused);
+    }
     let (status, why) = status::status(&mut draft);
-    draft.finish(records, children, status, why)
+    draft.finish(actions, status, why)
+}
+
+/// The plan while a decision cannot be written down: it is told, and nothing is decided or done that would stand on it.
+fn undecided(seen: &Observed, wanted: &Wanted, refused: &Blocked, now: Timestamp) -> Plan {
+    let mut draft = Draft::new(seen, wanted, now);
+    blocked::tell(&mut draft, refused);
+    let (status, why) = status::status(&mut draft);
+    draft.finish(Vec::new(), status, why)
 }

@@ -1,6 +1,6 @@
 //! What the planner may look at: plain data, so that a dump of a live object is a test case.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -100,8 +100,8 @@ pub struct Record {
     /// Its resourceVersion.
     #[serde(default)]
     pub resource_version: String,
-    /// What it says.
-    pub spec: ModelRolloutSpec,
+    /// What it says; shared, for every pass looks at every record and changes few.
+    pub spec: Arc<ModelRolloutSpec>,
 }
 
 /// A ControllerRevision of ours.
@@ -339,9 +339,9 @@ pub struct Memory {
     /// The API server refused the Deployment of this decision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
-    /// The API server refused another write than the Deployment.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub blocked: Option<Blocked>,
+    /// The API server refused other writes than the Deployment.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blocked: Vec<Blocked>,
     /// A put-back of the Deployment at this resourceVersion changed nothing: admission does it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub futile: Option<String>,
@@ -358,10 +358,15 @@ pub struct Memory {
     pub record_retention_days: i64,
 }
 
-/// What the API server answered to a write of a content, a record, a Service or an answer.
+/// What the API server answered to a write of a content, a record, a Service or an answer, or to a deletion.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Blocked {
+    /// The write, as `Action::write` names it.
+    pub write: String,
+    /// Whether it is time to try it again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub due: bool,
     /// Whether it was the content or the record of a decision: nothing is decided until it is tried again.
     pub deciding: bool,
     /// Whether it was forbidden (403: RBAC, quota, admission); else the object was refused.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     blame::{self, Ownership},
-    children,
+    blocked, children,
     content::Problem,
     decide,
     draft::Draft,
@@ -74,10 +74,10 @@ fn phase(draft: &Draft<'_>) -> Phase {
         Some(open) => going_on(draft, open),
         None => settled(draft),
     });
-    match &draft.seen.memory.blocked {
-        Some(blocked) if blocked.deciding || phase.state == State::Serving => {
-            let reason = if blocked.forbidden { "Forbidden" } else { "Refused" };
-            Phase::new(State::Waiting, reason, format!("Cannot {}. It is tried again.", blocked.message.trim_end_matches('.')))
+    match draft.refused {
+        Some(refused) if refused.deciding || phase.state == State::Serving => {
+            let reason = if refused.forbidden { "Forbidden" } else { "Refused" };
+            Phase::new(State::Waiting, reason, blocked::sentence(refused))
         }
         _ => phase,
     }

@@ -76,23 +76,26 @@ impl Hand<'_> {
     /// # Errors
     /// When the API server does not do its part; what was done before stays done.
     pub async fn apply(&self, plan: &Plan) -> Result<Applied, Error> {
-        let mut told = Applied::Done;
+        let mut learned = false;
         for action in &plan.actions {
             sure(self.leads, self.key)?;
-            match self.act(action).await {
-                Ok(Applied::Done) => {}
-                Ok(other) => return Ok(other),
+            match (self.act(action).await, action.write()) {
+                (Ok(Applied::Done), Some(write)) if self.memo().unblock(&write) => learned = true,
+                (Ok(Applied::Done), _) => {}
+                (Ok(other), _) => return Ok(other),
+                (Err(error), None) => return Err(error),
                 // No trouble of the system that passes: people have to know, and the next pass tells them.
-                Err(error) => {
-                    let blocked = error.blocks(action.decides()).ok_or(error)?;
-                    if self.blocked(blocked) {
-                        told = Applied::Again;
-                    }
+                (Err(error), Some(write)) => {
+                    learned |= self.blocked(error.blocks(write, action.decides()).ok_or(error)?);
                     if action.decides() {
-                        return Ok(told);
+                        return Ok(if learned { Applied::Again } else { Applied::Done });
                     }
                 }
             }
+        }
+        // The status was planned from what was known before.
+        if learned {
+            return Ok(Applied::Again);
         }
         if let (Some(status), Some(wanted)) = (&plan.status, &self.seen.deployment) {
             sure(self.leads, self.key)?;
@@ -102,9 +105,9 @@ impl Hand<'_> {
                 let state = status.state.map(|s| format!("{s:?}")).unwrap_or_default();
                 info!(deployment = %self.key, state, says = status.message.as_deref().unwrap_or_default(), "status written");
             }
-            return Ok(if written == Applied::Done { told } else { written });
+            return Ok(written);
         }
-        Ok(told)
+        Ok(Applied::Done)
     }
 
     /// Remembers a refused write; whether that is news.

@@ -87,7 +87,7 @@ pub struct Memo {
     /// What people should know of and was last logged.
     pub logged: Option<String>,
     refused: Option<Refused<Refusal>>,
-    blocked: Option<Refused<Blocked>>,
+    blocked: Vec<Refused<Blocked>>,
     failures: u32,
     told: HashSet<u64>,
 }
@@ -132,18 +132,27 @@ impl Memo {
 
     /// Remembers that another write was refused, and says whether that is news; again and again waits longer.
     pub fn block(&mut self, blocked: Blocked) -> bool {
-        if self.blocked() == Some(&blocked) {
-            return false;
-        }
-        let attempts = self.blocked.as_ref().map_or(1, |b| b.attempts.saturating_add(1));
-        self.blocked = Some(Refused { what: blocked, attempts, again: Instant::now() + forbidden_for(attempts) });
-        true
+        let before = self.taken(&blocked.write);
+        let attempts = before.as_ref().map_or(1, |b| b.attempts.saturating_add(1));
+        let news = before.is_none_or(|b| b.what != blocked);
+        self.blocked.push(Refused { what: blocked, attempts, again: Instant::now() + forbidden_for(attempts) });
+        news
     }
 
-    /// The refused write that stands; None once it is time to try again.
+    /// A write was taken; whether it had been refused before.
+    pub fn unblock(&mut self, write: &str) -> bool {
+        self.taken(write).is_some()
+    }
+
+    fn taken(&mut self, write: &str) -> Option<Refused<Blocked>> {
+        let at = self.blocked.iter().position(|b| b.what.write == write)?;
+        Some(self.blocked.remove(at))
+    }
+
+    /// The refused writes, each due once it is time to try again.
     #[must_use]
-    pub fn blocked(&self) -> Option<&Blocked> {
-        self.blocked.as_ref().and_then(Refused::standing)
+    pub fn blocked(&self) -> Vec<Blocked> {
+        self.blocked.iter().map(|b| Blocked { due: b.standing().is_none(), ..b.what.clone() }).collect()
     }
 
     /// The Deployment was taken.
@@ -161,7 +170,7 @@ impl Memo {
     #[must_use]
     pub fn tried_again(&self) -> Option<Instant> {
         let refused = self.refused.as_ref().filter(|r| r.standing().is_some()).map(|r| r.again);
-        let blocked = self.blocked.as_ref().filter(|b| b.standing().is_some()).map(|b| b.again);
+        let blocked = self.blocked.iter().filter(|b| b.standing().is_some()).map(|b| b.again);
         refused.into_iter().chain(blocked).min()
     }
 
@@ -171,10 +180,10 @@ impl Memo {
         backoff(key, self.failures)
     }
 
-    /// Forgets the failures, and what was tried again by now.
+    /// Forgets the failures, and refusals of what was due and is not to be done any more.
     pub fn succeeded(&mut self) {
         self.failures = 0;
-        self.blocked.take_if(|b| b.standing().is_none());
+        self.blocked.retain(|b| b.standing().is_some());
     }
 
     /// Drops objects past the caches that were read too long ago.
@@ -265,6 +274,23 @@ mod tests {
         assert!(memo.refusal().is_some());
         memo.accept();
         assert!(memo.refusal().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_refused_write_is_tried_again_by_itself_and_waits_longer_each_time() {
+        let mut memo = Memo::default();
+        let refused = |write: &str| Blocked { write: write.into(), message: "no".into(), ..Blocked::default() };
+        let due = |memo: &Memo| memo.blocked().iter().map(|b| b.due).collect::<Vec<_>>();
+        assert!(memo.block(refused("a")) && memo.block(refused("b")), "the second is news too, and hides no first");
+        tokio::time::advance(Duration::from_secs(31)).await;
+        assert_eq!(due(&memo), [true, true]);
+        assert!(!memo.block(refused("a")) && !memo.block(refused("b")), "the same again is no news");
+        tokio::time::advance(Duration::from_secs(31)).await;
+        assert_eq!(due(&memo), [false, false], "a minute now");
+        assert!(memo.unblock("a") && !memo.unblock("a"));
+        tokio::time::advance(Duration::from_secs(31)).await;
+        memo.succeeded();
+        assert!(memo.blocked().is_empty(), "what was due and is not to be done any more is forgotten");
     }
 
     #[test]

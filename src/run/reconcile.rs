@@ -219,7 +219,7 @@ impl Context {
         let memo = lock(memo);
         observed::Memory {
             refusal: memo.refusal().cloned(),
-            blocked: memo.blocked().cloned(),
+            blocked: memo.blocked(),
             futile: memo.futile.clone(),
             status_written: memo.status_written,
             requesters_verified: self.settings.requesters_verified,

@@ -1,5 +1,7 @@
 //! What is kept of each kind: what deciding needs, and nothing else.
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;
 use serde::de::DeserializeOwned;
@@ -89,25 +91,15 @@ impl Watched for VersionEntry {
     const KIND: Kind = Kind::ModelVersion;
 
     /// Never fails: a version of a newer operator is hashed as it is stored, and what is not known of it is left out.
-    fn read(mut object: DynamicObject, _: Option<&Self>) -> Result<Self, serde_json::Error> {
-        let mut spec = object.data.get_mut("spec").map(Value::take).unwrap_or_default();
-        drop_nulls(&mut spec);
-        let size = serde_json::to_vec(&spec).map_or(0, |bytes| bytes.len());
-        let version = Version {
-            name: object.metadata.name.take().unwrap_or_default(),
-            model: text(&spec, "/model"),
-            version: text(&spec, "/version"),
-            image: spec.pointer("/image").and_then(Value::as_str).map(str::to_owned),
-            artifact: spec.get("artifact").and_then(|a| serde_json::from_value(a.clone()).ok()),
-            lifecycle: spec.get("lifecycle").map(read_lifecycle),
-            record_digest: record_digest(spec),
-            bound_to: None,
-            too_large: (size > SPEC_MAX).then_some(size),
-        };
+    fn read(mut object: DynamicObject, old: Option<&Self>) -> Result<Self, serde_json::Error> {
+        let uid = object.metadata.uid.take().unwrap_or_default();
+        let generation = object.metadata.generation.unwrap_or_default();
+        // The generation counts every change of the spec.
+        let unchanged = old.filter(|old| (&old.uid, old.generation) == (&uid, generation));
         Ok(Self {
-            version,
-            uid: object.metadata.uid.take().unwrap_or_default(),
-            generation: object.metadata.generation.unwrap_or_default(),
+            version: unchanged.map_or_else(|| read_version(&mut object), |old| old.version.clone()),
+            uid,
+            generation,
             status: optional(&mut object.data, "status")
                 .unwrap_or_default()
                 .and_then(|status: ModelVersionStatus| Packed::pack(&status).ok()),
@@ -130,6 +122,23 @@ impl Watched for VersionEntry {
 
     fn news_to_versions(_: &Self, _: &Self) -> bool {
         true
+    }
+}
+
+fn read_version(object: &mut DynamicObject) -> Version {
+    let mut spec = object.data.get_mut("spec").map(Value::take).unwrap_or_default();
+    drop_nulls(&mut spec);
+    let size = serde_json::to_vec(&spec).map_or(0, |bytes| bytes.len());
+    Version {
+        name: object.metadata.name.take().unwrap_or_default(),
+        model: text(&spec, "/model"),
+        version: text(&spec, "/version"),
+        image: spec.pointer("/image").and_then(Value::as_str).map(str::to_owned),
+        artifact: spec.get("artifact").and_then(|a| serde_json::from_value(a.clone()).ok()),
+        lifecycle: spec.get("lifecycle").map(read_lifecycle),
+        record_digest: record_digest(spec),
+        bound_to: None,
+        too_large: (size > SPEC_MAX).then_some(size),
     }
 }
 
@@ -169,7 +178,7 @@ impl Watched for Record {
         Ok(Self {
             uid: object.metadata.uid.take().unwrap_or_default(),
             resource_version: object.metadata.resource_version.take().unwrap_or_default(),
-            spec: field(&mut object.data, "spec")?,
+            spec: Arc::new(field(&mut object.data, "spec")?),
         })
     }
 

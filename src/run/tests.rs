@@ -118,11 +118,16 @@ async fn a_service_that_is_refused_is_told_and_holds_no_rollout_up() {
     let world = World::new();
     world.answer("POST /api/v1/namespaces/ml/services", 422, true);
     let asked = short(&world.pass().await);
-    assert!(asked.contains(&"POST deployments".to_owned()) && asked.contains(&"PATCH modeldeployments".to_owned()), "{asked:?}");
+    assert_eq!(asked[2..], ["POST deployments", "POST services"], "{asked:?}");
     world.settle().await;
     let status = world.object(WANTED)["status"].clone();
-    assert_eq!(status["serving"]["version"], "1");
+    assert_eq!((&status["state"], &status["serving"]["version"]), (&json!("Waiting"), &json!("1")));
+    assert!(world.pass().await.is_empty(), "nothing is retried hot");
+    world.answer("POST /api/v1/namespaces/ml/services", 422, true);
     tokio::time::advance(Duration::from_secs(31)).await;
+    assert_eq!(short(&world.pass().await), ["POST services"], "refused again: what is told stays");
+    assert!(world.pass().await.is_empty());
+    tokio::time::advance(Duration::from_secs(61)).await;
     world.settle().await;
     assert_eq!(world.object(WANTED)["status"]["state"], "Serving");
 }

@@ -4,5 +4,6 @@
 mod going_back;
 mod properties;
 mod purity;
+mod refused;
 mod rolling;
 mod world;

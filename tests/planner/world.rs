@@ -200,7 +200,7 @@ impl World {
     }
 
     pub fn records(&self) -> Vec<ModelRolloutSpec> {
-        let mut records: Vec<_> = self.seen.records.iter().map(|r| r.spec.clone()).collect();
+        let mut records: Vec<_> = self.seen.records.iter().map(|r| (*r.spec).clone()).collect();
         records.sort_by_key(|r| r.number);
         records
     }
@@ -238,13 +238,18 @@ impl World {
         for _ in 0..50 {
             self.controllers();
             let plan = self.plan();
-            if plan.actions.is_empty() && plan.status.is_none() && plan.lookups.is_empty() {
+            if plan.actions.iter().all(|a| self.told(a)) && plan.status.is_none() && plan.lookups.is_empty() {
                 return;
             }
             self.carry_out(plan, usize::MAX);
             self.now = self.now.checked_add(1.second()).unwrap();
         }
         panic!("it never settles: {:#?}", self.plan());
+    }
+
+    /// Whether an action is an Event that was told: the process tells each once.
+    fn told(&self, action: &Action) -> bool {
+        matches!(action, Action::Event { reason, message, .. } if self.events.iter().any(|(r, m)| (r, m) == (reason, message)))
     }
 
     /// One pass in which the process dies after `writes` writes.
@@ -286,7 +291,7 @@ impl World {
             Action::CreateRecord { spec } => {
                 assert!(!self.seen.records.iter().any(|r| r.spec.number == spec.number), "number {} is given twice", spec.number);
                 let (uid, resource_version) = (self.uid(), self.rv());
-                self.seen.records.push(Record { uid, resource_version, spec: *spec });
+                self.seen.records.push(Record { uid, resource_version, spec: (*spec).into() });
             }
             Action::AmendRecord { name, ops } => self.amend(&name, ops),
             Action::CreateWorkload { body, rollout } => return self.write_workload(rollout, body, None),

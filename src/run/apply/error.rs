@@ -64,7 +64,7 @@ impl Error {
 
 impl Error {
     /// What there is to tell people, where the server understood what was asked and said no.
-    pub(super) fn blocks(&self, deciding: bool) -> Option<Blocked> {
+    pub(super) fn blocks(&self, write: String, deciding: bool) -> Option<Blocked> {
         let forbidden = match self {
             Self::Request { source, .. } => match &**source {
                 kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => status.code == 403,
@@ -73,6 +73,6 @@ impl Error {
             Self::OtherContent { .. } => false,
             Self::NotLeading { .. } | Self::Patch { .. } => return None,
         };
-        Some(Blocked { deciding, forbidden, message: bounded(&self.to_string(), NOTE_MAX) })
+        Some(Blocked { write, deciding, forbidden, due: false, message: bounded(&self.to_string(), NOTE_MAX) })
     }
 }

@@ -1,0 +1,36 @@
+//! Writes that the API server refused: each is told as long as it is still to be done, and left out until it is tried again.
+//!
+//! The Deployment is not among them: its refusal belongs to its decision (`Refusal`), and may roll it back.
+
+use super::{
+    action::Action,
+    draft::Draft,
+    observed::{Blocked, Observed},
+};
+
+/// The refused writes that are among what is to be done, whether they are tried again now or not.
+pub fn among<'a>(seen: &'a Observed, actions: &[Action]) -> impl Iterator<Item = &'a Blocked> {
+    let planned = |blocked: &&Blocked| actions.iter().any(|a| a.write().as_deref() == Some(blocked.write.as_str()));
+    seen.memory.blocked.iter().filter(planned)
+}
+
+/// Leaves out what was refused and is not to be tried again yet.
+pub fn leave_out(seen: &Observed, actions: &mut Vec<Action>) {
+    let waits = |action: &Action| {
+        let write = action.write();
+        write.is_some() && seen.memory.blocked.iter().any(|b| !b.due && Some(&b.write) == write.as_ref())
+    };
+    actions.retain(|action| !waits(action));
+}
+
+/// Has people told of a refused write, in an Event and, unless something weightier goes on, in the status.
+pub fn tell<'a>(draft: &mut Draft<'a>, blocked: &'a Blocked) {
+    draft.event(true, "Blocked", sentence(blocked), format!("blocked-{}-{}", draft.wanted.generation, blocked.write));
+    draft.refused = Some(blocked);
+}
+
+/// What is told of it.
+#[must_use]
+pub fn sentence(blocked: &Blocked) -> String {
+    format!("Cannot {}. It is tried again.", blocked.message.trim_end_matches('.'))
+}

@@ -1,0 +1,89 @@
+//! Writes that the API server refuses: what is told, what is left out, and what goes on beside.
+
+use rollmodel::{
+    api::deployment::State,
+    plan::{Action, Plan, observed::Blocked},
+};
+
+use crate::world::World;
+
+/// What is remembered of the first of these writes that was refused.
+fn refused(plan: &Plan, which: impl Fn(&Action) -> bool) -> Blocked {
+    let action = plan.actions.iter().find(|a| which(a)).unwrap();
+    let write = action.write().unwrap();
+    Blocked { message: format!("{write}: no"), write, due: false, deciding: action.decides(), forbidden: true }
+}
+
+fn service(action: &Action) -> bool {
+    matches!(action, Action::CreateService { .. })
+}
+
+fn writes(plan: &Plan) -> Vec<String> {
+    plan.actions.iter().filter_map(Action::write).collect()
+}
+
+/// A world that serves version 6 and whose Service was deleted, and what is planned then.
+fn without_service() -> (World, Plan) {
+    let mut world = World::new();
+    world.settle();
+    world.seen.service = None;
+    let plan = world.plan();
+    (world, plan)
+}
+
+#[test]
+fn a_refused_service_is_told_as_long_as_it_is_missing_also_while_it_is_tried_again() {
+    let (mut world, plan) = without_service();
+    world.seen.memory.blocked.push(refused(&plan, service));
+    let plan = world.plan();
+    assert!(writes(&plan).is_empty(), "it is not tried at every pass");
+    let status = plan.status.clone().unwrap();
+    assert_eq!((status.state, status.message.as_deref()), (Some(State::Waiting), Some("Cannot create Service: no. It is tried again.")));
+    world.carry_out(plan, usize::MAX);
+    assert_eq!(world.events.last().unwrap().1, "Cannot create Service: no. It is tried again.");
+    world.seen.memory.blocked[0].due = true;
+    let plan = world.plan();
+    assert_eq!(writes(&plan), ["create Service"]);
+    assert!(plan.status.is_none(), "until it is taken, what is told stays");
+    world.seen.memory.blocked.clear();
+    world.settle();
+    assert_eq!(world.state(), State::Serving);
+}
+
+#[test]
+fn a_refused_service_holds_no_rollout_up() {
+    let (mut world, plan) = without_service();
+    world.seen.memory.blocked.push(refused(&plan, service));
+    world.want("7");
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Waiting, "7"));
+}
+
+#[test]
+fn a_decision_that_cannot_be_written_down_waits_and_nothing_is_done_that_would_stand_on_it() {
+    let mut world = World::new();
+    world.settle();
+    world.want("7");
+    let plan = world.plan();
+    let mut content = refused(&plan, |a| matches!(a, Action::StoreContent { .. }));
+    content.due = true;
+    let record = refused(&plan, |a| matches!(a, Action::CreateRecord { .. }));
+    world.seen.memory.blocked = vec![content, record];
+    let plan = world.plan();
+    assert!(plan.actions.iter().all(|a| matches!(a, Action::Event { .. })), "the content may be tried, the record may not: {plan:#?}");
+    assert_eq!(plan.status.unwrap().message.unwrap(), "Cannot record rollout 2: no. It is tried again.");
+}
+
+#[test]
+fn a_spec_that_is_corrected_does_not_wait_for_the_content_that_was_refused() {
+    let mut world = World::new();
+    world.settle();
+    world.want("7");
+    let content = refused(&world.plan(), |a| matches!(a, Action::StoreContent { .. }));
+    world.seen.memory.blocked.push(content);
+    world.settle();
+    assert_eq!((world.state(), world.records().len()), (State::Waiting, 1));
+    world.want("8");
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "8"));
+}
