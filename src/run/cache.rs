@@ -10,10 +10,13 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{api::DynamicObject, runtime::watcher::Event};
+use kube::runtime::watcher::Event;
 use tracing::warn;
 
-use super::kinds::{Key, Kind, News, Watched};
+use super::{
+    kinds::{Key, Kind, News, Watched},
+    object::Object,
+};
 
 /// One object of an index.
 pub struct Entry<T> {
@@ -105,7 +108,7 @@ impl Touched {
 
 impl<T: Watched> Index<T> {
     /// Takes in one event, and says what it touched.
-    pub fn feed(&mut self, event: Event<DynamicObject>) -> Vec<Touched> {
+    pub fn feed(&mut self, event: Event<Object>) -> Vec<Touched> {
         match event {
             Event::Init => {
                 self.listed = Some(HashSet::new());
@@ -139,7 +142,7 @@ impl<T: Watched> Index<T> {
         vanished.iter().filter_map(|key| self.remove(key, Shown::Listed)).collect()
     }
 
-    fn insert(&mut self, object: DynamicObject, shown: Shown) -> Option<Touched> {
+    fn insert(&mut self, object: Object, shown: Shown) -> Option<Touched> {
         let key = Key::of(&object.metadata);
         let resource_version = version(&object.metadata);
         if self.objects.get(&key).is_some_and(|old| old.resource_version == resource_version) {
@@ -352,15 +355,21 @@ impl Readiness {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::plan::observed::{Pod, Request};
+    use crate::{
+        plan::observed::{Pod, Request},
+        run::object::sent,
+    };
 
-    fn pod(name: &str, of: &str, rv: u64) -> DynamicObject {
-        serde_json::from_value(json!({"metadata": {"namespace": "ml", "name": name, "resourceVersion": rv.to_string(),
-            "labels": {"rollmodel.dev/deployment": of}}}))
-        .unwrap()
+    fn pod(name: &str, of: &str, rv: u64) -> Object {
+        pod_that(name, of, rv, &json!({}))
+    }
+
+    fn pod_that(name: &str, of: &str, rv: u64, status: &Value) -> Object {
+        sent(&json!({"metadata": {"namespace": "ml", "name": name, "resourceVersion": rv.to_string(),
+            "labels": {"rollmodel.dev/deployment": of}}, "status": status}))
     }
 
     fn names(index: &Index<Pod>, owner: &str) -> Vec<String> {
@@ -387,9 +396,8 @@ mod tests {
     fn a_pod_that_comes_and_goes_counts_and_one_in_trouble_may_turn_a_decision() {
         let mut index: Index<Pod> = Index::default();
         let waiting = |rv: u64, reason: &str| {
-            let mut pod = pod("a", "fraud", rv);
-            pod.data["status"] = json!({"containerStatuses": [{"name": "model", "state": {"waiting": {"reason": reason}}}]});
-            Event::Apply(pod)
+            let status = json!({"containerStatuses": [{"name": "model", "state": {"waiting": {"reason": reason}}}]});
+            Event::Apply(pod_that("a", "fraud", rv, &status))
         };
         let news = |touched: Vec<Touched>| touched[0].news;
         assert_eq!(news(index.feed(Event::Apply(pod("a", "fraud", 1)))), News::Counts);
@@ -438,7 +446,7 @@ mod tests {
         let mut index = Index::<Request>::default();
         let object =
             json!({"metadata": {"namespace": "ml", "name": "r", "resourceVersion": "1"}, "spec": {"deployment": "fraud", "verb": "Dance"}});
-        let touched = index.feed(Event::Apply(serde_json::from_value(object).unwrap()));
+        let touched = index.feed(Event::Apply(sent(&object)));
         assert!(touched[0].owners.contains("fraud"));
         assert!(index.of_owner(&Key::new("ml", "fraud")).all(|(_, e)| e.value.is_err()));
     }

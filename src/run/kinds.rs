@@ -11,10 +11,10 @@ use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::api::{ApiResource, DynamicObject};
+use kube::api::ApiResource;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::memory;
+use super::{memory, object::Object};
 use crate::api::{ModelDeployment, ModelRollout, ModelVersion, RolloutRequest, names};
 
 /// A kind that is watched.
@@ -147,10 +147,10 @@ pub trait Watched: Sized + Send + Sync + 'static {
     ///
     /// # Errors
     /// When the object is not what this build knows; it is then kept as unreadable, and nothing it belongs to is planned.
-    fn read(object: DynamicObject, old: Option<&Self>) -> Result<Self, serde_json::Error>;
+    fn read(object: Object, old: Option<&Self>) -> Result<Self, serde_json::Error>;
 
     /// Names of the ModelDeployments that an object belongs to, also of one that cannot be read.
-    fn owners(object: &DynamicObject) -> Vec<String>;
+    fn owners(object: &Object) -> Vec<String>;
 
     /// Names of the ModelVersions that it names.
     fn versions(&self) -> Vec<String> {

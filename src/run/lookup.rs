@@ -1,13 +1,11 @@
 //! Reads past the caches, of just what the planner asks for.
 
-use kube::{
-    Client,
-    api::{DynamicObject, ListParams},
-};
+use kube::{Client, api::ListParams};
 
 use super::{
     client::said,
     kinds::{Key, Kind, Watched},
+    object::Object,
     observe::{Caches, Found},
     reduced::{read_body, read_service},
     watch::api,
@@ -69,16 +67,16 @@ pub async fn look(client: &Client, caches: &Caches, key: &Key, lookup: &Lookup, 
     Ok(())
 }
 
-fn stored(name: &str, mut object: DynamicObject) -> StoredContent {
+fn stored(name: &str, mut object: Object) -> StoredContent {
     StoredContent {
         name: name.to_owned(),
         uid: object.metadata.uid.take().unwrap_or_default(),
         resource_version: object.metadata.resource_version.take().unwrap_or_default(),
-        body: read_body(&mut object),
+        body: read_body(&object),
     }
 }
 
-async fn get(client: &Client, kind: Kind, key: &Key, name: &str) -> Result<Option<DynamicObject>, Error> {
+async fn get(client: &Client, kind: Kind, key: &Key, name: &str) -> Result<Option<Object>, Error> {
     let what = || format!("{} {}/{name}", kind.name(), key.namespace);
     api(client, kind, Some(&key.namespace)).get_opt(name).await.map_err(|source| Error::Request { what: what(), source: Box::new(source) })
 }
@@ -87,7 +85,7 @@ async fn records(client: &Client, key: &Key) -> Result<Vec<Record>, Error> {
     let mut params = ListParams::default().fields(&format!("spec.deployment.name={}", key.name)).limit(PAGE);
     let mut records = Vec::new();
     loop {
-        let page = api::<DynamicObject>(client, Kind::ModelRollout, Some(&key.namespace)).list(&params).await;
+        let page = api::<Object>(client, Kind::ModelRollout, Some(&key.namespace)).list(&params).await;
         let page = page.map_err(|source| Error::Request { what: format!("the ModelRollouts of {key}"), source: Box::new(source) })?;
         for object in page.items {
             records.push(Record::read(object, None).map_err(|e| decode("ModelRollout", key, e))?);

@@ -1,112 +1,107 @@
-//! Objects as the API server sends them, decoded to what may be kept of them: `managedFields` and the specs of pods are most of the
-//! bytes, and are passed over where nobody reads them.
+//! Objects as the API server sends them: the metadata is read, every other part stays as it came until somebody asks for it.
+//!
+//! Most of the bytes are never asked for: the specs of pods, and what a change of status leaves as it was.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt::Debug, marker::PhantomData};
+use std::{borrow::Cow, collections::BTreeMap};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference, Time};
-use kube::{
-    Resource,
-    api::{ApiResource, DynamicObject},
-    core::DynamicResourceScope,
-};
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeOwned, IgnoredAny},
-};
-use serde_json::{Map, Value};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use kube::{Resource, api::ApiResource, core::DynamicResourceScope};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
 
-/// How much of an object is decoded.
-pub trait Detail: Clone + Debug + Send + Sync + 'static {
-    /// Its managed fields.
-    type Fields: DeserializeOwned + Default + Into<Option<Vec<ManagedFieldsEntry>>>;
-    /// Its spec.
-    type Spec: DeserializeOwned + Default + Into<Value> + Clone + Debug + Send + Sync;
-    /// Everything else.
-    type Rest: DeserializeOwned + Default + Into<Value> + Clone + Debug + Send + Sync;
-}
-
-/// All that is ever read.
-#[derive(Clone, Debug)]
-pub enum Whole {}
-/// No managed fields.
-#[derive(Clone, Debug)]
-pub enum Usual {}
-/// Metadata and status.
-#[derive(Clone, Debug)]
-pub enum StatusOnly {}
-/// Metadata.
-#[derive(Clone, Debug)]
-pub enum NameOnly {}
-
-impl Detail for Whole {
-    type Fields = Option<Vec<ManagedFieldsEntry>>;
-    type Spec = Value;
-    type Rest = Value;
-}
-impl Detail for Usual {
-    type Fields = PassedOver;
-    type Spec = Value;
-    type Rest = Value;
-}
-impl Detail for StatusOnly {
-    type Fields = PassedOver;
-    type Spec = PassedOver;
-    type Rest = Value;
-}
-impl Detail for NameOnly {
-    type Fields = PassedOver;
-    type Spec = PassedOver;
-    type Rest = PassedOver;
-}
-
-/// A part that nobody reads.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PassedOver;
-
-impl<'de> Deserialize<'de> for PassedOver {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|_| Self)
-    }
-}
-
-impl From<PassedOver> for Value {
-    fn from(_: PassedOver) -> Self {
-        Self::Null
-    }
-}
-
-impl From<PassedOver> for Option<Vec<ManagedFieldsEntry>> {
-    fn from(_: PassedOver) -> Self {
-        None
-    }
-}
-
-/// An object in that much detail.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(bound = "")]
-pub struct Object<D: Detail> {
+/// An object of any kind.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(from = "Sent")]
+pub struct Object {
     /// Its metadata, less what is never read.
-    #[serde(default, deserialize_with = "metadata::<D, _>")]
     pub metadata: ObjectMeta,
-    #[serde(default)]
-    spec: D::Spec,
-    #[serde(default)]
-    status: D::Rest,
-    #[serde(default)]
-    data: D::Rest,
-    #[serde(skip)]
-    detail: PhantomData<D>,
+    /// Who wrote which of its fields.
+    pub managed_fields: Part,
+    /// What is wanted.
+    pub spec: Part,
+    /// What is.
+    pub status: Part,
+    /// What a ControllerRevision stores.
+    pub data: Part,
 }
 
-impl<D: Detail> From<Object<D>> for DynamicObject {
-    fn from(object: Object<D>) -> Self {
-        let parts = [("spec", object.spec.into()), ("status", object.status.into()), ("data", object.data.into())];
-        let data: Map<String, Value> = parts.into_iter().filter(|(_, v)| !v.is_null()).map(|(name, v)| (name.to_owned(), v)).collect();
-        Self { types: None, metadata: object.metadata, data: Value::Object(data) }
+/// A part of an object, as the text that it was sent as.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Part(Option<Box<RawValue>>);
+
+impl Part {
+    /// The part, read as something; None where it is absent.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<Option<T>, serde_json::Error> {
+        self.0.as_ref().map(|text| serde_json::from_str(text.get())).transpose()
+    }
+
+    /// The part, read as something that has to be there.
+    ///
+    /// # Errors
+    /// When it is absent, or something else.
+    pub fn needed<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(self.0.as_ref().map_or("null", |text| text.get()))
+    }
+
+    /// The part; the default where it is absent, or something else.
+    #[must_use]
+    pub fn or_default<T: DeserializeOwned + Default>(&self) -> T {
+        self.read().ok().flatten().unwrap_or_default()
     }
 }
 
-impl<D: Detail> Resource for Object<D> {
+/// An object as it is sent. A part is kept as text only where it is decoded straight from the bytes, not where serde holds it in
+/// between; so in a watch event `type` has to come before `object`, as Kubernetes writes it (metav1.WatchEvent).
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Sent {
+    metadata: Metadata,
+    spec: Part,
+    status: Part,
+    data: Part,
+}
+
+/// What is read of metadata.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    generation: Option<i64>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    owner_references: Option<Vec<OwnerReference>>,
+    managed_fields: Part,
+}
+
+impl From<Sent> for Object {
+    fn from(sent: Sent) -> Self {
+        let from = sent.metadata;
+        let metadata = ObjectMeta {
+            name: from.name,
+            namespace: from.namespace,
+            uid: from.uid,
+            resource_version: from.resource_version,
+            generation: from.generation,
+            creation_timestamp: from.creation_timestamp,
+            deletion_timestamp: from.deletion_timestamp,
+            labels: from.labels,
+            annotations: from.annotations,
+            owner_references: from.owner_references,
+            ..ObjectMeta::default()
+        };
+        Self { metadata, managed_fields: from.managed_fields, spec: sent.spec, status: sent.status, data: sent.data }
+    }
+}
+
+impl Resource for Object {
     type DynamicType = ApiResource;
     type Scope = DynamicResourceScope;
 
@@ -139,69 +134,52 @@ impl<D: Detail> Resource for Object<D> {
     }
 }
 
-/// What is read of metadata.
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Metadata<F> {
-    name: Option<String>,
-    namespace: Option<String>,
-    uid: Option<String>,
-    resource_version: Option<String>,
-    generation: Option<i64>,
-    creation_timestamp: Option<Time>,
-    deletion_timestamp: Option<Time>,
-    labels: Option<BTreeMap<String, String>>,
-    annotations: Option<BTreeMap<String, String>>,
-    owner_references: Option<Vec<OwnerReference>>,
-    managed_fields: F,
-}
-
-fn metadata<'de, D: Detail, R: Deserializer<'de>>(deserializer: R) -> Result<ObjectMeta, R::Error> {
-    let from = Metadata::<D::Fields>::deserialize(deserializer)?;
-    Ok(ObjectMeta {
-        name: from.name,
-        namespace: from.namespace,
-        uid: from.uid,
-        resource_version: from.resource_version,
-        generation: from.generation,
-        creation_timestamp: from.creation_timestamp,
-        deletion_timestamp: from.deletion_timestamp,
-        labels: from.labels,
-        annotations: from.annotations,
-        owner_references: from.owner_references,
-        managed_fields: from.managed_fields.into(),
-        ..ObjectMeta::default()
-    })
+/// The object that an API server would send so.
+#[cfg(test)]
+pub fn sent(object: &serde_json::Value) -> Object {
+    serde_json::from_str(&object.to_string()).unwrap()
 }
 
 #[cfg(test)]
 mod tests {
-    use kube::core::WatchEvent;
-    use serde_json::json;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+    use kube::core::{ObjectList, WatchEvent};
+    use serde_json::{Value, json};
 
     use super::*;
 
-    fn decoded<D: Detail>() -> DynamicObject {
-        let event = json!({"type": "MODIFIED", "object": {"apiVersion": "apps/v1", "kind": "Deployment",
+    fn deployment() -> Value {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": "fraud", "namespace": "ml", "resourceVersion": "9", "selfLink": null, "labels": {"a": "b"},
                 "managedFields": [{"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {}}}]},
-            "spec": {"replicas": 2}, "status": {"replicas": 1}, "data": {"x": 1}, "revision": 3}});
-        match serde_json::from_value(event).unwrap() {
-            WatchEvent::Modified(object) => Object::<D>::into(object),
-            other => panic!("{other:?}"),
-        }
+            "spec": {"replicas": 2}, "status": null, "data": {"x": 1}, "revision": 3})
+    }
+
+    fn is_read(object: &Object) {
+        assert_eq!(object.metadata.labels.as_ref().unwrap()["a"], "b");
+        assert_eq!(object.metadata.resource_version.as_deref(), Some("9"));
+        assert_eq!(object.managed_fields.or_default::<Vec<ManagedFieldsEntry>>()[0].manager.as_deref(), Some("kubectl"));
+        assert_eq!((object.spec.or_default::<Value>(), object.data.or_default::<Value>()), (json!({"replicas": 2}), json!({"x": 1})));
+        assert_eq!(object.status.read::<Value>().unwrap(), None, "null is as if it were absent");
+        assert!(object.status.needed::<Vec<u8>>().is_err() && object.spec.read::<Vec<u8>>().is_err());
     }
 
     #[test]
-    fn what_is_read_is_decoded_and_the_rest_passed_over() {
-        let whole = decoded::<Whole>();
-        assert_eq!(whole.data, json!({"spec": {"replicas": 2}, "status": {"replicas": 1}, "data": {"x": 1}}));
-        assert_eq!(whole.metadata.managed_fields.as_ref().unwrap()[0].manager.as_deref(), Some("kubectl"));
-        assert_eq!(whole.metadata.labels.as_ref().unwrap()["a"], "b");
-        let usual = decoded::<Usual>();
-        assert!(usual.data == whole.data && usual.metadata.managed_fields.is_none());
-        assert_eq!(decoded::<StatusOnly>().data, json!({"status": {"replicas": 1}, "data": {"x": 1}}));
-        assert_eq!(decoded::<NameOnly>().data, json!({}));
-        assert_eq!(decoded::<NameOnly>().metadata.resource_version.as_deref(), Some("9"));
+    fn an_object_is_read_from_a_watch_event_and_from_a_list() {
+        let event = format!(r#"{{"type": "MODIFIED", "object": {}}}"#, deployment());
+        match serde_json::from_str(&event).unwrap() {
+            WatchEvent::Modified(object) => is_read(&object),
+            other => panic!("{other:?}"),
+        }
+        let list =
+            json!({"apiVersion": "apps/v1", "kind": "DeploymentList", "metadata": {"resourceVersion": "9"}, "items": [deployment()]});
+        let list: ObjectList<Object> = serde_json::from_str(&list.to_string()).unwrap();
+        is_read(&list.items[0]);
+    }
+
+    #[test]
+    fn an_object_without_anything_is_read() {
+        let object = sent(&json!({}));
+        assert!(object.metadata.name.is_none() && object.spec.or_default::<Value>().is_null());
     }
 }

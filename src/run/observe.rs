@@ -338,21 +338,22 @@ fn readable<T: Watched, U>(key: &Key, entry: &Entry<T>, make: impl FnOnce(&T) ->
 
 #[cfg(test)]
 mod tests {
-    use kube::{api::DynamicObject, runtime::watcher::Event};
+    use kube::runtime::watcher::Event;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::run::object::{Object, sent};
 
-    fn object(name: &str, rv: u64, rest: Value) -> Event<DynamicObject> {
+    fn object(name: &str, rv: u64, rest: Value) -> Event<Object> {
         let mut all = json!({"metadata": {"namespace": "ml", "name": name, "uid": format!("uid-{name}"), "resourceVersion": rv.to_string(),
             "labels": {"rollmodel.dev/deployment": "fraud"}}});
         for (k, v) in rest.as_object().unwrap() {
             all[k] = v.clone();
         }
-        Event::Apply(serde_json::from_value(all).unwrap())
+        Event::Apply(sent(&all))
     }
 
-    fn record(number: i64, version: &str, digest: &str, contents: &str, served: bool) -> Event<DynamicObject> {
+    fn record(number: i64, version: &str, digest: &str, contents: &str, served: bool) -> Event<Object> {
         let mut spec = json!({"deployment": {"name": "fraud"}, "number": number, "model": "fraud", "version": version, "recordDigest": digest,
             "hash": "v1:sha256:aa", "core": "c", "contents": contents, "strategy": "RollingUpdate", "workload": "fraud", "trigger": "SpecChanged",
             "by": {"actor": "spec"}, "startTime": format!("2026-01-0{number}T00:00:00Z")});
@@ -362,11 +363,11 @@ mod tests {
         object(&format!("fraud-{number}"), 10 + number.unsigned_abs(), json!({"spec": spec}))
     }
 
-    fn version(name: &str, model: &str, version: &str) -> Event<DynamicObject> {
+    fn version(name: &str, model: &str, version: &str) -> Event<Object> {
         object(name, 3, json!({"spec": {"model": model, "version": version, "image": "a"}}))
     }
 
-    fn content(name: &str) -> Event<DynamicObject> {
+    fn content(name: &str) -> Event<Object> {
         object(name, 4, json!({"revision": 1, "data": {"hash": "v1:sha256:aa", "content": {}, "rendering": {"spec": {}}}}))
     }
 

@@ -1,8 +1,8 @@
 //! What is kept of a pod: what tells a content's failure from the environment's trouble.
 
-use kube::api::DynamicObject;
 use serde_json::Value;
 
+use super::object::Object;
 use crate::{
     api::{condition::bounded, names},
     plan::observed::{Container, Pod, Why},
@@ -13,9 +13,9 @@ const MESSAGE_MAX: usize = 1024;
 
 /// What is kept of a pod; whatever is absent or strange in it counts as not there.
 #[must_use]
-pub fn read(object: &DynamicObject) -> Pod {
+pub fn read(object: &Object) -> Pod {
     let meta = &object.metadata;
-    let status = object.data.get("status").unwrap_or(&Value::Null);
+    let status: &Value = &object.status.or_default();
     let lists = ["initContainerStatuses", "containerStatuses"];
     Pod {
         name: meta.name.clone().unwrap_or_default(),
@@ -64,17 +64,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::run::object::sent;
 
     #[test]
     fn a_pod_tells_why_it_waits() {
-        let object: DynamicObject = serde_json::from_value(json!({
+        let object = sent(&json!({
             "metadata": {"name": "p", "labels": {"rollmodel.dev/hash": "h"}, "annotations": {"kubectl.kubernetes.io/restartedAt": "t"}},
             "status": {
                 "conditions": [{"type": "Ready", "status": "False"}, {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"}],
                 "initContainerStatuses": [{"name": "i", "state": {"terminated": {"reason": "Error", "message": "digest mismatch", "exitCode": 3}}}],
                 "containerStatuses": [{"name": "model", "restartCount": 4, "imageID": "", "state": {"waiting": {"reason": "CrashLoopBackOff"}},
-                    "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}]}}))
-        .unwrap();
+                    "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}]}}));
         let pod = read(&object);
         assert_eq!((pod.hash.as_str(), pod.restarted_at.as_deref(), pod.unschedulable.as_deref()), ("h", Some("t"), Some("no room")));
         assert_eq!(pod.containers[0].terminated.as_ref().unwrap().message, "digest mismatch");

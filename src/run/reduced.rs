@@ -1,13 +1,15 @@
 //! What is kept of each kind: what deciding needs, and nothing else.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::DynamicObject;
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::kinds::{Kind, News, Packed, Watched};
+use super::{
+    kinds::{Kind, News, Packed, Watched},
+    object::Object,
+};
 use crate::{
     api::{
         ModelVersionStatus,
@@ -39,13 +41,13 @@ pub struct WantedEntry {
 impl Watched for WantedEntry {
     const KIND: Kind = Kind::ModelDeployment;
 
-    fn read(mut object: DynamicObject, _: Option<&Self>) -> Result<Self, serde_json::Error> {
+    fn read(mut object: Object, _: Option<&Self>) -> Result<Self, serde_json::Error> {
         let wanted = Wanted {
             uid: object.metadata.uid.take().unwrap_or_default(),
             generation: object.metadata.generation.unwrap_or_default(),
             deleting: object.metadata.deletion_timestamp.is_some(),
-            spec: field(&mut object.data, "spec")?,
-            status: optional(&mut object.data, "status")?,
+            spec: object.spec.needed()?,
+            status: object.status.read()?,
         };
         let status = wanted.status.as_ref();
         Ok(Self {
@@ -57,7 +59,7 @@ impl Watched for WantedEntry {
         })
     }
 
-    fn owners(object: &DynamicObject) -> Vec<String> {
+    fn owners(object: &Object) -> Vec<String> {
         object.metadata.name.clone().into_iter().collect()
     }
 
@@ -91,7 +93,7 @@ impl Watched for VersionEntry {
     const KIND: Kind = Kind::ModelVersion;
 
     /// Never fails: a version of a newer operator is hashed as it is stored, and what is not known of it is left out.
-    fn read(mut object: DynamicObject, old: Option<&Self>) -> Result<Self, serde_json::Error> {
+    fn read(mut object: Object, old: Option<&Self>) -> Result<Self, serde_json::Error> {
         let uid = object.metadata.uid.take().unwrap_or_default();
         let generation = object.metadata.generation.unwrap_or_default();
         // The generation counts every change of the spec.
@@ -100,13 +102,11 @@ impl Watched for VersionEntry {
             version: unchanged.map_or_else(|| read_version(&mut object), |old| old.version.clone()),
             uid,
             generation,
-            status: optional(&mut object.data, "status")
-                .unwrap_or_default()
-                .and_then(|status: ModelVersionStatus| Packed::pack(&status).ok()),
+            status: object.status.or_default::<Option<ModelVersionStatus>>().and_then(|status| Packed::pack(&status).ok()),
         })
     }
 
-    fn owners(_: &DynamicObject) -> Vec<String> {
+    fn owners(_: &Object) -> Vec<String> {
         Vec::new()
     }
 
@@ -125,8 +125,8 @@ impl Watched for VersionEntry {
     }
 }
 
-fn read_version(object: &mut DynamicObject) -> Version {
-    let mut spec = object.data.get_mut("spec").map(Value::take).unwrap_or_default();
+fn read_version(object: &mut Object) -> Version {
+    let mut spec: Value = object.spec.or_default();
     drop_nulls(&mut spec);
     let size = serde_json::to_vec(&spec).map_or(0, |bytes| bytes.len());
     Version {
@@ -174,16 +174,16 @@ fn drop_nulls(value: &mut Value) {
 impl Watched for Record {
     const KIND: Kind = Kind::ModelRollout;
 
-    fn read(mut object: DynamicObject, _: Option<&Self>) -> Result<Self, serde_json::Error> {
+    fn read(mut object: Object, _: Option<&Self>) -> Result<Self, serde_json::Error> {
         Ok(Self {
             uid: object.metadata.uid.take().unwrap_or_default(),
             resource_version: object.metadata.resource_version.take().unwrap_or_default(),
-            spec: Arc::new(field(&mut object.data, "spec")?),
+            spec: Arc::new(object.spec.needed()?),
         })
     }
 
-    fn owners(object: &DynamicObject) -> Vec<String> {
-        pointer(object, "/spec/deployment/name")
+    fn owners(object: &Object) -> Vec<String> {
+        object.spec.or_default::<RecordOf>().deployment.name.into_iter().collect()
     }
 
     fn versions(&self) -> Vec<String> {
@@ -194,7 +194,7 @@ impl Watched for Record {
 impl Watched for Request {
     const KIND: Kind = Kind::RolloutRequest;
 
-    fn read(mut object: DynamicObject, _: Option<&Self>) -> Result<Self, serde_json::Error> {
+    fn read(mut object: Object, _: Option<&Self>) -> Result<Self, serde_json::Error> {
         let meta = &mut object.metadata;
         Ok(Self {
             name: meta.name.take().unwrap_or_default(),
@@ -202,13 +202,13 @@ impl Watched for Request {
             resource_version: meta.resource_version.take().unwrap_or_default(),
             created: meta.creation_timestamp.as_ref().map(|t| t.0).unwrap_or_default(),
             generation: meta.generation.unwrap_or_default(),
-            spec: field(&mut object.data, "spec")?,
-            status: optional(&mut object.data, "status")?,
+            spec: object.spec.needed()?,
+            status: object.status.read()?,
         })
     }
 
-    fn owners(object: &DynamicObject) -> Vec<String> {
-        pointer(object, "/spec/deployment")
+    fn owners(object: &Object) -> Vec<String> {
+        object.spec.or_default::<RequestOf>().deployment.into_iter().collect()
     }
 }
 
@@ -225,24 +225,24 @@ pub struct ContentEntry {
 impl Watched for ContentEntry {
     const KIND: Kind = Kind::ControllerRevision;
 
-    fn read(mut object: DynamicObject, _: Option<&Self>) -> Result<Self, serde_json::Error> {
+    fn read(mut object: Object, _: Option<&Self>) -> Result<Self, serde_json::Error> {
         Ok(Self {
             uid: object.metadata.uid.take().unwrap_or_default(),
             resource_version: object.metadata.resource_version.take().unwrap_or_default(),
             // A stranger's object under our labels must not stop anything: it is there, and stores nothing.
-            body: read_body(&mut object).and_then(|body| Packed::pack(&body).ok()),
+            body: read_body(&object).and_then(|body| Packed::pack(&body).ok()),
         })
     }
 
-    fn owners(object: &DynamicObject) -> Vec<String> {
+    fn owners(object: &Object) -> Vec<String> {
         label(&object.metadata, names::DEPLOYMENT).into_iter().collect()
     }
 }
 
 /// What a ControllerRevision of ours stores.
 #[must_use]
-pub fn read_body(object: &mut DynamicObject) -> Option<ContentBody> {
-    object.data.get_mut("data").and_then(|data| serde_json::from_value(data.take()).ok())
+pub fn read_body(object: &Object) -> Option<ContentBody> {
+    object.data.or_default()
 }
 
 /// The Service in front of the pods of a ModelDeployment.
@@ -251,11 +251,11 @@ pub struct ServiceEntry(pub Packed<Service>);
 impl Watched for ServiceEntry {
     const KIND: Kind = Kind::Service;
 
-    fn read(object: DynamicObject, _: Option<&Self>) -> Result<Self, serde_json::Error> {
+    fn read(object: Object, _: Option<&Self>) -> Result<Self, serde_json::Error> {
         Ok(Self(Packed::pack(&read_service(object)?)?))
     }
 
-    fn owners(object: &DynamicObject) -> Vec<String> {
+    fn owners(object: &Object) -> Vec<String> {
         name_and_label(&object.metadata)
     }
 }
@@ -264,24 +264,34 @@ impl Watched for ServiceEntry {
 ///
 /// # Errors
 /// When it is not one.
-pub fn read_service(mut object: DynamicObject) -> Result<Service, serde_json::Error> {
-    let mut spec = object.data.get_mut("spec").map(Value::take).unwrap_or_default();
+pub fn read_service(object: Object) -> Result<Service, serde_json::Error> {
+    let spec: ServiceSpec = object.spec.read()?.unwrap_or_default();
     Ok(Service {
-        type_: text(&spec, "/type"),
-        selector: optional(&mut spec, "selector")?.unwrap_or_default(),
-        ports: optional(&mut spec, "ports")?.unwrap_or_default(),
+        type_: spec.type_,
+        selector: spec.selector.unwrap_or_default(),
+        ports: spec.ports.unwrap_or_default(),
         meta: meta(object.metadata),
     })
+}
+
+/// What is read of a Service's spec.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ServiceSpec {
+    #[serde(rename = "type")]
+    type_: String,
+    selector: Option<BTreeMap<String, String>>,
+    ports: Option<Vec<Value>>,
 }
 
 impl Watched for Pod {
     const KIND: Kind = Kind::Pod;
 
-    fn read(object: DynamicObject, _: Option<&Self>) -> Result<Self, serde_json::Error> {
+    fn read(object: Object, _: Option<&Self>) -> Result<Self, serde_json::Error> {
         Ok(super::pods::read(&object))
     }
 
-    fn owners(object: &DynamicObject) -> Vec<String> {
+    fn owners(object: &Object) -> Vec<String> {
         label(&object.metadata, names::DEPLOYMENT).into_iter().collect()
     }
 
@@ -300,15 +310,13 @@ pub struct Autoscaler;
 impl Watched for Autoscaler {
     const KIND: Kind = Kind::HorizontalPodAutoscaler;
 
-    fn read(_: DynamicObject, _: Option<&Self>) -> Result<Self, serde_json::Error> {
+    fn read(_: Object, _: Option<&Self>) -> Result<Self, serde_json::Error> {
         Ok(Self)
     }
 
-    fn owners(object: &DynamicObject) -> Vec<String> {
-        match object.data.pointer("/spec/scaleTargetRef/kind").and_then(Value::as_str) {
-            Some("Deployment") => pointer(object, "/spec/scaleTargetRef/name"),
-            _ => Vec::new(),
-        }
+    fn owners(object: &Object) -> Vec<String> {
+        let target = object.spec.or_default::<AutoscalerOf>().scale_target_ref;
+        target.name.filter(|_| target.kind.as_deref() == Some("Deployment")).into_iter().collect()
     }
 }
 
@@ -318,12 +326,12 @@ pub struct Schema(pub u32);
 impl Watched for Schema {
     const KIND: Kind = Kind::CustomResourceDefinition;
 
-    fn read(object: DynamicObject, _: Option<&Self>) -> Result<Self, serde_json::Error> {
+    fn read(object: Object, _: Option<&Self>) -> Result<Self, serde_json::Error> {
         let level = object.metadata.annotations.as_ref().and_then(|a| a.get(names::SCHEMA_LEVEL)).and_then(|l| l.parse().ok());
         Ok(Self(level.unwrap_or_default()))
     }
 
-    fn owners(_: &DynamicObject) -> Vec<String> {
+    fn owners(_: &Object) -> Vec<String> {
         Vec::new()
     }
 }
@@ -355,24 +363,36 @@ pub(super) fn name_and_label(meta: &ObjectMeta) -> Vec<String> {
     all
 }
 
-fn pointer(object: &DynamicObject, path: &str) -> Vec<String> {
-    object.data.pointer(path).and_then(Value::as_str).map(str::to_owned).into_iter().collect()
-}
-
 fn text(value: &Value, path: &str) -> String {
     value.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-fn field<T: DeserializeOwned>(data: &mut Value, name: &str) -> Result<T, serde_json::Error> {
-    serde_json::from_value(data.get_mut(name).map(Value::take).unwrap_or_default())
+/// Whose record it is; read of every record, whatever else is in it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RecordOf {
+    deployment: Named,
 }
 
-pub(super) fn optional<T: DeserializeOwned>(data: &mut Value, name: &str) -> Result<Option<T>, serde_json::Error> {
-    optional_value(data.get_mut(name).map(Value::take).unwrap_or_default())
+/// Whom a request is for; read of every request, whatever else is in it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RequestOf {
+    deployment: Option<String>,
 }
 
-pub(super) fn optional_value<T: DeserializeOwned>(value: Value) -> Result<Option<T>, serde_json::Error> {
-    if value.is_null() { Ok(None) } else { serde_json::from_value(value).map(Some) }
+/// What an autoscaler scales.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct AutoscalerOf {
+    scale_target_ref: Named,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Named {
+    kind: Option<String>,
+    name: Option<String>,
 }
 
 #[cfg(test)]
@@ -380,6 +400,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::run::object::sent;
 
     fn digest(spec: Value) -> String {
         record_digest(spec)
@@ -401,9 +422,8 @@ mod tests {
 
     #[test]
     fn a_version_is_read_whatever_is_in_it() {
-        let object: DynamicObject = serde_json::from_value(json!({"metadata": {"name": "fraud-7"},
-            "spec": {"model": "fraud", "version": "7", "lifecycle": {"state": "Frozen"}, "artifact": 3}, "status": 4}))
-        .unwrap();
+        let object = sent(&json!({"metadata": {"name": "fraud-7"},
+            "spec": {"model": "fraud", "version": "7", "lifecycle": {"state": "Frozen"}, "artifact": 3}, "status": 4}));
         let entry = VersionEntry::read(object, None).unwrap();
         assert_eq!(entry.version.model, "fraud");
         assert_eq!(entry.version.lifecycle.unwrap().state, LifecycleState::Yanked);

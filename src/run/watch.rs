@@ -6,14 +6,13 @@ use futures::{Stream, StreamExt, stream::BoxStream};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client, Resource,
-    api::{ApiResource, DynamicObject, PartialObjectMeta},
+    api::{ApiResource, PartialObjectMeta},
     core::DynamicResourceScope,
     runtime::{
         WatchStreamExt,
         watcher::{self, Event, watcher},
     },
 };
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -21,7 +20,7 @@ use super::{
     cache::{Shared, Sync, Touched},
     client::said,
     kinds::{Kind, Watched},
-    object::{Detail, Object, StatusOnly, Usual, Whole},
+    object::Object,
     observe::Caches,
 };
 
@@ -74,7 +73,7 @@ impl Watches {
         });
     }
 
-    fn events(&self, kind: Kind) -> BoxStream<'static, watcher::Result<Event<DynamicObject>>> {
+    fn events(&self, kind: Kind) -> BoxStream<'static, watcher::Result<Event<Object>>> {
         let config = if self.streaming { watcher::Config::default().streaming_lists() } else { watcher::Config::default().page_size(PAGE) };
         let config = kind.selector().map_or(config.clone(), |selector| config.labels(selector));
         if kind == Kind::CustomResourceDefinition {
@@ -82,21 +81,11 @@ impl Watches {
             let api = Api::<PartialObjectMeta<CustomResourceDefinition>>::all(self.client.clone());
             return watcher(api, config).map(|event| event.map(whole)).default_backoff().boxed();
         }
-        match kind {
-            // Who owns which of its fields tells drift from defaults.
-            Kind::Deployment => self.decoded::<Whole>(kind, config),
-            Kind::Pod => self.decoded::<StatusOnly>(kind, config),
-            _ => self.decoded::<Usual>(kind, config),
-        }
-    }
-
-    fn decoded<D: Detail>(&self, kind: Kind, config: watcher::Config) -> BoxStream<'static, watcher::Result<Event<DynamicObject>>> {
-        let events = watcher(api::<Object<D>>(&self.client, kind, self.namespace.as_deref()), config);
-        events.map(|event| event.map(|e| each(e, DynamicObject::from))).default_backoff().boxed()
+        watcher(api::<Object>(&self.client, kind, self.namespace.as_deref()), config).default_backoff().boxed()
     }
 
     /// Feeds until the stream ends, or the kind is forbidden and not needed.
-    async fn feed<T: Watched>(&self, events: impl Stream<Item = watcher::Result<Event<DynamicObject>>>, cache: fn(&Caches) -> &Shared<T>) {
+    async fn feed<T: Watched>(&self, events: impl Stream<Item = watcher::Result<Event<Object>>>, cache: fn(&Caches) -> &Shared<T>) {
         let mut events = std::pin::pin!(events);
         let mut failing = false;
         while let Some(event) = events.next().await {
@@ -115,7 +104,7 @@ impl Watches {
         }
     }
 
-    fn take<T: Watched>(&self, event: Event<DynamicObject>, cache: &Shared<T>) {
+    fn take<T: Watched>(&self, event: Event<Object>, cache: &Shared<T>) {
         let done = matches!(event, Event::InitDone);
         let touched = cache.write().feed(event);
         for touched in &touched {
@@ -170,12 +159,8 @@ fn sentence(error: &watcher::Error) -> String {
     }
 }
 
-fn whole(event: Event<PartialObjectMeta<CustomResourceDefinition>>) -> Event<DynamicObject> {
-    each(event, |meta| DynamicObject { types: None, metadata: meta.metadata, data: Value::Null })
-}
-
-/// The same event of the same object in another form.
-fn each<K>(event: Event<K>, make: impl Fn(K) -> DynamicObject) -> Event<DynamicObject> {
+fn whole(event: Event<PartialObjectMeta<CustomResourceDefinition>>) -> Event<Object> {
+    let make = |meta: PartialObjectMeta<CustomResourceDefinition>| Object { metadata: meta.metadata, ..Object::default() };
     match event {
         Event::Apply(object) => Event::Apply(make(object)),
         Event::Delete(object) => Event::Delete(make(object)),
@@ -234,7 +219,7 @@ pub async fn fill(caches: &Caches, client: &Client, namespace: &str) -> Result<(
 
 async fn list<T: Watched>(client: &Client, namespace: &str, cache: &Shared<T>) -> Result<(), kube::Error> {
     let namespace = (T::KIND != Kind::CustomResourceDefinition).then_some(namespace);
-    let api: Api<DynamicObject> = api(client, T::KIND, namespace);
+    let api: Api<Object> = api(client, T::KIND, namespace);
     let mut params = kube::api::ListParams::default().limit(PAGE);
     params.label_selector = T::KIND.selector().map(str::to_owned);
     loop {

@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kube::api::DynamicObject;
-use serde_json::Value;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{
     kinds::{Kind, News, Packed, Watched},
     memory::hash,
-    reduced::{meta, name_and_label, optional, optional_value},
+    object::Object,
+    reduced::{meta, name_and_label},
 };
 use crate::{
     api::names,
@@ -52,9 +54,9 @@ impl WorkloadEntry {
 impl Watched for WorkloadEntry {
     const KIND: Kind = Kind::Deployment;
 
-    fn read(mut object: DynamicObject, old: Option<&Self>) -> Result<Self, serde_json::Error> {
+    fn read(mut object: Object, old: Option<&Self>) -> Result<Self, serde_json::Error> {
         let resource_version = object.metadata.resource_version.take().unwrap_or_default();
-        let sketch = sketch(&mut object)?;
+        let sketch = sketch(&object)?;
         let metadata = &object.metadata;
         let meta =
             hash(&format!("{:?}", (&metadata.labels, &metadata.annotations, &metadata.owner_references, &metadata.deletion_timestamp)));
@@ -78,64 +80,69 @@ impl Watched for WorkloadEntry {
         Some(if turns { News::Turn } else { News::Counts })
     }
 
-    fn owners(object: &DynamicObject) -> Vec<String> {
+    fn owners(object: &Object) -> Vec<String> {
         name_and_label(&object.metadata)
     }
 }
 
-/// A Deployment's status, which is taken out of it, and what of its spec a status is measured by.
-fn sketch(object: &mut DynamicObject) -> Result<Workload, serde_json::Error> {
-    let status = optional(&mut object.data, "status")?.unwrap_or_default();
-    let spec = &object.data["spec"];
-    let spec = WorkloadSpec {
-        replicas: spec["replicas"].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or_default(),
-        strategy: spec["strategy"].clone(),
-        ..WorkloadSpec::default()
-    };
+/// A Deployment's status, and what of its spec a status is measured by.
+fn sketch(object: &Object) -> Result<Workload, serde_json::Error> {
+    let Sketch { replicas, strategy } = object.spec.read()?.unwrap_or_default();
+    let spec = WorkloadSpec { replicas, strategy, ..WorkloadSpec::default() };
+    let status = object.status.read()?.unwrap_or_default();
     Ok(Workload { generation: object.metadata.generation.unwrap_or_default(), spec, status, ..Workload::default() })
+}
+
+/// What of a spec a status is measured by.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Sketch {
+    replicas: i32,
+    strategy: Value,
+}
+
+/// A selector; one with expressions is none of ours, which is told by its being empty.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Selector {
+    match_labels: BTreeMap<String, String>,
+    match_expressions: Value,
 }
 
 /// What is observed of a Deployment.
 ///
 /// # Errors
 /// When it is not one.
-pub fn read_workload(mut object: DynamicObject) -> Result<Workload, serde_json::Error> {
-    let foreign = foreign_paths(object.metadata.managed_fields.as_deref().unwrap_or_default(), names::MANAGER);
-    let mut spec = object.data.get_mut("spec").map(Value::take).unwrap_or_default();
-    // A selector with expressions is none of ours; it is told by being empty.
-    let selector = match spec.pointer("/selector/matchExpressions") {
-        Some(_) => BTreeMap::new(),
-        None => spec.pointer_mut("/selector/matchLabels").map(Value::take).map(serde_json::from_value).transpose()?.unwrap_or_default(),
-    };
-    if let Some(fields) = spec.as_object_mut() {
-        fields.remove("selector");
-    }
+pub fn read_workload(object: Object) -> Result<Workload, serde_json::Error> {
+    let foreign = foreign_paths(&object.managed_fields.or_default::<Vec<ManagedFieldsEntry>>(), names::MANAGER);
+    let mut spec: Value = object.spec.or_default();
+    let selector = spec.as_object_mut().and_then(|fields| fields.remove("selector")).unwrap_or_else(|| json!({}));
+    let selector: Selector = serde_json::from_value(selector)?;
+    let selector = if selector.match_expressions.is_null() { selector.match_labels } else { BTreeMap::new() };
     Ok(Workload {
         generation: object.metadata.generation.unwrap_or_default(),
-        spec: WorkloadSpec { selector, ..optional_value(spec)?.unwrap_or_default() },
+        spec: WorkloadSpec { selector, ..serde_json::from_value::<Option<_>>(spec)?.unwrap_or_default() },
         foreign,
-        status: optional(&mut object.data, "status")?.unwrap_or_default(),
+        status: object.status.read()?.unwrap_or_default(),
         meta: meta(object.metadata),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::run::object::sent;
 
     #[test]
     fn a_deployment_is_reduced_and_survives_packing() {
-        let object: DynamicObject = serde_json::from_value(json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        let object = sent(&json!({"apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": "fraud", "uid": "u", "generation": 3, "resourceVersion": "9",
                 "annotations": {"kubernetes.io/change-cause": "x", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
                 "ownerReferences": [{"apiVersion": "v1", "kind": "ModelDeployment", "name": "fraud", "uid": "o", "controller": true}]},
             "spec": {"replicas": 2, "paused": true, "selector": {"matchLabels": {"a": "b"}}, "strategy": {"type": "RollingUpdate"},
                 "minReadySeconds": 5, "template": {"spec": {"containers": []}}},
             "status": {"observedGeneration": 3, "updatedReplicas": 1,
-                "conditions": [{"type": "Progressing", "status": "True", "reason": "R", "message": "M", "lastUpdateTime": "2026-01-01T00:00:00Z"}]}}))
-        .unwrap();
+                "conditions": [{"type": "Progressing", "status": "True", "reason": "R", "message": "M", "lastUpdateTime": "2026-01-01T00:00:00Z"}]}}));
         let workload = WorkloadEntry::read(object, None).unwrap().unpack().unwrap();
         assert_eq!((workload.spec.replicas, workload.spec.paused, workload.generation), (2, true, 3));
         assert_eq!(workload.spec.selector["a"], "b");
@@ -146,17 +153,14 @@ mod tests {
 
     #[test]
     fn numbers_that_come_and_go_with_pods_are_no_turn_and_everything_else_is() {
-        let object = |generation: i64, owner: &str, updated: i32, available: i32| -> DynamicObject {
-            serde_json::from_value(
-                json!({"metadata": {"name": "fraud", "generation": generation, "labels": {"rollmodel.dev/decision": owner}},
+        let object = |generation: i64, owner: &str, updated: i32, available: i32| {
+            sent(&json!({"metadata": {"name": "fraud", "generation": generation, "labels": {"rollmodel.dev/decision": owner}},
                 "spec": {"replicas": 3, "template": {"spec": {"containers": [{"name": format!("g{generation}")}]}},
                     "strategy": {"rollingUpdate": {"maxUnavailable": 1}}},
-                "status": {"observedGeneration": 1, "replicas": 3, "updatedReplicas": updated, "availableReplicas": available}}),
-            )
-            .unwrap()
+                "status": {"observedGeneration": 1, "replicas": 3, "updatedReplicas": updated, "availableReplicas": available}}))
         };
         let old = WorkloadEntry::read(object(1, "a", 1, 3), None).unwrap();
-        let news = |new: DynamicObject| WorkloadEntry::news(Some(&old), Some(&WorkloadEntry::read(new, Some(&old)).unwrap()));
+        let news = |new: Object| WorkloadEntry::news(Some(&old), Some(&WorkloadEntry::read(new, Some(&old)).unwrap()));
         assert_eq!(news(object(1, "a", 2, 2)), Some(News::Counts));
         assert_eq!(news(object(1, "a", 3, 3)), Some(News::Turn), "it is complete");
         assert_eq!(news(object(1, "a", 1, 1)), Some(News::Turn), "fewer are available than its strategy asks for");
@@ -167,10 +171,9 @@ mod tests {
 
     #[test]
     fn a_status_that_changes_alone_is_read_with_what_was_read_before() {
-        let object = |replicas: i32| -> DynamicObject {
-            serde_json::from_value(json!({"metadata": {"name": "fraud", "generation": 1, "resourceVersion": replicas.to_string()},
+        let object = |replicas: i32| {
+            sent(&json!({"metadata": {"name": "fraud", "generation": 1, "resourceVersion": replicas.to_string()},
                 "spec": {"replicas": 2, "template": {"x": 1}}, "status": {"replicas": replicas}}))
-            .unwrap()
         };
         let old = WorkloadEntry::read(object(1), None).unwrap();
         let new = WorkloadEntry::read(object(2), Some(&old)).unwrap();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{Method, Request, Response};
-use kube::{Client, api::DynamicObject, client::Body, runtime::watcher::Event};
+use kube::{Client, client::Body, runtime::watcher::Event};
 use serde_json::{Value, json};
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
     lease::Leads,
     memory::lock,
     metrics::Metrics,
+    object::{Object, sent},
     observe::Caches,
     reconcile::{Context, Settings, What},
 };
@@ -103,11 +104,7 @@ impl World {
     pub fn feed(&self) {
         let events = lock(&self.store).events();
         let caches = &self.context.caches;
-        for event in events {
-            let kind = match &event {
-                Event::Apply(o) | Event::Delete(o) => o.types.as_ref().map(|t| t.kind.clone()).unwrap_or_default(),
-                _ => continue,
-            };
+        for (kind, event) in events {
             match kind.as_str() {
                 "ModelDeployment" => take(&caches.wanted, event),
                 "ModelVersion" => take(&caches.versions, event),
@@ -172,7 +169,7 @@ impl World {
     }
 }
 
-fn take<T: Watched>(cache: &Shared<T>, event: Event<DynamicObject>) {
+fn take<T: Watched>(cache: &Shared<T>, event: Event<Object>) {
     let managed = match &event {
         Event::Apply(o) | Event::Delete(o) => o.metadata.labels.as_ref().is_some_and(|l| l.contains_key("app.kubernetes.io/managed-by")),
         _ => true,
@@ -198,12 +195,13 @@ impl Store {
         self.objects[&path].clone()
     }
 
-    fn events(&mut self) -> Vec<Event<DynamicObject>> {
+    fn events(&mut self) -> Vec<(String, Event<Object>)> {
         let version = |o: &Value| o["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
-        let mut all: Vec<(u64, Event<DynamicObject>)> = Vec::new();
+        let kind = |o: &Value| o["kind"].as_str().unwrap_or_default().to_owned();
+        let mut all: Vec<(u64, String, Event<Object>)> = Vec::new();
         for (path, object) in &self.objects {
             if self.fed.get(path).is_none_or(|(v, _)| *v < version(object)) {
-                all.push((version(object), Event::Apply(serde_json::from_value(object.clone()).unwrap())));
+                all.push((version(object), kind(object), Event::Apply(sent(object))));
             }
         }
         for (path, (_, object)) in &self.fed {
@@ -211,12 +209,12 @@ impl Store {
                 self.version += 1;
                 let mut gone = object.clone();
                 gone["metadata"]["resourceVersion"] = json!(self.version.to_string());
-                all.push((self.version, Event::Delete(serde_json::from_value(gone).unwrap())));
+                all.push((self.version, kind(&gone), Event::Delete(sent(&gone))));
             }
         }
         self.fed = self.objects.iter().map(|(p, o)| (p.clone(), (version(o), o.clone()))).collect();
-        all.sort_by_key(|(v, _)| *v);
-        all.into_iter().map(|(_, e)| e).collect()
+        all.sort_by_key(|(v, ..)| *v);
+        all.into_iter().map(|(_, kind, event)| (kind, event)).collect()
     }
 }
 

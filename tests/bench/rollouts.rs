@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `BENCH_RUNS` | 3 | runs, each on control planes of its own |
 //! | `BENCH_DEPLOYMENTS` | 200 | ModelDeployments that are rolled, and bare Deployments beside them; 0: none |
-//! | `BENCH_ROLLS` | 12 | how often all are rolled; old contents are pruned from the eleventh on |
+//! | `BENCH_ROLLS` | 12 | how often all are rolled, two at least: the second is the one beside the bare ones; old contents are pruned from the eleventh on |
 //! | `BENCH_SETTLED` | 1000 | ModelDeployments that are left alone; 0: none |
 //! | `BENCH_OPERATOR` | the one built with it | another operator binary |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -70,7 +70,7 @@ async fn main() {
     let sizes = Sizes {
         runs: size("BENCH_RUNS", 3).max(1),
         deployments: size("BENCH_DEPLOYMENTS", 200),
-        rolls: size("BENCH_ROLLS", 12).max(1),
+        rolls: size("BENCH_ROLLS", 12).max(2),
         settled: size("BENCH_SETTLED", 1000),
     };
     let out = harness::root().join("target/bench");

@@ -29,6 +29,7 @@ pub async fn measure(sizes: &Sizes, run: &mut Run) {
     say(&format!("created {}: {seconds:.1} s", names.len()));
     ground.quiet().await;
 
+    // The minute is what is measured: nothing may happen in it.
     let (mark, cpu) = (audit::mark(&ground.cluster), ground.cpu());
     tokio::time::sleep(MINUTE).await;
     let (total, by) = ground::requests(&mark);

@@ -485,6 +485,7 @@ fn in_a_namespace_that_is_being_deleted_nothing_is_tried_in_haste() {
     // Neither the content of version 7 nor the Service can be created here any more.
     story.kubectl(&["delete", "service", "fraud"]);
     story.want("7");
+    // No wait for something: a window, in which a hot retry would be counted.
     std::thread::sleep(Duration::from_secs(10));
     let counts = mark.count("rollmodel", Some(&story.namespace));
     assert!((1..=12).contains(&audit::total(&counts)), "{counts:?}");
@@ -492,6 +493,7 @@ fn in_a_namespace_that_is_being_deleted_nothing_is_tried_in_haste() {
     finalizers(json!([]));
     story.until_true("it is gone", || phase().is_empty());
     let mark = audit::mark(story.cluster);
+    // A window again, in which nothing may be asked for.
     std::thread::sleep(Duration::from_secs(3));
     let counts = mark.count("rollmodel", Some(&story.namespace));
     assert!(counts.is_empty(), "{counts:?}");
