@@ -240,7 +240,7 @@ fn restart(draft: &mut Draft<'_>, request: &Request) -> Answer {
     done(format!("Restarting the pods of version {}.", target.version), draft.history.number())
 }
 
-/// Renders the newest content anew, under the next free name.
+/// Renders the newest content anew, under the first name that is free or has this very rendering, stored before a crash.
 fn rerender(draft: &mut Draft<'_>, newest: &ModelRolloutSpec) -> Result<String, Answer> {
     let desired = match &draft.desired {
         Ok(desired) if desired.hash == newest.hash => desired.clone(),
@@ -248,10 +248,12 @@ fn rerender(draft: &mut Draft<'_>, newest: &ModelRolloutSpec) -> Result<String, 
     };
     let rendering = super::content::rendering(draft.seen, &draft.wanted.spec, &desired);
     let rendering = rendering.map_err(|problem| refused(problem.sentence()))?;
-    let free =
-        (2..u32::MAX).map(|n| crate::api::names::content_name(&draft.seen.name, &newest.hash, n)).find(|name| draft.stored(name).is_none());
-    let name = free.ok_or_else(|| refused("There are too many renderings of this content."))?;
     let body = super::observed::ContentBody { hash: desired.hash.clone(), content: desired.written, rendering };
-    draft.store = Some((name.clone(), body));
+    let fits = |name: &String| draft.stored(name).is_none_or(|c| c.body.as_ref() == Some(&body));
+    let name = (2..u32::MAX).map(|n| crate::api::names::content_name(&draft.seen.name, &newest.hash, n)).find(fits);
+    let name = name.ok_or_else(|| refused("There are too many renderings of this content."))?;
+    if draft.stored(&name).is_none() {
+        draft.store = Some((name.clone(), body));
+    }
     Ok(name)
 }

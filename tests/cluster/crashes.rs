@@ -185,11 +185,12 @@ fn killed_at_any_write_after_it_was_deleted_and_made_anew_what_was_rejected_stay
 fn killed_at_any_write_of_an_adoption_the_deployment_is_taken_over_as_it_is() {
     tell(&Tale {
         name: "adoption",
-        before: serving_seven,
-        act: |c| {
+        before: |c| {
+            serving_seven(c);
             c.cluster.kubectl(&["-n", &c.namespace, "delete", "mdep", "fraud", "--cascade=orphan"]);
-            c.deploy("7");
+            c.ends("Deleted", "");
         },
+        act: |c| c.deploy("7"),
         end: ("Serving", "7"),
         trail: &["6", "7"],
     });

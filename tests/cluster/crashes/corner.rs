@@ -114,6 +114,12 @@ impl Corner {
         within(PATIENCE, || self.proxy.quiet() > QUIET && is(&fraud()), || format!("{what}: {}\n{}", fraud()["status"], self.log()));
     }
 
+    /// Waits for an end, in words as a tale's.
+    pub fn ends(&self, state: &str, serving: &str) {
+        let so = || self.proxy.quiet() > QUIET && (&self.end().state, &self.end().serving) == (&json!(state), &json!(serving));
+        within(PATIENCE, so, || format!("{state}: {:#?}\n{}", self.end(), self.log()));
+    }
+
     pub fn serves(&self, version: &str) {
         self.until(&format!("serves {version}"), |o| {
             observed(o) && o["status"]["state"] == "Serving" && o["status"]["serving"]["version"] == version
