@@ -23,7 +23,7 @@ use super::{
     lease::Leads,
     memory::{Left, Memo, lock},
     metrics::Metrics,
-    object::Object,
+    object::{Kept, NameOnly, Whole},
     reduced::read_body,
     watch::api,
 };
@@ -36,6 +36,9 @@ use crate::{
 };
 
 pub use error::Error;
+
+/// What is read of the answer to a write.
+pub type Answer = Kept<NameOnly>;
 
 /// The longest note of an Event that the API server takes.
 const NOTE_MAX: usize = 1024;
@@ -121,7 +124,7 @@ impl Hand<'_> {
         lock(self.memo)
     }
 
-    fn api(&self, kind: Kind) -> Api<Object> {
+    fn api(&self, kind: Kind) -> Api<Kept<Whole>> {
         api(self.client, kind, Some(&self.key.namespace))
     }
 
@@ -153,12 +156,12 @@ impl Hand<'_> {
         info!(deployment = %self.key, action, kind = kind.name(), name, "changed");
     }
 
-    fn wrote(&self, kind: Kind, answer: &Object) {
-        let name = answer.metadata.name.as_deref().unwrap_or_default();
-        self.memo().wrote(kind, name, Left::Version(cache::version(&answer.metadata)));
+    fn wrote(&self, kind: Kind, answer: &Answer) {
+        let name = answer.0.metadata.name.as_deref().unwrap_or_default();
+        self.memo().wrote(kind, name, Left::Version(cache::version(&answer.0.metadata)));
     }
 
-    async fn post(&self, kind: Kind, body: &Value) -> Result<Object, kube::Error> {
+    async fn post(&self, kind: Kind, body: &Value) -> Result<Answer, kube::Error> {
         let answer = post(self.client, &path(&kind.resource(), &self.key.namespace), body).await?;
         self.wrote(kind, &answer);
         Ok(answer)
@@ -183,7 +186,7 @@ impl Hand<'_> {
     /// A name that is taken must be taken by the same content, its whole hash compared.
     async fn compare(&self, name: &str, hash: &str) -> Result<Applied, Error> {
         let stored = self.api(Kind::ControllerRevision).get_opt(name).await.map_err(|e| self.error("get content", name, e))?;
-        match stored.map(|object| read_body(&object)) {
+        match stored.map(|object| read_body(&object.0)) {
             Some(Some(body)) if body.hash == hash => Ok(Applied::Done),
             Some(_) => Err(Error::OtherContent { what: self.what(name) }),
             None => Ok(Applied::Behind),
@@ -247,7 +250,7 @@ impl Hand<'_> {
         let before = self.seen.workload.as_ref().map(|w| w.meta.resource_version.as_str()).unwrap_or_default();
         match self.send_patch(Kind::Deployment, &self.key.name, ops).await? {
             Ok(answer) => {
-                let unchanged = answer.metadata.resource_version.as_deref() == Some(before);
+                let unchanged = answer.0.metadata.resource_version.as_deref() == Some(before);
                 let mut memo = self.memo();
                 memo.accept();
                 memo.futile = (put_back && unchanged).then(|| before.to_owned());
@@ -292,10 +295,10 @@ impl Hand<'_> {
         Applied::Behind
     }
 
-    async fn send_patch(&self, kind: Kind, name: &str, ops: &[Value]) -> Result<Result<Object, kube::Error>, Error> {
+    async fn send_patch(&self, kind: Kind, name: &str, ops: &[Value]) -> Result<Result<Answer, kube::Error>, Error> {
         let ops = serde_json::from_value(Value::Array(ops.to_vec())).map_err(|source| Error::Patch { what: self.what(name), source })?;
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() }.validation_strict();
-        let answer = api::<Object>(self.client, kind, Some(&self.key.namespace)).patch(name, &params, &Patch::Json::<()>(ops)).await;
+        let answer = api::<Answer>(self.client, kind, Some(&self.key.namespace)).patch(name, &params, &Patch::Json::<()>(ops)).await;
         if let Ok(answer) = &answer {
             self.wrote(kind, answer);
         }
@@ -361,7 +364,7 @@ impl Hand<'_> {
     }
 
     async fn status(&self, kind: Kind, name: &str, uid: &str, status: &impl Serialize) -> Result<Applied, Error> {
-        match write_status(self.client, kind, &Key::new(self.key.namespace.as_str(), name), uid, status).await {
+        match write_status(self.client, kind, &Key::new(self.key.namespace.clone(), name), uid, status).await {
             Ok(answer) => {
                 self.wrote(kind, &answer);
                 Ok(Applied::Done)
@@ -387,7 +390,7 @@ fn path(resource: &kube::api::ApiResource, namespace: &str) -> String {
 }
 
 /// POSTs with our manager, and strictly: a field that the server does not know is an error, not a loss (kube's own parameters cannot say so).
-async fn post(client: &Client, path: &str, body: &Value) -> Result<Object, kube::Error> {
+async fn post(client: &Client, path: &str, body: &Value) -> Result<Answer, kube::Error> {
     let bytes = serde_json::to_vec(body).map_err(kube::Error::SerdeError)?;
     let request = http::Request::post(format!("{path}?fieldManager={}&fieldValidation=Strict", names::MANAGER))
         .header(http::header::CONTENT_TYPE, "application/json")
@@ -400,7 +403,7 @@ async fn post(client: &Client, path: &str, body: &Value) -> Result<Object, kube:
 ///
 /// # Errors
 /// When the API server does not take it.
-pub async fn write_status(client: &Client, kind: Kind, key: &Key, uid: &str, status: &impl Serialize) -> Result<Object, kube::Error> {
+pub async fn write_status(client: &Client, kind: Kind, key: &Key, uid: &str, status: &impl Serialize) -> Result<Answer, kube::Error> {
     let resource = kind.resource();
     let mut metadata = json!({"name": key.name, "namespace": key.namespace});
     if !uid.is_empty() {
@@ -408,7 +411,7 @@ pub async fn write_status(client: &Client, kind: Kind, key: &Key, uid: &str, sta
     }
     let body = json!({"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "status": status});
     let params = PatchParams::apply(names::MANAGER).force();
-    api::<Object>(client, kind, Some(&key.namespace)).patch_status(&key.name, &params, &Patch::Apply(body)).await
+    api::<Answer>(client, kind, Some(&key.namespace)).patch_status(&key.name, &params, &Patch::Apply(body)).await
 }
 
 /// Nothing is written but by who surely leads.

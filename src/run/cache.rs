@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -61,6 +61,8 @@ pub struct Index<T> {
     objects: HashMap<Key, Box<Entry<T>>>,
     by_owner: HashMap<Key, Names>,
     by_version: HashMap<Key, Names>,
+    /// The namespaces that were ever seen, each once.
+    namespaces: HashSet<Arc<str>>,
     /// What the relist that goes on has named so far.
     listed: Option<HashSet<Key>>,
     /// Every change up to this resourceVersion is in here.
@@ -68,11 +70,18 @@ pub struct Index<T> {
 }
 
 /// Names in order.
-type Names = Vec<Box<str>>;
+type Names = Vec<Arc<str>>;
 
 impl<T> Default for Index<T> {
     fn default() -> Self {
-        Self { objects: HashMap::new(), by_owner: HashMap::new(), by_version: HashMap::new(), listed: None, seen: 0 }
+        Self {
+            objects: HashMap::new(),
+            by_owner: HashMap::new(),
+            by_version: HashMap::new(),
+            namespaces: HashSet::new(),
+            listed: None,
+            seen: 0,
+        }
     }
 }
 
@@ -143,7 +152,7 @@ impl<T: Watched> Index<T> {
     }
 
     fn insert(&mut self, object: Object, shown: Shown) -> Option<Touched> {
-        let key = Key::of(&object.metadata);
+        let key = self.key(&object.metadata);
         let resource_version = version(&object.metadata);
         if self.objects.get(&key).is_some_and(|old| old.resource_version == resource_version) {
             return None;
@@ -171,6 +180,16 @@ impl<T: Watched> Index<T> {
         };
         touched.news = news?;
         Some(touched)
+    }
+
+    /// The key of an object, its namespace shared with every other's.
+    fn key(&mut self, meta: &ObjectMeta) -> Key {
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        if !self.namespaces.contains(namespace) {
+            self.namespaces.insert(namespace.into());
+        }
+        let shared = self.namespaces.get(namespace).cloned().unwrap_or_default();
+        Key::new(shared, meta.name.as_deref().unwrap_or_default())
     }
 
     fn remove(&mut self, key: &Key, shown: Shown) -> Option<Touched> {
@@ -211,7 +230,7 @@ impl<T: Watched> Index<T> {
     fn named<'a>(&'a self, found: Option<(&'a Key, &'a Names)>) -> impl Iterator<Item = (&'a str, &'a Entry<T>)> + use<'a, T> {
         found
             .into_iter()
-            .flat_map(|(by, names)| names.iter().map(|name| (&**name, Key::new(by.namespace.as_str(), &**name))))
+            .flat_map(|(by, names)| names.iter().map(|name| (&**name, Key::new(by.namespace.clone(), name.clone()))))
             .filter_map(|(name, key)| self.get(&key).map(|entry| (name, entry)))
     }
 
@@ -256,16 +275,16 @@ fn place(names: &Names, name: &str) -> Result<usize, usize> {
 
 fn link(index: &mut HashMap<Key, Names>, key: &Key, names: &[String]) {
     for name in names {
-        let of = index.entry(Key::new(key.namespace.as_str(), name.as_str())).or_insert_with(|| Vec::with_capacity(1));
+        let of = index.entry(Key::new(key.namespace.clone(), name.as_str())).or_insert_with(|| Vec::with_capacity(1));
         if let Err(at) = place(of, &key.name) {
-            of.insert(at, key.name.as_str().into());
+            of.insert(at, key.name.clone());
         }
     }
 }
 
 fn unlink(index: &mut HashMap<Key, Names>, key: &Key, names: &[String]) {
     for name in names {
-        let by = Key::new(key.namespace.as_str(), name.as_str());
+        let by = Key::new(key.namespace.clone(), name.as_str());
         if let Some(of) = index.get_mut(&by) {
             if let Ok(at) = place(of, &key.name) {
                 of.remove(at);

@@ -104,7 +104,7 @@ pub async fn dump(args: &args::Dump) -> Result<(), Error> {
 async fn observe(client: &Client, key: &Key) -> Result<Case, Error> {
     let caches = Caches { keep_bodies: true, ..Caches::default() };
     let list = watch::fill(&caches, client, &key.namespace).await;
-    list.map_err(|source| Error::List { namespace: key.namespace.clone(), source })?;
+    list.map_err(|source| Error::List { namespace: key.namespace.to_string(), source })?;
     let observed = caches.observe(key, &Found::default(), Memory::default())?;
     if observed.deployment.is_none() && observed.records.is_empty() && observed.contents.is_empty() && observed.requests.is_empty() {
         return Err(Error::Nothing(key.clone()));

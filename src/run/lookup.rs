@@ -5,7 +5,7 @@ use kube::{Client, api::ListParams};
 use super::{
     client::said,
     kinds::{Key, Kind, Watched},
-    object::Object,
+    object::{Kept, Object, Whole},
     observe::{Caches, Found},
     reduced::{read_body, read_service},
     watch::api,
@@ -49,7 +49,7 @@ pub async fn look(client: &Client, caches: &Caches, key: &Key, lookup: &Lookup, 
         Lookup::Content(name) => {
             let content = get(client, Kind::ControllerRevision, key, name).await?.map(|object| stored(name, object));
             if let Some(body) = content.as_ref().and_then(|c| c.body.as_ref()) {
-                caches.keep_body(&Key::new(key.namespace.as_str(), name.as_str()), body);
+                caches.keep_body(&Key::new(key.namespace.clone(), name.as_str()), body);
             }
             found.contents.insert(name.clone(), content);
         }
@@ -78,17 +78,18 @@ fn stored(name: &str, mut object: Object) -> StoredContent {
 
 async fn get(client: &Client, kind: Kind, key: &Key, name: &str) -> Result<Option<Object>, Error> {
     let what = || format!("{} {}/{name}", kind.name(), key.namespace);
-    api(client, kind, Some(&key.namespace)).get_opt(name).await.map_err(|source| Error::Request { what: what(), source: Box::new(source) })
+    let object = api::<Kept<Whole>>(client, kind, Some(&key.namespace)).get_opt(name).await;
+    Ok(object.map_err(|source| Error::Request { what: what(), source: Box::new(source) })?.map(|kept| kept.0))
 }
 
 async fn records(client: &Client, key: &Key) -> Result<Vec<Record>, Error> {
     let mut params = ListParams::default().fields(&format!("spec.deployment.name={}", key.name)).limit(PAGE);
     let mut records = Vec::new();
     loop {
-        let page = api::<Object>(client, Kind::ModelRollout, Some(&key.namespace)).list(&params).await;
+        let page = api::<Kept<Whole>>(client, Kind::ModelRollout, Some(&key.namespace)).list(&params).await;
         let page = page.map_err(|source| Error::Request { what: format!("the ModelRollouts of {key}"), source: Box::new(source) })?;
         for object in page.items {
-            records.push(Record::read(object, None).map_err(|e| decode("ModelRollout", key, e))?);
+            records.push(Record::read(object.0, None).map_err(|e| decode("ModelRollout", key, e))?);
         }
         params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if params.continue_token.is_none() {

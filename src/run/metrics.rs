@@ -148,8 +148,8 @@ impl Metrics {
             self.states.get_or_create(&StateLabel { state: entry.state.map(state).unwrap_or_else(|| "Unknown".into()) }).inc();
             if let Some(serving) = &entry.serving {
                 let labels = ServingLabels {
-                    namespace: key.namespace.clone(),
-                    deployment: key.name.clone(),
+                    namespace: key.namespace.to_string(),
+                    deployment: key.name.to_string(),
                     model: entry.model.clone(),
                     version: serving.version.clone(),
                 };

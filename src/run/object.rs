@@ -2,16 +2,19 @@
 //!
 //! Most of the bytes are never asked for: the specs of pods, and what a change of status leaves as it was.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Debug, marker::PhantomData};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::{Resource, api::ApiResource, core::DynamicResourceScope};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::value::RawValue;
 
 /// An object of any kind.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(from = "Sent")]
+#[serde(from = "Sent<Whole>")]
 pub struct Object {
     /// Its metadata, less what is never read.
     pub metadata: ObjectMeta,
@@ -55,19 +58,94 @@ impl Part {
 
 /// An object as it is sent. A part is kept as text only where it is decoded straight from the bytes, not where serde holds it in
 /// between; so in a watch event `type` has to come before `object`, as Kubernetes writes it (metav1.WatchEvent).
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Sent {
-    metadata: Metadata,
-    spec: Part,
-    status: Part,
-    data: Part,
+#[derive(Deserialize)]
+#[serde(bound = "")]
+struct Sent<D: Detail> {
+    #[serde(default)]
+    metadata: Metadata<D::Fields>,
+    #[serde(default)]
+    spec: D::Spec,
+    #[serde(default)]
+    status: D::Rest,
+    #[serde(default)]
+    data: D::Rest,
+}
+
+/// Which parts of an object are kept; to copy the others costs time and room.
+pub trait Detail: Clone + Debug + Send + Sync + 'static {
+    /// Its managed fields.
+    type Fields: DeserializeOwned + Default + Into<Part>;
+    /// Its spec.
+    type Spec: DeserializeOwned + Default + Into<Part>;
+    /// Everything else.
+    type Rest: DeserializeOwned + Default + Into<Part>;
+}
+
+/// All.
+#[derive(Clone, Debug)]
+pub enum Whole {}
+/// No managed fields.
+#[derive(Clone, Debug)]
+pub enum Usual {}
+/// Metadata and status.
+#[derive(Clone, Debug)]
+pub enum StatusOnly {}
+/// Metadata.
+#[derive(Clone, Debug)]
+pub enum NameOnly {}
+
+impl Detail for Whole {
+    type Fields = Part;
+    type Spec = Part;
+    type Rest = Part;
+}
+impl Detail for Usual {
+    type Fields = PassedOver;
+    type Spec = Part;
+    type Rest = Part;
+}
+impl Detail for StatusOnly {
+    type Fields = PassedOver;
+    type Spec = PassedOver;
+    type Rest = Part;
+}
+impl Detail for NameOnly {
+    type Fields = PassedOver;
+    type Spec = PassedOver;
+    type Rest = PassedOver;
+}
+
+/// A part that is not kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PassedOver;
+
+impl<'de> Deserialize<'de> for PassedOver {
+    fn deserialize<R: Deserializer<'de>>(deserializer: R) -> Result<Self, R::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+impl From<PassedOver> for Part {
+    fn from(_: PassedOver) -> Self {
+        Self::default()
+    }
+}
+
+/// An object of which that much is kept.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "Sent<D>", bound = "")]
+pub struct Kept<D: Detail>(pub Object, PhantomData<D>);
+
+impl<D: Detail> From<Sent<D>> for Kept<D> {
+    fn from(sent: Sent<D>) -> Self {
+        Self(sent.into(), PhantomData)
+    }
 }
 
 /// What is read of metadata.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-struct Metadata {
+struct Metadata<F> {
     name: Option<String>,
     namespace: Option<String>,
     uid: Option<String>,
@@ -78,11 +156,11 @@ struct Metadata {
     labels: Option<BTreeMap<String, String>>,
     annotations: Option<BTreeMap<String, String>>,
     owner_references: Option<Vec<OwnerReference>>,
-    managed_fields: Part,
+    managed_fields: F,
 }
 
-impl From<Sent> for Object {
-    fn from(sent: Sent) -> Self {
+impl<D: Detail> From<Sent<D>> for Object {
+    fn from(sent: Sent<D>) -> Self {
         let from = sent.metadata;
         let metadata = ObjectMeta {
             name: from.name,
@@ -97,11 +175,17 @@ impl From<Sent> for Object {
             owner_references: from.owner_references,
             ..ObjectMeta::default()
         };
-        Self { metadata, managed_fields: from.managed_fields, spec: sent.spec, status: sent.status, data: sent.data }
+        Self {
+            metadata,
+            managed_fields: from.managed_fields.into(),
+            spec: sent.spec.into(),
+            status: sent.status.into(),
+            data: sent.data.into(),
+        }
     }
 }
 
-impl Resource for Object {
+impl<D: Detail> Resource for Kept<D> {
     type DynamicType = ApiResource;
     type Scope = DynamicResourceScope;
 
@@ -126,11 +210,11 @@ impl Resource for Object {
     }
 
     fn meta(&self) -> &ObjectMeta {
-        &self.metadata
+        &self.0.metadata
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
+        &mut self.0.metadata
     }
 }
 
@@ -168,13 +252,25 @@ mod tests {
     fn an_object_is_read_from_a_watch_event_and_from_a_list() {
         let event = format!(r#"{{"type": "MODIFIED", "object": {}}}"#, deployment());
         match serde_json::from_str(&event).unwrap() {
-            WatchEvent::Modified(object) => is_read(&object),
+            WatchEvent::Modified(Kept::<Whole>(object, _)) => is_read(&object),
             other => panic!("{other:?}"),
         }
         let list =
             json!({"apiVersion": "apps/v1", "kind": "DeploymentList", "metadata": {"resourceVersion": "9"}, "items": [deployment()]});
         let list: ObjectList<Object> = serde_json::from_str(&list.to_string()).unwrap();
         is_read(&list.items[0]);
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_not_kept() {
+        let text = deployment().to_string();
+        let Kept::<StatusOnly>(object, _) = serde_json::from_str(&text).unwrap();
+        assert!(object.spec.or_default::<Value>().is_null() && object.managed_fields.or_default::<Value>().is_null());
+        assert_eq!((object.data.or_default::<Value>(), object.metadata.name.as_deref()), (json!({"x": 1}), Some("fraud")));
+        let Kept::<Usual>(object, _) = serde_json::from_str(&text).unwrap();
+        assert!(object.managed_fields.or_default::<Value>().is_null() && !object.spec.or_default::<Value>().is_null());
+        let Kept::<NameOnly>(object, _) = serde_json::from_str(&text).unwrap();
+        assert!(object.data.or_default::<Value>().is_null() && object.metadata.resource_version.is_some());
     }
 
     #[test]

@@ -107,8 +107,8 @@ impl Caches {
             None => owned(&self.records, key, |_, record| Ok(record.clone()))?,
         };
         Ok(Observed {
-            namespace: key.namespace.clone(),
-            name: key.name.clone(),
+            namespace: key.namespace.to_string(),
+            name: key.name.to_string(),
             versions: self.versions(key, deployment.as_ref(), &records),
             contents: self.contents(key, &records, found)?,
             workload: found.workload.clone().map_or_else(|| self.workload(key), |w| Ok(Some(w)))?,
@@ -141,7 +141,7 @@ impl Caches {
         let all: BTreeSet<String> = asked.into_iter().chain(named).collect();
         let versions = self.versions.read();
         let find = |name: String| {
-            let entry = versions.get(&Key::new(key.namespace.as_str(), name))?;
+            let entry = versions.get(&Key::new(key.namespace.clone(), name))?;
             let version = &entry.value.as_ref().ok()?.version;
             Some(Version { bound_to: self.bound_to(&key.namespace, version), ..version.clone() })
         };
@@ -181,7 +181,7 @@ impl Caches {
         let has_body = |entry: &Entry<ContentEntry>| entry.value.as_ref().is_ok_and(|e| e.body.is_some());
         let drop: Vec<Key> = (self.contents.read().of_owner(key))
             .filter(|(name, entry)| has_body(entry) && idle(name))
-            .map(|(name, _)| Key::new(key.namespace.as_str(), name))
+            .map(|(name, _)| Key::new(key.namespace.clone(), name))
             .collect();
         if drop.is_empty() {
             return;
@@ -208,7 +208,7 @@ impl Caches {
         let entry = versions.get(key)?.value.as_ref().ok()?;
         let bound_to = self.bound_to(&key.namespace, &entry.version);
         let seen = ObservedVersion {
-            name: key.name.clone(),
+            name: key.name.to_string(),
             generation: entry.generation,
             status: entry.status.as_ref().and_then(|status| status.unpack().ok()),
             facts: Version { bound_to, ..entry.version.clone() },
@@ -267,13 +267,14 @@ impl Caches {
     /// The ModelDeployments to plan after a ModelVersion changed: who asks for it, and who has rolled it out.
     #[must_use]
     pub fn touched_by_versions(&self, touched: &Touched) -> BTreeSet<Key> {
-        let (mut all, namespace) = (BTreeSet::new(), touched.key.namespace.as_str());
+        let mut all = BTreeSet::new();
+        let beside = |name: &str| Key::new(touched.key.namespace.clone(), name);
         for name in &touched.versions {
-            let key = Key::new(namespace, name.as_str());
-            all.extend(self.wanted.read().of_version(&key).map(|(name, _)| Key::new(namespace, name)));
+            let key = beside(name);
+            all.extend(self.wanted.read().of_version(&key).map(|(name, _)| beside(name)));
             let records = self.records.read();
             let owners = records.of_version(&key).filter_map(|(_, e)| e.value.as_ref().ok()).map(|r| r.spec.deployment.name.as_str());
-            all.extend(owners.map(|name| Key::new(namespace, name)));
+            all.extend(owners.map(beside));
         }
         all
     }
@@ -327,7 +328,7 @@ fn owned<T: Watched, U>(
     make: impl Fn(&str, &T) -> Result<U, serde_json::Error>,
 ) -> Result<Vec<U>, Unreadable> {
     let index = cache.read();
-    index.of_owner(key).map(|(name, entry)| readable::<T, U>(&Key::new(key.namespace.as_str(), name), entry, |v| make(name, v))).collect()
+    index.of_owner(key).map(|(name, entry)| readable::<T, U>(&Key::new(key.namespace.clone(), name), entry, |v| make(name, v))).collect()
 }
 
 fn readable<T: Watched, U>(key: &Key, entry: &Entry<T>, make: impl FnOnce(&T) -> Result<U, serde_json::Error>) -> Result<U, Unreadable> {

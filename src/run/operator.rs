@@ -217,7 +217,7 @@ async fn watch_all(client: Client, namespace: Option<String>, caches: Arc<Caches
 impl Queues {
     /// Queues what an event touched, gathered for a moment.
     fn touched(&self, caches: &Caches, kind: Kind, touched: &cache::Touched) {
-        let key = |name: &String| Key::new(touched.key.namespace.as_str(), name.as_str());
+        let key = |name: &String| Key::new(touched.key.namespace.clone(), name.as_str());
         match kind {
             Kind::CustomResourceDefinition => self.sweep(caches),
             Kind::ModelVersion if touched.news == News::Counts => {}

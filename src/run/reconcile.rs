@@ -248,7 +248,7 @@ impl Context {
         apply::sure(&self.leads, key)?;
         match apply::write_status(&self.client, Kind::ModelVersion, key, uid, status).await {
             Ok(answer) => {
-                lock(memo).wrote(Kind::ModelVersion, &key.name, Left::Version(cache::version(&answer.metadata)));
+                lock(memo).wrote(Kind::ModelVersion, &key.name, Left::Version(cache::version(&answer.0.metadata)));
                 self.metrics.action("version_status");
                 tracing::info!(version = %key, says = status.message.as_deref().unwrap_or_default(), "status written");
                 Ok(())

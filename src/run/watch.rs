@@ -20,7 +20,7 @@ use super::{
     cache::{Shared, Sync, Touched},
     client::said,
     kinds::{Kind, Watched},
-    object::Object,
+    object::{Detail, Kept, Object, StatusOnly, Usual, Whole},
     observe::Caches,
 };
 
@@ -81,7 +81,17 @@ impl Watches {
             let api = Api::<PartialObjectMeta<CustomResourceDefinition>>::all(self.client.clone());
             return watcher(api, config).map(|event| event.map(whole)).default_backoff().boxed();
         }
-        watcher(api::<Object>(&self.client, kind, self.namespace.as_deref()), config).default_backoff().boxed()
+        match kind {
+            // Who owns which of its fields tells drift from defaults.
+            Kind::Deployment => self.kept::<Whole>(kind, config),
+            Kind::Pod => self.kept::<StatusOnly>(kind, config),
+            _ => self.kept::<Usual>(kind, config),
+        }
+    }
+
+    fn kept<D: Detail>(&self, kind: Kind, config: watcher::Config) -> BoxStream<'static, watcher::Result<Event<Object>>> {
+        let events = watcher(api::<Kept<D>>(&self.client, kind, self.namespace.as_deref()), config);
+        events.map(|event| event.map(|e| each(e, |kept| kept.0))).default_backoff().boxed()
     }
 
     /// Feeds until the stream ends, or the kind is forbidden and not needed.
@@ -160,7 +170,11 @@ fn sentence(error: &watcher::Error) -> String {
 }
 
 fn whole(event: Event<PartialObjectMeta<CustomResourceDefinition>>) -> Event<Object> {
-    let make = |meta: PartialObjectMeta<CustomResourceDefinition>| Object { metadata: meta.metadata, ..Object::default() };
+    each(event, |meta| Object { metadata: meta.metadata, ..Object::default() })
+}
+
+/// The same event of the same object in another form.
+fn each<K>(event: Event<K>, make: impl Fn(K) -> Object) -> Event<Object> {
     match event {
         Event::Apply(object) => Event::Apply(make(object)),
         Event::Delete(object) => Event::Delete(make(object)),
@@ -219,7 +233,7 @@ pub async fn fill(caches: &Caches, client: &Client, namespace: &str) -> Result<(
 
 async fn list<T: Watched>(client: &Client, namespace: &str, cache: &Shared<T>) -> Result<(), kube::Error> {
     let namespace = (T::KIND != Kind::CustomResourceDefinition).then_some(namespace);
-    let api: Api<Object> = api(client, T::KIND, namespace);
+    let api: Api<Kept<Whole>> = api(client, T::KIND, namespace);
     let mut params = kube::api::ListParams::default().limit(PAGE);
     params.label_selector = T::KIND.selector().map(str::to_owned);
     loop {
@@ -228,7 +242,7 @@ async fn list<T: Watched>(client: &Client, namespace: &str, cache: &Shared<T>) -
             page => page?,
         };
         for object in page.items {
-            cache.write().feed(Event::InitApply(object));
+            cache.write().feed(Event::InitApply(object.0));
         }
         params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if params.continue_token.is_none() {

@@ -26,7 +26,8 @@ pub fn rows(bars: &[Figure], runs: &[Map<String, Value>]) -> Vec<Value> {
     bars.iter().filter_map(row).collect()
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+/// The median; None of nothing.
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {

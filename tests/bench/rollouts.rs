@@ -75,7 +75,7 @@ async fn main() {
     };
     let out = harness::root().join("target/bench");
     let raw = fresh(&out.join("raw"));
-    let mut runs = Vec::new();
+    let (mut runs, mut alone) = (Vec::new(), Vec::new());
     for number in 1..=sizes.runs {
         figures::say(&format!("run {number} of {}", sizes.runs));
         let mut run = Run::default();
@@ -89,6 +89,7 @@ async fn main() {
         }
         let text = json!({"run": number, "figures": run.figures, "seen": run.raw});
         std::fs::write(raw.join(format!("rollouts-{number}.json")), serde_json::to_vec_pretty(&text).unwrap()).unwrap();
+        alone.extend(run.raw.get("roll_time_alone_over_bare").and_then(Value::as_f64));
         runs.push(run.figures);
     }
     let rows = figures::rows(&BARS, &runs);
@@ -96,6 +97,11 @@ async fn main() {
     lines = format!("[\n  {lines}\n]\n");
     std::fs::write(out.join("rollouts.json"), lines).unwrap();
     println!("\n{}", figures::table(&rows));
+    if let Some(ratio) = figures::median(alone) {
+        println!(
+            "Side by side both wait for the same control plane. One after the other, ours took {ratio:.2} times what the bare ones took."
+        );
+    }
     println!(
         "median of {}; {} ModelDeployments rolled {} times, {} settled; raw runs in target/bench/raw",
         sizes.runs, sizes.deployments, sizes.rolls, sizes.settled
