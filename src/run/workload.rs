@@ -56,7 +56,7 @@ impl Watched for WorkloadEntry {
 
     fn read(mut object: Object, old: Option<&Self>) -> Result<Self, serde_json::Error> {
         let resource_version = object.metadata.resource_version.take().unwrap_or_default();
-        let sketch = sketch(&object)?;
+        let sketch = sketch(&mut object)?;
         let metadata = &object.metadata;
         let meta =
             hash(&format!("{:?}", (&metadata.labels, &metadata.annotations, &metadata.owner_references, &metadata.deletion_timestamp)));
@@ -85,11 +85,11 @@ impl Watched for WorkloadEntry {
     }
 }
 
-/// A Deployment's status, and what of its spec a status is measured by.
-fn sketch(object: &Object) -> Result<Workload, serde_json::Error> {
+/// A Deployment's status, which is taken out of it, and what of its spec a status is measured by.
+fn sketch(object: &mut Object) -> Result<Workload, serde_json::Error> {
     let Sketch { replicas, strategy } = object.spec.read()?.unwrap_or_default();
     let spec = WorkloadSpec { replicas, strategy, ..WorkloadSpec::default() };
-    let status = object.status.read()?.unwrap_or_default();
+    let status = std::mem::take(&mut object.status).read()?.unwrap_or_default();
     Ok(Workload { generation: object.metadata.generation.unwrap_or_default(), spec, status, ..Workload::default() })
 }
 
@@ -167,6 +167,9 @@ mod tests {
         assert_eq!(news(object(1, "b", 1, 3)), Some(News::Turn), "a label changed");
         assert_eq!(news(object(2, "a", 1, 3)), Some(News::Turn), "its spec changed");
         assert_eq!(WorkloadEntry::news(Some(&old), None), Some(News::Turn));
+        let mut numbered = object(1, "a", 2, 2);
+        numbered.metadata.annotations = Some(BTreeMap::from([("deployment.kubernetes.io/revision".into(), "2".into())]));
+        assert_eq!(news(numbered), Some(News::Counts), "Kubernetes' own annotation beside them says nothing more");
     }
 
     #[test]
