@@ -10,17 +10,16 @@ use super::{
 
 /// The refused writes that are among what is to be done, whether they are tried again now or not.
 pub fn among<'a>(seen: &'a Observed, actions: &[Action]) -> impl Iterator<Item = &'a Blocked> {
-    let planned = |blocked: &&Blocked| actions.iter().any(|a| a.write().as_deref() == Some(blocked.write.as_str()));
-    seen.memory.blocked.iter().filter(planned)
+    seen.memory.blocked.iter().filter(|blocked| actions.iter().any(|action| is(blocked, action)))
 }
 
 /// Leaves out what was refused and is not to be tried again yet.
 pub fn leave_out(seen: &Observed, actions: &mut Vec<Action>) {
-    let waits = |action: &Action| {
-        let write = action.write();
-        write.is_some() && seen.memory.blocked.iter().any(|b| !b.due && Some(&b.write) == write.as_ref())
-    };
-    actions.retain(|action| !waits(action));
+    actions.retain(|action| !seen.memory.blocked.iter().any(|blocked| !blocked.due && is(blocked, action)));
+}
+
+fn is(blocked: &Blocked, action: &Action) -> bool {
+    action.write().as_ref() == Some(&blocked.write)
 }
 
 /// Has people told of a refused write, in an Event and, unless something weightier goes on, in the status.

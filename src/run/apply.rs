@@ -80,8 +80,7 @@ impl Hand<'_> {
         for action in &plan.actions {
             sure(self.leads, self.key)?;
             match (self.act(action).await, action.write()) {
-                (Ok(Applied::Done), Some(write)) if self.memo().unblock(&write) => learned = true,
-                (Ok(Applied::Done), _) => {}
+                (Ok(Applied::Done), write) => learned |= write.is_some_and(|write| self.memo().unblock(&write)),
                 (Ok(other), _) => return Ok(other),
                 (Err(error), None) => return Err(error),
                 // No trouble of the system that passes: people have to know, and the next pass tells them.

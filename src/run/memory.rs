@@ -169,9 +169,9 @@ impl Memo {
     /// When what stands refused is tried again.
     #[must_use]
     pub fn tried_again(&self) -> Option<Instant> {
-        let refused = self.refused.as_ref().filter(|r| r.standing().is_some()).map(|r| r.again);
+        let refused = self.refused.iter().filter(|r| r.standing().is_some()).map(|r| r.again);
         let blocked = self.blocked.iter().filter(|b| b.standing().is_some()).map(|b| b.again);
-        refused.into_iter().chain(blocked).min()
+        refused.chain(blocked).min()
     }
 
     /// Counts a failure, and says how long to wait.

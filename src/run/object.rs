@@ -13,8 +13,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 /// An object of any kind.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(from = "Sent<Whole>")]
+#[derive(Clone, Debug, Default)]
 pub struct Object {
     /// Its metadata, less what is never read.
     pub metadata: ObjectMeta,
@@ -136,12 +135,6 @@ impl From<PassedOver> for Part {
 #[serde(from = "Sent<D>", bound = "")]
 pub struct Kept<D: Detail>(pub Object, PhantomData<D>);
 
-impl<D: Detail> From<Sent<D>> for Kept<D> {
-    fn from(sent: Sent<D>) -> Self {
-        Self(sent.into(), PhantomData)
-    }
-}
-
 /// What is read of metadata.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -159,7 +152,7 @@ struct Metadata<F> {
     managed_fields: F,
 }
 
-impl<D: Detail> From<Sent<D>> for Object {
+impl<D: Detail> From<Sent<D>> for Kept<D> {
     fn from(sent: Sent<D>) -> Self {
         let from = sent.metadata;
         let metadata = ObjectMeta {
@@ -175,13 +168,14 @@ impl<D: Detail> From<Sent<D>> for Object {
             owner_references: from.owner_references,
             ..ObjectMeta::default()
         };
-        Self {
+        let object = Object {
             metadata,
             managed_fields: from.managed_fields.into(),
             spec: sent.spec.into(),
             status: sent.status.into(),
             data: sent.data.into(),
-        }
+        };
+        Self(object, PhantomData)
     }
 }
 
@@ -221,7 +215,7 @@ impl<D: Detail> Resource for Kept<D> {
 /// The object that an API server would send so.
 #[cfg(test)]
 pub fn sent(object: &serde_json::Value) -> Object {
-    serde_json::from_str(&object.to_string()).unwrap()
+    serde_json::from_str::<Kept<Whole>>(&object.to_string()).unwrap().0
 }
 
 #[cfg(test)]
@@ -257,8 +251,8 @@ mod tests {
         }
         let list =
             json!({"apiVersion": "apps/v1", "kind": "DeploymentList", "metadata": {"resourceVersion": "9"}, "items": [deployment()]});
-        let list: ObjectList<Object> = serde_json::from_str(&list.to_string()).unwrap();
-        is_read(&list.items[0]);
+        let list: ObjectList<Kept<Whole>> = serde_json::from_str(&list.to_string()).unwrap();
+        is_read(&list.items[0].0);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     api::{
         ModelVersionStatus,
+        condition::Time,
         deployment::{Revision, State},
         names,
         version::{Lifecycle, LifecycleState, MUTABLE},
@@ -72,7 +73,9 @@ impl Watched for WantedEntry {
     }
 
     fn news_to_versions(old: &Self, new: &Self) -> bool {
-        let used = |entry: &Self| entry.serving.as_ref().map(|s| (s.version.clone(), s.rollout, s.since.clone()));
+        fn used(entry: &WantedEntry) -> Option<(&str, i64, &Time)> {
+            entry.serving.as_ref().map(|s| (s.version.as_str(), s.rollout, &s.since))
+        }
         used(old) != used(new)
     }
 }
@@ -116,8 +119,8 @@ impl Watched for VersionEntry {
 
     /// Its status turns nothing.
     fn news(old: Option<&Self>, new: Option<&Self>) -> Option<News> {
-        let facts = |entry: &Self| (entry.version.clone(), entry.generation);
-        Some(if old.map(facts) == new.map(facts) { News::Counts } else { News::Turn })
+        let same = |(old, new): (&Self, &Self)| old.version == new.version && old.generation == new.generation;
+        Some(if old.zip(new).is_some_and(same) { News::Counts } else { News::Turn })
     }
 
     fn news_to_versions(_: &Self, _: &Self) -> bool {

@@ -24,6 +24,12 @@ fn serving_seven(corner: &Corner) {
     corner.serves("7");
 }
 
+fn held_at_six(corner: &Corner) {
+    serving_seven(corner);
+    corner.ask("Undo", 2);
+    corner.until("it is held", |o| o["status"]["state"] == "Held");
+}
+
 fn rolling_eight(corner: &Corner) {
     serving_six(corner);
     corner.want("8");
@@ -134,17 +140,7 @@ fn killed_at_any_write_of_an_abort_it_goes_back_once() {
 
 #[test]
 fn killed_at_any_write_of_a_retry_it_serves_what_was_rejected() {
-    tell(&Tale {
-        name: "retry",
-        before: |c| {
-            serving_seven(c);
-            c.ask("Undo", 2);
-            c.until("it is held", |o| o["status"]["state"] == "Held");
-        },
-        act: |c| c.ask("Retry", 3),
-        end: ("Serving", "7"),
-        trail: &["6", "7", "6", "7"],
-    });
+    tell(&Tale { name: "retry", before: held_at_six, act: |c| c.ask("Retry", 3), end: ("Serving", "7"), trail: &["6", "7", "6", "7"] });
 }
 
 #[test]
@@ -167,11 +163,7 @@ fn killed_at_any_write_after_a_deletion_the_records_end_once_and_stay() {
 fn killed_at_any_write_after_it_was_deleted_and_made_anew_what_was_rejected_stays_rejected() {
     tell(&Tale {
         name: "anew",
-        before: |c| {
-            serving_seven(c);
-            c.ask("Undo", 2);
-            c.until("it is held", |o| o["status"]["state"] == "Held");
-        },
+        before: held_at_six,
         act: |c| {
             c.rest.delete("modeldeployments/fraud");
             c.deploy("7");
