@@ -25,7 +25,8 @@ pub const SPEC: &str = "spec";
 /// Who decided where a rollout failed.
 pub const OPERATOR: &str = "operator";
 
-/// Takes the first decision that is due: people first, then facts, then the spec.
+/// Takes the first decision that is due: people first, then facts, then the spec. What people or facts decide may leave something else to
+/// decide.
 pub fn decide(draft: &mut Draft<'_>) {
     if draft.seen.memory.crds_older || !draft.lookups.is_empty() {
         return;
@@ -34,7 +35,11 @@ pub fn decide(draft: &mut Draft<'_>) {
         Some(Ownership::Leaving | Ownership::Foreign(_)) => return,
         Some(Ownership::Ours | Ownership::Adoptable) | None => {}
     }
-    let _ = kubectl(draft) || request::answer(draft) || trouble(draft) || spec(draft);
+    if kubectl(draft) || request::answer(draft) || trouble(draft) {
+        draft.again_at_once();
+    } else {
+        spec(draft);
+    }
 }
 
 /// A verb of plain kubectl on the serving Deployment.
@@ -182,7 +187,13 @@ fn spec(draft: &mut Draft<'_>) -> bool {
     if draft.history.rejecting(&desired).is_some() || draft.pause_wanted() {
         return newest.is_none() && recreate(draft);
     }
-    roll(draft, Trigger::SpecChanged, by(SPEC, None))
+    match roll(draft, Trigger::SpecChanged, by(SPEC, None)) {
+        Ok(()) => true,
+        Err(problem) => {
+            draft.desired = Err(problem);
+            false
+        }
+    }
 }
 
 /// A ModelDeployment made anew on something rejected, or while a pause stands, first serves again what served last.
@@ -193,28 +204,23 @@ fn recreate(draft: &mut Draft<'_>) -> bool {
     true
 }
 
-/// Begins to roll out what the spec names; false, with the problem noted, where it may not or cannot be rendered.
-pub fn roll(draft: &mut Draft<'_>, trigger: Trigger, by: By) -> bool {
-    let Ok(desired) = draft.desired.clone() else { return false };
+/// Begins to roll out what the spec names.
+///
+/// # Errors
+/// Why it may not, or cannot be rendered.
+pub fn roll(draft: &mut Draft<'_>, trigger: Trigger, by: By) -> Result<(), Problem> {
+    let desired = draft.desired.clone()?;
     if let Some(problem) = not_servable(draft) {
-        draft.desired = Err(problem);
-        return false;
+        return Err(problem);
     }
     let name = names::content_name(&draft.seen.name, &desired.hash, 1);
     if draft.stored(&name).is_none() {
-        match content::rendering(draft.seen, &draft.wanted.spec, &desired) {
-            Ok(rendering) => {
-                let body = ContentBody { hash: desired.hash.clone(), content: desired.written.clone(), rendering };
-                draft.store = Some((name.clone(), body));
-            }
-            Err(problem) => {
-                draft.desired = Err(problem);
-                return false;
-            }
-        }
+        let rendering = content::rendering(draft.seen, &draft.wanted.spec, &desired)?;
+        let body = ContentBody { hash: desired.hash.clone(), content: desired.written.clone(), rendering };
+        draft.store = Some((name.clone(), body));
     }
     draft.record(Decision { content: desired, contents: name, trigger, by, rejects: None, restarted_at: None });
-    true
+    Ok(())
 }
 
 /// Why the version that the spec names may not be newly served, if so.

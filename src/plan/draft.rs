@@ -132,6 +132,11 @@ impl<'a> Draft<'a> {
         true
     }
 
+    /// Plans again as soon as what this plan writes is seen: no news may come of what it leaves to do.
+    pub fn again_at_once(&mut self) {
+        self.again = Some(0);
+    }
+
     /// Plans again after so many seconds, at the latest.
     pub fn again_in(&mut self, seconds: i64) {
         let seconds = seconds.max(1);

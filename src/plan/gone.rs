@@ -27,7 +27,8 @@ pub fn plan(seen: &Observed, now: Timestamp) -> Plan {
     }
     actions.extend(keep::prune_gone(seen, now));
     let why = format!("There is no ModelDeployment {}.", seen.name);
-    Plan { actions, why, ..Plan::default() }
+    let again_in_seconds = (!actions.is_empty()).then_some(0);
+    Plan { actions, again_in_seconds, why, ..Plan::default() }
 }
 
 /// The writes that end the open record and the serving one, but for those of the ModelDeployment with the uid `but`.

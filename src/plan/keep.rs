@@ -41,7 +41,10 @@ pub fn prune(seen: &Observed, history: &History, limit: usize, now: Timestamp) -
     for content in seen.contents.iter().filter(|c| !kept.contains(c.name.as_str())) {
         due.push(delete(Prunable::ControllerRevision, &content.name, &content.uid, &content.resource_version));
     }
-    due.truncate(AT_ONCE);
+    if due.len() > AT_ONCE {
+        due.truncate(AT_ONCE);
+        next = Some(1);
+    }
     (due, next)
 }
 

@@ -57,6 +57,7 @@ fn carry_out(seen: &Observed, wanted: &Wanted, now: Timestamp) -> Plan {
         // The old one ends first, as if it had been seen to go; what the new one wants is decided once that is written.
         return Plan {
             actions: gone::end(seen, Some(&wanted.uid), now),
+            again_in_seconds: Some(0),
             why: "Ends the records of the ModelDeployment before.".into(),
             ..Plan::default()
         };

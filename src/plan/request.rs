@@ -178,12 +178,9 @@ fn retry(draft: &mut Draft<'_>, request: &Request) -> Answer {
         return nothing(format!("Version {} is not rejected.", desired.version));
     }
     let by = by(draft, request);
-    if decide::roll(draft, Trigger::Retry, by) {
-        return done(format!("Rolling out version {} again.", desired.version), draft.history.number());
-    }
-    match &draft.desired {
+    match decide::roll(draft, Trigger::Retry, by) {
+        Ok(()) => done(format!("Rolling out version {} again.", desired.version), draft.history.number()),
         Err(problem) => refused(problem.sentence()),
-        Ok(_) => refused(format!("Version {} cannot be rolled out now.", desired.version)),
     }
 }
 

@@ -48,6 +48,8 @@ const NOTE_MAX: usize = 1024;
 pub enum Applied {
     /// All of it is done.
     Done,
+    /// It is done, and no watch will tell that it changed what there is to decide: plan again once the rest is done.
+    Unanswered,
     /// Something else was learned: plan again as soon as the caches show what was written.
     Again,
     /// The caches are behind: plan again when they have caught up.
@@ -81,6 +83,7 @@ impl Hand<'_> {
             sure(self.leads, self.key)?;
             match (self.act(action).await, action.write()) {
                 (Ok(Applied::Done), write) => learned |= write.is_some_and(|write| self.memo().unblock(&write)),
+                (Ok(Applied::Unanswered), _) => learned = true,
                 (Ok(other), _) => return Ok(other),
                 (Err(error), None) => return Err(error),
                 // No trouble of the system that passes: people have to know, and the next pass tells them.
@@ -262,11 +265,20 @@ impl Hand<'_> {
                     (false, _) => "patch_workload",
                 };
                 self.count(action, Kind::Deployment, &self.key.name);
-                Ok(Applied::Done)
+                Ok(if self.unanswered(&answer) { Applied::Unanswered } else { Applied::Done })
             }
             Err(error) if moved_on(&error) => Ok(self.moved_on(Kind::Deployment)),
             Err(source) => self.refused(rollout, "patch Deployment", source),
         }
+    }
+
+    /// Whether a decision was carried out by labels alone: Kubernetes has nothing to do for it, and no watch will tell.
+    fn unanswered(&self, answer: &Answer) -> bool {
+        let now = &answer.0.metadata;
+        self.seen.workload.as_ref().is_some_and(|before| {
+            let label = now.labels.as_ref().and_then(|l| l.get(names::DECISION));
+            now.generation == Some(before.generation) && label != before.meta.labels.get(names::DECISION)
+        })
     }
 
     async fn patch(&self, kind: Kind, name: &str, ops: &[Value]) -> Result<Applied, Error> {

@@ -40,7 +40,7 @@ use crate::{
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How often a pass plans anew because it had to look past the caches.
 const ROUNDS: usize = 4;
-/// How soon a pass follows that learned something.
+/// How soon a pass follows that learned something, or left something to decide.
 const SOON: Duration = Duration::from_millis(20);
 /// How soon a pass follows when the caches are behind; their events come sooner as a rule.
 const CATCH_UP: Duration = Duration::from_secs(1);
@@ -303,9 +303,9 @@ fn is_empty(seen: &Observed) -> bool {
 fn next(memo: &Memo, plan: &Plan, applied: Applied) -> Option<Duration> {
     let now = Instant::now();
     let planned = match applied {
-        Applied::Again => Some(SOON),
+        Applied::Again | Applied::Unanswered => Some(SOON),
         Applied::Behind => Some(CATCH_UP),
-        Applied::Done => plan.again_in_seconds.map(|s| Duration::from_secs(u64::try_from(s).unwrap_or_default().max(1))),
+        Applied::Done => plan.again_in_seconds.map(|s| Duration::from_secs(u64::try_from(s).unwrap_or_default()).max(SOON)),
     };
     // What was refused is tried again, and what no watch shows is looked at again.
     let refused = memo.tried_again();

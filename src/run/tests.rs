@@ -227,3 +227,28 @@ async fn who_does_not_surely_lead_writes_nothing() {
     assert_eq!(error.label(), "not_leading");
     assert!(lock(&world.store).log.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_that_carries_a_verb_out_is_followed_by_one_that_looks_what_is_due_now() {
+    let world = World::new();
+    world.settle().await;
+    world.edit(DEPLOYMENT, |o| o["spec"]["paused"] = json!(true));
+    world.settle().await;
+    world.put(
+        "rollmodel.dev/v1alpha1",
+        "ModelVersion",
+        "modelversions",
+        "fraud-2",
+        json!({"model": "fraud", "version": "2", "image": "models/fraud:2"}),
+    );
+    world.edit(WANTED, |o| o["spec"]["version"] = json!("2"));
+    world.settle().await;
+    assert_eq!(world.object(WANTED)["status"]["state"], "Paused");
+    world.edit(DEPLOYMENT, |o| o["spec"]["paused"] = json!(false));
+    lock(&world.store).log.clear();
+    let again = world.context.pass(What::Deployment, &key()).await.unwrap();
+    assert!(again.is_some_and(|again| again < Duration::from_secs(1)), "{again:?}");
+    assert_eq!(short(&lock(&world.store).log), ["PATCH modelrollouts", "PATCH deployments"], "its status is told when it is seen");
+    world.feed();
+    assert!(short(&world.pass().await).contains(&"POST modelrollouts".to_owned()), "what waited is rolled out");
+}

@@ -5,6 +5,7 @@ use rollmodel::api::{
     request::{RequestResult, Verb},
     rollout::{Outcome, Trigger},
 };
+use rollmodel::plan::Action;
 use serde_json::json;
 
 use crate::world::{Behaviour, World};
@@ -301,4 +302,38 @@ fn the_same_bytes_under_a_new_number_are_served_with_a_warning() {
     world.want("8");
     world.settle();
     assert_eq!(world.status().message.unwrap(), "Serving version 8. Its bytes are those of version 7, which was rejected.");
+}
+
+#[test]
+fn a_change_that_waits_is_rolled_out_after_a_resume_although_nothing_else_happens() {
+    let mut world = World::new();
+    world.settle();
+    world.edit(|d| d["spec"]["paused"] = json!(true));
+    world.settle();
+    world.want("7");
+    world.settle();
+    assert_eq!(world.state(), State::Paused);
+    world.edit(|d| d["spec"]["paused"] = json!(false));
+    let resumes = world.plan();
+    assert_eq!(resumes.again_in_seconds, Some(0), "no news comes of what it writes");
+    world.carry_out(resumes, usize::MAX);
+    let rolls = world.plan();
+    assert!(rolls.actions.iter().any(|a| matches!(a, Action::CreateRecord { .. })), "{rolls:#?}");
+    assert_eq!(rolls.again_in_seconds, None, "Kubernetes answers the Deployment");
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "7"));
+}
+
+#[test]
+fn two_requests_at_once_are_answered_in_order_one_decision_a_pass() {
+    let mut world = World::new();
+    world.settle();
+    let (pause, resume) = (world.ask(Verb::Pause), world.ask(Verb::Resume));
+    let first = world.plan();
+    assert_eq!(first.again_in_seconds, Some(0));
+    world.carry_out(first, usize::MAX);
+    assert_eq!((world.answer(&pause).result, world.answer(&resume).result), (Some(RequestResult::Done), None));
+    let second = world.plan();
+    world.carry_out(second, usize::MAX);
+    assert_eq!(world.answer(&resume).result, Some(RequestResult::Done));
 }

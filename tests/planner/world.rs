@@ -238,13 +238,19 @@ impl World {
         for _ in 0..50 {
             self.controllers();
             let plan = self.plan();
-            if plan.actions.iter().all(|a| self.told(a)) && plan.status.is_none() && plan.lookups.is_empty() {
+            if self.rests(&plan) {
                 return;
             }
-            self.carry_out(plan, usize::MAX);
+            self.carry_out(plan.clone(), usize::MAX);
+            let next = self.plan();
+            assert!(wakes(&plan) || self.rests(&next), "{next:#?}\nwas left to do, and this woke nobody:\n{plan:#?}");
             self.now = self.now.checked_add(1.second()).unwrap();
         }
         panic!("it never settles: {:#?}", self.plan());
+    }
+
+    fn rests(&self, plan: &Plan) -> bool {
+        plan.actions.iter().all(|a| self.told(a)) && plan.status.is_none() && plan.lookups.is_empty()
     }
 
     /// Whether an action is an Event that was told: the process tells each once.
@@ -413,6 +419,20 @@ impl World {
         workload.status.ready_replicas = workload.status.available_replicas;
         self.seen.workload = Some(workload);
     }
+}
+
+/// Whether another pass is certain to follow a plan although nobody else does anything: it says so, Kubernetes answers the Deployment's spec,
+/// or a label alone carries out a decision, after which the shell plans again.
+fn wakes(plan: &Plan) -> bool {
+    let path = |op: &Value| op["path"].as_str().unwrap_or_default().to_owned();
+    let tells =
+        |op: &Value| op["op"] != "test" && (path(op).starts_with("/spec") || path(op) == "/metadata/labels/rollmodel.dev~1decision");
+    let wakes = |action: &Action| match action {
+        Action::CreateWorkload { .. } => true,
+        Action::PatchWorkload { ops, .. } => ops.iter().any(tells),
+        _ => false,
+    };
+    plan.again_in_seconds == Some(0) || !plan.lookups.is_empty() || plan.actions.iter().any(wakes)
 }
 
 fn condition(type_: &str, status: &str, reason: &str) -> WorkloadCondition {
