@@ -7,17 +7,14 @@ use std::{
 };
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use kube::{
-    Client, Config,
-    client::{Body, ClientBuilder},
-};
+use kube::{Client, Config, client::Body};
 use tower::{
-    BoxError, Layer, Service,
+    BoxError, Layer, Service, ServiceBuilder,
     buffer::BufferLayer,
     retry::{Policy, RetryLayer},
 };
 
-use super::{kinds, memory, metrics::Metrics};
+use super::{kinds, memory, metrics::Metrics, transport::transport};
 use crate::api::names;
 
 /// How long the head of an answer may take. A watch answers at once, and then streams.
@@ -60,11 +57,12 @@ pub async fn config() -> Result<Config, Error> {
 /// # Errors
 /// When the configuration cannot be used.
 pub fn client(config: Config, metrics: &Metrics) -> Result<Client, Error> {
-    let builder = ClientBuilder::try_from(config)?
-        .with_layer(&CountLayer(metrics.clone()))
-        .with_layer(&BufferLayer::new(BUFFERED))
-        .with_layer(&RetryLayer::new(Retry::default()));
-    Ok(builder.build())
+    let service = ServiceBuilder::new()
+        .layer(RetryLayer::new(Retry::default()))
+        .layer(BufferLayer::new(BUFFERED))
+        .layer(CountLayer(metrics.clone()))
+        .service(transport(&config)?);
+    Ok(Client::new(service, config.default_namespace))
 }
 
 /// A client without retries: who renews a Lease must know at once.
@@ -72,7 +70,8 @@ pub fn client(config: Config, metrics: &Metrics) -> Result<Client, Error> {
 /// # Errors
 /// When the configuration cannot be used.
 pub fn plain(config: Config, metrics: &Metrics) -> Result<Client, Error> {
-    Ok(ClientBuilder::try_from(config)?.with_layer(&CountLayer(metrics.clone())).build())
+    let service = CountLayer(metrics.clone()).layer(transport(&config)?);
+    Ok(Client::new(service, config.default_namespace))
 }
 
 /// An error in words: the API server's own sentence where there is one.

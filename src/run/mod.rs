@@ -6,7 +6,7 @@
 //! - [`observe`]: from the caches to what the planner sees. [`lookup`]: reads past the caches.
 //! - [`reconcile`]: observe, plan, apply; the loop that runs passes. [`queue`]: what is due. [`memory`]: what may be forgotten.
 //! - [`apply`]: executes plans; the only file that writes.
-//! - [`client`], [`lease`], [`metrics`], [`admin`], [`telemetry`], [`args`]: the process around it.
+//! - [`client`], [`transport`], [`lease`], [`metrics`], [`admin`], [`telemetry`], [`args`]: the process around it.
 //! - [`case`]: `rollmodel dump` and `rollmodel plan`. [`mask`]: what a dump must not tell.
 
 pub mod admin;
@@ -29,6 +29,7 @@ pub mod queue;
 pub mod reconcile;
 pub mod reduced;
 pub mod telemetry;
+pub mod transport;
 pub mod watch;
 pub mod workload;
 

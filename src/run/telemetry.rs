@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// How logs are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -36,8 +36,8 @@ pub enum Error {
 /// When the level is none.
 pub fn start(format: Format, level: &str) -> Result<(), Error> {
     // kube logs what we log ourselves, and with whole lists in it; who wants that says so (info,kube_runtime=debug).
-    let filter = EnvFilter::try_new(format!("kube_runtime=off,kube_client=off,{level}"))
-        .map_err(|source| Error::Level { level: level.into(), source })?;
+    let filter: Targets =
+        format!("kube_runtime=off,kube_client=off,{level}").parse().map_err(|source| Error::Level { level: level.into(), source })?;
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     match format {
