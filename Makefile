@@ -31,7 +31,7 @@ else
 endif
 
 .PHONY: test
-test: ## Check everything and run every test, on a real control plane (about 25 minutes on a fresh machine with 2 cores).
+test: ## Check everything and run every test, on a real control plane (about 35 minutes on a fresh machine with 2 cores, 10 to 15 the next time).
 	@$(MAKE) -j2 tools checks
 	cargo test --locked
 

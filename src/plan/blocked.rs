@@ -3,7 +3,7 @@
 //! The Deployment is not among them: its refusal belongs to its decision (`Refusal`), and may roll it back.
 
 use super::{
-    action::Action,
+    action::{Action, Plan},
     draft::Draft,
     observed::{Blocked, Observed},
 };
@@ -13,9 +13,13 @@ pub fn among<'a>(seen: &'a Observed, actions: &[Action]) -> impl Iterator<Item =
     seen.memory.blocked.iter().filter(|blocked| actions.iter().any(|action| is(blocked, action)))
 }
 
-/// Leaves out what was refused and is not to be tried again yet.
-pub fn leave_out(seen: &Observed, actions: &mut Vec<Action>) {
-    actions.retain(|action| !seen.memory.blocked.iter().any(|blocked| !blocked.due && is(blocked, action)));
+/// Leaves out what was refused and is not to be tried again yet; then nothing is planned at once that would leave it out again.
+pub fn leave_out(seen: &Observed, plan: &mut Plan) {
+    let all = plan.actions.len();
+    plan.actions.retain(|action| !seen.memory.blocked.iter().any(|blocked| !blocked.due && is(blocked, action)));
+    if plan.actions.len() < all {
+        plan.again_in_seconds = plan.again_in_seconds.filter(|seconds| *seconds > 0);
+    }
 }
 
 fn is(blocked: &Blocked, action: &Action) -> bool {

@@ -26,7 +26,7 @@ pub const SPEC: &str = "spec";
 pub const OPERATOR: &str = "operator";
 
 /// Takes the first decision that is due: people first, then facts, then the spec. What people or facts decide may leave something else to
-/// decide.
+/// decide, of which no news would come.
 pub fn decide(draft: &mut Draft<'_>) {
     if draft.seen.memory.crds_older || !draft.lookups.is_empty() {
         return;

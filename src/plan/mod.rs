@@ -47,7 +47,7 @@ pub fn plan(seen: &Observed, now: Timestamp) -> Plan {
         Some(wanted) => carry_out(seen, wanted, now),
         None => gone::plan(seen, now),
     };
-    blocked::leave_out(seen, &mut plan.actions);
+    blocked::leave_out(seen, &mut plan);
     plan
 }
 

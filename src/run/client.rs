@@ -79,8 +79,24 @@ pub fn plain(config: Config, metrics: &Metrics) -> Result<Client, Error> {
 pub fn said(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("the API server answered {}: {}", status.code, status.message.trim_end()),
-        other => other.to_string(),
+        kube::Error::Service(error) => match (error.downcast_ref::<hyper_util::client::legacy::Error>(), error.source()) {
+            (Some(error), Some(cause)) if error.is_connect() => format!("cannot connect to the API server: {}", causes(cause)),
+            _ => causes(&**error),
+        },
+        other => causes(other),
     }
+}
+
+/// An error and what caused it, each once; hyper's own sentence is often "client error" alone.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Tries again what may be tried again: 429, 503 and 504 of anything but a POST, and 429 of a POST, for then the server did nothing.
@@ -244,6 +260,15 @@ mod tests {
         let error = CountLayer(Metrics::new()).layer(silent).call(request(Method::GET)).await.unwrap_err();
         assert_eq!(began.elapsed(), ANSWER_WITHIN);
         assert!(error.to_string().contains("did not answer within 20s"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_cannot_be_reached_is_told_with_the_reason() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = Config::new(format!("https://{closed}").parse().unwrap());
+        let error = plain(config, &Metrics::new()).unwrap().apiserver_version().await.unwrap_err();
+        let said = said(&error);
+        assert!(said.starts_with("cannot connect to the API server: ") && said.contains("Connection refused"), "{said}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Writes that the API server refuses: what is told, what is left out, and what goes on beside.
 
 use rollmodel::{
-    api::deployment::State,
+    api::{deployment::State, request::Verb},
     plan::{Action, Plan, observed::Blocked},
 };
 
@@ -86,4 +86,21 @@ fn a_spec_that_is_corrected_does_not_wait_for_the_content_that_was_refused() {
     world.want("8");
     world.settle();
     assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "8"));
+}
+
+#[test]
+fn what_was_refused_is_not_planned_again_at_once() {
+    let mut world = World::new();
+    world.settle();
+    world.ask(Verb::Pause);
+    let plan = world.plan();
+    assert_eq!(plan.again_in_seconds, Some(0));
+    world.seen.memory.blocked.push(refused(&plan, |a| matches!(a, Action::AmendRecord { .. })));
+    assert_ne!(world.plan().again_in_seconds, Some(0), "nothing is retried hot");
+    world.seen.memory.blocked.clear();
+    world.delete();
+    let plan = world.plan();
+    assert_eq!(plan.again_in_seconds, Some(0));
+    world.seen.memory.blocked.push(refused(&plan, |a| matches!(a, Action::AnswerRequest { .. })));
+    assert_ne!(world.plan().again_in_seconds, Some(0));
 }
