@@ -178,30 +178,26 @@ fn trigger_word(trigger: Trigger) -> &'static str {
 }
 
 /// What the spec wants beyond the newest rollout.
-fn spec(draft: &mut Draft<'_>) -> bool {
-    let Ok(desired) = draft.desired.clone() else { return false };
-    let newest = draft.history.newest().cloned();
-    if newest.as_ref().is_some_and(|r| r.hash == desired.hash) {
-        return false;
+fn spec(draft: &mut Draft<'_>) {
+    let Ok(desired) = &draft.desired else { return };
+    let newest = draft.history.newest();
+    if newest.is_some_and(|r| r.hash == desired.hash) {
+        return;
     }
-    if draft.history.rejecting(&desired).is_some() || draft.pause_wanted() {
-        return newest.is_none() && recreate(draft);
-    }
-    match roll(draft, Trigger::SpecChanged, by(SPEC, None)) {
-        Ok(()) => true,
-        Err(problem) => {
-            draft.desired = Err(problem);
-            false
+    if draft.history.rejecting(desired).is_some() || draft.pause_wanted() {
+        if newest.is_none() {
+            recreate(draft);
         }
+    } else if let Err(problem) = roll(draft, Trigger::SpecChanged, by(SPEC, None)) {
+        draft.desired = Err(problem);
     }
 }
 
 /// A ModelDeployment made anew on something rejected, or while a pause stands, first serves again what served last.
-fn recreate(draft: &mut Draft<'_>) -> bool {
+fn recreate(draft: &mut Draft<'_>) {
     let last = draft.history.served_last().filter(|r| draft.history.barred(draft.seen, r).is_none());
-    let Some(target) = last.or_else(|| draft.history.back(draft.seen, None)).cloned() else { return false };
+    let Some(target) = last.or_else(|| draft.history.back(draft.seen, None)).cloned() else { return };
     draft.record_again(&target, Trigger::Recreated, by(SPEC, None), None, None);
-    true
 }
 
 /// Begins to roll out what the spec names.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod going_back;
+mod kubernetes;
 mod properties;
 mod purity;
 mod refused;

@@ -1,11 +1,13 @@
 //! Forward: first rollouts, changes of the spec, pauses, scaling.
 
-use rollmodel::api::{
-    deployment::State,
-    request::{RequestResult, Verb},
-    rollout::{Outcome, Trigger},
+use rollmodel::{
+    api::{
+        deployment::State,
+        request::{RequestResult, Verb},
+        rollout::{Outcome, Trigger},
+    },
+    plan::Action,
 };
-use rollmodel::plan::Action;
 use serde_json::json;
 
 use crate::world::{Behaviour, World};

@@ -1,4 +1,4 @@
-//! A world in memory: it carries plans out as the API server would, and plays the Deployment controller and the kubelet.
+//! A world in memory: it carries plans out as the API server would, and Kubernetes plays its part in it (`kubernetes.rs`).
 //! Nothing in it waits: a whole story of a rollout takes microseconds.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use rollmodel::{
     },
     plan::{
         self, Action, Lookup, Observed, Plan, Prunable,
-        observed::{Container, Meta, Pod, Record, Request, Service, StoredContent, Version, Wanted, Why, Workload, WorkloadCondition},
+        observed::{Meta, Record, Request, Service, StoredContent, Version, Wanted, Workload},
     },
 };
 use serde_json::{Value, json};
@@ -385,82 +385,19 @@ impl World {
             self.seen.pods.clear();
         }
     }
-
-    /// The Deployment controller and the kubelet: all pods at once, as the content behaves.
-    pub fn controllers(&mut self) {
-        let Some(mut workload) = self.seen.workload.take() else { return };
-        let template = &workload.spec.template;
-        let label = |name: &str| template["metadata"]["labels"][name].as_str().unwrap_or_default().to_owned();
-        let (hash, version) = (label(names::HASH), label(names::VERSION));
-        let restarted_at = template["metadata"]["annotations"][names::RESTARTED_AT].as_str().map(str::to_owned);
-        let behaviour = self.behaviours.get(&version).copied().unwrap_or(Behaviour::Fine);
-        let replicas = workload.spec.replicas;
-        let fresh = |p: &Pod| p.hash == hash && p.restarted_at == restarted_at;
-        workload.status.observed_generation = workload.generation;
-        workload.status.conditions.clear();
-        if self.overdue {
-            workload.status.conditions.push(condition("Progressing", "False", "ProgressDeadlineExceeded"));
-        }
-        if workload.spec.paused && !self.seen.pods.iter().any(fresh) {
-            self.seen.workload = Some(workload);
-            return;
-        }
-        let old = self.seen.pods.iter().filter(|p| !fresh(p) && p.ready).count();
-        let good = behaviour == Behaviour::Fine;
-        let count = if good { replicas } else { replicas.min(1) };
-        self.seen.pods.retain(|p| !fresh(p) && !good && p.ready);
-        for n in 0..count {
-            self.seen.pods.push(pod(&format!("fraud-{hash}-{n}"), &hash, restarted_at.clone(), behaviour));
-        }
-        let old = if good { 0 } else { i32::try_from(old).unwrap() };
-        workload.status.replicas = count + old;
-        workload.status.updated_replicas = count;
-        workload.status.available_replicas = if good { count } else { old };
-        workload.status.ready_replicas = workload.status.available_replicas;
-        self.seen.workload = Some(workload);
-    }
 }
 
 /// Whether another pass is certain to follow a plan although nobody else does anything: it says so, Kubernetes answers the Deployment's spec,
 /// or a label alone carries out a decision, after which the shell plans again.
 fn wakes(plan: &Plan) -> bool {
-    let path = |op: &Value| op["path"].as_str().unwrap_or_default().to_owned();
-    let tells =
-        |op: &Value| op["op"] != "test" && (path(op).starts_with("/spec") || path(op) == "/metadata/labels/rollmodel.dev~1decision");
+    let told = |path: &str| path.starts_with("/spec") || path == "/metadata/labels/rollmodel.dev~1decision";
+    let tells = |op: &Value| op["op"] != "test" && op["path"].as_str().is_some_and(told);
     let wakes = |action: &Action| match action {
         Action::CreateWorkload { .. } => true,
         Action::PatchWorkload { ops, .. } => ops.iter().any(tells),
         _ => false,
     };
     plan.again_in_seconds == Some(0) || !plan.lookups.is_empty() || plan.actions.iter().any(wakes)
-}
-
-fn condition(type_: &str, status: &str, reason: &str) -> WorkloadCondition {
-    WorkloadCondition { type_: type_.into(), status: status.into(), reason: reason.into(), message: String::new() }
-}
-
-fn pod(name: &str, hash: &str, restarted_at: Option<String>, behaviour: Behaviour) -> Pod {
-    let mut container = Container { name: "model".into(), ..Container::default() };
-    match behaviour {
-        Behaviour::Fine => (container.running, container.ready) = (true, true),
-        Behaviour::NeverReady => container.running = true,
-        Behaviour::Crash => {
-            container.restarts = 3;
-            container.waiting = Some(Why { reason: "CrashLoopBackOff".into(), message: "back-off".into(), exit_code: None });
-            container.terminated = Some(Why { reason: "Error".into(), message: "model file is corrupt".into(), exit_code: Some(1) });
-        }
-        Behaviour::Pull => {
-            container.waiting = Some(Why { reason: "ImagePullBackOff".into(), message: "no such image".into(), exit_code: None })
-        }
-    }
-    Pod {
-        name: name.into(),
-        hash: hash.into(),
-        restarted_at,
-        ready: behaviour == Behaviour::Fine,
-        containers: vec![container],
-        ..Pod::default()
-    }
 }
 
 fn controller(wanted: Option<&Wanted>) -> Option<plan::observed::Controller> {
