@@ -9,5 +9,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod api;
+pub mod fetch;
 pub mod plan;
 pub mod run;

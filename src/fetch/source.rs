@@ -1,0 +1,124 @@
+//! Where bytes come from: one small module a scheme, behind one trait.
+
+use std::{ops::Range, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+use super::{
+    credentials::Credentials,
+    digest::Digest,
+    error::{Error, Reason},
+    guard::Allowed,
+    http::Resolve,
+    name::RelativePath,
+    uri::Address,
+};
+
+mod hf;
+mod https;
+mod local;
+mod oci;
+mod ranged;
+mod store;
+
+/// Bytes as they arrive.
+pub type Stream = BoxStream<'static, Result<Bytes, Error>>;
+
+/// What there is at an address.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// What its digest is taken over.
+    pub shape: Shape,
+    /// What is to be read.
+    pub entries: Vec<Entry>,
+}
+
+/// What a digest is taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// The bytes of one file.
+    File,
+    /// The files of a directory.
+    Directory,
+    /// An OCI manifest, which names the digests of everything below it; this is its own.
+    Manifest(Digest),
+}
+
+/// One thing to read.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Where it belongs.
+    pub place: Place,
+    /// What the source calls it.
+    pub key: String,
+    /// Its size in bytes, where the source says.
+    pub size: Option<u64>,
+    /// Whether parts of it can be read.
+    pub ranges: bool,
+    /// What holds it to the state that was listed: an ETag or a commit.
+    pub pin: Option<String>,
+    /// What the source says its digest is, and that has to hold.
+    pub digest: Option<Digest>,
+}
+
+/// Where an entry belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It is this file.
+    File(RelativePath),
+    /// It is an archive of files, of which those below a directory belong here, or all.
+    Archive {
+        /// The directory, which is stripped.
+        below: Option<RelativePath>,
+    },
+}
+
+/// Something that can be listed and read.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// What there is.
+    async fn list(&self) -> Result<Listing, Error>;
+
+    /// The bytes of an entry in a range; up to its end, where its size is not known.
+    async fn read(&self, entry: &Entry, range: Range<u64>) -> Result<Stream, Error>;
+}
+
+/// What sources are made with.
+#[derive(Clone)]
+pub struct Means {
+    /// Credentials of the pod.
+    pub credentials: Arc<Credentials>,
+    /// Hosts that an administrator allows.
+    pub allowed: Vec<Allowed>,
+    /// How names of hosts are resolved.
+    pub resolve: Arc<dyn Resolve>,
+    /// Where volumes of `pvc://` are mounted, each under its claim's name.
+    pub volumes: std::path::PathBuf,
+}
+
+/// The source at an address.
+///
+/// # Errors
+/// When credentials or configuration make no sense.
+pub fn open(address: &Address, means: &Means) -> Result<Arc<dyn Source>, Error> {
+    Ok(match address {
+        Address::S3 { bucket, key } => Arc::new(store::s3(bucket, key, means)?),
+        Address::Gs { bucket, key } => Arc::new(store::gs(bucket, key, means)?),
+        Address::Az { account, container, key } => Arc::new(store::az(account.as_deref(), container, key, means)?),
+        Address::Https(url) => Arc::new(https::Https::new(url, means)?),
+        Address::Hf { repository, revision, path } => Arc::new(hf::Hub::new(repository, revision, path, means)?),
+        Address::Oci(reference) => Arc::new(oci::Registry::new(reference, means)?),
+        Address::Pvc { claim, path } => Arc::new(local::Local::below(&means.volumes.join(claim), path)?),
+        Address::Local(path) => Arc::new(local::Local::new(path.into())),
+    })
+}
+
+/// A name that a source gave, as one of a file.
+///
+/// # Errors
+/// When no file may be called so.
+pub fn named(what: &str, name: &str) -> Result<RelativePath, Error> {
+    RelativePath::parse(name).map_err(|error| Error::new(Reason::UnsafeArchive, format!("Cannot take {what}: {error}.")))
+}

@@ -1,0 +1,329 @@
+//! `s3://`, `gs://`, `az://` and `abfs://`: object stores, by the `object_store` library over guarded connections.
+
+use std::{fmt, ops::Range, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt};
+use http_body_util::{BodyExt, Full};
+use object_store::{
+    ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig,
+    aws::AmazonS3Builder,
+    azure::MicrosoftAzureBuilder,
+    client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService},
+    gcp::GoogleCloudStorageBuilder,
+    path::Path,
+};
+
+use super::{Entry, Listing, Means, Place, Shape, Source, Stream, named};
+use crate::fetch::{
+    credentials::Credentials,
+    error::{Error, Reason},
+    guard::{Guard, Trusted},
+    http::Http,
+    name::escaped,
+};
+
+/// The most objects below one address.
+const OBJECTS: usize = 100_000;
+
+/// All below a key of a bucket, or the one object of that name.
+pub struct Store {
+    store: Arc<dyn ObjectStore>,
+    /// For people.
+    shown: String,
+    key: String,
+    anonymous: bool,
+    /// Whether a read can be held to an ETag.
+    pins: bool,
+}
+
+/// S3, and what speaks its API.
+///
+/// # Errors
+/// When the credentials make no sense.
+pub fn s3(bucket: &str, key: &str, means: &Means) -> Result<Store, Error> {
+    let given = &*means.credentials;
+    let pod_identity = given.environment("AWS_CONTAINER_CREDENTIALS_FULL_URI");
+    let identity = pod_identity.and_then(|uri| url::Url::parse(uri).ok()?.host_str().map(|h| h.trim_matches(['[', ']']).to_owned()));
+    let connector = connector(means, identity)?;
+    let region = given.get(&["AWS_REGION", "AWS_DEFAULT_REGION"]).unwrap_or("us-east-1");
+    let mut builder = AmazonS3Builder::new().with_http_connector(connector).with_retry(retries()).with_bucket_name(bucket).with_region(region);
+    if let Some(endpoint) = endpoint(given) {
+        builder = builder.with_endpoint(endpoint).with_allow_http(true);
+    }
+    // A dot in the bucket's name would not match the cloud's certificate.
+    let hosted = given.flag(&["S3_USER_VIRTUAL_BUCKET", "S3_USE_VIRTUAL_BUCKET"]) || (endpoint(given).is_none() && !bucket.contains('.'));
+    builder = builder.with_virtual_hosted_style_request(hosted);
+    let asked_anonymous = given.flag(&["awsAnonymousCredential", "AWS_ANONYMOUS_CREDENTIAL", "AWS_NO_SIGN_REQUEST"]);
+    let keys = given.get(&["AWS_ACCESS_KEY_ID"]).zip(given.get(&["AWS_SECRET_ACCESS_KEY"]));
+    let role = given.environment("AWS_WEB_IDENTITY_TOKEN_FILE").zip(given.environment("AWS_ROLE_ARN"));
+    let token = given.environment("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
+    let anonymous = asked_anonymous || (keys.is_none() && role.is_none() && pod_identity.is_none());
+    use object_store::aws::AmazonS3ConfigKey as Key;
+    builder = match (keys, role, pod_identity) {
+        _ if anonymous => builder.with_skip_signature(true),
+        (Some((id, secret)), ..) => {
+            let builder = builder.with_access_key_id(id).with_secret_access_key(secret);
+            given.get(&["AWS_SESSION_TOKEN"]).into_iter().fold(builder, |b, token| b.with_token(token))
+        }
+        (None, Some((file, role)), _) => {
+            let builder = builder.with_config(Key::WebIdentityTokenFile, file).with_config(Key::RoleArn, role);
+            given.environment("AWS_ENDPOINT_URL_STS").into_iter().fold(builder, |b, sts| b.with_config(Key::StsEndpoint, sts))
+        }
+        (None, None, uri) => builder
+            .with_config(Key::ContainerCredentialsFullUri, uri.unwrap_or_default())
+            .with_config(Key::ContainerAuthorizationTokenFile, token.unwrap_or_default()),
+    };
+    let store = builder.build().map_err(|_| unusable("S3", "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL"))?;
+    Ok(Store::new(Arc::new(store), format!("s3://{bucket}"), key, anonymous, true))
+}
+
+/// The endpoint by any of its names; KServe's has no scheme.
+fn endpoint(given: &Credentials) -> Option<String> {
+    let text = given.get(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT"])?.trim_end_matches('/');
+    if text.contains("://") {
+        return Some(text.to_owned());
+    }
+    let plain = given.get(&["S3_USE_HTTPS"]).is_some_and(|v| v == "0" || v.eq_ignore_ascii_case("false"));
+    Some(format!("{}://{text}", if plain { "http" } else { "https" }))
+}
+
+/// Google Cloud Storage.
+///
+/// # Errors
+/// When the credentials make no sense.
+pub fn gs(bucket: &str, key: &str, means: &Means) -> Result<Store, Error> {
+    const METADATA: &str = "metadata.google.internal";
+    let given = &*means.credentials;
+    let file = given.environment("GOOGLE_APPLICATION_CREDENTIALS");
+    let json = given.get(&["gcloud-application-credentials.json"]);
+    let endpoint = given.get(&["STORAGE_EMULATOR_HOST", "GCS_ENDPOINT_URL"]);
+    // The metadata server of a cluster gives the ServiceAccount's identity; only where it is asked for, and only it.
+    let workload = given.flag(&["GOOGLE_WORKLOAD_IDENTITY"]);
+    let connector = connector(means, workload.then(|| METADATA.to_owned()))?;
+    let mut builder = GoogleCloudStorageBuilder::new().with_http_connector(connector).with_retry(retries()).with_bucket_name(bucket);
+    builder = endpoint.into_iter().fold(builder, |b, url| b.with_base_url(url));
+    let anonymous = json.is_none() && file.is_none() && !workload;
+    builder = match (json, file) {
+        (Some(json), _) => builder.with_service_account_key(json),
+        (None, Some(file)) => builder.with_application_credentials(file),
+        (None, None) => builder.with_skip_signature(anonymous),
+    };
+    let store = builder.build().map_err(|_| unusable("Google Cloud Storage", "gcloud-application-credentials.json"))?;
+    Ok(Store::new(Arc::new(store), format!("gs://{bucket}"), key, anonymous, false))
+}
+
+/// Azure Blob Storage.
+///
+/// # Errors
+/// When no account is named, or the credentials make no sense.
+pub fn az(account: Option<&str>, container: &str, key: &str, means: &Means) -> Result<Store, Error> {
+    use object_store::azure::AzureConfigKey as Key;
+    let given = &*means.credentials;
+    let account = account.or_else(|| given.get(&["AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME"])).ok_or_else(|| {
+        let how = "write abfs://container@account.dfs.core.windows.net/path, or give AZURE_STORAGE_ACCOUNT with the credentials";
+        Error::new(Reason::InvalidRequest, format!("az://{container} names no account: {how}."))
+    })?;
+    let connector = connector(means, None)?;
+    let mut builder =
+        MicrosoftAzureBuilder::new().with_http_connector(connector).with_retry(retries()).with_account(account).with_container_name(container);
+    if let Some(url) = given.get(&["AZURE_STORAGE_BLOB_ENDPOINT", "AZURE_STORAGE_ENDPOINT"]) {
+        builder = builder.with_endpoint(url.to_owned()).with_allow_http(true);
+    }
+    let access = given.get(&["AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_KEY"]);
+    let sas = given.get(&["AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY"]);
+    let identity = [
+        (Key::ClientId, given.get(&["AZURE_CLIENT_ID"])),
+        (Key::AuthorityId, given.get(&["AZURE_TENANT_ID"])),
+        (Key::ClientSecret, given.get(&["AZURE_CLIENT_SECRET"])),
+        (Key::FederatedTokenFile, given.environment("AZURE_FEDERATED_TOKEN_FILE")),
+        (Key::AuthorityHost, given.environment("AZURE_AUTHORITY_HOST")),
+    ];
+    let has = |key| identity.iter().any(|(k, v)| *k == key && v.is_some());
+    let client = has(Key::ClientId) && has(Key::AuthorityId) && (has(Key::ClientSecret) || has(Key::FederatedTokenFile));
+    let anonymous = access.is_none() && sas.is_none() && !client;
+    builder = match (access, sas) {
+        _ if anonymous => builder.with_skip_signature(true),
+        (Some(key), _) => builder.with_access_key(key),
+        (None, Some(sas)) => builder.with_config(Key::SasKey, sas),
+        (None, None) => identity.into_iter().filter_map(|(k, v)| Some((k, v?))).fold(builder, |b, (key, value)| b.with_config(key, value)),
+    };
+    let store = builder.build().map_err(|_| unusable("Azure", "AZURE_STORAGE_ACCESS_KEY, AZURE_STORAGE_SAS_TOKEN and AZURE_STORAGE_BLOB_ENDPOINT"))?;
+    Ok(Store::new(Arc::new(store), format!("az://{container}"), key, anonymous, true))
+}
+
+/// What the library says of credentials may quote them, so it is not told.
+fn unusable(system: &str, keys: &str) -> Error {
+    Error::new(Reason::InvalidRequest, format!("The credentials for {system} cannot be used as they are: look at {keys}."))
+}
+
+fn connector(means: &Means, identity: Option<String>) -> Result<Connector, Error> {
+    let guard = Guard { allowed: means.allowed.clone(), trusted: Trusted::All, identity };
+    Ok(Connector(Http::new(guard, &means.credentials.certificates()?, means.resolve.clone())?))
+}
+
+/// Reads are tried again by the transfer, which knows how far it came; this is for listings and tokens.
+fn retries() -> RetryConfig {
+    RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(60), ..RetryConfig::default() }
+}
+
+impl Store {
+    fn new(store: Arc<dyn ObjectStore>, bucket: String, key: &str, anonymous: bool, pins: bool) -> Self {
+        Self { store, shown: format!("{bucket}/{}", escaped(key)), key: key.to_owned(), anonymous, pins }
+    }
+
+    fn path(&self, key: &str) -> Result<Path, Error> {
+        Path::parse(key).map_err(|_| Error::new(Reason::UnsafeArchive, format!("A key below {} has empty parts, or `.` or `..`.", self.shown)))
+    }
+
+    fn failed(&self, error: &object_store::Error) -> Error {
+        use object_store::Error as E;
+        let what = &self.shown;
+        match error {
+            E::NotFound { .. } => Error::new(Reason::NotFound, format!("There is nothing at {what}.")),
+            E::PermissionDenied { .. } => self.denied(http::StatusCode::FORBIDDEN, error),
+            E::Unauthenticated { .. } => self.denied(http::StatusCode::UNAUTHORIZED, error),
+            E::Precondition { .. } => Error::new(Reason::Interrupted, format!("{what} changed while it was read.")),
+            E::InvalidPath { .. } => Error::new(Reason::UnsafeArchive, format!("A key below {what} has empty parts, or `.` or `..`.")),
+            other => ours(other).unwrap_or_else(|| match status(other) {
+                Some(status) => self.denied(status, other),
+                None => Error::transient(format!("{what} is not answered as the protocol says.")),
+            }),
+        }
+    }
+
+    fn denied(&self, status: http::StatusCode, error: &object_store::Error) -> Error {
+        let denied = crate::fetch::http::denied(&self.shown, status, !self.anonymous);
+        let said = code(error).map(|code| format!(" The store says {code}.")).unwrap_or_default();
+        Error { sentence: format!("{}{said}", denied.sentence), ..denied }
+    }
+
+    async fn one(&self) -> Result<Option<ObjectMeta>, Error> {
+        if self.key.is_empty() || self.key.ends_with('/') {
+            return Ok(None);
+        }
+        match self.store.head(&self.path(&self.key)?).await {
+            Ok(meta) => Ok(Some(meta)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            // Who may list and not read a missing object is told 403: the listing says whether there is one.
+            Err(object_store::Error::PermissionDenied { .. }) if !self.below().await?.is_empty() => Ok(None),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    async fn below(&self) -> Result<Vec<ObjectMeta>, Error> {
+        let prefix = self.path(self.key.trim_end_matches('/'))?;
+        let all: Vec<ObjectMeta> =
+            self.store.list(Some(&prefix)).take(OBJECTS + 1).try_collect().await.map_err(|error| self.failed(&error))?;
+        if all.len() > OBJECTS {
+            return Err(Error::new(Reason::Unsupported, format!("{} holds more than {OBJECTS} objects: pack them into an archive.", self.shown)));
+        }
+        Ok(all)
+    }
+
+    fn entry(&self, meta: &ObjectMeta, name: &str) -> Result<Entry, Error> {
+        Ok(Entry {
+            place: Place::File(named(&self.shown, name)?),
+            key: meta.location.to_string(),
+            size: Some(meta.size),
+            ranges: true,
+            pin: meta.e_tag.clone().filter(|_| self.pins),
+            digest: None,
+        })
+    }
+}
+
+#[async_trait]
+impl Source for Store {
+    async fn list(&self) -> Result<Listing, Error> {
+        if let Some(meta) = self.one().await? {
+            let name = self.key.rsplit('/').next().unwrap_or_default();
+            return Ok(Listing { shape: Shape::File, entries: vec![self.entry(&meta, name)?] });
+        }
+        let mut all = self.below().await?;
+        all.sort_by(|a, b| a.location.cmp(&b.location));
+        let prefix = self.key.trim_matches('/');
+        let relative = |meta: &ObjectMeta| meta.location.as_ref().strip_prefix(prefix).map(|n| n.trim_start_matches('/').to_owned());
+        let names: Vec<String> = all.iter().map(|meta| relative(meta).unwrap_or_default()).collect();
+        let mut entries = Vec::new();
+        for (meta, name) in all.iter().zip(&names) {
+            // Consoles make an empty object for what they show as a directory.
+            let inside = format!("{name}/");
+            let next = names.partition_point(|other| *other < inside);
+            let directory = meta.size == 0 && names.get(next).is_some_and(|other| other.starts_with(&inside));
+            if !name.is_empty() && !directory {
+                entries.push(self.entry(meta, name)?);
+            }
+        }
+        if entries.is_empty() {
+            return Err(Error::new(Reason::NotFound, format!("There is nothing at {}.", self.shown)));
+        }
+        Ok(Listing { shape: Shape::Directory, entries })
+    }
+
+    async fn read(&self, entry: &Entry, range: Range<u64>) -> Result<Stream, Error> {
+        let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), if_match: entry.pin.clone(), ..GetOptions::default() };
+        let path = self.path(&entry.key)?;
+        let result = self.store.get_opts(&path, options).await.map_err(|error| self.failed(&error))?;
+        if result.range != range {
+            return Err(Error::new(Reason::Interrupted, format!("{} changed while it was read.", self.shown)));
+        }
+        let broke = format!("The connection to {} broke off.", self.shown);
+        Ok(result.into_stream().map_err(move |error| ours(&error).unwrap_or_else(|| Error::transient(broke.clone()))).boxed())
+    }
+}
+
+/// The error of our own connection below a library's.
+fn ours(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if let Some(ours) = error.downcast_ref::<Error>() {
+            return Some(ours.clone());
+        }
+        at = error.source();
+    }
+    None
+}
+
+/// The status in the library's text; it has a type for few of them.
+fn status(error: &object_store::Error) -> Option<http::StatusCode> {
+    let text = error.to_string();
+    let digits = text.split("status code: ").nth(1)?.get(..3)?;
+    http::StatusCode::from_bytes(digits.as_bytes()).ok()
+}
+
+/// The error code in an answer (`<Code>SignatureDoesNotMatch</Code>`); the rest of it may hold a request's signature.
+fn code(error: &object_store::Error) -> Option<String> {
+    let text = error.to_string();
+    let code = text.split("<Code>").nth(1)?.split("</Code>").next()?;
+    (code.len() <= 64 && code.bytes().all(|b| b.is_ascii_alphanumeric())).then(|| code.to_owned())
+}
+
+/// Gives the library our guarded connections.
+struct Connector(Http);
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connector")
+    }
+}
+
+impl HttpConnector for Connector {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.0.clone()))
+    }
+}
+
+#[async_trait]
+impl HttpService for Http {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map_err(|error| HttpError::new(HttpErrorKind::Request, error))?.to_bytes();
+        let response = self.send(http::Request::from_parts(parts, Full::new(body))).await.map_err(|error| {
+            let kind = if error.transient { HttpErrorKind::Connect } else { HttpErrorKind::Unknown };
+            HttpError::new(kind, error)
+        })?;
+        let broke = |error: hyper::Error| HttpError::new(HttpErrorKind::Interrupted, error);
+        Ok(response.map(|body| HttpResponseBody::new(body.map_err(broke))))
+    }
+}

@@ -1,0 +1,15 @@
+//! `rollmodel-fetch` against real servers: each test is one sentence.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod attacks;
+mod cache;
+mod clouds;
+mod fetcher;
+mod hostile;
+mod https;
+mod hub;
+mod kills;
+mod registry;
+mod s3;
+mod servers;
+mod signatures;
