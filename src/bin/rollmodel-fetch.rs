@@ -9,7 +9,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // The network on two threads, whatever the machine: more would only take memory from the server beside it.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let code = match runtime {
+    match runtime {
         Ok(runtime) => {
             let code = runtime.block_on(rollmodel::fetch::cli::run(std::env::args_os(), std::env::vars().collect()));
             // What blocks on a lock or a disk is not waited for.
@@ -20,6 +20,5 @@ fn main() -> ExitCode {
             eprintln!("rollmodel-fetch: cannot start: {error}");
             ExitCode::FAILURE
         }
-    };
-    code
+    }
 }

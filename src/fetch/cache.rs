@@ -115,7 +115,11 @@ impl Cache {
         if total + needed <= limit {
             return Ok(());
         }
-        let sentence = format!("The cache has no room for {} within its sizeLimit of {}, since all it holds is in use now.", size(needed), size(limit));
+        let sentence = format!(
+            "The cache has no room for {} within its sizeLimit of {}, since all it holds is in use now.",
+            size(needed),
+            size(limit)
+        );
         Err(Error::new(Reason::CacheBusy, sentence))
     }
 

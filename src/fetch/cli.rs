@@ -177,7 +177,10 @@ async fn carry_out(command: &Command, common: &Common, environment: BTreeMap<Str
     let fetch = Fetch {
         trust,
         means: Means {
-            credentials: Arc::new(Credentials::read(common.credentials.as_deref().filter(|path| !path.as_os_str().is_empty()), environment)?),
+            credentials: Arc::new(Credentials::read(
+                common.credentials.as_deref().filter(|path| !path.as_os_str().is_empty()),
+                environment,
+            )?),
             allowed: common.allowed.iter().flat_map(|list| list.0.clone()).collect(),
             resolve: Arc::new(System),
             volumes: common.pvc_root.clone(),
@@ -212,7 +215,12 @@ fn trust(environment: &BTreeMap<String, String>) -> Result<Option<Trust>, Error>
     if keys.or(certificates).is_none() {
         return Ok(None);
     }
-    let wrong = |error| Error::new(Reason::InvalidRequest, format!("The keys or certificates to trust (ModelPolicy requireSignature) cannot be used: {error}"));
+    let wrong = |error| {
+        Error::new(
+            Reason::InvalidRequest,
+            format!("The keys or certificates to trust (ModelPolicy requireSignature) cannot be used: {error}"),
+        )
+    };
     let list = |text: Option<&str>| text.map(str::to_owned).into_iter().collect::<Vec<_>>();
     Trust::parse(&list(keys), &list(certificates)).map(Some).map_err(wrong)
 }

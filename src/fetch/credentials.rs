@@ -85,7 +85,10 @@ impl Credentials {
         };
         let found = certificates(&pem);
         if found.is_empty() {
-            return Err(Error::new(Reason::InvalidRequest, "The certificates given (ca.crt of the Secret, or AWS_CA_BUNDLE) hold no PEM certificate."));
+            return Err(Error::new(
+                Reason::InvalidRequest,
+                "The certificates given (ca.crt of the Secret, or AWS_CA_BUNDLE) hold no PEM certificate.",
+            ));
         }
         Ok(found)
     }
@@ -115,7 +118,10 @@ fn mounted(directory: &Path) -> Result<BTreeMap<String, Secret>, Error> {
             continue;
         }
         if fs::metadata(&path).map_err(|e| failed(&e))?.len() > KEY_MAX {
-            return Err(Error::new(Reason::InvalidRequest, format!("Key {} of the Secret is larger than 1 MiB.", super::name::escaped(&name))));
+            return Err(Error::new(
+                Reason::InvalidRequest,
+                format!("Key {} of the Secret is larger than 1 MiB.", super::name::escaped(&name)),
+            ));
         }
         let Ok(text) = fs::read_to_string(&path) else { continue };
         found.insert(name, Secret(text.trim_end_matches(['\n', '\r']).to_owned()));
@@ -154,7 +160,8 @@ mod tests {
     use super::*;
 
     fn given(files: &[(&str, &str)], environment: &[(&str, &str)]) -> Credentials {
-        let directory = std::env::temp_dir().join(format!("rollmodel-credentials-{}-{:?}", std::process::id(), std::thread::current().id()));
+        let directory =
+            std::env::temp_dir().join(format!("rollmodel-credentials-{}-{:?}", std::process::id(), std::thread::current().id()));
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(directory.join("..data")).unwrap();
         for (name, text) in files {
@@ -168,7 +175,8 @@ mod tests {
 
     #[test]
     fn what_the_secret_holds_wins_over_the_environment_and_line_ends_are_no_part_of_it() {
-        let credentials = given(&[("AWS_ACCESS_KEY_ID", "mounted\n"), ("AWS_REGION", "")], &[("AWS_ACCESS_KEY_ID", "env"), ("AWS_REGION", "eu-1")]);
+        let credentials =
+            given(&[("AWS_ACCESS_KEY_ID", "mounted\n"), ("AWS_REGION", "")], &[("AWS_ACCESS_KEY_ID", "env"), ("AWS_REGION", "eu-1")]);
         assert_eq!(credentials.get(&["AWS_ACCESS_KEY_ID"]), Some("mounted"));
         assert_eq!(credentials.get(&["AWS_REGION"]), Some("eu-1"));
         assert_eq!(credentials.get(&["HF_TOKEN"]), None);

@@ -107,8 +107,13 @@ mod tests {
     fn a_digest_is_written_in_one_way_only() {
         let text = format!("sha256:{}", "0f".repeat(32));
         assert_eq!(text.parse::<Digest>().unwrap().to_string(), text);
-        for bad in [String::new(), "0f".repeat(32), format!("sha256:{}", "0F".repeat(32)), format!("sha512:{}", "0f".repeat(32)), text[..70].into()]
-        {
+        for bad in [
+            String::new(),
+            "0f".repeat(32),
+            format!("sha256:{}", "0F".repeat(32)),
+            format!("sha512:{}", "0f".repeat(32)),
+            text[..70].into(),
+        ] {
             assert_eq!(bad.parse::<Digest>(), Err(NotADigest), "{bad}");
         }
     }

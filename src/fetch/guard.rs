@@ -225,10 +225,37 @@ mod tests {
     #[test]
     fn this_machine_its_link_and_every_metadata_service_are_forbidden_in_every_notation() {
         for text in [
-            "127.0.0.1", "127.8.8.8", "0.0.0.0", "0.1.2.3", "169.254.169.254", "169.254.170.2", "169.254.170.23", "168.63.129.16",
-            "100.100.100.200", "224.0.0.1", "240.0.0.1", "255.255.255.255", "192.0.0.192", "::", "::1", "fe80::1", "fd00:ec2::254",
-            "fd00:ec2::23", "fd20:ce::254", "ff02::1", "::ffff:169.254.169.254", "::ffff:127.0.0.1", "::169.254.169.254", "::ffff:0:127.0.0.1",
-            "64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe", "2002:a9fe:a9fe::1", "2002:7f00:1::", "2001:0:1:2::", "fec0::1", "100::1",
+            "127.0.0.1",
+            "127.8.8.8",
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.169.254",
+            "169.254.170.2",
+            "169.254.170.23",
+            "168.63.129.16",
+            "100.100.100.200",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "192.0.0.192",
+            "::",
+            "::1",
+            "fe80::1",
+            "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
+            "ff02::1",
+            "::ffff:169.254.169.254",
+            "::ffff:127.0.0.1",
+            "::169.254.169.254",
+            "::ffff:0:127.0.0.1",
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::a9fe:a9fe",
+            "2002:a9fe:a9fe::1",
+            "2002:7f00:1::",
+            "2001:0:1:2::",
+            "fec0::1",
+            "100::1",
         ] {
             assert_eq!(class(ip(text)), Class::Forbidden, "{text}");
         }
@@ -236,8 +263,18 @@ mod tests {
 
     #[test]
     fn networks_of_ones_own_are_private_and_the_internet_is_public() {
-        for text in ["10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1", "198.18.0.1", "fc00::1", "fd12:3456::1", "::ffff:10.0.0.1", "2002:a00:1::"]
-        {
+        for text in [
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "100.64.0.1",
+            "198.18.0.1",
+            "fc00::1",
+            "fd12:3456::1",
+            "::ffff:10.0.0.1",
+            "2002:a00:1::",
+        ] {
             assert_eq!(class(ip(text)), Class::Private, "{text}");
         }
         for text in ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"] {
@@ -248,10 +285,14 @@ mod tests {
     #[test]
     fn a_private_address_needs_somebody_else_than_the_versions_author_to_name_its_host() {
         let private = [ip("10.0.0.7")];
-        let guard = |allowed: &[&str], trusted| Guard { allowed: allowed.iter().map(|a| a.parse().unwrap()).collect(), trusted, identity: None };
+        let guard =
+            |allowed: &[&str], trusted| Guard { allowed: allowed.iter().map(|a| a.parse().unwrap()).collect(), trusted, identity: None };
         let none = guard(&[], Trusted::None);
         let says = none.check("minio.ml", 9000, &private).unwrap_err().to_string();
-        assert_eq!(says, "minio.ml is at the private address 10.0.0.7; an administrator can allow it in delivery.allowedHosts of ModelPolicy default");
+        assert_eq!(
+            says,
+            "minio.ml is at the private address 10.0.0.7; an administrator can allow it in delivery.allowedHosts of ModelPolicy default"
+        );
         for good in [
             guard(&[], Trusted::All),
             guard(&[], Trusted::Host("MINIO.ml".into())),
@@ -262,7 +303,11 @@ mod tests {
         ] {
             assert_eq!(good.check("minio.ml", 9000, &private), Ok(()), "{good:?}");
         }
-        for bad in [guard(&["minio.ml:9001"], Trusted::None), guard(&["other.ml"], Trusted::Host("x".into())), guard(&["10.0.0.8/30", "11.0.0.0/8"], Trusted::None)] {
+        for bad in [
+            guard(&["minio.ml:9001"], Trusted::None),
+            guard(&["other.ml"], Trusted::Host("x".into())),
+            guard(&["10.0.0.8/30", "11.0.0.0/8"], Trusted::None),
+        ] {
             assert!(bad.check("minio.ml", 9000, &private).is_err(), "{bad:?}");
         }
     }

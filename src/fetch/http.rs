@@ -102,7 +102,9 @@ impl Service<Uri> for Dial {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connecting = self.clone().connect(uri);
         Box::pin(async move {
-            tokio::time::timeout(CONNECT, connecting).await.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in 10 s")))
+            tokio::time::timeout(CONNECT, connecting)
+                .await
+                .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in 10 s")))
         })
     }
 }
@@ -246,7 +248,9 @@ fn onward(get: Get, response: &Response<Incoming>) -> Result<Get, Error> {
     }
     if get.elsewhere == Elsewhere::RefuseCredentials && !get.credentials.is_empty() {
         let host = escaped(next.host_str().unwrap_or_default());
-        return Err(refused(format!("to another host, {host}, to which the credentials do not go: register the version with its last address")));
+        return Err(refused(format!(
+            "to another host, {host}, to which the credentials do not go: register the version with its last address"
+        )));
     }
     Ok(Get { url: next, credentials: HeaderMap::new(), ..get })
 }
@@ -293,7 +297,9 @@ pub fn denied(what: &str, status: StatusCode, with_credentials: bool) -> Error {
         }
         401 | 403 => Error::new(
             Reason::Unauthorized,
-            format!("{what} is refused ({code}), and no credentials were given: name them in delivery.credentialsSecret, or give the ServiceAccount the right."),
+            format!(
+                "{what} is refused ({code}), and no credentials were given: name them in delivery.credentialsSecret, or give the ServiceAccount the right."
+            ),
         ),
         404 | 410 => Error::new(Reason::NotFound, format!("There is nothing at {what} ({code}).")),
         408 | 425 | 429 | 500 | 502 | 503 | 504 => Error::transient(format!("{what} is answered with {code}.")),

@@ -253,13 +253,16 @@ fn checked(request: &Request, shape: Shape, seen: &[Fetched]) -> Result<Outcome,
     let found = match shape {
         Shape::Manifest(digest) => digest,
         Shape::Directory => digest::root(&files(seen)),
-        Shape::File => {
-            seen.first().map(|f| f.digest).ok_or_else(|| Error::new(Reason::NotFound, format!("There is nothing at {}.", request.address)))?
-        }
+        Shape::File => seen
+            .first()
+            .map(|f| f.digest)
+            .ok_or_else(|| Error::new(Reason::NotFound, format!("There is nothing at {}.", request.address)))?,
     };
     if let Some(want) = request.digest.filter(|want| *want != found) {
-        let sentence =
-            format!("{} has digest {found}, and {want} is what was registered: the bytes are others, and are not made visible.", request.address);
+        let sentence = format!(
+            "{} has digest {found}, and {want} is what was registered: the bytes are others, and are not made visible.",
+            request.address
+        );
         return Err(Error::new(Reason::Mismatch, sentence));
     }
     if let Some(want) = request.size.filter(|want| *want != bytes && !matches!(shape, Shape::Manifest(_))) {

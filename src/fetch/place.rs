@@ -148,7 +148,8 @@ pub fn free(path: &Path) -> Option<u64> {
 /// When there is less.
 pub fn room(parent: &Path, needed: u64) -> Result<(), Error> {
     let Some(free) = free(parent).filter(|free| *free < needed) else { return Ok(()) };
-    let sentence = format!("The volume at {} has {} free and the artifact needs {}: give it more room.", parent.display(), size(free), size(needed));
+    let sentence =
+        format!("The volume at {} has {} free and the artifact needs {}: give it more room.", parent.display(), size(free), size(needed));
     Err(Error::new(Reason::NoSpace, sentence))
 }
 

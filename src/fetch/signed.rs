@@ -20,10 +20,19 @@ impl Fetch {
     ///
     /// # Errors
     /// When there is no signature, it cannot be fetched, or it does not hold.
-    pub(super) async fn signed(&self, request: &Request, shape: Shape, files: &Files, bundle: Option<&[u8]>) -> Result<Option<String>, Error> {
+    pub(super) async fn signed(
+        &self,
+        request: &Request,
+        shape: Shape,
+        files: &Files,
+        bundle: Option<&[u8]>,
+    ) -> Result<Option<String>, Error> {
         let Some(trust) = &self.trust else { return Ok(None) };
         if matches!(shape, Shape::Manifest(_)) {
-            let sentence = format!("A signature is demanded, and those of OCI artifacts are not verified yet: keep {} in a bucket instead.", request.address);
+            let sentence = format!(
+                "A signature is demanded, and those of OCI artifacts are not verified yet: keep {} in a bucket instead.",
+                request.address
+            );
             return Err(Error::new(Reason::Unsupported, sentence));
         }
         let fetched;
@@ -46,7 +55,10 @@ impl Fetch {
     /// The signature's bundle.
     pub(super) async fn bundle(&self, request: &Request) -> Result<Vec<u8>, Error> {
         let Some(address) = &request.signature else {
-            let sentence = format!("A signature is demanded, and the version of {} names none: sign it, and register it with artifact.signature.", request.address);
+            let sentence = format!(
+                "A signature is demanded, and the version of {} names none: sign it, and register it with artifact.signature.",
+                request.address
+            );
             return Err(Error::new(Reason::SignatureMissing, sentence));
         };
         let missing = |error: Error| {

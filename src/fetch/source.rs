@@ -1,6 +1,6 @@
 //! Where bytes come from: one small module a scheme, behind one trait.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -81,6 +81,11 @@ pub trait Source: Send + Sync {
     /// What there is.
     async fn list(&self) -> Result<Listing, Error>;
 
+    /// Where an entry is on this machine, if it is: it is read from there.
+    fn path(&self, _: &Entry) -> Option<PathBuf> {
+        None
+    }
+
     /// The bytes of an entry in a range; up to its end, where its size is not known.
     async fn read(&self, entry: &Entry, range: Range<u64>) -> Result<Stream, Error>;
 }
@@ -95,7 +100,7 @@ pub struct Means {
     /// How names of hosts are resolved.
     pub resolve: Arc<dyn Resolve>,
     /// Where volumes of `pvc://` are mounted, each under its claim's name.
-    pub volumes: std::path::PathBuf,
+    pub volumes: PathBuf,
 }
 
 /// The source at an address.

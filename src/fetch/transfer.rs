@@ -5,7 +5,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File, OpenOptions},
     ops::Range,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -13,13 +13,11 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest as _, Sha256};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
+    buffers::{Buffer, Buffers},
     digest::Digest,
     error::{Error, Reason},
     name::{Names, escaped},
@@ -52,7 +50,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             part: 4 * 1024 * 1024,
-            parts: 8,
+            parts: 6,
             files: 100_000,
             stall: Duration::from_secs(30),
             floor: 32 * 1024,
@@ -92,14 +90,14 @@ pub struct Transfer {
     into: Option<Target>,
     limits: Limits,
     progress: Arc<Progress>,
-    parts: Arc<Semaphore>,
+    buffers: Buffers,
 }
 
 impl Transfer {
     /// A transfer that writes what it reads, or only hashes it.
     #[must_use]
     pub fn new(source: Arc<dyn Source>, into: Option<Target>, limits: Limits, progress: Arc<Progress>) -> Self {
-        Self { source, into, limits, progress, parts: Arc::new(Semaphore::new(limits.parts)) }
+        Self { source, into, limits, progress, buffers: Buffers::new(limits.parts) }
     }
 
     /// Reads every entry, in the order given.
@@ -167,18 +165,18 @@ impl Transfer {
             let range = number * self.limits.part..size.min((number + 1) * self.limits.part);
             let (this, entry, file) = (self.clone(), entry.clone(), file.clone());
             async move {
-                // Parts of an entry get their permits in order, so that the one which is hashed next always has one.
-                let permit = this.parts.clone().acquire_owned().await.map_err(|_| stopped())?;
-                let task = tokio::spawn(async move { this.part(&entry, range, file, permit).await });
+                // Parts of an entry get their buffers in order, so that the one which is hashed next always has one.
+                let room = usize::try_from(range.end - range.start).unwrap_or_default();
+                let buffer = this.buffers.take(room).await.ok_or_else(stopped)?;
+                let task = tokio::spawn(async move { this.part(&entry, range, file, buffer).await });
                 AbortOnDropHandle::new(task).await.map_err(|_| stopped())?
             }
         };
         let mut parts = stream::iter(0..count).map(part).buffered(self.limits.parts);
         let mut hasher = Sha256::new();
-        while let Some((bytes, permit)) = parts.try_next().await? {
+        while let Some(part) = parts.try_next().await? {
             hasher = blocking(move || {
-                hasher.update(&bytes);
-                drop((bytes, permit));
+                hasher.update(&part.bytes);
                 Ok(hasher)
             })
             .await?;
@@ -186,30 +184,48 @@ impl Transfer {
         Ok(Digest(hasher.finalize().into()))
     }
 
-    async fn part(
-        &self,
-        entry: &Entry,
-        range: Range<u64>,
-        file: Option<Arc<File>>,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<(Vec<u8>, OwnedSemaphorePermit), Error> {
+    async fn part(&self, entry: &Entry, range: Range<u64>, file: Option<Arc<File>>, mut buffer: Buffer) -> Result<Buffer, Error> {
+        if let Some(path) = self.source.path(entry) {
+            buffer = self.read_local(shown(entry), path, range.clone(), buffer).await?;
+        } else {
+            self.read_remote(entry, range.clone(), &mut buffer.bytes).await?;
+        }
+        let Some(file) = file else { return Ok(buffer) };
+        let what = shown(entry);
+        blocking(move || {
+            file.write_all_at(&buffer.bytes, range.start).map_err(|e| Error::io(format!("write {what}"), &e))?;
+            Ok(buffer)
+        })
+        .await
+    }
+
+    async fn read_local(&self, what: String, path: PathBuf, range: Range<u64>, mut buffer: Buffer) -> Result<Buffer, Error> {
+        let progress = self.progress.clone();
+        blocking(move || {
+            let failed = |e: &std::io::Error| Error::io(format!("read {what}"), e);
+            // O_NOFOLLOW: what was a file when it was listed may have become a link.
+            let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+            let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|e| failed(&e))?;
+            buffer.bytes.resize(usize::try_from(range.end - range.start).unwrap_or_default(), 0);
+            file.read_exact_at(&mut buffer.bytes, range.start).map_err(|e| failed(&e))?;
+            progress.more(range.end - range.start);
+            Ok(buffer)
+        })
+        .await
+    }
+
+    /// Reads a part over the network, again and again from where the connection broke.
+    async fn read_remote(&self, entry: &Entry, range: Range<u64>, bytes: &mut Vec<u8>) -> Result<(), Error> {
         let want = usize::try_from(range.end - range.start).unwrap_or_default();
-        let mut bytes = Vec::with_capacity(want);
         let mut patience = Patience::new(&self.limits);
         while bytes.len() < want {
             let had = bytes.len();
             let at = range.start + had as u64;
-            if let Err(error) = self.more(entry, at..range.end, &mut bytes, want).await {
+            if let Err(error) = self.more(entry, at..range.end, bytes, want).await {
                 patience.again(error, (bytes.len() - had) as u64).await?;
             }
         }
-        let Some(file) = file else { return Ok((bytes, permit)) };
-        let what = shown(entry);
-        blocking(move || {
-            file.write_all_at(&bytes, range.start).map_err(|e| Error::io(format!("write {what}"), &e))?;
-            Ok((bytes, permit))
-        })
-        .await
+        Ok(())
     }
 
     /// Reads into a part until it is whole or the connection fails.
@@ -249,27 +265,32 @@ impl Transfer {
     }
 
     async fn once(&self, entry: &Entry, said: Option<u64>, most: u64, file: Option<Arc<File>>) -> Result<(Digest, u64), Error> {
-        let _permit = self.parts.acquire().await.map_err(|_| stopped())?;
         let mut pace = Pace::new(&self.limits);
         let mut arriving = self.source.read(entry, 0..u64::MAX).await?;
-        let (mut hasher, mut at, mut held) = (Sha256::new(), 0, Vec::new());
+        let room = usize::try_from(self.limits.part).unwrap_or_default();
+        let mut buffer = self.buffers.take(room).await.ok_or_else(stopped)?;
+        let (mut hasher, mut at) = (Sha256::new(), 0);
         loop {
             let some = pace.next(&mut arriving, entry).await?;
             let ended = some.is_none();
             if let Some(some) = some {
                 self.progress.more(some.len() as u64);
-                held.extend_from_slice(&some);
+                buffer.bytes.extend_from_slice(&some);
             }
-            let length = held.len() as u64;
+            let length = buffer.bytes.len() as u64;
             if at + length > most {
-                return Err(Error::new(Reason::SizeMismatch, format!("{} has more than the {most} bytes that it should have.", shown(entry))));
+                return Err(Error::new(
+                    Reason::SizeMismatch,
+                    format!("{} has more than the {most} bytes that it should have.", shown(entry)),
+                ));
             }
             if ended || length >= self.limits.part {
-                let (bytes, file, what) = (std::mem::take(&mut held), file.clone(), shown(entry));
-                hasher = blocking(move || {
-                    hasher.update(&bytes);
-                    file.map_or(Ok(()), |f| f.write_all_at(&bytes, at)).map_err(|e| Error::io(format!("write {what}"), &e))?;
-                    Ok(hasher)
+                let (file, what) = (file.clone(), shown(entry));
+                (hasher, buffer) = blocking(move || {
+                    hasher.update(&buffer.bytes);
+                    file.map_or(Ok(()), |f| f.write_all_at(&buffer.bytes, at)).map_err(|e| Error::io(format!("write {what}"), &e))?;
+                    buffer.bytes.clear();
+                    Ok((hasher, buffer))
                 })
                 .await?;
                 at += length;

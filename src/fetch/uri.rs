@@ -131,7 +131,8 @@ fn abfs(rest: &str) -> Result<Address, Error> {
 
 fn https(text: &str) -> Result<Address, Error> {
     let url = Url::parse(text).map_err(|_| Error::Shape("write https://host/path"))?;
-    if !url.username().is_empty() || url.password().is_some() || text["https://".len()..].split('/').next().is_some_and(|a| a.contains('@')) {
+    if !url.username().is_empty() || url.password().is_some() || text["https://".len()..].split('/').next().is_some_and(|a| a.contains('@'))
+    {
         return Err(Error::Credentials);
     }
     if url.query_pairs().any(|(name, _)| secret_name(&name)) {
@@ -146,7 +147,9 @@ fn https(text: &str) -> Result<Address, Error> {
 /// Whether a query parameter of that name may be a credential: signed links of every cloud, tokens, keys and passwords.
 fn secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["sig", "token", "key", "secret", "pass", "pwd", "cred", "auth", "session", "policy", "jwt", "code"].iter().any(|part| name.contains(part))
+    ["sig", "token", "key", "secret", "pass", "pwd", "cred", "auth", "session", "policy", "jwt", "code"]
+        .iter()
+        .any(|part| name.contains(part))
 }
 
 fn hf(rest: &str) -> Result<Address, Error> {

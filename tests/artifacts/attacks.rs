@@ -37,7 +37,11 @@ fn trusting(authority: &Authority) -> Fetcher {
 fn object(size: u64, get: impl Fn(u64, &mut std::net::TcpStream) -> io::Result<()> + Send + Sync + 'static) -> Hostile {
     Hostile::start(move |head, stream| {
         if head.starts_with("HEAD") {
-            return reply(stream, &format!("200 OK\nContent-Length: {size}\nETag: \"x\"\nLast-Modified: Tue, 03 Nov 2026 08:00:00 GMT"), b"");
+            return reply(
+                stream,
+                &format!("200 OK\nContent-Length: {size}\nETag: \"x\"\nLast-Modified: Tue, 03 Nov 2026 08:00:00 GMT"),
+                b"",
+            );
         }
         let range = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
         get(range.unwrap().split('-').next().unwrap().parse().unwrap(), stream)
@@ -53,7 +57,8 @@ fn from(endpoint: String) -> Fetcher {
 /// The library with little patience, for what would take minutes.
 async fn impatient(uri: &str, endpoint: String, resolve: Arc<dyn Resolve>) -> Result<Outcome, Error> {
     let credentials = Credentials::read(None, [("AWS_ENDPOINT_URL".to_owned(), endpoint)]).unwrap();
-    let limits = Limits { stall: Duration::from_millis(300), floor: 1000, attempts: 2, pause: Duration::from_millis(1), ..Limits::default() };
+    let limits =
+        Limits { stall: Duration::from_millis(300), floor: 1000, attempts: 2, pause: Duration::from_millis(1), ..Limits::default() };
     let means =
         Means { credentials: Arc::new(credentials), allowed: vec!["127.0.0.0/8".parse().unwrap()], resolve, volumes: "/nowhere".into() };
     let request = Request { address: uri.parse().unwrap(), digest: None, size: None, signature: None, unpack: false, to: To::Nowhere };
@@ -70,7 +75,10 @@ fn credentials_do_not_follow_a_redirect_to_another_host() {
     let uri = format!("{}/m", first.endpoint());
     let with = trusting(&authority).secret([("https-host", "127.0.0.1"), ("headers", r#"{"Authorization": "Bearer hunter2"}"#)]);
     let ran = with.fetch(&uri, &[]);
-    assert!(ran.failed("Refused").contains("sends the request on to another host, localhost, to which the credentials do not go"), "{ran:?}");
+    assert!(
+        ran.failed("Refused").contains("sends the request on to another host, localhost, to which the credentials do not go"),
+        "{ran:?}"
+    );
     assert!(!format!("{ran:?}").contains("hunter2"));
     assert_eq!(other.served(), []);
     with.assert_nothing();
@@ -82,8 +90,14 @@ fn credentials_do_not_follow_a_redirect_to_another_host() {
 fn a_redirect_to_a_private_address_a_metadata_service_or_plain_http_is_refused() {
     let authority = Authority::new();
     for (target, says) in [
-        ("https://10.11.12.13/m", "10.11.12.13 is at the private address 10.11.12.13; an administrator can allow it in delivery.allowedHosts"),
-        ("https://169.254.169.254/latest/meta-data/", "169.254.169.254 is at 169.254.169.254, which is this machine, its link or a metadata"),
+        (
+            "https://10.11.12.13/m",
+            "10.11.12.13 is at the private address 10.11.12.13; an administrator can allow it in delivery.allowedHosts",
+        ),
+        (
+            "https://169.254.169.254/latest/meta-data/",
+            "169.254.169.254 is at 169.254.169.254, which is this machine, its link or a metadata",
+        ),
         ("https://2852039166/latest", "169.254.169.254 is at 169.254.169.254"),
         ("https://[::1]/m", "::1 is at ::1, which is this machine"),
         ("http://127.0.0.1/m", "sends the request on to an address without TLS"),
@@ -105,8 +119,21 @@ fn a_redirect_to_a_private_address_a_metadata_service_or_plain_http_is_refused()
 #[test]
 fn metadata_services_and_this_machine_are_refused_in_every_notation() {
     for host in [
-        "169.254.169.254", "2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "169.254.43518", "[::ffff:169.254.169.254]",
-        "[::ffff:a9fe:a9fe]", "[64:ff9b::a9fe:a9fe]", "[fd00:ec2::254]", "168.63.129.16", "100.100.100.200", "169.254.170.23", "[::1]", "[::]", "0",
+        "169.254.169.254",
+        "2852039166",
+        "0xa9fea9fe",
+        "0251.0376.0251.0376",
+        "169.254.43518",
+        "[::ffff:169.254.169.254]",
+        "[::ffff:a9fe:a9fe]",
+        "[64:ff9b::a9fe:a9fe]",
+        "[fd00:ec2::254]",
+        "168.63.129.16",
+        "100.100.100.200",
+        "169.254.170.23",
+        "[::1]",
+        "[::]",
+        "0",
         "0.0.0.0",
     ] {
         let https = Fetcher::new().fetch(&format!("https://{host}/latest/meta-data/iam"), &[]);
@@ -116,7 +143,9 @@ fn metadata_services_and_this_machine_are_refused_in_every_notation() {
         assert!(s3.failed("Refused").contains("no artifact is fetched from there"), "{host}: {s3:?}");
     }
     // Without leave, this machine too, and private networks where the version's author names the host.
-    for (uri, says) in [("https://127.0.0.1:1/m", "this machine"), ("https://localhost:1/m", "this machine"), ("https://192.168.7.7/m", "private address")] {
+    for (uri, says) in
+        [("https://127.0.0.1:1/m", "this machine"), ("https://localhost:1/m", "this machine"), ("https://192.168.7.7/m", "private address")]
+    {
         let ran = Fetcher::new().env([("ROLLMODEL_ALLOWED_HOSTS", "")]).fetch(uri, &[]);
         assert!(ran.failed("Refused").contains(says), "{uri}: {ran:?}");
     }
@@ -207,7 +236,10 @@ fn a_file_of_a_web_server_that_does_not_say_its_size_needs_a_size_and_ends_there
         while stream.write_all(b"4\r\nmore\r\n").is_ok() {}
         Ok(())
     });
-    let front = Nginx::start(&format!("location / {{ proxy_pass {}; proxy_buffering off; proxy_http_version 1.1; }}", endless.endpoint()), Some(&authority));
+    let front = Nginx::start(
+        &format!("location / {{ proxy_pass {}; proxy_buffering off; proxy_http_version 1.1; }}", endless.endpoint()),
+        Some(&authority),
+    );
     let uri = format!("{}/m", front.endpoint());
     let fetcher = trusting(&authority);
     assert!(fetcher.fetch(&uri, &[]).failed("Unsupported").starts_with("The server does not say how large m is: write artifact.size"));
@@ -219,11 +251,7 @@ fn a_file_of_a_web_server_that_does_not_say_its_size_needs_a_size_and_ends_there
 fn names_that_would_lead_elsewhere_or_break_a_line_are_refused() {
     let s3 = S3::start();
     s3.make_bucket("models");
-    let cases: BTreeMap<&str, &str> = BTreeMap::from([
-        ("line", "a\nb"),
-        ("alike", "Model.bin"),
-        ("accents", "e\u{301}.bin"),
-    ]);
+    let cases: BTreeMap<&str, &str> = BTreeMap::from([("line", "a\nb"), ("alike", "Model.bin"), ("accents", "e\u{301}.bin")]);
     s3.put("models", "alike/model.bin", b"1");
     s3.put("models", "accents/é.bin", b"1");
     for (directory, name) in cases {

@@ -117,10 +117,11 @@ impl Fetcher {
         self.run(&[&["fetch", uri, "--to", to.to_str().unwrap()], more].concat())
     }
 
-    /// Begins to fetch to [`Fetcher::model`].
-    pub fn begin(&self, uri: &str, more: &[&str]) -> Child {
+    /// Begins to fetch to [`Fetcher::model`], from an S3 at an address.
+    pub fn begin_at(&self, endpoint: &str, uri: &str, more: &[&str]) -> Child {
         let to = self.model();
         let mut command = self.command(&[&["fetch", uri, "--to", to.to_str().unwrap()], more].concat());
+        command.env("AWS_ENDPOINT_URL", endpoint);
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
@@ -139,7 +140,11 @@ pub fn tree(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     while let Some(at) = open.pop() {
         for entry in fs::read_dir(&at).into_iter().flatten().flatten() {
             let path = entry.path();
-            if path.is_dir() { open.push(path) } else { found.push((path.strip_prefix(directory).unwrap().to_owned(), fs::read(&path).unwrap())) }
+            if path.is_dir() {
+                open.push(path)
+            } else {
+                found.push((path.strip_prefix(directory).unwrap().to_owned(), fs::read(&path).unwrap()))
+            }
         }
     }
     found.sort();

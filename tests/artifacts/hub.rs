@@ -15,8 +15,13 @@ fn fetcher(hub: &Hub) -> Fetcher {
 fn a_repository_is_fetched_at_a_commit_whatever_moves_meanwhile() {
     let (hub, weights) = (Hub::start(), noise(1, 6 * MIB));
     hub.set_page(2);
-    let files: [(&str, &[u8]); 5] =
-        [("config.json", b"{}"), ("deep/er/vocab.txt", b"a"), ("model.safetensors", &weights), ("ünïcode name.txt", b"b"), (".gitattributes", b"c")];
+    let files: [(&str, &[u8]); 5] = [
+        ("config.json", b"{}"),
+        ("deep/er/vocab.txt", b"a"),
+        ("model.safetensors", &weights),
+        ("ünïcode name.txt", b"b"),
+        (".gitattributes", b"c"),
+    ];
     let commit = hub.commit("acme/fraud", &files);
     hub.tag("acme/fraud", "v1", &commit);
     hub.commit("acme/fraud", &[("config.json", b"another")]);

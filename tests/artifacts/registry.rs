@@ -45,9 +45,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 /// Pushes layers of (media type, bytes, annotations), and gives the manifest and its digest.
 fn push(registry: &Registry, tag: &str, layers: &[(&str, Vec<u8>, Value)]) -> (Value, String) {
-    let layer = |(media, bytes, annotations): &(&str, Vec<u8>, Value)| {
-        json!({"mediaType": media, "digest": registry.push_blob("risk/fraud", bytes), "size": bytes.len(), "annotations": annotations})
-    };
+    let layer = |(media, bytes, annotations): &(&str, Vec<u8>, Value)| json!({"mediaType": media, "digest": registry.push_blob("risk/fraud", bytes), "size": bytes.len(), "annotations": annotations});
     let config = json!({"mediaType": "application/vnd.oci.empty.v1+json", "digest": registry.push_blob("risk/fraud", b"{}"), "size": 2});
     let layers: Vec<Value> = layers.iter().map(layer).collect();
     let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
@@ -61,7 +59,8 @@ fn an_artifact_is_fetched_by_password_and_by_token_and_not_without() {
     for auth in [Auth::Basic, Auth::Token] {
         let registry = Registry::start(auth, Some(&authority));
         let weights = noise(1, 9_000_000);
-        let digest = registry.push_artifact("risk/fraud", "7", "application/vnd.example", &[("model.bin", &weights), ("deep/config.json", b"{}")]);
+        let digest =
+            registry.push_artifact("risk/fraud", "7", "application/vnd.example", &[("model.bin", &weights), ("deep/config.json", b"{}")]);
         let uri = format!("oci://{}/risk/fraud", registry.host());
         for reference in [format!("{uri}:7"), format!("{uri}@{digest}")] {
             let fetcher = allowed(&authority, &registry);
@@ -85,10 +84,14 @@ fn modelpack_kitops_and_images_with_models_become_the_same_directory() {
     let (weights, config) = (noise(2, 100_000), b"{}".to_vec());
     let path = |name: &str| json!({"org.cncf.model.filepath": name});
     let both: [(&str, &[u8]); 2] = [("model.bin", &weights), ("deep/config.json", &config)];
-    let image: Vec<(String, &[u8])> = [("etc/passwd", &b"root"[..])].into_iter().chain(both).map(|(n, b)| match n {
-        "etc/passwd" => (n.to_owned(), b),
-        _ => (format!("models/{n}"), b),
-    }).collect();
+    let image: Vec<(String, &[u8])> = [("etc/passwd", &b"root"[..])]
+        .into_iter()
+        .chain(both)
+        .map(|(n, b)| match n {
+            "etc/passwd" => (n.to_owned(), b),
+            _ => (format!("models/{n}"), b),
+        })
+        .collect();
     let image: Vec<(&str, &[u8])> = image.iter().map(|(n, b)| (n.as_str(), *b)).collect();
     let shapes = [
         vec![
@@ -106,7 +109,11 @@ fn modelpack_kitops_and_images_with_models_become_the_same_directory() {
         for cached in [false, true] {
             let ran = fetcher.fetch(&uri, &["--digest", &digest]);
             assert_eq!(ran.verified().ends_with("cached=true"), cached, "{ran:?}");
-            assert_eq!(tree(&fetcher.model()), [("deep/config.json".into(), config.clone()), ("model.bin".into(), weights.clone())], "{number}");
+            assert_eq!(
+                tree(&fetcher.model()),
+                [("deep/config.json".into(), config.clone()), ("model.bin".into(), weights.clone())],
+                "{number}"
+            );
         }
     }
 }
@@ -162,7 +169,8 @@ fn a_realm_on_another_host_gets_no_password_and_no_visit() {
     let authority = Authority::new();
     let thief = Nginx::start("", Some(&authority));
     for realm in [format!("https://localhost:{}/token", thief.port()), format!("http://127.0.0.1:{}/token", thief.port())] {
-        let challenge = format!("location / {{ add_header WWW-Authenticate 'Bearer realm=\"{realm}\",service=\"x\"' always; return 401; }}");
+        let challenge =
+            format!("location / {{ add_header WWW-Authenticate 'Bearer realm=\"{realm}\",service=\"x\"' always; return 401; }}");
         let registry = Nginx::start(&challenge, Some(&authority));
         let host = format!("127.0.0.1:{}", registry.port());
         let fetcher = trusting(&authority).secret([(".dockerconfigjson", Registry::docker_config(&host).to_string().as_str())]);
@@ -178,7 +186,8 @@ fn names_in_a_layer_or_an_annotation_do_not_lead_out() {
     let authority = Authority::new();
     let registry = Registry::start(Auth::Open, Some(&authority));
     for (number, name) in ["../evil", "/etc/evil", "a/../../evil", "a\nb"].iter().enumerate() {
-        let (_, digest) = push(&registry, &format!("{number}"), &[("application/octet-stream", b"x".to_vec(), json!({"org.cncf.model.filepath": name}))]);
+        let (_, digest) =
+            push(&registry, &format!("{number}"), &[("application/octet-stream", b"x".to_vec(), json!({"org.cncf.model.filepath": name}))]);
         let fetcher = trusting(&authority);
         let ran = fetcher.fetch(&format!("oci://{}/risk/fraud@{digest}", registry.host()), &[]);
         ran.failed("UnsafeArchive");

@@ -85,7 +85,9 @@ fn other_bytes_than_were_registered_are_never_visible() {
     let other = sha256(b"not the same!");
     assert_eq!(
         ran.failed("Mismatch"),
-        format!("s3://models/fraud/model.bin has digest {other}, and {digest} is what was registered: the bytes are others, and are not made visible.")
+        format!(
+            "s3://models/fraud/model.bin has digest {other}, and {digest} is what was registered: the bytes are others, and are not made visible."
+        )
     );
     fetcher.assert_nothing();
     let ran = fetcher.fetch("s3://models/fraud/model.bin", &["--size", "12"]);
@@ -155,7 +157,7 @@ fn an_object_that_changes_while_it_is_read_is_not_mixed() {
     let proxy = Proxy::before(s3.port());
     proxy.set(Mood::Hold { after: 2 * MIB as u64 });
     let fetcher = fetcher(&proxy.endpoint());
-    let mut child = fetcher.begin("s3://models/model.bin", &[]);
+    let mut child = fetcher.begin_at(&proxy.endpoint(), "s3://models/model.bin", &[]);
     proxy.until_sent(2 * MIB as u64);
     s3.put("models", "model.bin", &noise(4, 40 * MIB));
     proxy.set(Mood::Through);

@@ -70,7 +70,8 @@ fn what_the_reference_signed_is_accepted_and_what_was_fetched_verifies_with_the_
             .arg(ground.fetcher.model()));
         // The subject of the signature, our digest and the reference's are one.
         let bundle: serde_json::Value = serde_json::from_slice(&fs::read(ground.dir.join("model/model.sig")).unwrap()).unwrap();
-        let payload = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, bundle["dsseEnvelope"]["payload"].as_str().unwrap()).unwrap();
+        let payload =
+            base64::Engine::decode(&base64::prelude::BASE64_STANDARD, bundle["dsseEnvelope"]["payload"].as_str().unwrap()).unwrap();
         let statement: serde_json::Value = serde_json::from_slice(&payload).unwrap();
         let root = statement["subject"][0]["digest"]["sha256"].as_str().unwrap();
         assert!(ran.message.contains(&format!("digest=sha256:{root} ")), "{ran:?}");
@@ -131,7 +132,10 @@ fn what_is_in_a_cache_without_a_signature_does_not_count_as_signed() {
 }
 
 fn zip(dir: &Dir) -> PathBuf {
-    let (path, script) = (dir.join("model.zip"), "import sys,zipfile; z=zipfile.ZipFile(sys.argv[1],'w'); z.writestr('a/b.txt','hello'); z.writestr('c','x'*9)");
+    let (path, script) = (
+        dir.join("model.zip"),
+        "import sys,zipfile; z=zipfile.ZipFile(sys.argv[1],'w'); z.writestr('a/b.txt','hello'); z.writestr('c','x'*9)",
+    );
     run(Command::new("python3").args(["-c", script]).arg(&path));
     path
 }

@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::{
-    error::{Names, Why, shown},
-};
+use super::error::{Names, Why, shown};
 use crate::fetch::{
     digest::{Digest, Files, root_of},
     name::RelativePath,

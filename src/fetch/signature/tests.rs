@@ -6,8 +6,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use rcgen::{KeyPair, SigningKey};
 use serde_json::{Value, json};
 
-use crate::fetch::digest::root;
 use super::*;
+use crate::fetch::digest::root;
 
 mod accepted;
 mod altered;

@@ -153,7 +153,10 @@ impl Source for Hub {
         }
         let one = found.contains_key(&self.path);
         if found.is_empty() {
-            return Err(Error::new(Reason::NotFound, format!("There is nothing at {}/{}.", self.what(), crate::fetch::name::escaped(&self.path))));
+            return Err(Error::new(
+                Reason::NotFound,
+                format!("There is nothing at {}/{}.", self.what(), crate::fetch::name::escaped(&self.path)),
+            ));
         }
         let entries = found.into_values().map(|node| self.entry(node)).collect::<Result<_, _>>()?;
         Ok(Listing { shape: if one { Shape::File } else { Shape::Directory }, entries })

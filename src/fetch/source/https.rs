@@ -67,7 +67,14 @@ impl Source for Https {
             status => return Err(denied(&what, status, !self.get.credentials.is_empty())),
         };
         let name = named(&what, &Address::Https(self.get.url.clone()).file_name())?;
-        let entry = Entry { place: Place::File(name), key: String::new(), size, ranges: ranges && size.is_some(), pin: ranged::pin(&first), digest: None };
+        let entry = Entry {
+            place: Place::File(name),
+            key: String::new(),
+            size,
+            ranges: ranges && size.is_some(),
+            pin: ranged::pin(&first),
+            digest: None,
+        };
         Ok(Listing { shape: Shape::File, entries: vec![entry] })
     }
 

@@ -73,10 +73,13 @@ impl Registry {
             return Ok((manifest, digest));
         }
         let what = format!("oci://{}", self.reference);
-        let index = parse::<ImageIndex>(&body).map_err(|_| Error::new(Reason::Unsupported, format!("{what} is neither an image nor an artifact.")))?;
-        let child = index.manifests().iter().find(|m| fits(m)).ok_or_else(|| {
-            Error::new(Reason::NotFound, format!("{what} has no manifest for linux/{}.", architecture()))
-        })?;
+        let index = parse::<ImageIndex>(&body)
+            .map_err(|_| Error::new(Reason::Unsupported, format!("{what} is neither an image nor an artifact.")))?;
+        let child = index
+            .manifests()
+            .iter()
+            .find(|m| fits(m))
+            .ok_or_else(|| Error::new(Reason::NotFound, format!("{what} has no manifest for linux/{}.", architecture())))?;
         let (body, _) = self.manifest(child.digest().as_ref()).await?;
         let manifest = parse(&body).map_err(|_| Error::new(Reason::Unsupported, format!("{what} is no image of one platform.")))?;
         Ok((manifest, digest))
@@ -87,7 +90,10 @@ impl Registry {
         let media = layer.media_type().to_string();
         let annotation = |name| layer.annotations().as_ref().and_then(|a| a.get(name)).map(String::as_str);
         let digest = layer.digest().as_ref().parse::<Digest>().map_err(|_| {
-            Error::new(Reason::Unsupported, format!("{what} has a layer whose digest is not a sha256: {}.", escaped(layer.digest().as_ref())))
+            Error::new(
+                Reason::Unsupported,
+                format!("{what} has a layer whose digest is not a sha256: {}.", escaped(layer.digest().as_ref())),
+            )
         })?;
         let place = match (kind(&media), annotation(FILEPATH).or(annotation(TITLE))) {
             (Kind::Image, _) => Place::Archive { below: Some(RelativePath::parse(MODELS)?) },
@@ -95,7 +101,10 @@ impl Registry {
             (Kind::Raw, Some(name)) => Place::File(named(&what, name)?),
             (Kind::Raw, None) => {
                 let how = format!("annotate it with {FILEPATH}");
-                return Err(Error::new(Reason::Unsupported, format!("{what} has a layer of type {} without a name: {how}.", escaped(&media))));
+                return Err(Error::new(
+                    Reason::Unsupported,
+                    format!("{what} has a layer of type {} without a name: {how}.", escaped(&media)),
+                ));
             }
         };
         let key = digest.to_string();

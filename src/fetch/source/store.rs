@@ -47,7 +47,8 @@ pub fn s3(bucket: &str, key: &str, means: &Means) -> Result<Store, Error> {
     let identity = pod_identity.and_then(|uri| url::Url::parse(uri).ok()?.host_str().map(|h| h.trim_matches(['[', ']']).to_owned()));
     let connector = connector(means, identity)?;
     let region = given.get(&["AWS_REGION", "AWS_DEFAULT_REGION"]).unwrap_or("us-east-1");
-    let mut builder = AmazonS3Builder::new().with_http_connector(connector).with_retry(retries()).with_bucket_name(bucket).with_region(region);
+    let mut builder =
+        AmazonS3Builder::new().with_http_connector(connector).with_retry(retries()).with_bucket_name(bucket).with_region(region);
     if let Some(endpoint) = endpoint(given) {
         builder = builder.with_endpoint(endpoint).with_allow_http(true);
     }
@@ -125,8 +126,11 @@ pub fn az(account: Option<&str>, container: &str, key: &str, means: &Means) -> R
         Error::new(Reason::InvalidRequest, format!("az://{container} names no account: {how}."))
     })?;
     let connector = connector(means, None)?;
-    let mut builder =
-        MicrosoftAzureBuilder::new().with_http_connector(connector).with_retry(retries()).with_account(account).with_container_name(container);
+    let mut builder = MicrosoftAzureBuilder::new()
+        .with_http_connector(connector)
+        .with_retry(retries())
+        .with_account(account)
+        .with_container_name(container);
     if let Some(url) = given.get(&["AZURE_STORAGE_BLOB_ENDPOINT", "AZURE_STORAGE_ENDPOINT"]) {
         builder = builder.with_endpoint(url.to_owned()).with_allow_http(true);
     }
@@ -148,7 +152,9 @@ pub fn az(account: Option<&str>, container: &str, key: &str, means: &Means) -> R
         (None, Some(sas)) => builder.with_config(Key::SasKey, sas),
         (None, None) => identity.into_iter().filter_map(|(k, v)| Some((k, v?))).fold(builder, |b, (key, value)| b.with_config(key, value)),
     };
-    let store = builder.build().map_err(|_| unusable("Azure", "AZURE_STORAGE_ACCESS_KEY, AZURE_STORAGE_SAS_TOKEN and AZURE_STORAGE_BLOB_ENDPOINT"))?;
+    let store = builder
+        .build()
+        .map_err(|_| unusable("Azure", "AZURE_STORAGE_ACCESS_KEY, AZURE_STORAGE_SAS_TOKEN and AZURE_STORAGE_BLOB_ENDPOINT"))?;
     Ok(Store::new(Arc::new(store), format!("az://{container}"), key, anonymous, true))
 }
 
@@ -173,7 +179,8 @@ impl Store {
     }
 
     fn path(&self, key: &str) -> Result<Path, Error> {
-        Path::parse(key).map_err(|_| Error::new(Reason::UnsafeArchive, format!("A key below {} has empty parts, or `.` or `..`.", self.shown)))
+        Path::parse(key)
+            .map_err(|_| Error::new(Reason::UnsafeArchive, format!("A key below {} has empty parts, or `.` or `..`.", self.shown)))
     }
 
     fn failed(&self, error: &object_store::Error) -> Error {
@@ -216,7 +223,10 @@ impl Store {
         let all: Vec<ObjectMeta> =
             self.store.list(Some(&prefix)).take(OBJECTS + 1).try_collect().await.map_err(|error| self.failed(&error))?;
         if all.len() > OBJECTS {
-            return Err(Error::new(Reason::Unsupported, format!("{} holds more than {OBJECTS} objects: pack them into an archive.", self.shown)));
+            return Err(Error::new(
+                Reason::Unsupported,
+                format!("{} holds more than {OBJECTS} objects: pack them into an archive.", self.shown),
+            ));
         }
         Ok(all)
     }

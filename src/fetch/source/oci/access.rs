@@ -162,9 +162,16 @@ fn sensitive(text: &str) -> Result<HeaderValue, Error> {
 /// What a Secret of type kubernetes.io/dockerconfigjson holds for the registry: `user:password` in base64.
 fn password(reference: &Reference, credentials: &Credentials) -> Result<Option<Secret>, Error> {
     let Some(text) = credentials.get(&[".dockerconfigjson", "config.json"]) else { return Ok(None) };
-    let config: Value = serde_json::from_str(text).map_err(|_| Error::new(Reason::InvalidRequest, "The Secret's .dockerconfigjson is no JSON."))?;
+    let config: Value =
+        serde_json::from_str(text).map_err(|_| Error::new(Reason::InvalidRequest, "The Secret's .dockerconfigjson is no JSON."))?;
     let [named, dialled] = [reference.registry(), reference.resolve_registry()];
-    let names = [named.to_owned(), dialled.to_owned(), format!("https://{named}"), format!("https://{dialled}"), format!("https://index.{named}/v1/")];
+    let names = [
+        named.to_owned(),
+        dialled.to_owned(),
+        format!("https://{named}"),
+        format!("https://{dialled}"),
+        format!("https://index.{named}/v1/"),
+    ];
     let Some(entry) = names.iter().find_map(|name| config["auths"].get(name)) else { return Ok(None) };
     if let Some(auth) = entry["auth"].as_str().filter(|auth| !auth.is_empty()) {
         return Ok(Some(Secret::new(auth.to_owned())));
