@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
+    delivery,
     observed::{Observed, Version},
     render::{self, Source},
 };
@@ -112,13 +113,14 @@ pub fn absent(spec: &ModelDeploymentSpec) -> Problem {
     )
 }
 
-/// The rendering of a content: the stored one, or one made now.
+/// The rendering of a content, made now.
 ///
 /// # Errors
-/// When the version is not there to render from, or the template is not one.
+/// When the version is not there to render from or may not be delivered so, or the template is not one.
 pub fn rendering(seen: &Observed, spec: &ModelDeploymentSpec, content: &Content) -> Result<Value, Problem> {
     let version = find(seen, spec)?.ok_or_else(|| absent(spec))?;
-    render::render(&Source {
+    let delivered = delivery::delivered(seen, spec, version)?;
+    let rendering = render::render(&Source {
         deployment: &seen.name,
         model: &spec.model,
         version: &content.version,
@@ -126,10 +128,15 @@ pub fn rendering(seen: &Observed, spec: &ModelDeploymentSpec, content: &Content)
         protocol: spec.protocol.unwrap_or_default(),
         image: version.image.as_deref(),
         artifact: version.artifact.as_ref(),
+        delivered,
         delivery: spec.delivery.as_ref(),
+        policy: seen.policy.as_ref().map(|p| &p.spec),
+        fetch_image: seen.memory.fetch_image.as_deref(),
         template: spec.template.as_ref(),
     })
-    .map_err(|error| Problem::Invalid(error.reason(), error.to_string()))
+    .map_err(|error| Problem::Invalid(error.reason(), error.to_string()))?;
+    delivery::image(seen, version, &rendering)?;
+    Ok(rendering)
 }
 
 /// `v1:sha256:<hex>` of a value's canonical JSON.

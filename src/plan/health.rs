@@ -2,7 +2,10 @@
 //!
 //! To change what counts as a failure, change [`failure`] or [`trouble`]; `tests/scenarios/health-*.yaml` show each rule.
 
-use super::observed::{Container, Observed, Pod, Workload};
+use super::{
+    fetcher,
+    observed::{Container, Observed, Pod, Why, Workload},
+};
 use crate::api::{ModelRolloutSpec, condition::bounded, names};
 
 /// How a rollout fares.
@@ -25,14 +28,16 @@ pub fn health(seen: &Observed, workload: &Workload, record: &ModelRolloutSpec) -
         return Health::Complete;
     }
     let pods: Vec<&Pod> = pods_of(seen, record).filter(|p| !p.deleting).collect();
-    if let Some(sentence) = pods.iter().find_map(|p| failure(p)).or_else(|| late(workload, &pods)) {
+    let version = &record.version;
+    let unfetchable = pods.iter().find_map(|p| fetch_failure(p)).map(|line| format!("version {version} cannot be fetched: {line}"));
+    if let Some(sentence) = unfetchable.or_else(|| pods.iter().find_map(|p| failure(p))).or_else(|| late(workload, &pods)) {
         return Health::Failed(sentence);
     }
-    match pods
-        .iter()
-        .find_map(|p| trouble(p))
+    let unfetched = pods.iter().find_map(|p| fetch_trouble(p)).map(|line| format!("version {version} cannot be fetched yet: {line}"));
+    match unfetched
+        .or_else(|| pods.iter().find_map(|p| trouble(p)))
         .or_else(|| no_pods(workload))
-        .or_else(|| overdue(workload).then(|| "its pods become available".to_owned()))
+        .or_else(|| overdue(workload).then(|| overdue_for(&pods)))
     {
         Some(sentence) => Health::Held(sentence),
         None => Health::Progressing,
@@ -114,12 +119,43 @@ impl Turn {
 /// What a pod says of its content's failure or the environment's trouble; None while it starts, runs or ends.
 #[must_use]
 pub fn says(pod: &Pod) -> Option<String> {
-    failure(pod).or_else(|| trouble(pod))
+    // Both in one text: what turns from trouble into failure with the same words is news.
+    let fetched = fetch_failure(pod).map(|line| format!("failed: {line}")).or_else(|| fetch_trouble(pod));
+    fetched.or_else(|| failure(pod)).or_else(|| trouble(pod))
+}
+
+/// The container that fetches the artifact, while it is not done.
+fn fetching(pod: &Pod) -> Option<&Container> {
+    pod.containers.iter().find(|c| c.name == names::FETCH && !c.ready)
+}
+
+/// The last words of the container that fetches the artifact, where it ended with that code. They stand while it waits, and runs again.
+fn fetch_ended(pod: &Pod, code: i32) -> Option<String> {
+    let why = fetching(pod)?.terminated.as_ref().filter(|why| why.exit_code == Some(code))?;
+    Some(if why.message.is_empty() { last_words(why) } else { one_line(&why.message).trim_end_matches('.').to_owned() })
+}
+
+/// Why the bytes, or the request for them, are at fault: trying again does not help.
+fn fetch_failure(pod: &Pod) -> Option<String> {
+    fetch_ended(pod, fetcher::AT_FAULT)
+}
+
+/// What kept the artifact from being fetched and may pass, however often it was tried.
+fn fetch_trouble(pod: &Pod) -> Option<String> {
+    fetch_ended(pod, fetcher::IN_TROUBLE)
 }
 
 /// What one pod says of its content's failure.
 fn failure(pod: &Pod) -> Option<String> {
-    pod.containers.iter().find_map(|c| container_failure(c).map(|what| format!("container {} of pod {} {what}", c.name, pod.name)))
+    if fetch_trouble(pod).is_some() {
+        return None;
+    }
+    // A fetch that is done may have been tried often.
+    let done = |c: &&Container| c.name == names::FETCH && c.ready;
+    pod.containers
+        .iter()
+        .filter(|c| !done(c))
+        .find_map(|c| container_failure(c).map(|what| format!("container {} of pod {} {what}", c.name, pod.name)))
 }
 
 fn container_failure(container: &Container) -> Option<String> {
@@ -136,7 +172,7 @@ fn container_failure(container: &Container) -> Option<String> {
     })
 }
 
-fn last_words(why: &super::observed::Why) -> String {
+fn last_words(why: &Why) -> String {
     let code = why.exit_code.map(|c| format!("exit code {c}"));
     let what = if why.message.is_empty() { &why.reason } else { &why.message };
     match code {
@@ -151,12 +187,20 @@ fn late(workload: &Workload, pods: &[&Pod]) -> Option<String> {
     if !overdue(workload) {
         return None;
     }
-    let pod = pods.iter().find(|p| !p.ready && p.unschedulable.is_none() && p.containers.iter().any(|c| c.running && !c.ready))?;
-    let container = pod.containers.iter().find(|c| c.running && !c.ready)?;
+    // A large artifact takes its time.
+    let unready = |c: &&Container| c.running && !c.ready && c.name != names::FETCH;
+    let pod = pods.iter().find(|p| !p.ready && p.unschedulable.is_none() && p.containers.iter().any(|c| unready(&c)))?;
+    let container = pod.containers.iter().find(unready)?;
     Some(format!(
         "container {} of pod {} runs but was not ready within progressDeadlineSeconds ({})",
         container.name, pod.name, workload.spec.progress_deadline_seconds
     ))
+}
+
+/// What is waited for where nothing says more.
+fn overdue_for(pods: &[&Pod]) -> String {
+    let fetches = pods.iter().any(|p| fetching(p).is_some_and(|c| c.running));
+    if fetches { "its artifact is still being fetched".into() } else { "its pods become available".into() }
 }
 
 /// Reasons to wait that pass by themselves while a pod starts.

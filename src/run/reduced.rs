@@ -13,14 +13,15 @@ use super::{
 use crate::{
     api::{
         ModelVersionStatus,
-        condition::Time,
+        condition::{Time, bounded},
         deployment::{Revision, State},
         names,
         version::{Lifecycle, LifecycleState, MUTABLE},
     },
     plan::{
-        content, health,
-        observed::{ContentBody, Controller, Meta, Pod, Record, Request, Service, Version, Wanted},
+        content, fetcher, health,
+        observed::{ContentBody, Controller, Meta, Pod, Record, Request, Service, Unverified, Version, Wanted},
+        verify::outcome,
         version::SPEC_MAX,
     },
 };
@@ -88,9 +89,14 @@ pub struct VersionEntry {
     pub uid: String,
     /// Its generation.
     pub generation: i64,
+    /// Value of the annotation by which people ask for a verification.
+    pub asked: Option<String>,
     /// What was last said about it.
     pub status: Option<Packed<ModelVersionStatus>>,
 }
+
+/// The longest value of that annotation that is kept.
+const ASKED_MAX: usize = 253;
 
 impl Watched for VersionEntry {
     const KIND: Kind = Kind::ModelVersion;
@@ -101,11 +107,16 @@ impl Watched for VersionEntry {
         let generation = object.metadata.generation.unwrap_or_default();
         // The generation counts every change of the spec.
         let unchanged = old.filter(|old| (&old.uid, old.generation) == (&uid, generation));
+        let mut version = unchanged.map_or_else(|| read_version(&mut object), |old| old.version.clone());
+        let status: Option<ModelVersionStatus> = object.status.or_default();
+        add_found(&mut version, status.as_ref());
+        let asked = object.metadata.annotations.as_mut().and_then(|a| a.remove(names::VERIFY)).filter(|value| !value.is_empty());
         Ok(Self {
-            version: unchanged.map_or_else(|| read_version(&mut object), |old| old.version.clone()),
+            version,
             uid,
             generation,
-            status: object.status.or_default::<Option<ModelVersionStatus>>().and_then(|status| Packed::pack(&status).ok()),
+            asked: asked.map(|value| bounded(&value, ASKED_MAX)),
+            status: status.and_then(|status| Packed::pack(&status).ok()),
         })
     }
 
@@ -117,7 +128,7 @@ impl Watched for VersionEntry {
         vec![self.version.name.clone()]
     }
 
-    /// Its status turns nothing.
+    /// Its status turns nothing, but for what a verification found.
     fn news(old: Option<&Self>, new: Option<&Self>) -> Option<News> {
         let same = |(old, new): (&Self, &Self)| old.version == new.version && old.generation == new.generation;
         Some(if old.zip(new).is_some_and(same) { News::Counts } else { News::Turn })
@@ -126,6 +137,16 @@ impl Watched for VersionEntry {
     fn news_to_versions(_: &Self, _: &Self) -> bool {
         true
     }
+}
+
+/// Adds what verifications found.
+fn add_found(version: &mut Version, status: Option<&ModelVersionStatus>) {
+    (version.pin, version.unverified) = (None, None);
+    // What the record names needs no pin.
+    let Some(status) = status.filter(|_| version.artifact.as_ref().is_some_and(|a| fetcher::recorded(a).is_none())) else { return };
+    version.pin = status.resolved.as_ref().and_then(|r| r.artifact_digest.clone());
+    let newest = status.verification.as_ref().filter(|_| version.pin.is_none());
+    version.unverified = newest.map(|v| Unverified { failed: outcome::status(&v.reason) == "False", message: v.message.clone() });
 }
 
 fn read_version(object: &mut Object) -> Version {
@@ -140,6 +161,8 @@ fn read_version(object: &mut Object) -> Version {
         artifact: spec.get("artifact").and_then(|a| serde_json::from_value(a.clone()).ok()),
         lifecycle: spec.get("lifecycle").map(read_lifecycle),
         record_digest: record_digest(spec),
+        pin: None,
+        unverified: None,
         bound_to: None,
         too_large: (size > SPEC_MAX).then_some(size),
     }
