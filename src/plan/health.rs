@@ -246,4 +246,73 @@ mod tests {
         assert_eq!(said("ImagePullBackOff", &backing_off), said("ErrImagePull", cause));
         assert_eq!(said("ImagePullBackOff", "Back-off pulling image"), "ImagePullBackOff: Back-off pulling image");
     }
+
+    /// A pod whose init container that fetches ended with that code, that often, and waits or runs again since.
+    fn fetching(code: i32, message: &str, restarts: i32, running: bool) -> Pod {
+        let ended = Why { reason: "Error".into(), message: message.into(), exit_code: Some(code) };
+        let waits = Why { reason: "CrashLoopBackOff".into(), message: "back-off".into(), exit_code: None };
+        let waiting = (!running).then_some(waits);
+        let fetch = Container { name: names::FETCH.into(), restarts, running, waiting, terminated: Some(ended), ..Container::default() };
+        let starts = Why { reason: "PodInitializing".into(), ..Why::default() };
+        let model = Container { name: "model".into(), waiting: Some(starts), ..Container::default() };
+        Pod { name: "p".into(), hash: "aaaaaaaaaaaaaaaa".into(), containers: vec![fetch, model], ..Pod::default() }
+    }
+
+    fn record() -> ModelRolloutSpec {
+        let json = serde_json::json!({"deployment": {"name": "fraud"}, "number": 2, "model": "fraud", "version": "8", "recordDigest": "d",
+            "hash": "v1:sha256:aaaaaaaaaaaaaaaaaaaa", "core": "c", "contents": "x", "strategy": "RollingUpdate", "workload": "fraud",
+            "trigger": "SpecChanged", "by": {"actor": "spec"}, "startTime": "2026-01-01T00:00:00Z"});
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn of(pod: Pod, overdue: bool) -> Health {
+        let mut workload = Workload::default();
+        workload.spec.replicas = 1;
+        if overdue {
+            let (type_, status, reason) = ("Progressing".into(), "False".into(), "ProgressDeadlineExceeded".into());
+            workload.status.conditions = vec![super::super::observed::WorkloadCondition { type_, status, reason, message: String::new() }];
+        }
+        health(&Observed { pods: vec![pod], ..Observed::default() }, &workload, &record())
+    }
+
+    #[test]
+    fn a_fetch_tells_the_contents_fault_from_the_environments_trouble() {
+        let failed = |what: &str| Health::Failed(what.to_owned());
+        let held = |what: &str| Health::Held(what.to_owned());
+        let crashed = "container rollmodel-fetch of pod p crashed 3 times, the last time with exit code 137: killed";
+        let cases = [
+            (3, "Mismatch: is a, not b.", 1, false, failed("version 8 cannot be fetched: Mismatch: is a, not b")),
+            (3, "Mismatch: is a, not b.", 0, true, failed("version 8 cannot be fetched: Mismatch: is a, not b")),
+            (3, "", 1, false, failed("version 8 cannot be fetched: exit code 3: Error")),
+            (1, "Unreachable: no route", 1, false, held("version 8 cannot be fetched yet: Unreachable: no route")),
+            (1, "Unreachable: no route", 40, false, held("version 8 cannot be fetched yet: Unreachable: no route")),
+            (1, "Unreachable: no route", 40, true, held("version 8 cannot be fetched yet: Unreachable: no route")),
+            (137, "killed", 3, false, failed(crashed)),
+        ];
+        for (code, message, restarts, running, want) in cases {
+            assert_eq!(of(fetching(code, message, restarts, running), false), want, "{code} {restarts}");
+        }
+    }
+
+    #[test]
+    fn a_fetch_that_was_tried_often_and_is_done_is_no_crash() {
+        let mut pod = fetching(0, "", 12, false);
+        (pod.containers[0].ready, pod.containers[0].waiting) = (true, None);
+        assert_eq!(of(pod, false), Health::Progressing);
+    }
+
+    #[test]
+    fn a_large_artifact_may_take_longer_than_the_deadline() {
+        let mut pod = fetching(0, "", 0, true);
+        pod.containers[0].terminated = None;
+        assert_eq!(of(pod, true), Health::Held("its artifact is still being fetched".into()));
+    }
+
+    #[test]
+    fn a_fetchs_end_is_news_and_its_next_try_is_none() {
+        let trouble = says(&fetching(1, "Unreachable: no route", 1, false));
+        assert_eq!(says(&fetching(1, "Unreachable: no route", 2, true)), trouble);
+        assert_ne!(says(&fetching(3, "Unreachable: no route", 2, false)), trouble, "what turns into a failure with the same words");
+        assert!(trouble.is_some());
+    }
 }

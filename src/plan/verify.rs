@@ -9,10 +9,11 @@ use serde_json::Value;
 
 use super::{
     content, fetcher,
-    observed::Blocked,
+    observed::{Blocked, Unverified, Version},
     version::{ObservedVersion, problem},
 };
 use crate::api::{
+    ModelVersionStatus,
     condition::Time,
     version::{Artifact, LifecycleState, Resolved, Verification},
 };
@@ -127,6 +128,16 @@ pub struct Step {
     pub verification: Option<Verification>,
     /// What goes on, or keeps it from going on: a reason and a sentence.
     pub doing: Option<(&'static str, String)>,
+}
+
+/// Adds to the facts of a version what verifications found, as its status says it.
+pub fn add_found(version: &mut Version, status: Option<&ModelVersionStatus>) {
+    (version.pin, version.unverified) = (None, None);
+    // What the record names needs no pin.
+    let Some(status) = status.filter(|_| version.artifact.as_ref().is_some_and(|a| fetcher::recorded(a).is_none())) else { return };
+    version.pin = status.resolved.as_ref().and_then(|r| r.artifact_digest.clone());
+    let newest = status.verification.as_ref().filter(|_| version.pin.is_none());
+    version.unverified = newest.map(|v| Unverified { failed: outcome::status(&v.reason) == "False", message: v.message.clone() });
 }
 
 /// The next step of a version's verification.

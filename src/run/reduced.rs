@@ -19,9 +19,9 @@ use crate::{
         version::{Lifecycle, LifecycleState, MUTABLE},
     },
     plan::{
-        content, fetcher, health,
-        observed::{ContentBody, Controller, Meta, Pod, Record, Request, Service, Unverified, Version, Wanted},
-        verify::outcome,
+        content, health,
+        observed::{ContentBody, Controller, Meta, Pod, Record, Request, Service, Version, Wanted},
+        verify,
         version::SPEC_MAX,
     },
 };
@@ -109,7 +109,7 @@ impl Watched for VersionEntry {
         let unchanged = old.filter(|old| (&old.uid, old.generation) == (&uid, generation));
         let mut version = unchanged.map_or_else(|| read_version(&mut object), |old| old.version.clone());
         let status: Option<ModelVersionStatus> = object.status.or_default();
-        add_found(&mut version, status.as_ref());
+        verify::add_found(&mut version, status.as_ref());
         let asked = object.metadata.annotations.as_mut().and_then(|a| a.remove(names::VERIFY)).filter(|value| !value.is_empty());
         Ok(Self {
             version,
@@ -137,16 +137,6 @@ impl Watched for VersionEntry {
     fn news_to_versions(_: &Self, _: &Self) -> bool {
         true
     }
-}
-
-/// Adds what verifications found.
-fn add_found(version: &mut Version, status: Option<&ModelVersionStatus>) {
-    (version.pin, version.unverified) = (None, None);
-    // What the record names needs no pin.
-    let Some(status) = status.filter(|_| version.artifact.as_ref().is_some_and(|a| fetcher::recorded(a).is_none())) else { return };
-    version.pin = status.resolved.as_ref().and_then(|r| r.artifact_digest.clone());
-    let newest = status.verification.as_ref().filter(|_| version.pin.is_none());
-    version.unverified = newest.map(|v| Unverified { failed: outcome::status(&v.reason) == "False", message: v.message.clone() });
 }
 
 fn read_version(object: &mut Object) -> Version {

@@ -7,4 +7,5 @@ mod properties;
 mod purity;
 mod refused;
 mod rolling;
+mod verifying;
 mod world;

@@ -171,3 +171,6 @@ fn mount_models(spec: &mut Map<String, Value>, mount: Value) -> Result<(), Error
     spec.insert("containers".into(), Value::Array(containers));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
