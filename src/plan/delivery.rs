@@ -126,10 +126,11 @@ fn mountable(seen: &Observed, version: &Version, artifact: &Artifact) -> Result<
 fn not_verified(seen: &Observed, version: &Version) -> Problem {
     let Version { name, version: number, .. } = version;
     if let Some(found) = version.unverified.as_ref().filter(|u| u.failed) {
-        let again = format!("when that is mended, `kubectl annotate mv {name} {}=again --overwrite` has it verified again", names::VERIFY);
+        let again =
+            format!("When that is mended, `kubectl annotate mv {name} {}=$(date +%s) --overwrite` has it verified again.", names::VERIFY);
         return Problem::Invalid(
             "VerificationFailed",
-            format!("The artifact of version {number} was not accepted: {} ({again}).", found.message),
+            format!("The artifact of version {number} was not accepted: {} {again}", found.message),
         );
     }
     let verifies = seen.policy.as_ref().is_some_and(|p| p.spec.verification.is_some());
