@@ -137,7 +137,7 @@ fn conditions(seen: &ObservedVersion, step: &Step, now: Timestamp) -> Vec<Condit
 fn verified<'a>(facts: &Version, step: &'a Step) -> (&'static str, &'a str, String) {
     let Some(artifact) = &facts.artifact else {
         return match &facts.image {
-            Some(image) if !image.contains('@') => ("False", "ImageTag", format!("The tag of image {image} can be moved to other bytes.")),
+            Some(image) if !image.contains('@') => ("False", "ImageTag", "The image's tag can be moved to other bytes.".into()),
             _ => ("True", "ImagePinned", "The image is named by digest.".into()),
         };
     };
