@@ -200,6 +200,17 @@ mod tests {
     }
 
     #[test]
+    fn what_the_user_did_not_write_of_the_delivery_is_no_content() {
+        let written = |delivery: Value| {
+            let spec = serde_json::from_value(json!({"model": "fraud", "version": "7", "delivery": delivery})).unwrap();
+            of(&spec, "sha256:1").written
+        };
+        let in_image = json!({"mode": "InImage"});
+        assert_eq!(written(in_image.clone()), json!({"recordDigest": "sha256:1", "delivery": in_image}));
+        assert_eq!(written(Value::Null), json!({"recordDigest": "sha256:1"}));
+    }
+
+    #[test]
     fn another_record_is_another_core() {
         assert_ne!(of(&spec(json!({})), "sha256:1").core, of(&spec(json!({})), "sha256:2").core);
     }

@@ -124,6 +124,9 @@ pub fn says(pod: &Pod) -> Option<String> {
     fetched.or_else(|| failure(pod)).or_else(|| trouble(pod))
 }
 
+/// The longest line of the fetching container that is told.
+const FETCH_LINE: usize = 600;
+
 /// The container that fetches the artifact, while it is not done.
 fn fetching(pod: &Pod) -> Option<&Container> {
     pod.containers.iter().find(|c| c.name == names::FETCH && !c.ready)
@@ -132,7 +135,9 @@ fn fetching(pod: &Pod) -> Option<&Container> {
 /// The last words of the container that fetches the artifact, where it ended with that code. They stand while it waits, and runs again.
 fn fetch_ended(pod: &Pod, code: i32) -> Option<String> {
     let why = fetching(pod)?.terminated.as_ref().filter(|why| why.exit_code == Some(code))?;
-    Some(if why.message.is_empty() { last_words(why) } else { one_line(&why.message).trim_end_matches('.').to_owned() })
+    // It says digests and addresses in full, and no more than a line.
+    let line = bounded(&why.message.split_whitespace().collect::<Vec<_>>().join(" "), FETCH_LINE);
+    Some(if line.is_empty() { last_words(why) } else { line.trim_end_matches('.').to_owned() })
 }
 
 /// Why the bytes, or the request for them, are at fault: trying again does not help.

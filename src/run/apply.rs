@@ -1,4 +1,4 @@
-//! Doing: executes a plan's actions in order and writes the status last. The only file that writes, and it decides nothing.
+//! Doing: executes a plan's actions in order and writes the status last. Nothing but this file and `version` writes, and they decide nothing.
 
 mod error;
 mod version;

@@ -437,6 +437,25 @@ mod tests {
     }
 
     #[test]
+    fn a_pin_or_a_failed_verification_is_news_to_who_waits_and_no_other_status_is() {
+        let read = |status: Value, old: Option<&VersionEntry>| {
+            let object = sent(&json!({"metadata": {"name": "fraud-8", "uid": "u", "generation": 1}, "status": status,
+                "spec": {"model": "fraud", "version": "8", "artifact": {"uri": "s3://m/8"}}}));
+            VersionEntry::read(object, old).unwrap()
+        };
+        let first = read(json!({}), None);
+        let used = read(json!({"usedByCount": 1}), Some(&first));
+        assert_eq!(VersionEntry::news(Some(&first), Some(&used)), Some(News::Counts));
+        let verification = json!({"number": 1, "job": "j", "time": "2026-01-01T00:00:00Z", "reason": "NotFound", "message": "no."});
+        let failed = read(json!({"verification": verification}), Some(&used));
+        assert_eq!(VersionEntry::news(Some(&used), Some(&failed)), Some(News::Turn));
+        assert!(failed.version.unverified.as_ref().is_some_and(|u| u.failed && u.message == "no."));
+        let pinned = read(json!({"verification": verification, "resolved": {"artifactDigest": "sha256:aa"}}), Some(&failed));
+        assert_eq!(VersionEntry::news(Some(&failed), Some(&pinned)), Some(News::Turn));
+        assert_eq!((pinned.version.pin.as_deref(), &pinned.version.unverified), (Some("sha256:aa"), &None));
+    }
+
+    #[test]
     fn a_version_is_read_whatever_is_in_it() {
         let object = sent(&json!({"metadata": {"name": "fraud-7"},
             "spec": {"model": "fraud", "version": "7", "lifecycle": {"state": "Frozen"}, "artifact": 3}, "status": 4}));

@@ -102,6 +102,8 @@ fn a_version_without_a_digest_is_verified_by_a_job_pinned_and_then_rolled_out() 
     assert_eq!(template["initContainers"][0]["args"], json!(args));
     story.event("Verified");
     undisturbed(&story);
+    let ran = || story.get("mv", "fraud-6")["status"]["resolved"]["imageDigest"].clone();
+    story.until_true("the image that version 6 really ran", || ran().as_str().is_some_and(|digest| digest.starts_with("sha256:")));
     let printed = story.kubectl(&["get", "mv", "fraud-8"]);
     assert!(printed.contains("VERIFIED") && printed.contains("True"), "{printed}");
 }

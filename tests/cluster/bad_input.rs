@@ -272,7 +272,6 @@ fn a_spec_that_cannot_be_carried_out_is_invalid_with_a_sentence_and_what_serves_
     let image = "Neither ModelVersion fraud-8 nor spec.template names an image: set image of the container model in spec.template, or register a version with an image.";
     base.wants(json!({"version": "8"}));
     base.told("fraud", "Pending", "NotVerified", unverified);
-    base.nothing_is_lost();
     base.invalid(json!({"version": "8", "delivery": {"mode": "InImage"}}), "NoImage", image);
     let spec = json!({"containers": [{"name": "model"}, {"name": "model"}]});
     let twice = "containers[1].name is model, which is another container's name too: give each container its own.";

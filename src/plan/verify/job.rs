@@ -29,21 +29,7 @@ pub fn body(seen: &ObservedVersion, artifact: &Artifact, digest: Option<&str>, n
     let image = seen.fetch_image.as_deref()?;
     let credentials = verification.credentials_secret.as_ref().map(|s| s.name.as_str());
     let fetcher = Fetcher { artifact, digest, credentials, policy: Some(policy) };
-    let mut args = vec!["verify".to_owned(), artifact.uri.clone()];
-    args.extend(fetcher.args());
-    let mut pod = json!({
-        "restartPolicy": "Never",
-        "serviceAccountName": verification.service_account_name,
-        // Workload identity brings a token of its own; the API server is nobody's business here.
-        "automountServiceAccountToken": false,
-        "enableServiceLinks": false,
-        "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [fetcher::container(image, &args, &fetcher.env(), &fetcher.mounts())],
-    });
-    let volumes = fetcher.volumes();
-    if !volumes.is_empty() {
-        pod["volumes"] = json!(volumes);
-    }
+    let pod = pod(&fetcher, image, &verification.service_account_name);
     let spec = json!({
         "backoffLimit": TRIES,
         "activeDeadlineSeconds": DEADLINE_SECONDS,
@@ -65,6 +51,25 @@ pub fn body(seen: &ObservedVersion, artifact: &Artifact, digest: Option<&str>, n
         },
         "spec": spec,
     }))
+}
+
+fn pod(fetcher: &Fetcher<'_>, image: &str, account: &str) -> Value {
+    let mut args = vec!["verify".to_owned(), fetcher.artifact.uri.clone()];
+    args.extend(fetcher.args());
+    let mut pod = json!({
+        "restartPolicy": "Never",
+        "serviceAccountName": account,
+        // Workload identity brings a token of its own; the API server is nobody's business here.
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [fetcher::container(image, &args, &fetcher.env(), &fetcher.mounts())],
+    });
+    let volumes = fetcher.volumes();
+    if !volumes.is_empty() {
+        pod["volumes"] = json!(volumes);
+    }
+    pod
 }
 
 /// The name of a Job.
