@@ -5,7 +5,7 @@
 //! - [`watch`]: one watch a kind. [`cache`]: one index a kind, which says what each event touched.
 //! - [`observe`]: from the caches to what the planner sees. [`lookup`]: reads past the caches.
 //! - [`reconcile`]: observe, plan, apply; the loop that runs passes. [`queue`]: what is due. [`memory`]: what may be forgotten.
-//! - [`apply`]: executes plans; the only file that writes.
+//! - [`apply`]: executes plans; nothing else writes.
 //! - [`client`], [`transport`], [`lease`], [`metrics`], [`admin`], [`telemetry`], [`args`]: the process around it.
 //! - [`case`]: `rollmodel dump` and `rollmodel plan`. [`mask`]: what a dump must not tell.
 
