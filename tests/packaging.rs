@@ -301,6 +301,20 @@ fn a_digest_wins_over_the_tag() {
     assert_eq!(image, &Value::from(format!("registry.example.com/rollmodel@{digest}")));
 }
 
+#[test]
+fn artifacts_are_fetched_with_the_operators_own_image_unless_another_is_named() {
+    let images = |objects: &Objects| {
+        let container = objects[&format!("Deployment {NAMESPACE}/rollmodel")]["spec"]["template"]["spec"]["containers"][0].clone();
+        let env = container["env"].as_array().unwrap().iter().find(|e| e["name"] == "ROLLMODEL_FETCH_IMAGE").unwrap().clone();
+        (container["image"].clone(), env["value"].clone())
+    };
+    let chart = |args: &[&str]| images(&objects(&stdout_of(helm(args))));
+    for (own, fetches) in [images(kustomized()), chart(&[]), chart(&["--set", "image.repository=registry.example.com/rollmodel"])] {
+        assert_eq!(own, fetches);
+    }
+    assert_eq!(chart(&["--set", "fetchImage=registry.example.com/fetch:1"]).1, "registry.example.com/fetch:1");
+}
+
 /// The leaves of values.yaml in order, as (path, default, the comment above).
 fn values() -> Vec<(String, String, String)> {
     let (mut found, mut parents, mut comment) = (Vec::new(), Vec::<(usize, String)>::new(), Vec::<String>::new());

@@ -42,12 +42,11 @@ impl Fetcher<'_> {
     #[must_use]
     pub fn args(&self) -> Vec<String> {
         let signature = self.artifact.signature.as_ref().filter(|_| self.policy.is_some_and(|p| p.require_signature.is_some()));
-        let pairs = [
-            ("--digest", self.digest.map(str::to_owned)),
-            ("--size", self.artifact.size.map(|size| size.to_string())),
-            ("--signature", signature.map(|s| s.uri.clone())),
-        ];
-        pairs.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?])).flatten().collect()
+        let pairs = [("--digest", self.digest.map(str::to_owned)), ("--size", self.artifact.size.map(|size| size.to_string()))];
+        let mut args: Vec<String> = pairs.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?])).flatten().collect();
+        // In one word: what its address begins with must not be read as another flag.
+        args.extend(signature.map(|s| format!("--signature={}", s.uri)));
+        args
     }
 
     /// The variables that are ours.

@@ -40,6 +40,9 @@ pub struct Job {
     pub uid: String,
     /// When it was made.
     pub created: Timestamp,
+    /// The value of the version's annotation when it was made, which it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
     /// Whether it is being deleted.
     pub deleting: bool,
     /// Whether a pod of it runs, or ever failed.
@@ -128,6 +131,8 @@ pub struct Step {
     pub verification: Option<Verification>,
     /// What goes on, or keeps it from going on: a reason and a sentence.
     pub doing: Option<(&'static str, String)>,
+    /// Whether somebody asks for a verification and no policy says who verifies.
+    pub unheard: bool,
 }
 
 /// Adds to the facts of a version what verifications found, as its status says it.
@@ -174,6 +179,7 @@ impl Verifier<'_> {
             Some(job) => self.goes_on(step, job),
             None => {
                 let due = self.due(step);
+                step.unheard = self.asks(step) && !self.verifies();
                 if due.is_some_and(|at| at <= self.now) {
                     self.begin(step, name, body, others.is_empty());
                 } else if let Some(at) = due {
@@ -191,7 +197,7 @@ impl Verifier<'_> {
     /// Makes the Job, unless an older one has to go first.
     fn begin(&self, step: &mut Step, name: String, body: Option<Value>, alone: bool) {
         let Some(body) = body else {
-            step.doing = self.seen.policy.as_ref().and_then(|p| p.spec.verification.as_ref()).map(|_| (TROUBLE, NO_IMAGE.to_owned()));
+            step.doing = Some((TROUBLE, NO_IMAGE.to_owned()));
             return;
         };
         step.doing = Some((VERIFYING, format!("Job {name} verifies the artifact.")));
@@ -249,10 +255,21 @@ impl Verifier<'_> {
             let key = format!("verification-{number}");
             step.actions.push(VersionAction::Event { warning, reason: found.reason.into(), message: found.message, key });
         }
-        let requested = self.seen.asked.clone();
+        // Who asked after it began is not answered by it.
+        let requested = job.asked.clone();
         step.verification =
             Some(Verification { number, job: job.name.clone(), requested, time: Time(self.now), reason, message, attempts });
         step.again = self.due(step).map(|at| (at.as_second() - self.now.as_second()).max(1));
+    }
+
+    /// Whether somebody asks for a verification, and was not answered yet.
+    fn asks(&self, step: &Step) -> bool {
+        self.seen.asked.is_some() && self.seen.asked.as_ref() != step.verification.as_ref().and_then(|v| v.requested.as_ref())
+    }
+
+    /// Whether a policy says who verifies.
+    fn verifies(&self) -> bool {
+        self.seen.policy.as_ref().is_some_and(|p| p.spec.verification.is_some())
     }
 
     /// When the next verification is due; none where nothing asks for one.
@@ -260,7 +277,7 @@ impl Verifier<'_> {
         let policy = self.seen.policy.as_ref()?;
         let verification = policy.spec.verification.as_ref()?;
         let past = step.verification.as_ref();
-        if self.seen.asked.is_some() && self.seen.asked.as_ref() != past.and_then(|v| v.requested.as_ref()) {
+        if self.asks(step) {
             return Some(self.now);
         }
         if self.seen.facts.lifecycle.as_ref().is_some_and(|l| l.state == LifecycleState::Yanked) {

@@ -128,9 +128,19 @@ fn conditions(seen: &ObservedVersion, step: &Step, now: Timestamp) -> Vec<Condit
             vec![make("Ready", "True", reason, &message)]
         }
     };
-    let (status, reason, message) = verified(&seen.facts, step);
+    let (status, reason, mut message) = verified(&seen.facts, step);
+    if step.unheard && reason != NO_DIGEST {
+        message.push_str(&format!(" It is not verified although {} asks for it: {}", names::VERIFY, nobody_verifies()));
+    }
     all.push(make("Verified", status, reason, &message));
     all
+}
+
+/// The reason of a version that nobody knows the bytes of.
+const NO_DIGEST: &str = "NoDigest";
+
+fn nobody_verifies() -> String {
+    format!("nobody verifies artifacts here until there is a ModelPolicy {} with spec.verification.serviceAccountName.", names::POLICY)
 }
 
 /// Whether its bytes are known to be those of its record: status, reason and message.
@@ -149,14 +159,7 @@ fn verified<'a>(facts: &Version, step: &'a Step) -> (&'static str, &'a str, Stri
         (None, None) if fetcher::recorded(artifact).is_some() => {
             ("Unknown", "CheckedAtPodStart", "Each pod checks the digest before it serves.".into())
         }
-        (None, None) => (
-            "False",
-            "NoDigest",
-            format!(
-                "The record names no digest of the artifact, and nobody verifies it here: ModelPolicy {} with spec.verification.serviceAccountName has it verified.",
-                names::POLICY
-            ),
-        ),
+        (None, None) => ("False", NO_DIGEST, format!("The record names no digest of the artifact: {}", nobody_verifies())),
     }
 }
 

@@ -260,13 +260,18 @@ impl Caches {
     /// As [`Caches::names`], of one namespace.
     #[must_use]
     pub fn names_in(&self, namespace: &str) -> Vec<Key> {
-        self.names().into_iter().filter(|key| &*key.namespace == namespace).collect()
+        let here = |key: &&Key| &*key.namespace == namespace;
+        let mut all: BTreeSet<Key> = self.wanted.read().owners().filter(here).cloned().collect();
+        all.extend(self.records.read().owners().filter(here).cloned());
+        all.extend(self.contents.read().owners().filter(here).cloned());
+        all.extend(self.requests.read().owners().filter(here).cloned());
+        all.into_iter().collect()
     }
 
     /// Every ModelVersion of one namespace.
     #[must_use]
     pub fn version_names_in(&self, namespace: &str) -> Vec<Key> {
-        self.version_names().into_iter().filter(|key| &*key.namespace == namespace).collect()
+        self.versions.read().all().map(|(key, _)| key).filter(|key| &*key.namespace == namespace).cloned().collect()
     }
 
     /// Every ModelVersion.

@@ -54,6 +54,7 @@ impl Watched for JobEntry {
             name: meta.name.take().unwrap_or_default(),
             uid: meta.uid.take().unwrap_or_default(),
             created: meta.creation_timestamp.as_ref().map(|t| t.0).unwrap_or_default(),
+            asked: meta.annotations.as_mut().and_then(|a| a.remove(names::VERIFY)),
             deleting: meta.deletion_timestamp.is_some(),
             started: status.ready.unwrap_or(0) > 0 || status.failed.unwrap_or(0) > 0,
             ended: ended(&status),

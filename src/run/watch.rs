@@ -230,7 +230,7 @@ pub async fn version(client: &Client, within: Duration) -> u32 {
     }
 }
 
-/// Lists every kind of one namespace that says something to ModelDeployments, once, for a look from outside.
+/// Lists every kind of one namespace once, for a look from outside.
 ///
 /// # Errors
 /// When a kind that is needed cannot be listed.
@@ -244,6 +244,7 @@ pub async fn fill(caches: &Caches, client: &Client, namespace: &str) -> Result<(
     list(client, namespace, &caches.workloads).await?;
     list(client, namespace, &caches.services).await?;
     list(client, namespace, &caches.pods).await?;
+    list(client, namespace, &caches.jobs).await?;
     list(client, namespace, &caches.autoscalers).await?;
     list(client, namespace, &caches.schemas).await
 }

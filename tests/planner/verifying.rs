@@ -100,7 +100,8 @@ impl Bucket {
                     assert_eq!(body["metadata"]["ownerReferences"][0]["uid"], "uid-8");
                     self.made += 1;
                     let uid = format!("job-{}", self.made);
-                    self.seen.jobs.push(Job { name, uid, created: self.now, ..Job::default() });
+                    let asked = body["metadata"]["annotations"]["rollmodel.dev/verify"].as_str().map(str::to_owned);
+                    self.seen.jobs.push(Job { name, uid, asked, created: self.now, ..Job::default() });
                 }
                 VersionAction::DeleteJob { uid, .. } => {
                     self.seen.jobs.iter_mut().filter(|job| job.uid == uid).for_each(|job| job.deleting = true);
@@ -266,6 +267,37 @@ fn a_digest_of_the_record_costs_nothing_until_somebody_asks() {
     bucket.pass(100.hours());
     bucket.settle();
     assert_eq!(bucket.made, 1, "it is answered");
+}
+
+#[test]
+fn who_asks_where_nobody_verifies_is_told() {
+    let mut bucket = Bucket::new(Some(GOOD), [good()]);
+    let verifier = bucket.seen.policy.take();
+    bucket.seen.asked = Some("1".into());
+    bucket.settle();
+    bucket.is("Unknown", "CheckedAtPodStart");
+    let condition = bucket.status().conditions.into_iter().find(|c| c.type_ == "Verified").unwrap();
+    assert!(
+        condition.message.contains("although rollmodel.dev/verify asks for it: nobody verifies artifacts here"),
+        "{}",
+        condition.message
+    );
+    bucket.seen.policy = verifier;
+    bucket.settle();
+    bucket.is("True", "Verified");
+}
+
+#[test]
+fn who_asks_while_a_job_goes_on_is_answered_by_the_next_one() {
+    let mut bucket = Bucket::new(None, []);
+    bucket.settle();
+    bucket.seen.asked = Some("1".into());
+    bucket.settle();
+    assert_eq!(bucket.made, 1);
+    bucket.says = vec![good(), other()];
+    bucket.settle();
+    bucket.is("False", "Drifted");
+    assert_eq!((bucket.made, bucket.status().verification.unwrap().requested.as_deref()), (2, Some("1")));
 }
 
 #[test]

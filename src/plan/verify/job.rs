@@ -41,7 +41,7 @@ pub fn body(seen: &ObservedVersion, artifact: &Artifact, digest: Option<&str>, n
         "template": {"metadata": {"labels": {MODEL: seen.facts.model, VERSION: seen.facts.version}}, "spec": pod},
     });
     let name = names::job_name(&seen.name, &content::digest(&json!([seen.uid, number, spec])));
-    Some(json!({
+    let mut job = json!({
         "apiVersion": "batch/v1", "kind": "Job",
         "metadata": {
             "name": name, "namespace": seen.namespace,
@@ -50,7 +50,11 @@ pub fn body(seen: &ObservedVersion, artifact: &Artifact, digest: Option<&str>, n
                 "controller": true}],
         },
         "spec": spec,
-    }))
+    });
+    if let Some(asked) = &seen.asked {
+        job["metadata"]["annotations"] = json!({names::VERIFY: asked});
+    }
+    Some(job)
 }
 
 fn pod(fetcher: &Fetcher<'_>, image: &str, account: &str) -> Value {

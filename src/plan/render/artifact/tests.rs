@@ -124,8 +124,7 @@ fn what_the_record_and_the_policy_say_becomes_arguments_and_variables() {
         DIGEST,
         "--size",
         "5",
-        "--signature",
-        "s3://m/7.sig",
+        "--signature=s3://m/7.sig",
         "--unpack",
     ];
     assert_eq!(init["args"], json!(want));
