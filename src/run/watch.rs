@@ -205,9 +205,13 @@ pub fn api<K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>>
 /// When it does not tell.
 pub async fn minor(client: &Client) -> Result<u32, kube::Error> {
     let version = client.apiserver_version().await?;
-    // Some distributions write `34+`.
-    let minor: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
-    Ok(if version.major == "1" { minor.parse().unwrap_or_default() } else { u32::MAX })
+    // A server that plays an older one has no more than that one's features. Some distributions write `34+`.
+    let (major, minor) = match (version.emulation_major, version.emulation_minor) {
+        (Some(major), Some(minor)) if !minor.is_empty() => (major, minor),
+        _ => (version.major, version.minor),
+    };
+    let minor: String = minor.chars().take_while(char::is_ascii_digit).collect();
+    Ok(if major == "1" { minor.parse().unwrap_or_default() } else { u32::MAX })
 }
 
 /// Whether an API server of that minor version streams lists.

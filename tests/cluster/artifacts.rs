@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{
-    levers,
+    Cluster, Options, levers,
     story::{Story, condition, deployment, version_of},
 };
 
@@ -238,6 +238,24 @@ fn an_image_is_mounted_by_the_kubelet_where_the_server_is_new_enough() {
     assert_eq!(spec["volumes"][0]["image"], image);
     assert!(spec.get("initContainers").is_none());
     undisturbed(&story);
+}
+
+#[test]
+fn a_server_that_is_too_old_to_mount_images_is_told_and_asked_for_nothing() {
+    let own = Cluster::own(Options { emulated_version: Some("1.34".into()), ..Options::default() });
+    let cluster = own.cluster();
+    cluster.apply_crds();
+    let mut story = Story { cluster, namespace: cluster.namespace("old"), operator: None };
+    story.start_operator();
+    story.apply(&eight(json!({"uri": "oci://registry.example.com/models/fraud:8", "digest": GOOD})));
+    story.apply(&deployment("fraud", json!({"model": "fraud", "version": "8", "delivery": {"mode": "ImageVolume"}})));
+    let mdep = story.state("Invalid");
+    assert_eq!(condition(&mdep, "Ready")["reason"], "ImageVolumeUnsupported");
+    let sentence = "spec.delivery.mode ImageVolume needs Kubernetes 1.35, and this is 1.34: set spec.delivery.mode to Init.";
+    assert_eq!(story.message(), sentence);
+    assert!(story.find("deployment", "fraud").is_none());
+    story.patch(&json!({"delivery": null}));
+    story.serves("8");
 }
 
 #[test]
