@@ -268,10 +268,7 @@ fn a_model_or_version_that_is_not_there_is_waited_for_and_a_name_that_another_ho
 fn a_spec_that_cannot_be_carried_out_is_invalid_with_a_sentence_and_what_serves_stays() {
     let base = Base::new("invalid");
     base.story.apply(&eight(json!({"image": null, "artifact": {"uri": "s3://models/fraud/8/"}})));
-    let unverified = "ModelVersion fraud-8 names no digest of its artifact, and nobody verifies artifacts here: register it with artifact.digest (`rollmodel-fetch digest URI` prints it), or make ModelPolicy default with spec.verification.serviceAccountName.";
     let image = "Neither ModelVersion fraud-8 nor spec.template names an image: set image of the container model in spec.template, or register a version with an image.";
-    base.wants(json!({"version": "8"}));
-    base.told("fraud", "Pending", "NotVerified", unverified);
     base.invalid(json!({"version": "8", "delivery": {"mode": "InImage"}}), "NoImage", image);
     let spec = json!({"containers": [{"name": "model"}, {"name": "model"}]});
     let twice = "containers[1].name is model, which is another container's name too: give each container its own.";
