@@ -192,8 +192,8 @@ fn an_uninstall_keeps_the_crds_unless_it_is_told_otherwise() {
             .map(|o| o["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep")
             .collect()
     };
-    assert_eq!(crds(&[]), [true; 4]);
-    assert_eq!(crds(&["--set", "crds.keep=false"]), [false; 4]);
+    assert_eq!(crds(&[]), [true; 5]);
+    assert_eq!(crds(&["--set", "crds.keep=false"]), [false; 5]);
     assert_eq!(crds(&["--set", "crds.enabled=false"]), [] as [bool; 0]);
 }
 
@@ -299,6 +299,20 @@ fn a_digest_wins_over_the_tag() {
     ])));
     let image = &chart[&format!("Deployment {NAMESPACE}/rollmodel")]["spec"]["template"]["spec"]["containers"][0]["image"];
     assert_eq!(image, &Value::from(format!("registry.example.com/rollmodel@{digest}")));
+}
+
+#[test]
+fn artifacts_are_fetched_with_the_operators_own_image_unless_another_is_named() {
+    let images = |objects: &Objects| {
+        let container = objects[&format!("Deployment {NAMESPACE}/rollmodel")]["spec"]["template"]["spec"]["containers"][0].clone();
+        let env = container["env"].as_array().unwrap().iter().find(|e| e["name"] == "ROLLMODEL_FETCH_IMAGE").unwrap().clone();
+        (container["image"].clone(), env["value"].clone())
+    };
+    let chart = |args: &[&str]| images(&objects(&stdout_of(helm(args))));
+    for (own, fetches) in [images(kustomized()), chart(&[]), chart(&["--set", "image.repository=registry.example.com/rollmodel"])] {
+        assert_eq!(own, fetches);
+    }
+    assert_eq!(chart(&["--set", "fetchImage=registry.example.com/fetch:1"]).1, "registry.example.com/fetch:1");
 }
 
 /// The leaves of values.yaml in order, as (path, default, the comment above).

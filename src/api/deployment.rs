@@ -66,13 +66,13 @@ pub struct ModelDeploymentSpec {
     /// How clients talk to the server, from which ports and probes follow; OpenInferenceV2 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
-    /// How the artifact reaches the pod. A version with an artifact needs it.
+    /// How the artifact reaches the pod. Absent: by an init container if the version has an artifact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
     /// The Service in front of the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceSpec>,
-    /// A pod template overlay. The container named `model` is completed: image, env, ports, probes, preStop. An image written here wins over the version's.
+    /// A pod template overlay. The container named `model` is completed: image, artifact mount, env, ports, probes, preStop. An image written here wins over the version's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "opaque_object")]
     pub template: Option<serde_json::Value>,
@@ -132,15 +132,60 @@ pub enum Protocol {
 }
 
 /// How the artifact reaches the pod.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.cache) || !has(self.mode) || self.mode == 'Init'").message("cache goes with mode Init only: with ImageVolume the kubelet keeps the image"))]
+#[x_kube(validation = Rule::new("!has(self.credentialsSecret) || !has(self.mode) || self.mode == 'Init'")
+    .message("credentialsSecret goes with mode Init only: with ImageVolume the kubelet pulls with imagePullSecrets of spec.template, with InImage nothing is fetched"))]
+#[x_kube(validation = Rule::new("!has(self.subPath) || (has(self.mode) && self.mode == 'ImageVolume')").message("subPath goes with mode ImageVolume only"))]
 pub struct Delivery {
-    /// InImage: the image holds the model, or fetches it by itself.
-    pub mode: DeliveryMode,
+    /// Init, ImageVolume or InImage. Absent: Init if the version has an artifact, else InImage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<DeliveryMode>,
+    /// Init: the Secret that it is fetched with. Absent: the one that the ModelPolicy names, or what the pods' ServiceAccount may read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret: Option<SecretRef>,
+    /// Init: where fetched artifacts are kept, so that the next pod and a rollback download nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
+    /// ImageVolume: the directory in the image that is mounted, such as models. Absent: all of it.
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && self.split('/').all(part, part != '..')").message("subPath is a path inside the image, without a leading / and without .."))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub sub_path: Option<String>,
+}
+
+/// A Secret of the same namespace. The operator never reads it: the kubelet mounts it.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
+pub struct SecretRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    pub name: String,
+}
+
+/// The name of a Secret, a PersistentVolumeClaim or a ServiceAccount.
+pub const SUBDOMAIN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// Where fetched artifacts are kept, by digest.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Cache {
+    /// Name of a PersistentVolumeClaim of the same namespace, which many pods can mount at once.
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
+    pub claim_name: String,
+    /// How much it may hold, such as 200Gi: what was used longest ago goes first. Absent: nothing is evicted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[1-9][0-9]*(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"))]
+    pub size_limit: Option<String>,
 }
 
 /// The ways an artifact reaches the pod.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum DeliveryMode {
+    /// An init container fetches it, checks it, and makes it visible at /mnt/models.
+    Init,
+    /// The kubelet mounts an oci:// artifact by its digest, at /mnt/models.
+    ImageVolume,
     /// The image holds the model, or fetches it by itself.
     InImage,
 }

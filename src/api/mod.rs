@@ -3,12 +3,14 @@
 pub mod condition;
 pub mod deployment;
 pub mod names;
+pub mod policy;
 pub mod request;
 pub mod rollout;
 pub mod schema;
 pub mod version;
 
 pub use deployment::{ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus};
+pub use policy::{ModelPolicy, ModelPolicySpec};
 pub use request::{RolloutRequest, RolloutRequestSpec, RolloutRequestStatus};
 pub use rollout::{ModelRollout, ModelRolloutSpec};
 pub use version::{ModelVersion, ModelVersionSpec, ModelVersionStatus};

@@ -29,10 +29,17 @@ pub const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
 /// Annotation on the CRDs: which schema of ours they carry, an integer that only grows.
 pub const SCHEMA_LEVEL: &str = "rollmodel.dev/schema-level";
 /// The schema this build generates. Raise it whenever a field is added to a CRD.
-pub const SCHEMA_LEVEL_NOW: u32 = 1;
+pub const SCHEMA_LEVEL_NOW: u32 = 2;
+
+/// Annotation that people put on a ModelVersion to have its artifact verified (again): any value that was not answered yet.
+pub const VERIFY: &str = "rollmodel.dev/verify";
 
 /// The name of the container that serves the model, which the operator completes.
 pub const CONTAINER: &str = "model";
+/// The name of the container that fetches and verifies the artifact, in serving pods and in verification Jobs.
+pub const FETCH: &str = "rollmodel-fetch";
+/// The one name that a ModelPolicy may have.
+pub const POLICY: &str = "default";
 
 /// The name a ModelVersion must carry: `<model>-<version>` in lower case, `_` as `-`.
 #[must_use]
@@ -62,9 +69,24 @@ pub fn record_name(deployment: &str, number: i64) -> String {
     format!("{deployment}-{number}")
 }
 
+/// The name of a verification Job, at most 63 characters: of the version's as much as fits, and what tells it from every other.
+#[must_use]
+pub fn job_name(version: &str, hash: &str) -> String {
+    let hex = hash16(hash);
+    let version = version.get(..47).unwrap_or(version).trim_end_matches(['-', '.']);
+    format!("{}-verify-{}", version.replace('.', "-"), hex.get(..8).unwrap_or(hex))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_jobs_name_fits_a_label_whatever_the_versions_name() {
+        assert_eq!(job_name("fraud-1.0", "sha256:0123456789abcdef"), "fraud-1-0-verify-01234567");
+        let long = job_name(&format!("{}-1", "a".repeat(63)), "sha256:0123456789abcdef");
+        assert!(long.len() <= 63 && long.ends_with("-verify-01234567"), "{long}");
+    }
 
     #[test]
     fn a_versions_name_is_lower_case_without_underscores() {

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use status::{ModelVersionStatus, Resolved, Role, UsedBy, Verification};
+
+mod status;
 
 /// A sha256 as every digest here is written.
 pub const DIGEST: &str = "^sha256:[0-9a-f]{64}$";
@@ -36,6 +40,7 @@ pub const VERSION_SAID: &str =
     printcolumn(name = "Model", type_ = "string", json_path = ".spec.model"),
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Verified", type_ = "string", json_path = r#".status.conditions[?(@.type=="Verified")].status"#),
     printcolumn(name = "Used-By", type_ = "integer", json_path = ".status.usedByCount"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -146,6 +151,9 @@ pub struct Artifact {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub format: Option<String>,
+    /// Whether the artifact is a tar, tar.gz, tar.zst or zip that is unpacked after its digest was checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unpack: Option<bool>,
     /// Signature over the artifact; the keys that are trusted come from policy, never from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<Signature>,
@@ -391,53 +399,4 @@ pub enum LifecycleState {
     Deprecated,
     /// Is not newly served.
     Yanked,
-}
-
-/// What the operator found about a version.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ModelVersionStatus {
-    /// Generation this status describes; -1 before the first look.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// Ready: may be deployed. Stalled: cannot, until someone changes something.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
-    pub conditions: Vec<Condition>,
-    /// The sha256 of the immutable part of the spec (RFC 8785), by which rollouts are bound to it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 71))]
-    pub record_digest: Option<String>,
-    /// ModelDeployments that serve this version, at most 32.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
-    pub used_by: Vec<UsedBy>,
-    /// How many ModelDeployments serve this version.
-    #[serde(default)]
-    pub used_by_count: i64,
-    /// Where it serves, or what is wrong, in a sentence.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    pub message: Option<String>,
-}
-
-/// One ModelDeployment that serves a version.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
-pub struct UsedBy {
-    /// Name of the ModelDeployment.
-    #[schemars(length(max = 63))]
-    pub deployment: String,
-    /// What the version does there.
-    pub role: Role,
-    /// Number of the rollout that brought it there.
-    pub rollout: i64,
-    /// Since when.
-    pub since: Time,
-}
-
-/// What a version does in a ModelDeployment.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
-pub enum Role {
-    /// It answers requests.
-    Serving,
 }

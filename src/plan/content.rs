@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
+    delivery,
     observed::{Observed, Version},
     render::{self, Source},
 };
@@ -112,13 +113,14 @@ pub fn absent(spec: &ModelDeploymentSpec) -> Problem {
     )
 }
 
-/// The rendering of a content: the stored one, or one made now.
+/// The rendering of a content, made now.
 ///
 /// # Errors
-/// When the version is not there to render from, or the template is not one.
+/// When the version is not there to render from or may not be delivered so, or the template is not one.
 pub fn rendering(seen: &Observed, spec: &ModelDeploymentSpec, content: &Content) -> Result<Value, Problem> {
     let version = find(seen, spec)?.ok_or_else(|| absent(spec))?;
-    render::render(&Source {
+    let delivered = delivery::delivered(seen, spec, version)?;
+    let rendering = render::render(&Source {
         deployment: &seen.name,
         model: &spec.model,
         version: &content.version,
@@ -126,10 +128,15 @@ pub fn rendering(seen: &Observed, spec: &ModelDeploymentSpec, content: &Content)
         protocol: spec.protocol.unwrap_or_default(),
         image: version.image.as_deref(),
         artifact: version.artifact.as_ref(),
+        delivered,
         delivery: spec.delivery.as_ref(),
+        policy: seen.policy.as_ref().map(|p| &p.spec),
+        fetch_image: seen.memory.fetch_image.as_deref(),
         template: spec.template.as_ref(),
     })
-    .map_err(|error| Problem::Invalid(error.reason(), error.to_string()))
+    .map_err(|error| Problem::Invalid(error.reason(), error.to_string()))?;
+    delivery::image(seen, version, &rendering)?;
+    Ok(rendering)
 }
 
 /// `v1:sha256:<hex>` of a value's canonical JSON.
@@ -190,6 +197,17 @@ mod tests {
         let b = of(&spec(json!({"metadata": {"labels": {"commit": "1"}}, "spec": {"containers": []}})), "sha256:1");
         assert_ne!(a.hash, b.hash);
         assert_eq!(a.core, b.core);
+    }
+
+    #[test]
+    fn what_the_user_did_not_write_of_the_delivery_is_no_content() {
+        let written = |delivery: Value| {
+            let spec = serde_json::from_value(json!({"model": "fraud", "version": "7", "delivery": delivery})).unwrap();
+            of(&spec, "sha256:1").written
+        };
+        let in_image = json!({"mode": "InImage"});
+        assert_eq!(written(in_image.clone()), json!({"recordDigest": "sha256:1", "delivery": in_image}));
+        assert_eq!(written(Value::Null), json!({"recordDigest": "sha256:1"}));
     }
 
     #[test]

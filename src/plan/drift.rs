@@ -193,8 +193,11 @@ fn numerically(want: &Value, live: &Value) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        api::deployment::Protocol,
-        plan::render::{Source, render},
+        api::deployment::{DeliveryMode, Protocol},
+        plan::{
+            delivery::Delivered,
+            render::{Source, render},
+        },
     };
     use proptest::prelude::*;
     use serde_json::json;
@@ -331,7 +334,10 @@ mod tests {
             protocol,
             image: Some("a:1"),
             artifact: None,
+            delivered: Delivered { mode: DeliveryMode::InImage, digest: None },
             delivery: None,
+            policy: None,
+            fetch_image: None,
             template: Some(written),
         };
         render(&source).unwrap()

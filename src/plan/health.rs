@@ -2,7 +2,10 @@
 //!
 //! To change what counts as a failure, change [`failure`] or [`trouble`]; `tests/scenarios/health-*.yaml` show each rule.
 
-use super::observed::{Container, Observed, Pod, Workload};
+use super::{
+    fetcher,
+    observed::{Container, Observed, Pod, Why, Workload},
+};
 use crate::api::{ModelRolloutSpec, condition::bounded, names};
 
 /// How a rollout fares.
@@ -25,14 +28,16 @@ pub fn health(seen: &Observed, workload: &Workload, record: &ModelRolloutSpec) -
         return Health::Complete;
     }
     let pods: Vec<&Pod> = pods_of(seen, record).filter(|p| !p.deleting).collect();
-    if let Some(sentence) = pods.iter().find_map(|p| failure(p)).or_else(|| late(workload, &pods)) {
+    let version = &record.version;
+    let unfetchable = pods.iter().find_map(|p| fetch_failure(p)).map(|line| format!("version {version} cannot be fetched: {line}"));
+    if let Some(sentence) = unfetchable.or_else(|| pods.iter().find_map(|p| failure(p))).or_else(|| late(workload, &pods)) {
         return Health::Failed(sentence);
     }
-    match pods
-        .iter()
-        .find_map(|p| trouble(p))
+    let unfetched = pods.iter().find_map(|p| fetch_trouble(p)).map(|line| format!("version {version} cannot be fetched yet: {line}"));
+    match unfetched
+        .or_else(|| pods.iter().find_map(|p| trouble(p)))
         .or_else(|| no_pods(workload))
-        .or_else(|| overdue(workload).then(|| "its pods become available".to_owned()))
+        .or_else(|| overdue(workload).then(|| overdue_for(&pods)))
     {
         Some(sentence) => Health::Held(sentence),
         None => Health::Progressing,
@@ -114,12 +119,48 @@ impl Turn {
 /// What a pod says of its content's failure or the environment's trouble; None while it starts, runs or ends.
 #[must_use]
 pub fn says(pod: &Pod) -> Option<String> {
-    failure(pod).or_else(|| trouble(pod))
+    // Both in one text: what turns from trouble into failure with the same words is news.
+    let fetched = fetch_failure(pod).map(|line| format!("failed: {line}")).or_else(|| fetch_trouble(pod));
+    fetched.or_else(|| failure(pod)).or_else(|| trouble(pod))
+}
+
+/// The longest line of the fetching container that is told.
+const FETCH_LINE: usize = 600;
+
+/// The container that fetches the artifact, while it is not done.
+fn fetching(pod: &Pod) -> Option<&Container> {
+    pod.containers.iter().find(|c| c.name == names::FETCH && !c.ready)
+}
+
+/// The last words of the container that fetches the artifact, where it ended with that code. They stand while it waits, and runs again.
+fn fetch_ended(pod: &Pod, code: i32) -> Option<String> {
+    let why = fetching(pod)?.terminated.as_ref().filter(|why| why.exit_code == Some(code))?;
+    // It says digests and addresses in full, and no more than a line.
+    let line = bounded(&why.message.split_whitespace().collect::<Vec<_>>().join(" "), FETCH_LINE);
+    Some(if line.is_empty() { last_words(why) } else { line.trim_end_matches('.').to_owned() })
+}
+
+/// Why the bytes, or the request for them, are at fault: trying again does not help.
+fn fetch_failure(pod: &Pod) -> Option<String> {
+    fetch_ended(pod, fetcher::AT_FAULT)
+}
+
+/// What kept the artifact from being fetched and may pass, however often it was tried.
+fn fetch_trouble(pod: &Pod) -> Option<String> {
+    fetch_ended(pod, fetcher::IN_TROUBLE)
 }
 
 /// What one pod says of its content's failure.
 fn failure(pod: &Pod) -> Option<String> {
-    pod.containers.iter().find_map(|c| container_failure(c).map(|what| format!("container {} of pod {} {what}", c.name, pod.name)))
+    if fetch_trouble(pod).is_some() {
+        return None;
+    }
+    // A fetch that is done may have been tried often.
+    let done = |c: &&Container| c.name == names::FETCH && c.ready;
+    pod.containers
+        .iter()
+        .filter(|c| !done(c))
+        .find_map(|c| container_failure(c).map(|what| format!("container {} of pod {} {what}", c.name, pod.name)))
 }
 
 fn container_failure(container: &Container) -> Option<String> {
@@ -136,7 +177,7 @@ fn container_failure(container: &Container) -> Option<String> {
     })
 }
 
-fn last_words(why: &super::observed::Why) -> String {
+fn last_words(why: &Why) -> String {
     let code = why.exit_code.map(|c| format!("exit code {c}"));
     let what = if why.message.is_empty() { &why.reason } else { &why.message };
     match code {
@@ -151,12 +192,20 @@ fn late(workload: &Workload, pods: &[&Pod]) -> Option<String> {
     if !overdue(workload) {
         return None;
     }
-    let pod = pods.iter().find(|p| !p.ready && p.unschedulable.is_none() && p.containers.iter().any(|c| c.running && !c.ready))?;
-    let container = pod.containers.iter().find(|c| c.running && !c.ready)?;
+    // A large artifact takes its time.
+    let unready = |c: &&Container| c.running && !c.ready && c.name != names::FETCH;
+    let pod = pods.iter().find(|p| !p.ready && p.unschedulable.is_none() && p.containers.iter().any(|c| unready(&c)))?;
+    let container = pod.containers.iter().find(unready)?;
     Some(format!(
         "container {} of pod {} runs but was not ready within progressDeadlineSeconds ({})",
         container.name, pod.name, workload.spec.progress_deadline_seconds
     ))
+}
+
+/// What is waited for where nothing says more.
+fn overdue_for(pods: &[&Pod]) -> String {
+    let fetches = pods.iter().any(|p| fetching(p).is_some_and(|c| c.running));
+    if fetches { "its artifact is still being fetched".into() } else { "its pods become available".into() }
 }
 
 /// Reasons to wait that pass by themselves while a pod starts.
@@ -201,5 +250,74 @@ mod tests {
         let backing_off = format!("Back-off pulling image \"models/fraud:8\": ErrImagePull: {cause}");
         assert_eq!(said("ImagePullBackOff", &backing_off), said("ErrImagePull", cause));
         assert_eq!(said("ImagePullBackOff", "Back-off pulling image"), "ImagePullBackOff: Back-off pulling image");
+    }
+
+    /// A pod whose init container that fetches ended with that code, that often, and waits or runs again since.
+    fn fetching(code: i32, message: &str, restarts: i32, running: bool) -> Pod {
+        let ended = Why { reason: "Error".into(), message: message.into(), exit_code: Some(code) };
+        let waits = Why { reason: "CrashLoopBackOff".into(), message: "back-off".into(), exit_code: None };
+        let waiting = (!running).then_some(waits);
+        let fetch = Container { name: names::FETCH.into(), restarts, running, waiting, terminated: Some(ended), ..Container::default() };
+        let starts = Why { reason: "PodInitializing".into(), ..Why::default() };
+        let model = Container { name: "model".into(), waiting: Some(starts), ..Container::default() };
+        Pod { name: "p".into(), hash: "aaaaaaaaaaaaaaaa".into(), containers: vec![fetch, model], ..Pod::default() }
+    }
+
+    fn record() -> ModelRolloutSpec {
+        let json = serde_json::json!({"deployment": {"name": "fraud"}, "number": 2, "model": "fraud", "version": "8", "recordDigest": "d",
+            "hash": "v1:sha256:aaaaaaaaaaaaaaaaaaaa", "core": "c", "contents": "x", "strategy": "RollingUpdate", "workload": "fraud",
+            "trigger": "SpecChanged", "by": {"actor": "spec"}, "startTime": "2026-01-01T00:00:00Z"});
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn of(pod: Pod, overdue: bool) -> Health {
+        let mut workload = Workload::default();
+        workload.spec.replicas = 1;
+        if overdue {
+            let (type_, status, reason) = ("Progressing".into(), "False".into(), "ProgressDeadlineExceeded".into());
+            workload.status.conditions = vec![super::super::observed::WorkloadCondition { type_, status, reason, message: String::new() }];
+        }
+        health(&Observed { pods: vec![pod], ..Observed::default() }, &workload, &record())
+    }
+
+    #[test]
+    fn a_fetch_tells_the_contents_fault_from_the_environments_trouble() {
+        let failed = |what: &str| Health::Failed(what.to_owned());
+        let held = |what: &str| Health::Held(what.to_owned());
+        let crashed = "container rollmodel-fetch of pod p crashed 3 times, the last time with exit code 137: killed";
+        let cases = [
+            (3, "Mismatch: is a, not b.", 1, false, failed("version 8 cannot be fetched: Mismatch: is a, not b")),
+            (3, "Mismatch: is a, not b.", 0, true, failed("version 8 cannot be fetched: Mismatch: is a, not b")),
+            (3, "", 1, false, failed("version 8 cannot be fetched: exit code 3: Error")),
+            (1, "Unreachable: no route", 1, false, held("version 8 cannot be fetched yet: Unreachable: no route")),
+            (1, "Unreachable: no route", 40, false, held("version 8 cannot be fetched yet: Unreachable: no route")),
+            (1, "Unreachable: no route", 40, true, held("version 8 cannot be fetched yet: Unreachable: no route")),
+            (137, "killed", 3, false, failed(crashed)),
+        ];
+        for (code, message, restarts, running, want) in cases {
+            assert_eq!(of(fetching(code, message, restarts, running), false), want, "{code} {restarts}");
+        }
+    }
+
+    #[test]
+    fn a_fetch_that_was_tried_often_and_is_done_is_no_crash() {
+        let mut pod = fetching(0, "", 12, false);
+        (pod.containers[0].ready, pod.containers[0].waiting) = (true, None);
+        assert_eq!(of(pod, false), Health::Progressing);
+    }
+
+    #[test]
+    fn a_large_artifact_may_take_longer_than_the_deadline() {
+        let mut pod = fetching(0, "", 0, true);
+        pod.containers[0].terminated = None;
+        assert_eq!(of(pod, true), Health::Held("its artifact is still being fetched".into()));
+    }
+
+    #[test]
+    fn a_fetchs_end_is_news_and_its_next_try_is_none() {
+        let trouble = says(&fetching(1, "Unreachable: no route", 1, false));
+        assert_eq!(says(&fetching(1, "Unreachable: no route", 2, true)), trouble);
+        assert_ne!(says(&fetching(3, "Unreachable: no route", 2, false)), trouble, "what turns into a failure with the same words");
+        assert!(trouble.is_some());
     }
 }

@@ -10,6 +10,8 @@
 //! | where going back leads, what is rejected | [`history`] |
 //! | whose write that was | [`blame`] |
 //! | what makes a pod of a version | [`render`] |
+//! | what a version has to be before that | [`delivery`] |
+//! | when an artifact is verified, and what follows | [`verify`] |
 //! | what is written to carry a decision out | [`converge`], [`children`] |
 //! | what people and tools read | [`status`] |
 //! | what is kept | [`keep`] |
@@ -21,8 +23,10 @@ pub mod children;
 pub mod content;
 pub mod converge;
 pub mod decide;
+pub mod delivery;
 pub mod draft;
 pub mod drift;
+pub mod fetcher;
 pub mod gone;
 pub mod health;
 pub mod history;
@@ -31,6 +35,7 @@ pub mod observed;
 pub mod render;
 pub mod request;
 pub mod status;
+pub mod verify;
 pub mod version;
 
 pub use action::{Action, Lookup, Plan, Prunable};

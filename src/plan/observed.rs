@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api::{
-    ModelDeploymentSpec, ModelDeploymentStatus, ModelRolloutSpec, RolloutRequestSpec, RolloutRequestStatus,
+    ModelDeploymentSpec, ModelDeploymentStatus, ModelPolicySpec, ModelRolloutSpec, RolloutRequestSpec, RolloutRequestStatus,
     version::{Artifact, Lifecycle},
 };
 
@@ -40,6 +40,9 @@ pub struct Observed {
     pub requests: Vec<Request>,
     /// Names of HorizontalPodAutoscalers that scale the Deployment rather than the ModelDeployment.
     pub autoscalers: Vec<String>,
+    /// The ModelPolicy of the namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
     /// What the process knows and may forget at any time without harm.
     pub memory: Memory,
 }
@@ -60,6 +63,16 @@ pub struct Wanted {
     /// What was last said about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<ModelDeploymentStatus>,
+}
+
+/// A ModelPolicy.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Policy {
+    /// When it was made.
+    pub created: Timestamp,
+    /// What it demands.
+    pub spec: ModelPolicySpec,
 }
 
 /// A ModelVersion, reduced to what deciding needs.
@@ -86,9 +99,25 @@ pub struct Version {
     /// The size of its spec in bytes, where that is more than a version may have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub too_large: Option<usize>,
+    /// The digest of its artifact that a verification pinned in its status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pin: Option<String>,
+    /// What the newest verification came to, where neither the record nor a pin says what the bytes have to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unverified: Option<Unverified>,
     /// The recordDigest that any rollout in the namespace bound this (model, version) to, where it is another one: a Conflict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bound_to: Option<String>,
+}
+
+/// What the verification of an artifact came to that pinned nothing.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Unverified {
+    /// Whether the bytes or their address are at fault; else it was trouble that may pass.
+    pub failed: bool,
+    /// What was found, in a sentence.
+    pub message: String,
 }
 
 /// A ModelRollout.
@@ -356,6 +385,12 @@ pub struct Memory {
     pub requesters_verified: bool,
     /// `--record-retention-days`; 0: the default of 400.
     pub record_retention_days: i64,
+    /// `--fetch-image`: what fetches artifacts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fetch_image: Option<String>,
+    /// The minor version of Kubernetes 1 that the API server told; absent until it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<u32>,
 }
 
 /// What the API server answered to a write of a content, a record, a Service or an answer, or to a deletion.

@@ -7,13 +7,15 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use self::template::{list, object};
-use super::drift::empty;
+use super::{delivery::Delivered, drift::empty};
 use crate::api::{
+    ModelPolicySpec,
     deployment::{Delivery, Protocol},
     names,
     version::Artifact,
 };
 
+mod artifact;
 mod template;
 
 /// Seconds that a pod goes on serving after it left the endpoints, so that no request meets a closed port.
@@ -36,8 +38,14 @@ pub struct Source<'a> {
     pub image: Option<&'a str>,
     /// Artifact that the version records.
     pub artifact: Option<&'a Artifact>,
-    /// How the artifact reaches the pod.
+    /// How the artifact reaches the pod, and what its bytes have to be.
+    pub delivered: Delivered<'a>,
+    /// What the user wrote of that.
     pub delivery: Option<&'a Delivery>,
+    /// The policy of the namespace.
+    pub policy: Option<&'a ModelPolicySpec>,
+    /// The image that fetches artifacts.
+    pub fetch_image: Option<&'a str>,
     /// What the user wrote in `spec.template`.
     pub template: Option<&'a Value>,
 }
@@ -103,11 +111,28 @@ pub enum Error {
         container = names::CONTAINER
     )]
     NoImage(String),
-    /// An artifact that nothing brings to the pod.
+    /// Something else is where the artifact belongs.
+    #[error("{0} is at {dir} or below, where the artifact is mounted: mount it elsewhere.", dir = artifact::MODELS)]
+    MountTaken(String),
+    /// A volume with a name of ours.
+    #[error("{path} is {name}, which is the name of a volume that the operator adds: give it another name.")]
+    VolumeTaken {
+        /// Path of the volume's name.
+        path: String,
+        /// The name.
+        name: String,
+    },
+    /// An address that no container can read.
+    #[error("ModelVersion {0} has its artifact in a claim, and {1:?} cannot be the name of one: register it with pvc://CLAIM/PATH.")]
+    NoClaim(String, String),
+    /// A size that is none.
+    #[error("spec.delivery.cache.sizeLimit is {0}, which is not a size: write one such as 200Gi.")]
+    NoSize(String),
+    /// Nothing to fetch with.
     #[error(
-        "ModelVersion {0} records an artifact, and this release does not fetch artifacts: set spec.delivery.mode to InImage if the image holds the model or fetches it by itself (from MODEL_URI)."
+        "The artifact of ModelVersion {0} cannot be fetched, since this operator was started without --fetch-image: have its administrator set it (ROLLMODEL_FETCH_IMAGE), or set spec.delivery.mode to InImage if the image holds the model or fetches it by itself."
     )]
-    DeliveryRequired(String),
+    NoFetchImage(String),
 }
 
 impl Error {
@@ -116,7 +141,9 @@ impl Error {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NoImage(_) => "NoImage",
-            Self::DeliveryRequired(_) => "DeliveryRequired",
+            Self::NoFetchImage(_) => "NoFetchImage",
+            Self::NoClaim(..) => "InvalidArtifact",
+            Self::NoSize(_) => "InvalidDelivery",
             _ => "InvalidTemplate",
         }
     }
@@ -138,9 +165,6 @@ pub struct Port {
 pub fn render(source: &Source<'_>) -> Result<Value, Error> {
     let written = source.template.unwrap_or(&Value::Null);
     template::check(written)?;
-    if source.artifact.is_some() && source.delivery.is_none() {
-        return Err(Error::DeliveryRequired(names::version_name(source.model, source.version)));
-    }
     let mut whole = written.as_object().cloned().unwrap_or_default();
     let mut metadata = object(&mut whole, "metadata");
     let mut labels = object(&mut metadata, "labels");
@@ -148,6 +172,7 @@ pub fn render(source: &Source<'_>) -> Result<Value, Error> {
     metadata.insert("labels".into(), Value::Object(labels));
     let mut spec = object(&mut whole, "spec");
     complete(source, &mut spec)?;
+    artifact::add(source, &mut spec)?;
     whole.insert("metadata".into(), Value::Object(metadata));
     whole.insert("spec".into(), Value::Object(spec));
     Ok(Value::Object(whole))
@@ -210,7 +235,7 @@ fn set_env(source: &Source<'_>, model: &mut Map<String, Value>) {
         ("MODEL_NAME", Some(source.model)),
         ("MODEL_VERSION", Some(source.version)),
         ("MODEL_URI", source.artifact.map(|a| a.uri.as_str())),
-        ("MODEL_DIGEST", source.artifact.and_then(|a| a.digest.as_deref())),
+        ("MODEL_DIGEST", source.delivered.digest),
     ];
     for (name, value) in ours {
         if let Some(value) = value.filter(|_| !env.iter().any(|e| e["name"] == name)) {
@@ -277,215 +302,4 @@ fn absent(fields: &Map<String, Value>, name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::deployment::DeliveryMode;
-    use k8s_openapi::api::core::v1::PodTemplateSpec;
-    use proptest::prelude::*;
-
-    const HASH: &str = "v1:sha256:0123456789abcdef0123456789abcdef";
-    const IN_IMAGE: Delivery = Delivery { mode: DeliveryMode::InImage };
-
-    fn source(template: Option<&Value>) -> Source<'_> {
-        Source {
-            deployment: "risk",
-            model: "fraud",
-            version: "7",
-            hash: HASH,
-            protocol: Protocol::OpenInferenceV2,
-            image: Some("a:1"),
-            artifact: None,
-            delivery: None,
-            template,
-        }
-    }
-
-    fn rendered(template: Value) -> Value {
-        render(&source(Some(&template))).unwrap()
-    }
-
-    /// The container `model` made of what the user wrote of it.
-    fn model(written: Value) -> Value {
-        let whole = rendered(json!({"spec": {"containers": [written]}}));
-        serde_json::from_value::<PodTemplateSpec>(whole.clone()).unwrap();
-        whole["spec"]["containers"][0].clone()
-    }
-
-    fn artifact(digest: Option<&str>) -> Artifact {
-        serde_json::from_value(json!({"uri": "s3://models/fraud/7/", "digest": digest})).unwrap()
-    }
-
-    #[test]
-    fn without_a_template_the_pod_is_the_versions_image_completed() {
-        let want = json!({
-            "metadata": {"labels": {
-                "rollmodel.dev/deployment": "risk", "rollmodel.dev/track": "main", "rollmodel.dev/model": "fraud",
-                "rollmodel.dev/version": "7", "rollmodel.dev/hash": "0123456789abcdef",
-            }},
-            "spec": {"containers": [{
-                "name": "model", "image": "a:1",
-                "env": [{"name": "MODEL_NAME", "value": "fraud"}, {"name": "MODEL_VERSION", "value": "7"}],
-                "ports": [{"name": "http", "containerPort": 8080}],
-                "readinessProbe": {"httpGet": {"path": "/v2/models/fraud/ready", "port": 8080}, "periodSeconds": 5, "failureThreshold": 3},
-                "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
-            }]},
-        });
-        assert_eq!(render(&source(None)), Ok(want.clone()));
-        assert_eq!(rendered(json!({"metadata": null, "spec": {"containers": []}})), want);
-    }
-
-    #[test]
-    fn what_the_user_wrote_stays_as_it_is_written() {
-        let written = json!({
-            "metadata": {"labels": {"team": "risk"}, "annotations": {"a": "b"}},
-            "spec": {
-                "serviceAccountName": "fraud", "hostNetwork": false,
-                "containers": [{"name": "proxy", "image": "p", "resources": {"limits": {"cpu": 1}}}, {"name": "model", "image": "mine", "tty": null}],
-            },
-        });
-        let whole = rendered(written.clone());
-        assert_eq!(whole["metadata"]["annotations"], written["metadata"]["annotations"]);
-        assert_eq!(whole["metadata"]["labels"]["team"], "risk");
-        assert_eq!(whole["spec"]["hostNetwork"], false);
-        assert_eq!(whole["spec"]["containers"][0], written["spec"]["containers"][0]);
-        assert_eq!(whole["spec"]["containers"][1]["image"], "mine");
-        assert_eq!(whole["spec"]["containers"][1]["tty"], Value::Null);
-    }
-
-    #[test]
-    fn the_container_model_is_added_first_where_it_is_absent() {
-        let whole = rendered(json!({"spec": {"containers": [{"name": "proxy", "image": "p"}]}}));
-        assert_eq!(whole["spec"]["containers"][0]["name"], "model");
-        assert_eq!(whole["spec"]["containers"][1]["name"], "proxy");
-    }
-
-    #[test]
-    fn an_empty_image_is_no_image() {
-        assert_eq!(model(json!({"name": "model", "image": ""}))["image"], "a:1");
-        let nobody = render(&Source { image: None, ..source(None) }).unwrap_err();
-        assert_eq!(nobody.reason(), "NoImage");
-        assert_eq!(
-            nobody.to_string(),
-            "Neither ModelVersion fraud-7 nor spec.template names an image: set image of the container model in spec.template, or register a version with an image."
-        );
-    }
-
-    #[test]
-    fn the_users_variables_win_and_ours_follow() {
-        let env =
-            model(json!({"name": "model", "env": [{"name": "MODEL_VERSION", "value": "x"}, {"name": "A", "value": "b"}]}))["env"].clone();
-        assert_eq!(
-            env,
-            json!([{"name": "MODEL_VERSION", "value": "x"}, {"name": "A", "value": "b"}, {"name": "MODEL_NAME", "value": "fraud"}])
-        );
-    }
-
-    #[test]
-    fn an_artifact_is_told_to_the_server_and_needs_a_delivery() {
-        for digest in [None, Some("sha256:aa")] {
-            let artifact = artifact(digest);
-            let undelivered = Source { artifact: Some(&artifact), ..source(None) };
-            assert_eq!(render(&undelivered).unwrap_err().reason(), "DeliveryRequired");
-            let whole = render(&Source { delivery: Some(&IN_IMAGE), ..undelivered }).unwrap();
-            let env = &whole["spec"]["containers"][0]["env"];
-            assert_eq!(env[2], json!({"name": "MODEL_URI", "value": "s3://models/fraud/7/"}));
-            assert_eq!(env[3]["value"].as_str(), digest);
-        }
-    }
-
-    #[test]
-    fn port_and_probe_follow_the_protocol() {
-        let cases = [
-            (Protocol::OpenInferenceV2, "http", 8080, json!({"path": "/v2/models/fraud/ready", "port": 8080}), "httpGet"),
-            (Protocol::HTTP, "http", 8080, json!({"path": "/ping", "port": 8080}), "httpGet"),
-            (Protocol::GRPC, "grpc", 8081, json!({"port": 8081}), "grpc"),
-        ];
-        for (protocol, name, number, probe, kind) in cases {
-            let whole = render(&Source { protocol, ..source(None) }).unwrap();
-            assert_eq!(port(&whole), Port { name: name.into(), number });
-            assert_eq!(whole["spec"]["containers"][0]["readinessProbe"][kind], probe);
-        }
-    }
-
-    #[test]
-    fn the_users_first_port_is_the_one_that_clients_talk_to() {
-        let cases = [
-            (json!([{"containerPort": 9000}, {"name": "metrics", "containerPort": 1}]), "http", 9000),
-            (json!([{"name": "web", "containerPort": 9000}]), "web", 9000),
-            (json!([{"containerPort": 9000}, {"name": "http", "containerPort": 1}]), "model-9000", 9000),
-        ];
-        for (ports, name, number) in cases {
-            let whole = rendered(json!({"spec": {"containers": [{"name": "model", "ports": ports}]}}));
-            assert_eq!(port(&whole), Port { name: name.into(), number });
-            assert_eq!(whole["spec"]["containers"][0]["readinessProbe"]["httpGet"]["port"], number);
-        }
-    }
-
-    #[test]
-    fn a_given_name_is_no_other_containers() {
-        let whole = rendered(json!({"spec": {"containers": [{"name": "proxy", "ports": [{"name": "http", "containerPort": 80}]}]}}));
-        assert_eq!(port(&whole), Port { name: "model-8080".into(), number: 8080 });
-    }
-
-    #[test]
-    fn the_users_probe_and_lifecycle_stay() {
-        let written = json!({"name": "model", "readinessProbe": {"tcpSocket": {"port": 1}}, "lifecycle": {"postStart": {"exec": {"command": ["a"]}}}});
-        let model = model(written.clone());
-        assert_eq!(model["readinessProbe"], written["readinessProbe"]);
-        assert_eq!(model["lifecycle"], written["lifecycle"]);
-        assert_eq!(model.get("livenessProbe"), None);
-    }
-
-    #[test]
-    fn the_drain_leaves_the_server_half_of_its_grace_period() {
-        for (grace, seconds) in [(json!(null), Some(5)), (json!(600), Some(5)), (json!(4), Some(2)), (json!(1), None), (json!(0), None)] {
-            let whole = rendered(json!({"spec": {"terminationGracePeriodSeconds": grace}}));
-            assert_eq!(whole["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64(), seconds);
-        }
-    }
-
-    #[test]
-    fn the_port_of_what_is_no_rendering_is_the_usual_one() {
-        for garbage in [json!(null), json!([]), json!({"spec": {"containers": [{"name": "model", "ports": [{"containerPort": 1e30}]}]}})] {
-            assert_eq!(port(&garbage), Port { name: "http".into(), number: 8080 });
-        }
-    }
-
-    /// JSON with the names that a pod template has, so that it gets deep.
-    fn json_value() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            Just(json!(null)),
-            any::<bool>().prop_map(Value::from),
-            any::<i64>().prop_map(Value::from),
-            any::<f64>().prop_map(Value::from),
-            "model|http|a|Always|1Gi|".prop_map(Value::from)
-        ];
-        let name = "metadata|labels|spec|containers|initContainers|name|image|env|value|ports|containerPort|lifecycle|readinessProbe|resources|limits|terminationGracePeriodSeconds|[a-z]{1,3}";
-        leaf.prop_recursive(6, 64, 5, move |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                prop::collection::btree_map(name, inner, 0..5).prop_map(|m| json!(m))
-            ]
-        })
-    }
-
-    fn template() -> impl Strategy<Value = Value> {
-        (json_value(), json_value(), json_value()).prop_map(|(any, spec, containers)| match &any {
-            Value::Bool(true) => json!({"spec": {"containers": containers}}),
-            Value::Bool(false) => json!({"spec": {"containers": [containers]}}),
-            Value::Null => json!({"spec": spec}),
-            _ => any,
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn any_template_is_rendered_or_told_in_a_sentence(template in template(), grpc in any::<bool>()) {
-            let protocol = if grpc { Protocol::GRPC } else { Protocol::HTTP };
-            match render(&Source { protocol, ..source(Some(&template)) }) {
-                Ok(whole) => prop_assert!(!port(&whole).name.is_empty()),
-                Err(error) => prop_assert!(error.to_string().ends_with('.') && error.reason() == "InvalidTemplate"),
-            }
-        }
-    }
-}
+mod tests;

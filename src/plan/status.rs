@@ -8,6 +8,7 @@ use super::{
     content::Problem,
     decide,
     draft::Draft,
+    fetcher,
     health::{self, Health},
 };
 use crate::api::{
@@ -235,7 +236,7 @@ fn rejected_twin(draft: &Draft<'_>, newest: &ModelRolloutSpec) -> Option<String>
     let find = |digest: &str| draft.seen.versions.iter().find(|v| v.record_digest == digest);
     let bytes = |v: &super::observed::Version| {
         let image = v.image.clone().filter(|i| i.contains("@sha256:"));
-        let artifact = v.artifact.as_ref().map(|a| a.digest.clone());
+        let artifact = v.artifact.as_ref().map(|a| fetcher::recorded(a).or(v.pin.as_deref()).map(str::to_owned));
         (image.is_some() || artifact.as_ref().is_some_and(Option::is_some)).then_some((image, artifact))
     };
     let mine = bytes(find(&newest.record_digest)?)?;

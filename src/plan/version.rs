@@ -3,11 +3,16 @@
 use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
-use super::observed::Version;
+use super::{
+    fetcher,
+    observed::{Blocked, Policy, Version},
+    verify::{self, Heard, Job, Step, VersionAction, outcome},
+};
 use crate::api::{
     ModelVersionStatus,
-    condition::{Condition, MESSAGE_MAX, bounded, condition},
-    version::{LifecycleState, UsedBy},
+    condition::{Condition, MESSAGE_MAX, bounded, said},
+    names,
+    version::{LifecycleState, Resolved, UsedBy, Verification},
 };
 
 /// The largest spec of a ModelVersion in bytes: client-side apply stores it once more, in annotations of at most 256 KiB together.
@@ -19,10 +24,17 @@ pub const USED_BY_MAX: usize = 32;
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ObservedVersion {
+    /// Its namespace.
+    pub namespace: String,
     /// Its name.
     pub name: String,
+    /// Its uid.
+    pub uid: String,
     /// Its generation.
     pub generation: i64,
+    /// Value of the annotation by which people ask for a verification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
     /// What was last said about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<ModelVersionStatus>,
@@ -32,39 +44,127 @@ pub struct ObservedVersion {
     pub used_by: Vec<UsedBy>,
     /// The CRDs served are older than this build, so that its digest may lack fields: no Conflict is concluded.
     pub crds_older: bool,
+    /// The digest of its image that pods really run, where its record names it by a tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
+    /// The ModelPolicy of the namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+    /// Its verification Jobs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<Job>,
+    /// What the pods of an ended Job said last, where that was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heard: Option<Heard>,
+    /// `--fetch-image`: what verifies artifacts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fetch_image: Option<String>,
+    /// Writes that the API server refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blocked: Vec<Blocked>,
+}
+
+/// What is to be done about one ModelVersion, and what is to be said about it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VersionPlan {
+    /// The Job (its uid) whose pods' last words have to be read before anything is decided; then nothing else is in the plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lookup: Option<String>,
+    /// What is to be done, in this order.
+    pub actions: Vec<VersionAction>,
+    /// The status to write, last; absent where it is written already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<ModelVersionStatus>,
+    /// When to plan again, although nothing changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub again_in_seconds: Option<i64>,
+}
+
+/// What is to be done about a ModelVersion.
+#[must_use]
+pub fn plan_version(seen: &ObservedVersion, now: Timestamp) -> VersionPlan {
+    let mut step = verify::step(seen, now);
+    if step.lookup.is_some() {
+        return VersionPlan { lookup: step.lookup, ..VersionPlan::default() };
+    }
+    let (actions, again_in_seconds) = (std::mem::take(&mut step.actions), step.again);
+    VersionPlan { lookup: None, actions, status: status(seen, step, now), again_in_seconds }
 }
 
 /// The status to write; none where it is written already.
-#[must_use]
-pub fn plan_version(seen: &ObservedVersion, now: Timestamp) -> Option<ModelVersionStatus> {
+fn status(seen: &ObservedVersion, step: Step, now: Timestamp) -> Option<ModelVersionStatus> {
     let mut used_by = seen.used_by.clone();
     used_by.sort_by(|a, b| (&a.deployment, a.rollout).cmp(&(&b.deployment, b.rollout)));
     used_by.truncate(USED_BY_MAX);
     let status = ModelVersionStatus {
         observed_generation: Some(seen.generation),
-        conditions: conditions(seen, now),
+        conditions: conditions(seen, &step, now),
         record_digest: Some(seen.facts.record_digest.clone()),
         used_by,
         used_by_count: i64::try_from(seen.used_by.len()).unwrap_or(i64::MAX),
-        message: Some(bounded(&message(seen), MESSAGE_MAX)),
+        message: Some(bounded(&message(seen, step.verification.as_ref()), MESSAGE_MAX)),
+        resolved: step.resolved,
+        verification: step.verification,
     };
-    (seen.status.as_ref() != Some(&status)).then_some(status)
+    if seen.status.as_ref() == Some(&status) {
+        return None;
+    }
+    // The digest of an image is worth no write of its own.
+    let mut status = status;
+    if status.resolved.as_ref().is_none_or(|r| r.image_digest.is_none()) && seen.image_digest.is_some() {
+        status.resolved = Some(Resolved { image_digest: seen.image_digest.clone(), ..status.resolved.unwrap_or_default() });
+    }
+    Some(status)
 }
 
-fn conditions(seen: &ObservedVersion, now: Timestamp) -> Vec<Condition> {
+fn conditions(seen: &ObservedVersion, step: &Step, now: Timestamp) -> Vec<Condition> {
     let old = seen.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
-    let make = |kind, holds, reason: &str, message: &str| condition(old, kind, holds, reason, message, seen.generation, now);
-    match problem(seen) {
-        Some((reason, why)) => vec![make("Ready", false, reason, &why), make("Stalled", true, reason, &why)],
+    let make = |kind, status, reason: &str, message: &str| said(old, kind, status, reason, message, seen.generation, now);
+    let mut all = match problem(seen) {
+        Some((reason, why)) => vec![make("Ready", "False", reason, &why), make("Stalled", "True", reason, &why)],
         None => {
             let (reason, message) = ready(&seen.facts);
-            vec![make("Ready", true, reason, &message)]
+            vec![make("Ready", "True", reason, &message)]
         }
+    };
+    let (status, reason, mut message) = verified(&seen.facts, step);
+    if step.unheard && reason != NO_DIGEST {
+        message.push_str(&format!(" It is not verified although {} asks for it: {}", names::VERIFY, nobody_verifies()));
+    }
+    all.push(make("Verified", status, reason, &message));
+    all
+}
+
+/// The reason of a version that nobody knows the bytes of.
+const NO_DIGEST: &str = "NoDigest";
+
+fn nobody_verifies() -> String {
+    format!("nobody verifies artifacts here until there is a ModelPolicy {} with spec.verification.serviceAccountName.", names::POLICY)
+}
+
+/// Whether its bytes are known to be those of its record: status, reason and message.
+fn verified<'a>(facts: &Version, step: &'a Step) -> (&'static str, &'a str, String) {
+    let Some(artifact) = &facts.artifact else {
+        return match &facts.image {
+            Some(image) if !image.contains('@') => ("False", "ImageTag", "The image's tag can be moved to other bytes.".into()),
+            _ => ("True", "ImagePinned", "The image is named by digest.".into()),
+        };
+    };
+    match (&step.verification, &step.doing) {
+        // What was found stands until something else is found.
+        (Some(v), None) => (outcome::status(&v.reason), &v.reason, v.message.clone()),
+        (Some(v), _) if outcome::status(&v.reason) != "Unknown" => (outcome::status(&v.reason), &v.reason, v.message.clone()),
+        (_, Some((reason, message))) => ("Unknown", reason, message.clone()),
+        (None, None) if fetcher::recorded(artifact).is_some() => {
+            ("Unknown", "CheckedAtPodStart", "Each pod checks the digest before it serves.".into())
+        }
+        (None, None) => ("False", NO_DIGEST, format!("The record names no digest of the artifact: {}", nobody_verifies())),
     }
 }
 
 /// Why it may not be deployed, if so: a reason and a sentence.
-fn problem(seen: &ObservedVersion) -> Option<(&'static str, String)> {
+pub(super) fn problem(seen: &ObservedVersion) -> Option<(&'static str, String)> {
     conflict(seen).map(|why| ("Conflict", why)).or_else(|| too_large(&seen.facts).map(|why| ("TooLarge", why)))
 }
 
@@ -109,16 +209,18 @@ fn ready(facts: &Version) -> (&'static str, String) {
 }
 
 /// Where it serves, or what is wrong, in a sentence or two.
-fn message(seen: &ObservedVersion) -> String {
+fn message(seen: &ObservedVersion, verification: Option<&Verification>) -> String {
     if let Some((_, why)) = problem(seen) {
         return why;
     }
-    match (lifecycle(&seen.facts), usage(&seen.used_by)) {
+    let wrong = verification.filter(|v| outcome::status(&v.reason) == "False").map(|v| format!("{}: {} ", v.reason, v.message));
+    let life = match (lifecycle(&seen.facts), usage(&seen.used_by)) {
         ((LifecycleState::Active, _), Some(place)) => format!("Serving in {place}."),
         ((LifecycleState::Active, _), None) => "Not used.".into(),
         ((_, why), Some(place)) => format!("{why} Still serving in {place}."),
         ((_, why), None) => why,
-    }
+    };
+    format!("{}{life}", wrong.unwrap_or_default())
 }
 
 /// The state of its life, with a sentence that says so and why.
@@ -192,7 +294,7 @@ mod tests {
     }
 
     fn planned(seen: &ObservedVersion) -> ModelVersionStatus {
-        plan_version(seen, now()).unwrap()
+        plan_version(seen, now()).status.unwrap()
     }
 
     #[test]
@@ -227,7 +329,7 @@ mod tests {
             let mut seen = seen();
             (seen.facts.image, seen.facts.lifecycle) = (image, lifecycle);
             let status = planned(&seen);
-            assert_eq!(status.conditions.len(), 1);
+            assert_eq!(status.conditions.len(), 2);
             assert_eq!(holds(&status.conditions, "Ready").unwrap().reason, reason);
         }
     }
@@ -277,7 +379,7 @@ mod tests {
         // As it comes back from the API server.
         seen.status = serde_json::from_value(serde_json::to_value(&status).unwrap()).unwrap();
         seen.used_by.reverse();
-        assert_eq!(plan_version(&seen, at("2027-01-01T00:00:00.5Z")), None);
+        assert_eq!(plan_version(&seen, at("2027-01-01T00:00:00.5Z")), VersionPlan::default());
         assert_eq!(status.observed_generation, Some(3));
     }
 
@@ -285,15 +387,15 @@ mod tests {
     fn a_conflict_that_is_over_leaves_no_trace_and_ready_gets_a_new_time() {
         let mut seen = seen();
         seen.facts.bound_to = Some("sha256:aa".into());
-        seen.status = plan_version(&seen, now());
+        seen.status = plan_version(&seen, now()).status;
         seen.facts.bound_to = None;
         let later = at("2026-12-01T00:00:00Z");
-        let healed = plan_version(&seen, later).unwrap();
-        assert_eq!(healed.conditions.len(), 1);
+        let healed = plan_version(&seen, later).status.unwrap();
+        assert_eq!(healed.conditions.len(), 2);
         assert_eq!(healed.conditions[0].last_transition_time.0, later);
         seen.status = Some(healed);
         seen.generation = 4;
-        let again = plan_version(&seen, at("2026-12-02T00:00:00Z")).unwrap();
+        let again = plan_version(&seen, at("2026-12-02T00:00:00Z")).status.unwrap();
         assert_eq!((again.conditions[0].last_transition_time.0, again.conditions[0].observed_generation), (later, Some(4)));
     }
 

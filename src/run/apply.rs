@@ -1,6 +1,7 @@
-//! Doing: executes a plan's actions in order and writes the status last. The only file that writes, and it decides nothing.
+//! Doing: executes a plan's actions in order and writes the status last. Nothing but this file and `version` writes, and they decide nothing.
 
 mod error;
+mod version;
 
 use std::sync::Mutex;
 
@@ -36,6 +37,7 @@ use crate::{
 };
 
 pub use error::Error;
+pub use version::VersionHand;
 
 /// What is read of the answer to a write.
 pub type Answer = Kept<NameOnly>;
@@ -146,7 +148,10 @@ impl Hand<'_> {
             }
             Action::Delete { kind, name, uid, resource_version } => self.delete(*kind, name, uid, resource_version).await,
             Action::Event { warning, reason, message, key } => {
-                self.tell(*warning, reason, message, key).await;
+                if let Some(wanted) = self.seen.deployment.as_ref() {
+                    let regarding = Regarding { kind: Kind::ModelDeployment, key: self.key, uid: &wanted.uid };
+                    tell(self.client, self.memo, &regarding, *warning, (reason, message, key)).await;
+                }
                 Ok(Applied::Done)
             }
         }
@@ -347,33 +352,6 @@ impl Hand<'_> {
         }
     }
 
-    /// Best effort: an Event that is lost is logged, and fails nothing.
-    async fn tell(&self, warning: bool, reason: &str, message: &str, key: &str) {
-        let Some(wanted) = self.seen.deployment.as_ref() else { return };
-        if !self.memo().tell(key) {
-            return;
-        }
-        let digest = content::digest(&json!([wanted.uid, key]));
-        let event = json!({
-            "apiVersion": "events.k8s.io/v1", "kind": "Event",
-            "metadata": {"name": format!("{}.{}", self.key.name, names::hash16(&digest)), "namespace": self.key.namespace},
-            "eventTime": MicroTime(Timestamp::now()), "type": if warning { "Warning" } else { "Normal" },
-            "reason": reason, "action": reason, "note": bounded(message, NOTE_MAX),
-            "reportingController": "rollmodel.dev/operator", "reportingInstance": instance(),
-            "regarding": {"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelDeployment", "namespace": self.key.namespace,
-                "name": self.key.name, "uid": wanted.uid},
-        });
-        let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", self.key.namespace);
-        match post(self.client, &path, &event).await {
-            Ok(_) => info!(deployment = %self.key, reason, says = message, "event"),
-            Err(error) if taken(&error) => {}
-            Err(error) => {
-                self.memo().untell(key);
-                warn!(deployment = %self.key, reason, says = message, error = said(&error), "this Event could not be written");
-            }
-        }
-    }
-
     async fn status(&self, kind: Kind, name: &str, uid: &str, status: &impl Serialize) -> Result<Applied, Error> {
         match write_status(self.client, kind, &Key::new(self.key.namespace.clone(), name), uid, status).await {
             Ok(answer) => {
@@ -391,6 +369,39 @@ impl Hand<'_> {
 
     fn error(&self, verb: &'static str, name: &str, source: kube::Error) -> Error {
         Error::Request { verb, what: self.what(name), source: Box::new(source) }
+    }
+}
+
+/// What an Event is about.
+struct Regarding<'a> {
+    kind: Kind,
+    key: &'a Key,
+    uid: &'a str,
+}
+
+/// Writes an Event (reason, message, and the key that makes it this one), once. Best effort: one that is lost is logged, and fails nothing.
+async fn tell(client: &Client, memo: &Mutex<Memo>, about: &Regarding<'_>, warning: bool, (reason, message, key): (&str, &str, &str)) {
+    if !lock(memo).tell(key) {
+        return;
+    }
+    let (namespace, name) = (&about.key.namespace, &about.key.name);
+    let digest = content::digest(&json!([about.uid, key]));
+    let event = json!({
+        "apiVersion": "events.k8s.io/v1", "kind": "Event",
+        "metadata": {"name": format!("{name}.{}", names::hash16(&digest)), "namespace": namespace},
+        "eventTime": MicroTime(Timestamp::now()), "type": if warning { "Warning" } else { "Normal" },
+        "reason": reason, "action": reason, "note": bounded(message, NOTE_MAX),
+        "reportingController": "rollmodel.dev/operator", "reportingInstance": instance(),
+        "regarding": {"apiVersion": "rollmodel.dev/v1alpha1", "kind": about.kind.name(), "namespace": namespace, "name": name,
+            "uid": about.uid},
+    });
+    match post(client, &format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"), &event).await {
+        Ok(_) => info!(object = %about.key, reason, says = message, "event"),
+        Err(error) if taken(&error) => {}
+        Err(error) => {
+            lock(memo).untell(key);
+            warn!(object = %about.key, reason, says = message, error = said(&error), "this Event could not be written");
+        }
     }
 }
 

@@ -56,6 +56,9 @@ pub struct Run {
     /// How many days records of rollouts are kept.
     #[arg(long, env = "ROLLMODEL_RECORD_RETENTION_DAYS", default_value_t = 400, value_name = "DAYS", value_parser = clap::value_parser!(i64).range(1..=36500))]
     pub record_retention_days: i64,
+    /// Image that fetches and verifies artifacts, with /rollmodel-fetch in it; the operator's own has it.
+    #[arg(long, env = "ROLLMODEL_FETCH_IMAGE", value_name = "IMAGE")]
+    pub fetch_image: Option<String>,
     /// Say that the shipped admission policy is installed, which makes `requestedBy` of a RolloutRequest the caller.
     #[arg(long, env = "ROLLMODEL_REQUESTERS_VERIFIED", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub requesters_verified: bool,
@@ -69,6 +72,9 @@ pub struct Dump {
     /// Its namespace [default: that of the kubeconfig's context].
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
+    /// Image that the operator fetches artifacts with, as it was started with; without it the plan says that there is none.
+    #[arg(long, env = "ROLLMODEL_FETCH_IMAGE", value_name = "IMAGE")]
+    pub fetch_image: Option<String>,
     /// File to write [default: standard output].
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,

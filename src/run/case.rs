@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     path::Path,
+    sync::atomic::Ordering,
 };
 
 use jiff::Timestamp;
@@ -93,7 +94,7 @@ pub async fn dump(args: &args::Dump) -> Result<(), Error> {
     let config = client::config().await?;
     let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     let client = client::client(config, &Metrics::new())?;
-    let case = observe(&client, &Key::new(namespace, args.name.as_str())).await?;
+    let case = observe(&client, &Key::new(namespace, args.name.as_str()), args.fetch_image.clone()).await?;
     let text = format!("{HEADER}{}", serde_yaml::to_string(&case).map_err(Error::Write)?);
     match &args.output {
         Some(path) => std::fs::write(path, text).map_err(|source| file("write", path, source)),
@@ -101,11 +102,13 @@ pub async fn dump(args: &args::Dump) -> Result<(), Error> {
     }
 }
 
-async fn observe(client: &Client, key: &Key) -> Result<Case, Error> {
+async fn observe(client: &Client, key: &Key, fetch_image: Option<String>) -> Result<Case, Error> {
     let caches = Caches { keep_bodies: true, ..Caches::default() };
     let list = watch::fill(&caches, client, &key.namespace).await;
     list.map_err(|source| Error::List { namespace: key.namespace.to_string(), source })?;
-    let observed = caches.observe(key, &Found::default(), Memory::default())?;
+    // A plan that does not hang on it goes without.
+    caches.kubernetes.store(watch::minor(client).await.unwrap_or_default(), Ordering::Relaxed);
+    let observed = caches.observe(key, &Found::default(), Memory { fetch_image, ..Memory::default() })?;
     if observed.deployment.is_none() && observed.records.is_empty() && observed.contents.is_empty() && observed.requests.is_empty() {
         return Err(Error::Nothing(key.clone()));
     }

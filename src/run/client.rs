@@ -207,10 +207,12 @@ fn resource(path: &str) -> &'static str {
             kinds::Kind::ModelVersion => "modelversions",
             kinds::Kind::ModelRollout => "modelrollouts",
             kinds::Kind::RolloutRequest => "rolloutrequests",
+            kinds::Kind::ModelPolicy => "modelpolicies",
             kinds::Kind::ControllerRevision => "controllerrevisions",
             kinds::Kind::Deployment => "deployments",
             kinds::Kind::Service => "services",
             kinds::Kind::Pod => "pods",
+            kinds::Kind::Job => "jobs",
             kinds::Kind::HorizontalPodAutoscaler => "horizontalpodautoscalers",
             kinds::Kind::CustomResourceDefinition => "customresourcedefinitions",
         }

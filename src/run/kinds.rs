@@ -6,6 +6,7 @@ use k8s_openapi::{
     api::{
         apps::v1::{ControllerRevision, Deployment},
         autoscaling::v2::HorizontalPodAutoscaler,
+        batch::v1::Job,
         core::v1 as core,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -15,7 +16,7 @@ use kube::api::ApiResource;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{memory, object::Object};
-use crate::api::{ModelDeployment, ModelRollout, ModelVersion, RolloutRequest, names};
+use crate::api::{ModelDeployment, ModelPolicy, ModelRollout, ModelVersion, RolloutRequest, names};
 
 /// A kind that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,6 +29,8 @@ pub enum Kind {
     ModelRollout,
     /// Ours: a person's request.
     RolloutRequest,
+    /// Ours: what an administrator demands.
+    ModelPolicy,
     /// Contents and their renderings.
     ControllerRevision,
     /// The serving Deployments.
@@ -36,6 +39,8 @@ pub enum Kind {
     Service,
     /// Pods of the serving Deployments.
     Pod,
+    /// Verifications of artifacts.
+    Job,
     /// Autoscalers, to find those that scale the wrong object.
     HorizontalPodAutoscaler,
     /// The schemas that are served.
@@ -43,15 +48,17 @@ pub enum Kind {
 }
 
 /// Every kind that is watched.
-pub const KINDS: [Kind; 10] = [
+pub const KINDS: [Kind; 12] = [
     Kind::ModelDeployment,
     Kind::ModelVersion,
     Kind::ModelRollout,
     Kind::RolloutRequest,
+    Kind::ModelPolicy,
     Kind::ControllerRevision,
     Kind::Deployment,
     Kind::Service,
     Kind::Pod,
+    Kind::Job,
     Kind::HorizontalPodAutoscaler,
     Kind::CustomResourceDefinition,
 ];
@@ -65,10 +72,12 @@ impl Kind {
             Self::ModelVersion => "ModelVersion",
             Self::ModelRollout => "ModelRollout",
             Self::RolloutRequest => "RolloutRequest",
+            Self::ModelPolicy => "ModelPolicy",
             Self::ControllerRevision => "ControllerRevision",
             Self::Deployment => "Deployment",
             Self::Service => "Service",
             Self::Pod => "Pod",
+            Self::Job => "Job",
             Self::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
             Self::CustomResourceDefinition => "CustomResourceDefinition",
         }
@@ -82,10 +91,12 @@ impl Kind {
             Self::ModelVersion => ApiResource::erase::<ModelVersion>(&()),
             Self::ModelRollout => ApiResource::erase::<ModelRollout>(&()),
             Self::RolloutRequest => ApiResource::erase::<RolloutRequest>(&()),
+            Self::ModelPolicy => ApiResource::erase::<ModelPolicy>(&()),
             Self::ControllerRevision => ApiResource::erase::<ControllerRevision>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
             Self::Service => ApiResource::erase::<core::Service>(&()),
             Self::Pod => ApiResource::erase::<core::Pod>(&()),
+            Self::Job => ApiResource::erase::<Job>(&()),
             Self::HorizontalPodAutoscaler => ApiResource::erase::<HorizontalPodAutoscaler>(&()),
             Self::CustomResourceDefinition => ApiResource::erase::<CustomResourceDefinition>(&()),
         }
@@ -95,7 +106,7 @@ impl Kind {
     #[must_use]
     pub fn selector(self) -> Option<&'static str> {
         match self {
-            Self::ControllerRevision | Self::Deployment | Self::Service => Some("app.kubernetes.io/managed-by=rollmodel"),
+            Self::ControllerRevision | Self::Deployment | Self::Service | Self::Job => Some("app.kubernetes.io/managed-by=rollmodel"),
             Self::Pod => Some(names::DEPLOYMENT),
             Self::CustomResourceDefinition => Some("app.kubernetes.io/part-of=rollmodel"),
             _ => None,

@@ -5,15 +5,17 @@ use kube::{Client, api::ListParams};
 use super::{
     client::said,
     kinds::{Key, Kind, Watched},
-    object::{Kept, Object, Whole},
+    object::{Kept, Object, StatusOnly, Whole},
     observe::{Caches, Found},
     reduced::{read_body, read_service},
+    verification::last_words,
     watch::api,
     workload::read_workload,
 };
 use crate::plan::{
     Lookup,
     observed::{Record, StoredContent},
+    verify::Heard,
 };
 
 /// Records a page.
@@ -96,6 +98,17 @@ async fn records(client: &Client, key: &Key) -> Result<Vec<Record>, Error> {
             return Ok(records);
         }
     }
+}
+
+/// What the pods of an ended Job said last.
+///
+/// # Errors
+/// When the API server does not answer.
+pub async fn hear(client: &Client, key: &Key, job: &str) -> Result<Heard, Error> {
+    let params = ListParams::default().labels(&format!("batch.kubernetes.io/controller-uid={job}")).limit(PAGE);
+    let pods = api::<Kept<StatusOnly>>(client, Kind::Pod, Some(&key.namespace)).list(&params).await;
+    let pods = pods.map_err(|source| Error::Request { what: format!("the pods of Job {job} of {key}"), source: Box::new(source) })?;
+    Ok(Heard { job: job.to_owned(), words: pods.items.iter().filter_map(|pod| last_words(&pod.0, job)).collect() })
 }
 
 fn decode(kind: &str, key: &Key, source: serde_json::Error) -> Error {

@@ -1,11 +1,11 @@
 //! The shell: all input and output. Nothing here decides.
 //!
 //! - [`operator`]: builds the parts, joins them, ends them in order.
-//! - [`kinds`]: what is watched. [`object`]: what is decoded of it. [`reduced`], [`workload`], [`pods`]: what is kept of that.
+//! - [`kinds`]: what is watched. [`object`]: what is decoded of it. [`reduced`], [`workload`], [`pods`], [`verification`]: what is kept of that.
 //! - [`watch`]: one watch a kind. [`cache`]: one index a kind, which says what each event touched.
 //! - [`observe`]: from the caches to what the planner sees. [`lookup`]: reads past the caches.
 //! - [`reconcile`]: observe, plan, apply; the loop that runs passes. [`queue`]: what is due. [`memory`]: what may be forgotten.
-//! - [`apply`]: executes plans; the only file that writes.
+//! - [`apply`]: executes plans; nothing else writes.
 //! - [`client`], [`transport`], [`lease`], [`metrics`], [`admin`], [`telemetry`], [`args`]: the process around it.
 //! - [`case`]: `rollmodel dump` and `rollmodel plan`. [`mask`]: what a dump must not tell.
 
@@ -30,6 +30,7 @@ pub mod reconcile;
 pub mod reduced;
 pub mod telemetry;
 pub mod transport;
+pub mod verification;
 pub mod watch;
 pub mod workload;
 

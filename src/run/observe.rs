@@ -1,16 +1,18 @@
 //! From the caches to what the planner sees: reads of memory only.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use crate::{
-    api::{
-        names,
-        version::{Role, UsedBy},
-    },
+    api::names,
     plan::{
         Lookup, Observed,
-        observed::{ContentBody, Memory, Pod, Record, Request, Service, StoredContent, Version, Wanted, Workload},
-        version::ObservedVersion,
+        observed::{ContentBody, Memory, Pod, Policy, Record, Request, Service, StoredContent, Version, Wanted, Workload},
     },
 };
 
@@ -19,8 +21,11 @@ use super::{
     kinds::{KINDS, Key, Kind, Packed, Watched},
     memory::{Left, Write},
     reduced::{Autoscaler, ContentEntry, Schema, ServiceEntry, VersionEntry, WantedEntry},
+    verification::JobEntry,
     workload::WorkloadEntry,
 };
+
+mod version;
 
 /// Every cache.
 pub struct Caches {
@@ -32,6 +37,8 @@ pub struct Caches {
     pub records: Shared<Record>,
     /// RolloutRequests.
     pub requests: Shared<Request>,
+    /// ModelPolicies.
+    pub policies: Shared<Policy>,
     /// ControllerRevisions.
     pub contents: Shared<ContentEntry>,
     /// Deployments.
@@ -40,12 +47,16 @@ pub struct Caches {
     pub services: Shared<ServiceEntry>,
     /// Pods.
     pub pods: Shared<Pod>,
+    /// Verification Jobs.
+    pub jobs: Shared<JobEntry>,
     /// HorizontalPodAutoscalers.
     pub autoscalers: Shared<Autoscaler>,
     /// CustomResourceDefinitions.
     pub schemas: Shared<Schema>,
     /// Which of them are synced.
     pub readiness: Readiness,
+    /// The minor version of Kubernetes 1 that the API server told; 0 until it did.
+    pub kubernetes: AtomicU32,
     /// Whether the bodies of all contents are kept, as a dump needs them.
     pub keep_bodies: bool,
 }
@@ -57,13 +68,16 @@ impl Default for Caches {
             versions: Shared::default(),
             records: Shared::default(),
             requests: Shared::default(),
+            policies: Shared::default(),
             contents: Shared::default(),
             workloads: Shared::default(),
             services: Shared::default(),
             pods: Shared::default(),
+            jobs: Shared::default(),
             autoscalers: Shared::default(),
             schemas: Shared::default(),
             readiness: Readiness::new(&KINDS),
+            kubernetes: AtomicU32::new(0),
             keep_bodies: false,
         }
     }
@@ -116,7 +130,13 @@ impl Caches {
             pods: owned(&self.pods, key, |_, pod| Ok(pod.clone()))?,
             requests: owned(&self.requests, key, |_, request| Ok(request.clone()))?,
             autoscalers: owned(&self.autoscalers, key, |name, _| Ok(name.to_owned()))?,
-            memory: Memory { crds_older: self.crds_older(), looked_up: found.looked_up.clone(), ..memory },
+            policy: self.policy(&key.namespace)?,
+            memory: Memory {
+                crds_older: self.crds_older(),
+                looked_up: found.looked_up.clone(),
+                kubernetes: Some(self.kubernetes.load(Ordering::Relaxed)).filter(|minor| *minor > 0),
+                ..memory
+            },
             deployment,
             records,
         })
@@ -128,6 +148,12 @@ impl Caches {
 
     fn workload(&self, key: &Key) -> Result<Option<Workload>, Unreadable> {
         self.workloads.read().get(key).map(|entry| readable::<WorkloadEntry, _>(key, entry, WorkloadEntry::unpack)).transpose()
+    }
+
+    /// The ModelPolicy of a namespace.
+    fn policy(&self, namespace: &Arc<str>) -> Result<Option<Policy>, Unreadable> {
+        let key = Key::new(namespace.clone(), names::POLICY);
+        self.policies.read().get(&key).map(|entry| readable::<Policy, _>(&key, entry, |policy| Ok(policy.clone()))).transpose()
     }
 
     fn service(&self, key: &Key) -> Result<Option<Service>, Unreadable> {
@@ -201,33 +227,6 @@ impl Caches {
         }
     }
 
-    /// Everything that is known about one ModelVersion; None when there is none.
-    #[must_use]
-    pub fn observe_version(&self, key: &Key) -> Option<(ObservedVersion, String)> {
-        let versions = self.versions.read();
-        let entry = versions.get(key)?.value.as_ref().ok()?;
-        let bound_to = self.bound_to(&key.namespace, &entry.version);
-        let seen = ObservedVersion {
-            name: key.name.to_string(),
-            generation: entry.generation,
-            status: entry.status.as_ref().and_then(|status| status.unpack().ok()),
-            facts: Version { bound_to, ..entry.version.clone() },
-            used_by: self.used_by(key, &entry.version),
-            crds_older: self.crds_older(),
-        };
-        Some((seen, entry.uid.clone()))
-    }
-
-    fn used_by(&self, key: &Key, version: &Version) -> Vec<UsedBy> {
-        let wanted = self.wanted.read();
-        let serves = |(name, entry): (&str, &Entry<WantedEntry>)| {
-            let entry = entry.value.as_ref().ok()?;
-            let serving = entry.serving.as_ref().filter(|s| entry.model == version.model && s.version == version.version)?;
-            Some(UsedBy { deployment: name.to_owned(), role: Role::Serving, rollout: serving.rollout, since: serving.since.clone() })
-        };
-        wanted.of_version(key).filter_map(serves).collect()
-    }
-
     /// Whether a CRD that is served is older than this build.
     #[must_use]
     pub fn crds_older(&self) -> bool {
@@ -256,6 +255,23 @@ impl Caches {
         all.extend(self.contents.read().owners().cloned());
         all.extend(self.requests.read().owners().cloned());
         all
+    }
+
+    /// As [`Caches::names`], of one namespace.
+    #[must_use]
+    pub fn names_in(&self, namespace: &str) -> Vec<Key> {
+        let here = |key: &&Key| &*key.namespace == namespace;
+        let mut all: BTreeSet<Key> = self.wanted.read().owners().filter(here).cloned().collect();
+        all.extend(self.records.read().owners().filter(here).cloned());
+        all.extend(self.contents.read().owners().filter(here).cloned());
+        all.extend(self.requests.read().owners().filter(here).cloned());
+        all.into_iter().collect()
+    }
+
+    /// Every ModelVersion of one namespace.
+    #[must_use]
+    pub fn version_names_in(&self, namespace: &str) -> Vec<Key> {
+        self.versions.read().all().map(|(key, _)| key).filter(|key| &*key.namespace == namespace).cloned().collect()
     }
 
     /// Every ModelVersion.
@@ -288,25 +304,28 @@ impl Caches {
             Kind::ModelVersion => shows(&self.versions, &key, &write.left, |v| &v.uid),
             Kind::ModelRollout => shows(&self.records, &key, &write.left, |r| &r.uid),
             Kind::RolloutRequest => shows(&self.requests, &key, &write.left, |r| &r.uid),
+            Kind::Job => shows(&self.jobs, &key, &write.left, |j| &j.job.uid),
             Kind::ControllerRevision => shows(&self.contents, &key, &write.left, |c| &c.uid),
             Kind::Deployment => shows(&self.workloads, &key, &write.left, |_| ""),
             Kind::Service => shows(&self.services, &key, &write.left, |_| ""),
-            Kind::Pod | Kind::HorizontalPodAutoscaler | Kind::CustomResourceDefinition => true,
+            Kind::ModelPolicy | Kind::Pod | Kind::HorizontalPodAutoscaler | Kind::CustomResourceDefinition => true,
         }
     }
 
     /// How many objects of each kind are cached.
     #[must_use]
-    pub fn sizes(&self) -> [(Kind, usize); 10] {
+    pub fn sizes(&self) -> [(Kind, usize); 12] {
         [
             (Kind::ModelDeployment, self.wanted.read().len()),
             (Kind::ModelVersion, self.versions.read().len()),
             (Kind::ModelRollout, self.records.read().len()),
             (Kind::RolloutRequest, self.requests.read().len()),
+            (Kind::ModelPolicy, self.policies.read().len()),
             (Kind::ControllerRevision, self.contents.read().len()),
             (Kind::Deployment, self.workloads.read().len()),
             (Kind::Service, self.services.read().len()),
             (Kind::Pod, self.pods.read().len()),
+            (Kind::Job, self.jobs.read().len()),
             (Kind::HorizontalPodAutoscaler, self.autoscalers.read().len()),
             (Kind::CustomResourceDefinition, self.schemas.read().len()),
         ]
@@ -420,8 +439,8 @@ mod tests {
 
     #[test]
     fn a_version_knows_who_serves_it() {
-        let (seen, uid) = world().observe_version(&Key::new("ml", "fraud-7")).unwrap();
-        assert_eq!(uid, "uid-fraud-7");
+        let seen = world().observe_version(&Key::new("ml", "fraud-7")).unwrap();
+        assert_eq!(seen.uid, "uid-fraud-7");
         assert_eq!(seen.used_by.len(), 1);
         assert_eq!(seen.used_by[0].deployment, "fraud");
         assert!(world().observe_version(&Key::new("ml", "none")).is_none());

@@ -1,7 +1,10 @@
 //! The operator: builds the parts, joins them, and ends them in order.
 
 use std::{
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -113,7 +116,11 @@ pub async fn run(args: args::Run) -> Result<(), Error> {
         leads,
         deployments: queues.deployments.memories.clone(),
         versions: queues.versions.memories.clone(),
-        settings: Settings { requesters_verified: args.requesters_verified, record_retention_days: args.record_retention_days },
+        settings: Settings {
+            requesters_verified: args.requesters_verified,
+            record_retention_days: args.record_retention_days,
+            fetch_image: args.fetch_image.clone().filter(|image| !image.is_empty()),
+        },
     });
     let work = tokio::spawn(work(context, queues, beats, args.concurrency, stop.clone()));
     let result = first_end(admin, lease, work, &stop, &release).await;
@@ -207,7 +214,9 @@ fn lead(
 
 /// Starts every watch once the server has told its version; what they touch is queued.
 async fn watch_all(client: Client, namespace: Option<String>, caches: Arc<Caches>, queues: Arc<Queues>, stop: CancellationToken) {
-    let streaming = watch::streams_lists(&client, client::ANSWER_WITHIN).await;
+    let minor = watch::version(&client, client::ANSWER_WITHIN).await;
+    caches.kubernetes.store(minor, Ordering::Relaxed);
+    let streaming = watch::streams_lists(minor);
     let (index, told) = (caches.clone(), queues);
     let tell: watch::Tell = Arc::new(move |kind, touched| told.touched(&index, kind, touched));
     Watches { client, namespace, streaming, caches, tell }.start(&stop);
@@ -220,6 +229,11 @@ impl Queues {
         let key = |name: &String| Key::new(touched.key.namespace.clone(), name.as_str());
         match kind {
             Kind::CustomResourceDefinition => self.sweep(caches),
+            // It says something to everything beside it.
+            Kind::ModelPolicy => {
+                caches.names_in(&touched.key.namespace).into_iter().for_each(|key| self.deployments.touched(key, kind, touched));
+                caches.version_names_in(&touched.key.namespace).into_iter().for_each(|key| self.versions.touched(key, kind, touched));
+            }
             Kind::ModelVersion if touched.news == News::Counts => {}
             Kind::ModelVersion => {
                 caches.touched_by_versions(touched).into_iter().for_each(|key| self.deployments.touched(key, kind, touched))
@@ -285,12 +299,24 @@ async fn waiting(beats: &[Arc<AtomicU64>; 2], caches: &Caches) {
     }
 }
 
+/// A cluster that is upgraded can do more than it told at the start.
+async fn learn_version(context: &Context) {
+    if let Ok(minor) = watch::minor(&context.client).await {
+        context.caches.kubernetes.store(minor, Ordering::Relaxed);
+    }
+}
+
 /// Sweeps at once and every hour, and keeps the gauges of the queues; for ever.
 async fn housekeeping(context: &Context, queues: &Queues) {
     let (mut sweeps, mut gauges) = (tokio::time::interval(SWEEP), tokio::time::interval(GAUGES));
+    sweeps.tick().await;
+    queues.sweep(&context.caches);
     loop {
         tokio::select! {
-            _ = sweeps.tick() => queues.sweep(&context.caches),
+            _ = sweeps.tick() => {
+                learn_version(context).await;
+                queues.sweep(&context.caches);
+            }
             _ = gauges.tick() => {
                 context.metrics.waiting(What::Deployment, queues.deployments.queue.waiting());
                 context.metrics.waiting(What::Version, queues.versions.queue.waiting());

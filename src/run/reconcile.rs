@@ -21,20 +21,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, trace, warn};
 
 use super::{
-    apply::{self, Applied, Hand},
-    cache,
-    kinds::{Key, Kind},
+    apply::{self, Applied, Hand, VersionHand},
+    kinds::Key,
     lease::Leads,
     lookup,
-    memory::{Left, Memo, Memories, UNCACHED_FOR, lock, spread},
+    memory::{Memo, Memories, UNCACHED_FOR, lock, spread},
     metrics::Metrics,
     observe::{Caches, Found, Unreadable},
     queue::Queue,
 };
-use crate::{
-    api::ModelVersionStatus,
-    plan::{self, Observed, Plan, observed, version::plan_version},
-};
+use crate::plan::{self, Observed, observed, version::plan_version};
 
 /// The longest that one pass may take.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -68,12 +64,14 @@ pub struct Context {
 }
 
 /// What the flags say that the planner has to know.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// `--requesters-verified`.
     pub requesters_verified: bool,
     /// `--record-retention-days`.
     pub record_retention_days: i64,
+    /// `--fetch-image`.
+    pub fetch_image: Option<String>,
 }
 
 /// Why a pass failed.
@@ -166,7 +164,7 @@ impl Context {
                 let applied = hand.apply(&plan).await?;
                 let mut memo = lock(&memo);
                 memo.succeeded();
-                return Ok(next(&memo, &plan, applied));
+                return Ok(next(&memo, plan.again_in_seconds, applied));
             }
             for lookup in &plan.lookups {
                 lookup::look(&self.client, &self.caches, key, lookup, &mut found).await?;
@@ -224,6 +222,7 @@ impl Context {
             status_written: memo.status_written,
             requesters_verified: self.settings.requesters_verified,
             record_retention_days: self.settings.record_retention_days,
+            fetch_image: self.settings.fetch_image.clone(),
             ..observed::Memory::default()
         }
     }
@@ -233,33 +232,26 @@ impl Context {
         if let Some(wait) = self.unshown(key, &memo) {
             return Ok(Some(wait));
         }
-        let Some((seen, uid)) = self.caches.observe_version(key) else {
-            self.versions.forget(key);
-            return Ok(None);
-        };
-        if let Some(status) = plan_version(&seen, Timestamp::now()) {
-            self.write_version(key, &uid, &status, &memo).await?;
+        let mut heard = None;
+        for _ in 0..ROUNDS {
+            let Some(mut seen) = self.caches.observe_version(key) else {
+                self.versions.forget(key);
+                return Ok(None);
+            };
+            seen.heard = heard.take();
+            seen.fetch_image.clone_from(&self.settings.fetch_image);
+            seen.blocked = lock(&memo).blocked();
+            let plan = plan_version(&seen, Timestamp::now());
+            let Some(job) = &plan.lookup else {
+                let hand = VersionHand { client: &self.client, metrics: &self.metrics, leads: &self.leads, key, memo: &memo, seen: &seen };
+                let applied = hand.apply(&plan).await?;
+                let mut memo = lock(&memo);
+                memo.succeeded();
+                return Ok(next(&memo, plan.again_in_seconds, applied));
+            };
+            heard = Some(lookup::hear(&self.client, key, job).await?);
         }
-        lock(&memo).succeeded();
-        Ok(None)
-    }
-
-    async fn write_version(&self, key: &Key, uid: &str, status: &ModelVersionStatus, memo: &std::sync::Mutex<Memo>) -> Result<(), Error> {
-        apply::sure(&self.leads, key)?;
-        match apply::write_status(&self.client, Kind::ModelVersion, key, uid, status).await {
-            Ok(answer) => {
-                lock(memo).wrote(Kind::ModelVersion, &key.name, Left::Version(cache::version(&answer.0.metadata)));
-                self.metrics.action("version_status");
-                tracing::info!(version = %key, says = status.message.as_deref().unwrap_or_default(), "status written");
-                Ok(())
-            }
-            // Gone, or another by now: its event comes.
-            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
-            Err(source) => {
-                Err(apply::Error::Request { verb: "write the status of ModelVersion", what: key.to_string(), source: Box::new(source) }
-                    .into())
-            }
-        }
+        Err(Error::Undecided(key.clone()))
     }
 
     fn memories(&self, what: What) -> &Memories {
@@ -300,12 +292,12 @@ fn is_empty(seen: &Observed) -> bool {
 }
 
 /// When to come back although nothing changes.
-fn next(memo: &Memo, plan: &Plan, applied: Applied) -> Option<Duration> {
+fn next(memo: &Memo, again_in_seconds: Option<i64>, applied: Applied) -> Option<Duration> {
     let now = Instant::now();
     let planned = match applied {
         Applied::Again | Applied::Unanswered => Some(SOON),
         Applied::Behind => Some(CATCH_UP),
-        Applied::Done => plan.again_in_seconds.map(|s| Duration::from_secs(u64::try_from(s).unwrap_or_default()).max(SOON)),
+        Applied::Done => again_in_seconds.map(|s| Duration::from_secs(u64::try_from(s).unwrap_or_default()).max(SOON)),
     };
     // What was refused is tried again, and what no watch shows is looked at again.
     let refused = memo.tried_again();

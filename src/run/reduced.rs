@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{
         ModelVersionStatus,
-        condition::Time,
+        condition::{Time, bounded},
         deployment::{Revision, State},
         names,
         version::{Lifecycle, LifecycleState, MUTABLE},
@@ -21,6 +21,7 @@ use crate::{
     plan::{
         content, health,
         observed::{ContentBody, Controller, Meta, Pod, Record, Request, Service, Version, Wanted},
+        verify,
         version::SPEC_MAX,
     },
 };
@@ -88,9 +89,14 @@ pub struct VersionEntry {
     pub uid: String,
     /// Its generation.
     pub generation: i64,
+    /// Value of the annotation by which people ask for a verification.
+    pub asked: Option<String>,
     /// What was last said about it.
     pub status: Option<Packed<ModelVersionStatus>>,
 }
+
+/// The longest value of that annotation that is kept.
+const ASKED_MAX: usize = 253;
 
 impl Watched for VersionEntry {
     const KIND: Kind = Kind::ModelVersion;
@@ -101,11 +107,16 @@ impl Watched for VersionEntry {
         let generation = object.metadata.generation.unwrap_or_default();
         // The generation counts every change of the spec.
         let unchanged = old.filter(|old| (&old.uid, old.generation) == (&uid, generation));
+        let mut version = unchanged.map_or_else(|| read_version(&mut object), |old| old.version.clone());
+        let status: Option<ModelVersionStatus> = object.status.or_default();
+        verify::add_found(&mut version, status.as_ref());
+        let asked = object.metadata.annotations.as_mut().and_then(|a| a.remove(names::VERIFY)).filter(|value| !value.is_empty());
         Ok(Self {
-            version: unchanged.map_or_else(|| read_version(&mut object), |old| old.version.clone()),
+            version,
             uid,
             generation,
-            status: object.status.or_default::<Option<ModelVersionStatus>>().and_then(|status| Packed::pack(&status).ok()),
+            asked: asked.map(|value| bounded(&value, ASKED_MAX)),
+            status: status.and_then(|status| Packed::pack(&status).ok()),
         })
     }
 
@@ -117,7 +128,7 @@ impl Watched for VersionEntry {
         vec![self.version.name.clone()]
     }
 
-    /// Its status turns nothing.
+    /// Its status turns nothing, but for what a verification found.
     fn news(old: Option<&Self>, new: Option<&Self>) -> Option<News> {
         let same = |(old, new): (&Self, &Self)| old.version == new.version && old.generation == new.generation;
         Some(if old.zip(new).is_some_and(same) { News::Counts } else { News::Turn })
@@ -140,6 +151,8 @@ fn read_version(object: &mut Object) -> Version {
         artifact: spec.get("artifact").and_then(|a| serde_json::from_value(a.clone()).ok()),
         lifecycle: spec.get("lifecycle").map(read_lifecycle),
         record_digest: record_digest(spec),
+        pin: None,
+        unverified: None,
         bound_to: None,
         too_large: (size > SPEC_MAX).then_some(size),
     }
@@ -421,6 +434,25 @@ mod tests {
         let unknown =
             digest(json!({"model": "fraud", "version": "7", "image": "a:1", "metrics": [{"name": "auc", "value": 0.1}], "new": 1}));
         assert_ne!(a, unknown, "fields that this operator does not know count too");
+    }
+
+    #[test]
+    fn a_pin_or_a_failed_verification_is_news_to_who_waits_and_no_other_status_is() {
+        let read = |status: Value, old: Option<&VersionEntry>| {
+            let object = sent(&json!({"metadata": {"name": "fraud-8", "uid": "u", "generation": 1}, "status": status,
+                "spec": {"model": "fraud", "version": "8", "artifact": {"uri": "s3://m/8"}}}));
+            VersionEntry::read(object, old).unwrap()
+        };
+        let first = read(json!({}), None);
+        let used = read(json!({"usedByCount": 1}), Some(&first));
+        assert_eq!(VersionEntry::news(Some(&first), Some(&used)), Some(News::Counts));
+        let verification = json!({"number": 1, "job": "j", "time": "2026-01-01T00:00:00Z", "reason": "NotFound", "message": "no."});
+        let failed = read(json!({"verification": verification}), Some(&used));
+        assert_eq!(VersionEntry::news(Some(&used), Some(&failed)), Some(News::Turn));
+        assert!(failed.version.unverified.as_ref().is_some_and(|u| u.failed && u.message == "no."));
+        let pinned = read(json!({"verification": verification, "resolved": {"artifactDigest": "sha256:aa"}}), Some(&failed));
+        assert_eq!(VersionEntry::news(Some(&failed), Some(&pinned)), Some(News::Turn));
+        assert_eq!((pinned.version.pin.as_deref(), &pinned.version.unverified), (Some("sha256:aa"), &None));
     }
 
     #[test]

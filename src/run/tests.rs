@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
+    kinds::Key,
     lease::Leads,
     memory::lock,
     reconcile::What,
@@ -251,4 +252,76 @@ async fn a_pass_that_carries_a_verb_out_is_followed_by_one_that_looks_what_is_du
     assert_eq!(short(&lock(&world.store).log), ["PATCH modelrollouts", "PATCH deployments"], "its status is told when it is seen");
     world.feed();
     assert!(short(&world.pass().await).contains(&"POST modelrollouts".to_owned()), "what waited is rolled out");
+}
+
+const VERSION: &str = "/apis/rollmodel.dev/v1alpha1/namespaces/ml/modelversions/fraud-2";
+
+/// One pass over version 2; what it asked of the server.
+async fn verify(world: &World) -> Vec<String> {
+    world.feed();
+    lock(&world.store).log.clear();
+    world.context.pass(What::Version, &Key::new("ml", "fraud-2")).await.unwrap();
+    short(&std::mem::take(&mut lock(&world.store).log))
+}
+
+/// Version 2, which names no digest, and a policy that says who verifies it.
+fn unverified() -> World {
+    let mut world = World::new();
+    world.context.settings.fetch_image = Some("registry.example.com/rollmodel:1".into());
+    let (group, artifact) = ("rollmodel.dev/v1alpha1", json!({"uri": "s3://models/fraud/2/"}));
+    world.put(
+        group,
+        "ModelVersion",
+        "modelversions",
+        "fraud-2",
+        json!({"model": "fraud", "version": "2", "image": "models/fraud:2", "artifact": artifact}),
+    );
+    world.put(group, "ModelPolicy", "modelpolicies", "default", json!({"verification": {"serviceAccountName": "v"}}));
+    world
+}
+
+/// The Job has this status; gives its uid.
+fn job(world: &World, status: Value) -> Value {
+    let path = lock(&world.store).objects.keys().find(|path| path.contains("/jobs/")).cloned().unwrap();
+    world.edit(&path, |job| job["status"] = status);
+    world.object(&path)["metadata"]["uid"].clone()
+}
+
+/// The Job ends, and its pod left a word.
+fn job_ends(world: &World, message: &str) {
+    let uid = job(world, json!({"conditions": [{"type": "Complete", "status": "True"}]}));
+    let owner = json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": uid, "controller": true}]);
+    let ended = json!({"terminated": {"exitCode": 0, "message": message}});
+    let pod = json!({"metadata": {"name": "p", "ownerReferences": owner}, "status": {"containerStatuses": [{"name": "rollmodel-fetch", "state": ended}]}});
+    let pods = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": [pod]});
+    lock(&world.store).objects.insert("/api/v1/namespaces/ml/pods".into(), pods);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_without_a_digest_costs_a_job_a_look_at_its_pods_an_event_and_two_statuses() {
+    let world = unverified();
+    assert_eq!(verify(&world).await, ["POST jobs", "PATCH modelversions"]);
+    job(&world, json!({"active": 1, "ready": 1}));
+    assert_eq!(verify(&world).await, [""; 0]);
+    job_ends(&world, &format!("Verified: digest=sha256:{} size=1 files=1", "a".repeat(64)));
+    assert_eq!(verify(&world).await, ["GET pods", "POST events", "PATCH modelversions"]);
+    assert_eq!(world.object(VERSION)["status"]["resolved"]["artifactDigest"], format!("sha256:{}", "a".repeat(64)));
+    assert_eq!(verify(&world).await, [""; 0]);
+    world.edit(WANTED, |o| o["spec"]["version"] = json!("2"));
+    world.settle().await;
+    assert_eq!(world.object(WANTED)["status"]["state"], "Serving");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_forbidden_is_told_and_tried_again_later() {
+    let world = unverified();
+    world.answer("POST /apis/batch/v1/namespaces/ml/jobs", 403, false);
+    assert_eq!(verify(&world).await, ["POST jobs"]);
+    assert_eq!(verify(&world).await, ["PATCH modelversions"]);
+    let conditions = world.object(VERSION)["status"]["conditions"].to_string();
+    assert!(conditions.contains("answered 403") && conditions.contains("VerificationTrouble"), "{conditions}");
+    assert_eq!(verify(&world).await, [""; 0]);
+    tokio::time::advance(Duration::from_secs(31)).await;
+    assert_eq!(verify(&world).await, ["POST jobs"]);
+    assert_eq!(verify(&world).await, ["PATCH modelversions"]);
 }

@@ -54,10 +54,12 @@ impl Watches {
         self.one(stop, |c| &c.versions);
         self.one(stop, |c| &c.records);
         self.one(stop, |c| &c.requests);
+        self.one(stop, |c| &c.policies);
         self.one(stop, |c| &c.contents);
         self.one(stop, |c| &c.workloads);
         self.one(stop, |c| &c.services);
         self.one(stop, |c| &c.pods);
+        self.one(stop, |c| &c.jobs);
         self.one(stop, |c| &c.autoscalers);
         self.one(stop, |c| &c.schemas);
     }
@@ -197,15 +199,33 @@ pub fn api<K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>>
     }
 }
 
-/// Whether the API server streams lists; asked until it answers.
-pub async fn streams_lists(client: &Client, within: Duration) -> bool {
+/// The minor version of Kubernetes 1 that the API server tells, the highest number where it is no Kubernetes 1 any more.
+///
+/// # Errors
+/// When it does not tell.
+pub async fn minor(client: &Client) -> Result<u32, kube::Error> {
+    let version = client.apiserver_version().await?;
+    // A server that plays an older one has no more than that one's features. Some distributions write `34+`.
+    let (major, minor) = match (version.emulation_major, version.emulation_minor) {
+        (Some(major), Some(minor)) if !minor.is_empty() => (major, minor),
+        _ => (version.major, version.minor),
+    };
+    let minor: String = minor.chars().take_while(char::is_ascii_digit).collect();
+    Ok(if major == "1" { minor.parse().unwrap_or_default() } else { u32::MAX })
+}
+
+/// Whether an API server of that minor version streams lists.
+#[must_use]
+pub fn streams_lists(minor: u32) -> bool {
+    minor >= STREAMS_FROM
+}
+
+/// The API server's minor version; asked until it answers.
+pub async fn version(client: &Client, within: Duration) -> u32 {
     let mut wait = Duration::from_millis(200);
     loop {
-        match tokio::time::timeout(within, client.apiserver_version()).await {
-            Ok(Ok(version)) => {
-                let minor: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
-                return version.major != "1" || minor.parse::<u32>().is_ok_and(|m| m >= STREAMS_FROM);
-            }
+        match tokio::time::timeout(within, minor(client)).await {
+            Ok(Ok(minor)) => return minor,
             Ok(Err(error)) => warn!(error = said(&error), "the API server does not tell its version; it is asked again"),
             Err(_) => warn!("the API server does not answer; it is asked again"),
         }
@@ -223,10 +243,12 @@ pub async fn fill(caches: &Caches, client: &Client, namespace: &str) -> Result<(
     list(client, namespace, &caches.versions).await?;
     list(client, namespace, &caches.records).await?;
     list(client, namespace, &caches.requests).await?;
+    list(client, namespace, &caches.policies).await?;
     list(client, namespace, &caches.contents).await?;
     list(client, namespace, &caches.workloads).await?;
     list(client, namespace, &caches.services).await?;
     list(client, namespace, &caches.pods).await?;
+    list(client, namespace, &caches.jobs).await?;
     list(client, namespace, &caches.autoscalers).await?;
     list(client, namespace, &caches.schemas).await
 }

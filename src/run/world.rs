@@ -110,6 +110,8 @@ impl World {
                 "ModelVersion" => take(&caches.versions, event),
                 "ModelRollout" => take(&caches.records, event),
                 "RolloutRequest" => take(&caches.requests, event),
+                "ModelPolicy" => take(&caches.policies, event),
+                "Job" => take(&caches.jobs, event),
                 "ControllerRevision" => take(&caches.contents, event),
                 "Deployment" => take(&caches.workloads, event),
                 "Service" => take(&caches.services, event),

@@ -268,9 +268,7 @@ fn a_model_or_version_that_is_not_there_is_waited_for_and_a_name_that_another_ho
 fn a_spec_that_cannot_be_carried_out_is_invalid_with_a_sentence_and_what_serves_stays() {
     let base = Base::new("invalid");
     base.story.apply(&eight(json!({"image": null, "artifact": {"uri": "s3://models/fraud/8/"}})));
-    let deliver = "ModelVersion fraud-8 records an artifact, and this release does not fetch artifacts: set spec.delivery.mode to InImage if the image holds the model or fetches it by itself (from MODEL_URI).";
     let image = "Neither ModelVersion fraud-8 nor spec.template names an image: set image of the container model in spec.template, or register a version with an image.";
-    base.invalid(json!({"version": "8"}), "DeliveryRequired", deliver);
     base.invalid(json!({"version": "8", "delivery": {"mode": "InImage"}}), "NoImage", image);
     let spec = json!({"containers": [{"name": "model"}, {"name": "model"}]});
     let twice = "containers[1].name is model, which is another container's name too: give each container its own.";
@@ -458,7 +456,7 @@ fn a_record_is_never_rewritten_and_a_decision_never_removed() {
 #[test]
 fn kubectl_explains_every_field() {
     let cluster = Cluster::shared();
-    for part in ["mv.spec", "mv.status", "mdep.spec", "mdep.status", "mro.spec", "rreq.spec", "rreq.status"] {
+    for part in ["mv.spec", "mv.status", "mdep.spec", "mdep.status", "mro.spec", "rreq.spec", "rreq.status", "mpol.spec"] {
         // The API server makes its documentation of new kinds a moment after it serves them.
         cluster.until(&format!("{part} is explained"), || cluster.try_kubectl(&["explain", part]).status.success());
         let text = cluster.kubectl(&["explain", part]);

@@ -9,12 +9,12 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Cluster, Options, audit,
+    Cluster, Options, audit, levers,
     operator::{Operator, binary},
     proxy::Proxy,
     rest::{Rest, within},
     root,
-    story::{Story, deployment},
+    story::{Story, condition, deployment, version_of},
 };
 
 /// A story without an operator yet.
@@ -86,6 +86,28 @@ fn orphans(name: &str) -> [Value; 2] {
     ]
 }
 
+/// A verification that is replaced, and one that ends.
+fn verify(story: &Story) {
+    let policy = |account: &str| {
+        story.apply(&json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelPolicy", "metadata": {"name": "default"},
+            "spec": {"verification": {"serviceAccountName": account}}}));
+    };
+    let jobs = || -> Vec<String> { story.list("jobs").iter().map(|j| j["metadata"]["name"].as_str().unwrap().to_owned()).collect() };
+    story.apply(&version_of(
+        "fraud",
+        "10",
+        json!({"image": "registry.example.com/fraud:10", "artifact": {"uri": "s3://models/fraud/10/"}}),
+    ));
+    policy("nobody");
+    story.until_true("a Job that gets no pod", || jobs().len() == 1);
+    let before = jobs();
+    policy("default");
+    story.until_true("another Job", || jobs().len() == 1 && jobs() != before);
+    let words = format!("Verified: digest=sha256:{} size=1 files=1", "a".repeat(64));
+    levers::ends(story.cluster, &story.namespace, &jobs()[0], 0, &words);
+    story.until_true("it is verified", || condition(&story.get("mv", "fraud-10"), "Verified")["status"] == "True");
+}
+
 /// Everything that the operator ever does, on a cluster of its own.
 fn exercise(story: &Story, kubeconfig: &std::path::Path) {
     let rest = Rest::new(story.cluster, &story.namespace);
@@ -127,6 +149,7 @@ fn exercise(story: &Story, kubeconfig: &std::path::Path) {
     }
     story.apply(&old);
     story.until_true("the old record is gone", || story.find("mro", "gone-1").is_none());
+    verify(story);
     // What a backup brought back is adopted.
     orphans("adopted").iter().for_each(|object| story.apply(object));
     story.apply(&deployment("adopted", json!({"model": "fraud", "version": "6"})));
@@ -318,7 +341,7 @@ fn what_is_settled_costs_nothing_when_all_is_planned_again_and_two_requests_a_ki
         *kinds.entry(path.to_owned()).or_default() += 1;
     }
     assert_eq!(kinds.remove("version"), Some(1), "it asks for the server's version once");
-    assert_eq!(kinds.len(), 10, "{kinds:?}");
+    assert_eq!(kinds.len(), 12, "{kinds:?}");
     assert!(kinds.values().all(|n| *n <= 2), "{kinds:?}");
 }
 

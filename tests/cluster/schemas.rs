@@ -24,7 +24,7 @@ fn missing_crds_are_waited_for_by_name_and_with_older_ones_no_rollout_begins() {
     let cluster = own.cluster();
     let mut story = Story { cluster, namespace: cluster.namespace("crds"), operator: None };
     story.operator = Some(Operator::namespaced(cluster, &story.namespace));
-    let missing = ["modelversions", "modeldeployments", "modelrollouts", "rolloutrequests"]
+    let missing = ["modelversions", "modeldeployments", "modelrollouts", "rolloutrequests", "modelpolicies"]
         .map(|p| format!("the API server does not serve {p} yet: apply crds/"));
     let named = |(status, text): (u16, String)| status == 503 && missing.iter().all(|m| text.contains(m)) && !text.contains("Pod");
     cluster.until("it says which are missing", || named(ready(&story)));
@@ -39,7 +39,7 @@ fn missing_crds_are_waited_for_by_name_and_with_older_ones_no_rollout_begins() {
     level(cluster, "0");
     cluster.until("it says that they are older", || ready(&story).0 == 503);
     let (_, text) = ready(&story);
-    assert!(text.contains("CRD modelversions.rollmodel.dev is older than this operator (schema level 0, needed 1): apply crds/"), "{text}");
+    assert!(text.contains("CRD modelversions.rollmodel.dev is older than this operator (schema level 0, needed 2): apply crds/"), "{text}");
     story.want("7");
     let mdep = story.settles("Pending", "6");
     assert_eq!(condition(&mdep, "Ready")["reason"], "CRDsOlder");
@@ -47,7 +47,7 @@ fn missing_crds_are_waited_for_by_name_and_with_older_ones_no_rollout_begins() {
     story.kubectl(&["set", "image", "deployment/fraud", "model=evil:1"]);
     story.until_true("the image is put back", || story.image().ends_with("fraud:6"));
     assert_eq!(story.newest(), 1);
-    level(cluster, "1");
+    level(cluster, "2");
     story.serves("7");
     assert_eq!(ready(&story).0, 200);
 }

@@ -47,9 +47,19 @@ fn condition(type_: &str, status: &str, reason: &str) -> WorkloadCondition {
     WorkloadCondition { type_: type_.into(), status: status.into(), reason: reason.into(), message: String::new() }
 }
 
+/// The init container that fetches, between two of its tries.
+fn fetch(code: i32, restarts: i32, message: &str) -> Container {
+    let why = |reason: &str, message: &str, exit_code| Some(Why { reason: reason.into(), message: message.into(), exit_code });
+    let (waiting, terminated) = (why("CrashLoopBackOff", "back-off", None), why("Error", message, Some(code)));
+    Container { name: names::FETCH.into(), restarts, waiting, terminated, ..Container::default() }
+}
+
 fn pod(name: &str, hash: &str, restarted_at: Option<String>, behaviour: Behaviour) -> Pod {
     let mut container = Container { name: "model".into(), ..Container::default() };
+    let mut fetched = Vec::new();
     match behaviour {
+        Behaviour::Mismatch => fetched.push(fetch(3, 1, "Mismatch: the digest is sha256:bb, and has to be sha256:aa.")),
+        Behaviour::Unreachable => fetched.push(fetch(1, 9, "Unreachable: s3.example.com does not answer.")),
         Behaviour::Fine => (container.running, container.ready) = (true, true),
         Behaviour::NeverReady => container.running = true,
         Behaviour::Crash => {
@@ -66,7 +76,7 @@ fn pod(name: &str, hash: &str, restarted_at: Option<String>, behaviour: Behaviou
         hash: hash.into(),
         restarted_at,
         ready: behaviour == Behaviour::Fine,
-        containers: vec![container],
+        containers: fetched.into_iter().chain([container]).collect(),
         ..Pod::default()
     }
 }

@@ -28,6 +28,9 @@ enum Op {
     Behave(u8, Behaviour),
     Overdue,
     Yank(u8),
+    Artifact(u8),
+    Pin(u8),
+    Policy(u8),
     EraseStatus,
     LoseDeployment,
     Recreate,
@@ -37,7 +40,14 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     let verb =
         prop_oneof![Just(Verb::Undo), Just(Verb::Abort), Just(Verb::Retry), Just(Verb::Pause), Just(Verb::Resume), Just(Verb::Restart)];
-    let behaviour = prop_oneof![Just(Behaviour::Fine), Just(Behaviour::Crash), Just(Behaviour::Pull), Just(Behaviour::NeverReady)];
+    let behaviour = prop_oneof![
+        Just(Behaviour::Fine),
+        Just(Behaviour::Crash),
+        Just(Behaviour::Pull),
+        Just(Behaviour::NeverReady),
+        Just(Behaviour::Mismatch),
+        Just(Behaviour::Unreachable)
+    ];
     prop_oneof![
         4 => (6u8..10).prop_map(Op::Want),
         2 => (0u8..3).prop_map(Op::Image),
@@ -54,6 +64,9 @@ fn op() -> impl Strategy<Value = Op> {
         3 => ((6u8..9), behaviour).prop_map(|(v, b)| Op::Behave(v, b)),
         1 => Just(Op::Overdue),
         1 => (6u8..9).prop_map(Op::Yank),
+        2 => (6u8..9).prop_map(Op::Artifact),
+        1 => (6u8..9).prop_map(Op::Pin),
+        1 => (0u8..4).prop_map(Op::Policy),
         1 => Just(Op::EraseStatus),
         1 => Just(Op::LoseDeployment),
         1 => Just(Op::Recreate),
@@ -86,6 +99,17 @@ fn happen(world: &mut World, op: &Op) {
         Op::Behave(v, b) => world.behave(&v.to_string(), *b),
         Op::Overdue => world.overdue = true,
         Op::Yank(v) => world.yank(&v.to_string()),
+        Op::Artifact(v) => world.artifact(&v.to_string(), None),
+        Op::Pin(v) => world.version(&v.to_string()).pin = Some(format!("sha256:{}", "a".repeat(64))),
+        Op::Policy(n) => {
+            let demands = [
+                json!({}),
+                json!({"requireArtifactDigest": true}),
+                json!({"requireImageDigest": true}),
+                json!({"requireSignature": {"publicKeys": ["k"]}}),
+            ];
+            world.policy(demands[usize::from(*n)].clone());
+        }
         Op::EraseStatus => world.seen.deployment.as_mut().unwrap().status = None,
         Op::LoseDeployment => world.lose_deployment(),
         Op::Recreate => {
@@ -148,7 +172,9 @@ proptest! {
             for _ in 0..4 {
                 let plan = dying.plan();
                 dying.carry_out(plan, deaths.next().unwrap_or(0));
-                dying.seen.memory = plan::observed::Memory::default();
+                // What its flags say it knows again.
+                let fetch_image = dying.seen.memory.fetch_image.take();
+                dying.seen.memory = plan::observed::Memory { fetch_image, ..plan::observed::Memory::default() };
             }
             calm.settle();
             dying.settle();

@@ -30,6 +30,10 @@ pub enum Behaviour {
     Pull,
     /// Run, and never become ready.
     NeverReady,
+    /// Get other bytes than they have to.
+    Mismatch,
+    /// Reach nothing to fetch from, however often they try.
+    Unreachable,
 }
 
 /// Everything there is.
@@ -63,6 +67,7 @@ impl World {
             writes: 0,
             counter: 100,
         };
+        world.seen.memory.fetch_image = Some("registry.example.com/rollmodel:1".into());
         for version in ["6", "7", "8"] {
             world.add_version(version);
         }
@@ -122,6 +127,18 @@ impl World {
     /// The facts of a version, to change them.
     pub fn version(&mut self, version: &str) -> &mut Version {
         self.seen.versions.iter_mut().find(|v| v.version == version).unwrap()
+    }
+
+    /// Gives a version an artifact, whose digest its record names or not.
+    pub fn artifact(&mut self, version: &str, digest: Option<&str>) {
+        let artifact = json!({"uri": format!("s3://models/fraud/{version}/"), "digest": digest});
+        self.version(version).artifact = serde_json::from_value(artifact).unwrap();
+    }
+
+    /// What the administrator demands.
+    pub fn policy(&mut self, spec: Value) {
+        let spec = serde_json::from_value(spec).unwrap();
+        self.seen.policy = Some(plan::observed::Policy { created: self.now, spec });
     }
 
     pub fn yank(&mut self, version: &str) {
@@ -292,6 +309,9 @@ impl World {
                     assert_eq!(have.body.as_ref().unwrap().hash, body.hash);
                     return true;
                 }
+                let init = &body.rendering["spec"]["initContainers"][0];
+                let digest = init["args"].as_array().into_iter().flatten().any(|a| a == "--digest");
+                assert!(digest || init["name"] != json!(names::FETCH), "nothing is fetched that nobody knows: {init:#}");
                 self.seen.contents.push(StoredContent { name, uid, resource_version, body: Some(body) });
             }
             Action::CreateRecord { spec } => {

@@ -25,7 +25,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "rollmodel.rules" -}}
 # What users write: read it, and say in its status what came of it.
 - apiGroups: [rollmodel.dev]
-  resources: [modelversions, modeldeployments]
+  resources: [modelversions, modeldeployments, modelpolicies]
   verbs: [list, watch]
 - apiGroups: [rollmodel.dev]
   resources: [modelversions/status, modeldeployments/status, rolloutrequests/status]
@@ -54,13 +54,17 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 - apiGroups: [apps]
   resources: [controllerrevisions]
   verbs: [get, list, watch, create, delete]
-# Why pods do not get ready, and whether an autoscaler has the wrong target.
+# Why pods do not get ready, how verifications ended, and whether an autoscaler has the wrong target.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [list, watch]
+# Artifacts are verified by Jobs, under the ServiceAccount that the namespace's ModelPolicy names.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [list, watch, create, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]

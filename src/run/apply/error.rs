@@ -36,6 +36,12 @@ pub enum Error {
         /// The name.
         what: String,
     },
+    /// A name that a Job has which is not the version's.
+    #[error("create Job {what}: a Job of that name is there already, and is not of this version; delete it if nothing of yours needs it")]
+    OtherJob {
+        /// The name.
+        what: String,
+    },
 }
 
 impl Error {
@@ -58,6 +64,7 @@ impl Error {
             Self::NotLeading { .. } => "not_leading",
             Self::Patch { .. } => "patch",
             Self::OtherContent { .. } => "other_content",
+            Self::OtherJob { .. } => "other_job",
         }
     }
 }
@@ -70,7 +77,7 @@ impl Error {
                 kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => status.code == 403,
                 _ => return None,
             },
-            Self::OtherContent { .. } => false,
+            Self::OtherContent { .. } | Self::OtherJob { .. } => false,
             Self::NotLeading { .. } | Self::Patch { .. } => return None,
         };
         Some(Blocked { write, deciding, forbidden, due: false, message: bounded(&self.to_string(), NOTE_MAX) })

@@ -1,5 +1,5 @@
-//! What becomes of pods: those with an image whose tag holds `behave-<what>`, or with the annotation `test.rollmodel.dev/behave: <what>`
-//! in their template, behave so; every other pod is ready at once.
+//! What becomes of pods: those with an image whose tag holds `behave-<what>`, with the annotation `test.rollmodel.dev/behave: <what>`
+//! in their template, or with `behave-fetch-<what>` in an argument of an init container, behave so; every other pod is ready at once.
 //!
 //! | tag | the pods |
 //! |---|---|
@@ -10,6 +10,10 @@
 //! | `behave-bad-config` | wait for a Secret that is not there |
 //! | `behave-invalid-image` | have an image name that is none |
 //! | `behave-slow` | are ready after three seconds |
+//! | `behave-fetch-mismatch` | have an init container that got wrong bytes, and ended with exit code 3 |
+//! | `behave-fetch-unreachable` | have one that reached nothing, seven times, and ended with exit code 1 |
+//!
+//! The pods of Jobs run until [`ends`] ends them.
 //!
 //! A pod with the annotation `test.rollmodel.dev/heal` becomes ready whatever else it says; see [`heal`]. A pod that no node has room
 //! for needs no lever: it asks for more than there is, or for a label of nodes that [`label_node`] gives one.
@@ -18,7 +22,7 @@ use std::{fs, path::Path};
 
 use super::Cluster;
 
-const BEHAVE: &str = r#"if .metadata.annotations["test.rollmodel.dev/heal"] then empty else (.metadata.annotations["test.rollmodel.dev/behave"] // (.spec.containers[].image | capture("behave-(?<what>[a-z-]+)") | .what)) end"#;
+const BEHAVE: &str = r#"if .metadata.annotations["test.rollmodel.dev/heal"] then empty else (.metadata.annotations["test.rollmodel.dev/behave"] // (.spec.containers[].image | capture("behave-(?<what>[a-z-]+)") | .what) // (.spec.initContainers[]?.args[]? | capture("behave-(?<what>fetch-[a-z]+)") | .what)) end"#;
 
 /// kwok's configuration: its own stages, which leave alone what behaves, and a stage for each behaviour.
 pub fn configuration(stages: &Path) -> String {
@@ -28,6 +32,9 @@ pub fn configuration(stages: &Path) -> String {
     let text = fs::read_to_string(stages).expect("kwok's stages");
     let mut ready = String::new();
     for document in text.split("---\n").filter(|d| !d.trim().is_empty()) {
+        if document.contains("name: pod-complete\n") {
+            continue;
+        }
         if document.contains("name: pod-ready\n") {
             let template = document.split("statusTemplate: |\n").nth(1).expect("a status template");
             let id = "      - image: {{ .image | Quote }}\n        imageID: {{ printf \"%s@sha256:%064d\" .image 7 | Quote }}";
@@ -80,6 +87,8 @@ fn behaviours() -> Vec<(&'static str, String)> {
         ("never-ready", status("Running", 0, running, "")),
         ("image-pull", status("Pending", 0, &waiting("ImagePullBackOff", "Back-off pulling image: not found"), "")),
         ("bad-config", status("Pending", 0, &waiting("CreateContainerConfigError", "secret \"models-s3\" not found"), "")),
+        ("fetch-mismatch", fetching(3, 1, "Mismatch: the digest is sha256:bb, and has to be sha256:aa.")),
+        ("fetch-unreachable", fetching(1, 7, "Unreachable: s3.example.com does not answer.")),
         ("invalid-image", status("Pending", 0, &waiting("InvalidImageName", "couldn''t parse image name"), "")),
     ]
 }
@@ -93,6 +102,43 @@ fn status(phase: &str, restarts: u32, state: &str, last: &str) -> String {
          - image: {{{{ .image | Quote }}}}\n        imageID: \"\"\n        name: {{{{ .name | Quote }}}}\n        ready: false\n        restartCount: {restarts}\n        \
          state: {{{state}}}\n{last}      {{{{ end }}}}\n      phase: {phase}\n      startTime: {{{{ $now | Quote }}}}"
     )
+}
+
+/// A pod whose init container `rollmodel-fetch` ended so, and waits to be tried again.
+fn fetching(code: u8, restarts: u8, message: &str) -> String {
+    let waits = status("Pending", 0, "waiting: {reason: PodInitializing}", "");
+    let last = format!(
+        "terminated: {{exitCode: {code}, reason: Error, message: \"{message}\", startedAt: {{{{ $now | Quote }}}}, finishedAt: {{{{ $now | Quote }}}}}}"
+    );
+    format!(
+        "{waits}\n      initContainerStatuses:\n      - image: fetch\n        imageID: \"\"\n        name: rollmodel-fetch\n        ready: false\n        \
+         restartCount: {restarts}\n        state: {{waiting: {{reason: CrashLoopBackOff, message: back-off}}}}\n        lastState: {{{last}}}"
+    )
+}
+
+/// Ends the running pod of a Job as its container would: with an exit code and last words.
+pub fn ends(cluster: &Cluster, namespace: &str, job: &str, code: i32, message: &str) {
+    let selector = format!("batch.kubernetes.io/job-name={job}");
+    let running = || {
+        let args = [
+            "get",
+            "pod",
+            "-n",
+            namespace,
+            "-l",
+            &selector,
+            "--field-selector=status.phase=Running",
+            "-o",
+            "jsonpath={.items[*].metadata.name}",
+        ];
+        cluster.kubectl(&args).trim().to_owned()
+    };
+    cluster.until(&format!("a pod of Job {job} runs"), || !running().is_empty());
+    let (phase, now) = (if code == 0 { "Succeeded" } else { "Failed" }, "2026-01-01T00:00:00Z");
+    let ended = serde_json::json!({"exitCode": code, "reason": if code == 0 { "Completed" } else { "Error" }, "message": message, "startedAt": now, "finishedAt": now});
+    let container = serde_json::json!({"name": "rollmodel-fetch", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": ended}});
+    let status = serde_json::json!({"status": {"phase": phase, "containerStatuses": [container]}}).to_string();
+    cluster.kubectl(&["patch", "pod", "-n", namespace, &running(), "--subresource=status", "--type=merge", "-p", &status]);
 }
 
 /// Gives a node a label (`disk=fast`), or takes it away (`disk-`).

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::{Cluster, free_port, process::Process, root};
 
+/// The image that fetches artifacts.
+pub const FETCH_IMAGE: &str = "registry.example.com/rollmodel:test";
+
 /// A running operator.
 pub struct Operator {
     /// The process.
@@ -28,7 +31,9 @@ impl Operator {
         let port = free_port();
         let mut args: Vec<String> = vec!["--admin-address".into(), format!("127.0.0.1:{port}"), "--log-format".into(), "text".into()];
         args.extend(flags.iter().map(|&f| f.to_owned()));
-        let env = [("KUBECONFIG".to_owned(), kubeconfig.display().to_string()), ("NO_COLOR".to_owned(), "1".to_owned())];
+        let env =
+            [("KUBECONFIG", kubeconfig.display().to_string()), ("NO_COLOR", "1".into()), ("ROLLMODEL_FETCH_IMAGE", FETCH_IMAGE.into())];
+        let env = env.map(|(name, value)| (name.to_owned(), value));
         let log = cluster.dir().join(format!("operator-{port}.log"));
         Self { process: cluster.spawn(&binary(), &args, &env, &log), port }
     }

@@ -1,0 +1,168 @@
+//! What has to be so before a rendering is made of a version: what the policy demands, and that somebody knows what the bytes have to be.
+//!
+//! Only a rendering that is made anew is asked: what is stored already was allowed when it was made, and going back to it is never
+//! refused by a policy that came later.
+
+use serde_json::Value;
+
+use super::{
+    content::Problem,
+    fetcher,
+    observed::{Observed, Version},
+};
+use crate::api::{
+    ModelDeploymentSpec, ModelPolicySpec,
+    deployment::DeliveryMode,
+    names,
+    version::{Artifact, Signature},
+};
+
+/// The first minor version of Kubernetes 1 whose kubelet mounts images.
+const IMAGE_VOLUMES_FROM: u32 = 35;
+
+/// How an artifact reaches the pods.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Delivered<'a> {
+    /// The way.
+    pub mode: DeliveryMode,
+    /// What the bytes have to be; always there but with InImage.
+    pub digest: Option<&'a str>,
+}
+
+/// How the artifact of a version reaches the pods, if it may.
+///
+/// # Errors
+/// What the policy demands and is not so, or that nobody knows yet what the bytes have to be.
+pub fn delivered<'a>(seen: &'a Observed, spec: &ModelDeploymentSpec, version: &'a Version) -> Result<Delivered<'a>, Problem> {
+    let written = spec.delivery.as_ref().and_then(|d| d.mode);
+    let Some(artifact) = &version.artifact else {
+        return match written {
+            None | Some(DeliveryMode::InImage) => Ok(Delivered { mode: DeliveryMode::InImage, digest: None }),
+            Some(mode) => Err(no_artifact(version, mode)),
+        };
+    };
+    let mode = written.unwrap_or(DeliveryMode::Init);
+    if let Some(policy) = seen.policy.as_ref().map(|p| &p.spec) {
+        digest_demanded(policy, version, artifact)?;
+        signature_demanded(policy, version, artifact, mode)?;
+    }
+    if mode == DeliveryMode::ImageVolume {
+        mountable(seen, version, artifact)?;
+    }
+    let digest = fetcher::recorded(artifact).or(version.pin.as_deref());
+    if digest.is_none() && mode != DeliveryMode::InImage {
+        return Err(not_verified(seen, version));
+    }
+    Ok(Delivered { mode, digest })
+}
+
+fn no_artifact(version: &Version, mode: DeliveryMode) -> Problem {
+    Problem::Invalid(
+        "NoArtifact",
+        format!(
+            "ModelVersion {} records no artifact, and spec.delivery.mode is {mode:?}: name a version with an artifact, or leave spec.delivery.mode out.",
+            version.name
+        ),
+    )
+}
+
+fn digest_demanded(policy: &ModelPolicySpec, version: &Version, artifact: &Artifact) -> Result<(), Problem> {
+    if !policy.require_artifact_digest || fetcher::recorded(artifact).is_some() {
+        return Ok(());
+    }
+    Err(Problem::Invalid(
+        "ArtifactDigestRequired",
+        format!(
+            "ModelPolicy {} demands that a version names the digest of its artifact (requireArtifactDigest), and ModelVersion {} names none: register the version again with artifact.digest, which `rollmodel-fetch digest URI` prints.",
+            names::POLICY,
+            version.name
+        ),
+    ))
+}
+
+fn signature_demanded(policy: &ModelPolicySpec, version: &Version, artifact: &Artifact, mode: DeliveryMode) -> Result<(), Problem> {
+    if policy.require_signature.is_none() {
+        return Ok(());
+    }
+    let demands = format!("ModelPolicy {} demands a signature of the artifact (requireSignature)", names::POLICY);
+    let signature: Option<&Signature> = artifact.signature.as_ref();
+    let sentence = match (mode, signature) {
+        (DeliveryMode::Init, Some(_)) => return Ok(()),
+        (DeliveryMode::Init, None) => {
+            format!("{demands}, and ModelVersion {} names none: register the version again with artifact.signature.", version.name)
+        }
+        (mode, _) => format!("{demands}, and with delivery mode {mode:?} nobody checks one: set spec.delivery.mode to Init."),
+    };
+    Err(Problem::Invalid("SignatureRequired", sentence))
+}
+
+/// Whether the kubelet can mount the artifact.
+fn mountable(seen: &Observed, version: &Version, artifact: &Artifact) -> Result<(), Problem> {
+    if fetcher::reference(&artifact.uri, "").is_none() {
+        let scheme = artifact.uri.split("://").next().unwrap_or_default();
+        let sentence = format!(
+            "spec.delivery.mode ImageVolume mounts oci:// artifacts, and that of ModelVersion {} is at {scheme}://: set spec.delivery.mode to Init.",
+            version.name
+        );
+        return Err(Problem::Invalid("ImageVolumeUnsupported", sentence));
+    }
+    match seen.memory.kubernetes {
+        Some(minor) if minor >= IMAGE_VOLUMES_FROM => Ok(()),
+        Some(minor) => Err(Problem::Invalid(
+            "ImageVolumeUnsupported",
+            format!(
+                "spec.delivery.mode ImageVolume needs Kubernetes 1.{IMAGE_VOLUMES_FROM}, and this is 1.{minor}: set spec.delivery.mode to Init."
+            ),
+        )),
+        None => Err(Problem::Pending(
+            "KubernetesUnknown",
+            "spec.delivery.mode ImageVolume waits until the API server told its version, which says whether the kubelet can mount images."
+                .into(),
+        )),
+    }
+}
+
+/// Nobody knows yet what the bytes have to be.
+fn not_verified(seen: &Observed, version: &Version) -> Problem {
+    let Version { name, version: number, .. } = version;
+    if let Some(found) = version.unverified.as_ref().filter(|u| u.failed) {
+        let again =
+            format!("When that is mended, `kubectl annotate mv {name} {}=$(date +%s) --overwrite` has it verified again.", names::VERIFY);
+        return Problem::Invalid(
+            "VerificationFailed",
+            format!("The artifact of version {number} was not accepted: {} {again}", found.message),
+        );
+    }
+    let verifies = seen.policy.as_ref().is_some_and(|p| p.spec.verification.is_some());
+    let sentence = match &version.unverified {
+        _ if !verifies => format!(
+            "ModelVersion {name} names no digest of its artifact, and nobody verifies artifacts here: register it with artifact.digest (`rollmodel-fetch digest URI` prints it), or make ModelPolicy {} with spec.verification.serviceAccountName.",
+            names::POLICY
+        ),
+        Some(trouble) => format!("Version {number} waits until its artifact is verified, which is tried again: {}", trouble.message),
+        None => format!("Version {number} waits until its artifact is verified: `kubectl get mv {name} -o yaml` says how far that is."),
+    };
+    Problem::Pending("NotVerified", sentence)
+}
+
+/// Whether the image that a rendering runs may run.
+///
+/// # Errors
+/// When the policy demands images by digest, and it is named by a tag.
+pub fn image(seen: &Observed, version: &Version, rendering: &Value) -> Result<(), Problem> {
+    let demanded = seen.policy.as_ref().is_some_and(|p| p.spec.require_image_digest);
+    let containers = rendering["spec"]["containers"].as_array().into_iter().flatten();
+    let image = containers.filter(|c| c["name"] == names::CONTAINER).find_map(|c| c["image"].as_str()).unwrap_or_default();
+    if !demanded || image.contains("@sha256:") || image.contains("@sha512:") {
+        return Ok(());
+    }
+    Err(Problem::Invalid(
+        "ImageDigestRequired",
+        format!(
+            "ModelPolicy {} demands images by digest (requireImageDigest), and {image} is a tag: name it as IMAGE@sha256:… in the record of version {} (registered again), or for the container {} in spec.template.",
+            names::POLICY,
+            version.version,
+            names::CONTAINER
+        ),
+    ))
+}

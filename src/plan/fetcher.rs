@@ -1,0 +1,193 @@
+//! The container that runs `rollmodel-fetch`: what the init container of a serving pod and a verification Job have in common.
+
+use serde_json::{Value, json};
+
+use super::drift::nanos;
+use crate::api::{ModelPolicySpec, names, version::Artifact};
+
+/// Where credentials are mounted.
+const CREDENTIALS: &str = "/var/run/rollmodel/credentials";
+/// Where claims that hold artifacts are mounted, each under its name.
+const CLAIMS: &str = "/mnt/rollmodel-pvc";
+/// Volume of the credentials.
+const CREDENTIALS_VOLUME: &str = "rollmodel-credentials";
+/// Volume of a claim that holds the artifact.
+const SOURCE_VOLUME: &str = "rollmodel-source";
+/// Volume of what is fetched, or mounted by the kubelet.
+pub const ARTIFACT_VOLUME: &str = "rollmodel-artifact";
+/// Volume of what was fetched before.
+pub const CACHE_VOLUME: &str = "rollmodel-cache";
+/// Every volume of ours.
+pub const VOLUMES: [&str; 4] = [ARTIFACT_VOLUME, CACHE_VOLUME, CREDENTIALS_VOLUME, SOURCE_VOLUME];
+/// The exit code that says that the bytes, or the request, are at fault.
+pub const AT_FAULT: i32 = 3;
+/// The exit code that says that the environment is in trouble.
+pub const IN_TROUBLE: i32 = 1;
+
+/// What is fetched or verified, and with what.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetcher<'a> {
+    /// The artifact.
+    pub artifact: &'a Artifact,
+    /// What its bytes have to be.
+    pub digest: Option<&'a str>,
+    /// The Secret it is read with.
+    pub credentials: Option<&'a str>,
+    /// Which keys are trusted, and which hosts may be reached.
+    pub policy: Option<&'a ModelPolicySpec>,
+}
+
+impl Fetcher<'_> {
+    /// The arguments that say what the bytes have to be. A signature is looked at where a policy says whose is good.
+    #[must_use]
+    pub fn args(&self) -> Vec<String> {
+        let signature = self.artifact.signature.as_ref().filter(|_| self.policy.is_some_and(|p| p.require_signature.is_some()));
+        let pairs = [("--digest", self.digest.map(str::to_owned)), ("--size", self.artifact.size.map(|size| size.to_string()))];
+        let mut args: Vec<String> = pairs.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?])).flatten().collect();
+        // In one word: what its address begins with must not be read as another flag.
+        args.extend(signature.map(|s| format!("--signature={}", s.uri)));
+        args
+    }
+
+    /// The variables that are ours.
+    #[must_use]
+    pub fn env(&self) -> Vec<Value> {
+        let join = |texts: &[String], with: &str| (!texts.is_empty()).then(|| texts.join(with));
+        let keys = self.policy.and_then(|p| p.require_signature.as_ref());
+        let hosts = self.policy.and_then(|p| p.delivery.as_ref()).map(|d| d.allowed_hosts.as_slice()).unwrap_or_default();
+        let pairs = [
+            ("ROLLMODEL_CREDENTIALS", self.credentials.map(|_| CREDENTIALS.to_owned())),
+            ("ROLLMODEL_ALLOWED_HOSTS", join(hosts, ",")),
+            ("ROLLMODEL_TRUSTED_KEYS", keys.and_then(|k| join(&k.public_keys, "\n"))),
+            ("ROLLMODEL_TRUSTED_CERTIFICATES", keys.and_then(|k| join(&k.certificates, "\n"))),
+        ];
+        pairs.into_iter().filter_map(|(name, value)| Some(json!({"name": name, "value": value?}))).collect()
+    }
+
+    /// The mounts of credentials and of the claim that the artifact is in.
+    #[must_use]
+    pub fn mounts(&self) -> Vec<Value> {
+        let credentials = self.credentials.map(|_| json!({"name": CREDENTIALS_VOLUME, "mountPath": CREDENTIALS, "readOnly": true}));
+        let source = claim(&self.artifact.uri)
+            .map(|claim| json!({"name": SOURCE_VOLUME, "mountPath": format!("{CLAIMS}/{claim}"), "readOnly": true}));
+        credentials.into_iter().chain(source).collect()
+    }
+
+    /// The volumes of those mounts.
+    #[must_use]
+    pub fn volumes(&self) -> Vec<Value> {
+        let credentials = self.credentials.map(|name| json!({"name": CREDENTIALS_VOLUME, "secret": {"secretName": name}}));
+        let source = claim(&self.artifact.uri)
+            .map(|claim| json!({"name": SOURCE_VOLUME, "persistentVolumeClaim": {"claimName": claim, "readOnly": true}}));
+        credentials.into_iter().chain(source).collect()
+    }
+}
+
+/// What the container asks for: its memory does not grow with the artifact.
+#[must_use]
+pub fn resources() -> Value {
+    json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}})
+}
+
+/// What the container may do: nothing but write where its volumes are.
+#[must_use]
+pub fn security_context() -> Value {
+    json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true,
+        "seccompProfile": {"type": "RuntimeDefault"}})
+}
+
+/// The digest that the record of an artifact names: its own field, or that of an `oci://` address.
+#[must_use]
+pub fn recorded(artifact: &Artifact) -> Option<&str> {
+    let address = || artifact.uri.strip_prefix("oci://").and_then(|rest| rest.split_once('@')).map(|(_, digest)| digest);
+    artifact.digest.as_deref().or_else(|| address().filter(|digest| digest.starts_with("sha256:") && digest.len() == 71))
+}
+
+/// What the kubelet mounts of an `oci://` address: the repository, by digest. None for other addresses.
+#[must_use]
+pub fn reference(uri: &str, digest: &str) -> Option<String> {
+    let rest = uri.strip_prefix("oci://")?;
+    let named = rest.split_once('@').map_or(rest, |(named, _)| named);
+    let (path, last) = named.rsplit_once('/')?;
+    let last = last.split_once(':').map_or(last, |(name, _)| name);
+    Some(format!("{path}/{last}@{digest}"))
+}
+
+/// The claim of a `pvc://claim/path` address.
+#[must_use]
+pub fn claim(uri: &str) -> Option<&str> {
+    uri.strip_prefix("pvc://").and_then(|rest| rest.split('/').next())
+}
+
+/// Whether a text can be the name of a claim.
+#[must_use]
+pub fn is_claim(name: &str) -> bool {
+    let label = |part: &str| {
+        let ends = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        ends(part.bytes().next())
+            && ends(part.bytes().last())
+            && part.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+/// A size such as `200Gi` in bytes.
+#[must_use]
+pub fn bytes(quantity: &str) -> Option<i128> {
+    nanos(quantity).map(|nanos| nanos / 1_000_000_000).filter(|bytes| *bytes > 0)
+}
+
+/// The init container's name and program, the same everywhere.
+#[must_use]
+pub fn container(image: &str, args: &[String], env: &[Value], mounts: &[Value]) -> Value {
+    let mut container = json!({
+        "name": names::FETCH, "image": image, "command": [PROGRAM], "args": args,
+        "resources": resources(), "securityContext": security_context(),
+    });
+    for (field, items) in [("env", env), ("volumeMounts", mounts)] {
+        if !items.is_empty() {
+            container[field] = json!(items);
+        }
+    }
+    container
+}
+
+/// The program in the image.
+pub const PROGRAM: &str = "/rollmodel-fetch";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";
+
+    #[test]
+    fn an_address_of_an_image_is_mounted_by_digest_whatever_tag_it_had() {
+        let cases = [
+            ("oci://registry.example.com/models/fraud:7", "registry.example.com/models/fraud"),
+            ("oci://registry.example.com:5000/fraud", "registry.example.com:5000/fraud"),
+            ("oci://registry.example.com:5000/a/fraud:v1@sha256:aa", "registry.example.com:5000/a/fraud"),
+        ];
+        for (uri, want) in cases {
+            assert_eq!(reference(uri, DIGEST), Some(format!("{want}@{DIGEST}")));
+        }
+        assert_eq!(reference("s3://models/fraud", DIGEST), None);
+    }
+
+    #[test]
+    fn an_image_by_digest_is_a_digest_of_the_record() {
+        let artifact =
+            |uri: String, digest: Option<&str>| -> Artifact { serde_json::from_value(json!({"uri": uri, "digest": digest})).unwrap() };
+        assert_eq!(recorded(&artifact(format!("oci://r/fraud@{DIGEST}"), None)), Some(DIGEST));
+        assert_eq!(recorded(&artifact("oci://r/fraud:7".into(), None)), None);
+        assert_eq!(recorded(&artifact(format!("s3://r/fraud@{DIGEST}"), None)), None);
+        assert_eq!(recorded(&artifact("s3://r/fraud".into(), Some(DIGEST))), Some(DIGEST));
+    }
+
+    #[test]
+    fn sizes_are_told_in_bytes() {
+        assert_eq!(bytes("200Gi"), Some(200 << 30));
+        assert_eq!(bytes("1.5k"), Some(1500));
+        assert_eq!(bytes("x"), None);
+    }
+}

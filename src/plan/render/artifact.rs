@@ -1,0 +1,176 @@
+//! How the artifact gets into the pod: an init container that fetches it, or an image that the kubelet mounts.
+
+use serde_json::{Map, Value, json};
+
+use super::{Error, Source, template::list};
+use crate::{
+    api::{deployment::DeliveryMode, names, version::Artifact},
+    plan::{
+        drift::empty,
+        fetcher::{self, ARTIFACT_VOLUME, CACHE_VOLUME, Fetcher},
+    },
+};
+
+/// Where the container `model` finds the artifact.
+pub(super) const MODELS: &str = "/mnt/models";
+/// Where the init container writes what it fetches for this pod alone.
+const ARTIFACT: &str = "/mnt/rollmodel";
+/// Where the init container has the cache.
+const CACHE: &str = "/mnt/rollmodel-cache";
+
+/// Adds what brings the artifact to the pod.
+pub(super) fn add(source: &Source<'_>, spec: &mut Map<String, Value>) -> Result<(), Error> {
+    let Some((artifact, digest)) = source.artifact.zip(source.delivered.digest) else { return Ok(()) };
+    let (mount, volumes) = match source.delivered.mode {
+        DeliveryMode::InImage => return Ok(()),
+        DeliveryMode::ImageVolume => image(source, artifact, digest),
+        DeliveryMode::Init => fetched(source, spec, artifact, digest)?,
+    };
+    add_volumes(spec, volumes)?;
+    mount_models(spec, mount)
+}
+
+/// The mount of the container `model`, and volumes for it and for the init container.
+type Mounted = (Value, Vec<Value>);
+
+fn image(source: &Source<'_>, artifact: &Artifact, digest: &str) -> Mounted {
+    let reference = fetcher::reference(&artifact.uri, digest).unwrap_or_default();
+    let mut mount = json!({"name": ARTIFACT_VOLUME, "mountPath": MODELS, "readOnly": true});
+    if let Some(path) = source.delivery.and_then(|d| d.sub_path.as_deref()) {
+        mount["subPath"] = json!(path);
+    }
+    (mount, vec![json!({"name": ARTIFACT_VOLUME, "image": {"reference": reference, "pullPolicy": "IfNotPresent"}})])
+}
+
+fn fetched(source: &Source<'_>, spec: &mut Map<String, Value>, artifact: &Artifact, digest: &str) -> Result<Mounted, Error> {
+    let version = || names::version_name(source.model, source.version);
+    if let Some(claim) = fetcher::claim(&artifact.uri).filter(|claim| !fetcher::is_claim(claim)) {
+        return Err(Error::NoClaim(version(), claim.to_owned()));
+    }
+    let written = source.delivery.and_then(|d| d.credentials_secret.as_ref());
+    let usual = source.policy.and_then(|p| p.delivery.as_ref()).and_then(|d| d.credentials_secret.as_ref());
+    let credentials = written.or(usual).map(|secret| secret.name.as_str());
+    let fetcher = Fetcher { artifact, digest: Some(digest), credentials, policy: source.policy };
+    let (place, mut volumes, store) = match source.delivery.and_then(|d| d.cache.as_ref()) {
+        None => own(),
+        Some(cache) => cached(artifact, digest, &cache.claim_name, cache.size_limit.as_deref())?,
+    };
+    volumes.extend(fetcher.volumes());
+    let mut args = vec!["fetch".to_owned(), artifact.uri.clone()];
+    args.extend(place.args);
+    args.extend(fetcher.args());
+    args.extend((artifact.unpack == Some(true)).then(|| "--unpack".to_owned()));
+    let mut mounts = vec![place.mount];
+    mounts.extend(fetcher.mounts());
+    let image = source.fetch_image.unwrap_or_default();
+    let ours = fetcher::container(image, &args, &fetcher.env(), &mounts);
+    if !init_container(spec, ours) {
+        return Err(Error::NoFetchImage(version()));
+    }
+    Ok((store, volumes))
+}
+
+/// Where the init container puts what it fetches.
+struct Place {
+    args: Vec<String>,
+    mount: Value,
+}
+
+/// A volume of the pod's own.
+fn own() -> (Place, Vec<Value>, Value) {
+    let args = vec!["--to".to_owned(), format!("{ARTIFACT}/model")];
+    let place = Place { args, mount: json!({"name": ARTIFACT_VOLUME, "mountPath": ARTIFACT}) };
+    let mount = json!({"name": ARTIFACT_VOLUME, "mountPath": MODELS, "subPath": "model", "readOnly": true});
+    (place, vec![json!({"name": ARTIFACT_VOLUME, "emptyDir": {}})], mount)
+}
+
+/// The cache, in which everything has its place by digest.
+fn cached(artifact: &Artifact, digest: &str, claim: &str, limit: Option<&str>) -> Result<(Place, Vec<Value>, Value), Error> {
+    let mut args = vec!["--cache".to_owned(), CACHE.to_owned()];
+    if let Some(limit) = limit {
+        let bytes = fetcher::bytes(limit).ok_or_else(|| Error::NoSize(limit.to_owned()))?;
+        args.extend(["--cache-size-limit".to_owned(), bytes.to_string()]);
+    }
+    let place = Place { args, mount: json!({"name": CACHE_VOLUME, "mountPath": CACHE}) };
+    let unpacked = if artifact.unpack == Some(true) { "-unpacked" } else { "" };
+    let path = format!("models/{}{unpacked}", digest.replace(':', "-"));
+    let mount = json!({"name": CACHE_VOLUME, "mountPath": MODELS, "subPath": path, "readOnly": true});
+    Ok((place, vec![json!({"name": CACHE_VOLUME, "persistentVolumeClaim": {"claimName": claim}})], mount))
+}
+
+/// Puts our init container first, or completes the one that the user wrote where he wrote it; false where nobody names an image.
+fn init_container(spec: &mut Map<String, Value>, ours: Value) -> bool {
+    let mut containers = list(spec, "initContainers");
+    let at = containers.iter().position(|c| c["name"] == names::FETCH);
+    let whole = match at.and_then(|at| containers.get(at)).and_then(Value::as_object) {
+        Some(theirs) => completed(theirs.clone(), ours),
+        None => ours,
+    };
+    let named = !empty(&whole["image"]);
+    match at.and_then(|at| containers.get_mut(at)) {
+        Some(slot) => *slot = whole,
+        None => containers.insert(0, whole),
+    }
+    spec.insert("initContainers".into(), Value::Array(containers));
+    named
+}
+
+/// What the user wrote of the init container stays, but for what makes it ours.
+fn completed(mut theirs: Map<String, Value>, mut ours: Value) -> Value {
+    // It has to end before anything serves, and its last words have to be found.
+    for field in ["restartPolicy", "restartPolicyRules", "lifecycle", "terminationMessagePath", "terminationMessagePolicy"] {
+        theirs.remove(field);
+    }
+    for field in ["image", "resources", "securityContext"] {
+        if theirs.get(field).is_some_and(|value| !empty(value)) {
+            ours[field] = theirs.remove(field).unwrap_or_default();
+        }
+    }
+    for (field, key) in [("env", "name"), ("volumeMounts", "mountPath")] {
+        let mut all = list(&mut theirs, field);
+        let mine = ours[field].as_array().cloned().unwrap_or_default();
+        all.retain(|item| !mine.iter().any(|m| m[key] == item[key]));
+        all.extend(mine);
+        ours[field] = Value::Array(all);
+    }
+    if let Value::Object(ours) = ours {
+        theirs.extend(ours);
+    }
+    Value::Object(theirs)
+}
+
+fn add_volumes(spec: &mut Map<String, Value>, ours: Vec<Value>) -> Result<(), Error> {
+    let mut volumes = list(spec, "volumes");
+    for (index, volume) in volumes.iter().enumerate() {
+        if let Some(name) = volume["name"].as_str().filter(|name| fetcher::VOLUMES.contains(name)) {
+            return Err(Error::VolumeTaken { path: format!("spec.template.spec.volumes[{index}].name"), name: name.to_owned() });
+        }
+    }
+    volumes.extend(ours);
+    spec.insert("volumes".into(), Value::Array(volumes));
+    Ok(())
+}
+
+/// Mounts the artifact into the container `model`, and tells it where.
+fn mount_models(spec: &mut Map<String, Value>, mount: Value) -> Result<(), Error> {
+    let mut containers = list(spec, "containers");
+    let index = containers.iter().position(|c| c["name"] == names::CONTAINER).unwrap_or_default();
+    let Some(model) = containers.get_mut(index).and_then(Value::as_object_mut) else { return Ok(()) };
+    let mut mounts = list(model, "volumeMounts");
+    let below = |path: &str| path.strip_prefix(MODELS).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if let Some(taken) = mounts.iter().position(|m| m["mountPath"].as_str().is_some_and(below)) {
+        return Err(Error::MountTaken(format!("spec.template.spec.containers[{index}].volumeMounts[{taken}].mountPath")));
+    }
+    mounts.push(mount);
+    model.insert("volumeMounts".into(), Value::Array(mounts));
+    let mut env = list(model, "env");
+    if !env.iter().any(|e| e["name"] == "MODEL_DIR") {
+        env.push(json!({"name": "MODEL_DIR", "value": MODELS}));
+    }
+    model.insert("env".into(), Value::Array(env));
+    spec.insert("containers".into(), Value::Array(containers));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

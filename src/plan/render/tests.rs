@@ -1,0 +1,213 @@
+//! What a rendering is made into.
+
+use super::*;
+use crate::api::deployment::DeliveryMode;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use proptest::prelude::*;
+
+const HASH: &str = "v1:sha256:0123456789abcdef0123456789abcdef";
+fn source(template: Option<&Value>) -> Source<'_> {
+    Source {
+        deployment: "risk",
+        model: "fraud",
+        version: "7",
+        hash: HASH,
+        protocol: Protocol::OpenInferenceV2,
+        image: Some("a:1"),
+        artifact: None,
+        delivered: Delivered { mode: DeliveryMode::InImage, digest: None },
+        delivery: None,
+        policy: None,
+        fetch_image: None,
+        template,
+    }
+}
+
+fn rendered(template: Value) -> Value {
+    render(&source(Some(&template))).unwrap()
+}
+
+/// The container `model` made of what the user wrote of it.
+fn model(written: Value) -> Value {
+    let whole = rendered(json!({"spec": {"containers": [written]}}));
+    serde_json::from_value::<PodTemplateSpec>(whole.clone()).unwrap();
+    whole["spec"]["containers"][0].clone()
+}
+
+fn artifact(digest: Option<&str>) -> Artifact {
+    serde_json::from_value(json!({"uri": "s3://models/fraud/7/", "digest": digest})).unwrap()
+}
+
+#[test]
+fn without_a_template_the_pod_is_the_versions_image_completed() {
+    let want = json!({
+        "metadata": {"labels": {
+            "rollmodel.dev/deployment": "risk", "rollmodel.dev/track": "main", "rollmodel.dev/model": "fraud",
+            "rollmodel.dev/version": "7", "rollmodel.dev/hash": "0123456789abcdef",
+        }},
+        "spec": {"containers": [{
+            "name": "model", "image": "a:1",
+            "env": [{"name": "MODEL_NAME", "value": "fraud"}, {"name": "MODEL_VERSION", "value": "7"}],
+            "ports": [{"name": "http", "containerPort": 8080}],
+            "readinessProbe": {"httpGet": {"path": "/v2/models/fraud/ready", "port": 8080}, "periodSeconds": 5, "failureThreshold": 3},
+            "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
+        }]},
+    });
+    assert_eq!(render(&source(None)), Ok(want.clone()));
+    assert_eq!(rendered(json!({"metadata": null, "spec": {"containers": []}})), want);
+}
+
+#[test]
+fn what_the_user_wrote_stays_as_it_is_written() {
+    let written = json!({
+        "metadata": {"labels": {"team": "risk"}, "annotations": {"a": "b"}},
+        "spec": {
+            "serviceAccountName": "fraud", "hostNetwork": false,
+            "containers": [{"name": "proxy", "image": "p", "resources": {"limits": {"cpu": 1}}}, {"name": "model", "image": "mine", "tty": null}],
+        },
+    });
+    let whole = rendered(written.clone());
+    assert_eq!(whole["metadata"]["annotations"], written["metadata"]["annotations"]);
+    assert_eq!(whole["metadata"]["labels"]["team"], "risk");
+    assert_eq!(whole["spec"]["hostNetwork"], false);
+    assert_eq!(whole["spec"]["containers"][0], written["spec"]["containers"][0]);
+    assert_eq!(whole["spec"]["containers"][1]["image"], "mine");
+    assert_eq!(whole["spec"]["containers"][1]["tty"], Value::Null);
+}
+
+#[test]
+fn the_container_model_is_added_first_where_it_is_absent() {
+    let whole = rendered(json!({"spec": {"containers": [{"name": "proxy", "image": "p"}]}}));
+    assert_eq!(whole["spec"]["containers"][0]["name"], "model");
+    assert_eq!(whole["spec"]["containers"][1]["name"], "proxy");
+}
+
+#[test]
+fn an_empty_image_is_no_image() {
+    assert_eq!(model(json!({"name": "model", "image": ""}))["image"], "a:1");
+    let nobody = render(&Source { image: None, ..source(None) }).unwrap_err();
+    assert_eq!(nobody.reason(), "NoImage");
+    assert_eq!(
+        nobody.to_string(),
+        "Neither ModelVersion fraud-7 nor spec.template names an image: set image of the container model in spec.template, or register a version with an image."
+    );
+}
+
+#[test]
+fn the_users_variables_win_and_ours_follow() {
+    let env = model(json!({"name": "model", "env": [{"name": "MODEL_VERSION", "value": "x"}, {"name": "A", "value": "b"}]}))["env"].clone();
+    assert_eq!(
+        env,
+        json!([{"name": "MODEL_VERSION", "value": "x"}, {"name": "A", "value": "b"}, {"name": "MODEL_NAME", "value": "fraud"}])
+    );
+}
+
+#[test]
+fn an_artifact_in_the_image_is_told_to_the_server_and_nothing_else() {
+    for digest in [None, Some("sha256:aa")] {
+        let artifact = artifact(digest);
+        let delivered = Delivered { mode: DeliveryMode::InImage, digest };
+        let whole = render(&Source { artifact: Some(&artifact), delivered, ..source(None) }).unwrap();
+        let env = &whole["spec"]["containers"][0]["env"];
+        assert_eq!(env[2], json!({"name": "MODEL_URI", "value": "s3://models/fraud/7/"}));
+        assert_eq!(env[3]["value"].as_str(), digest);
+        assert!(whole["spec"].get("volumes").is_none() && whole["spec"].get("initContainers").is_none());
+    }
+}
+
+#[test]
+fn port_and_probe_follow_the_protocol() {
+    let cases = [
+        (Protocol::OpenInferenceV2, "http", 8080, json!({"path": "/v2/models/fraud/ready", "port": 8080}), "httpGet"),
+        (Protocol::HTTP, "http", 8080, json!({"path": "/ping", "port": 8080}), "httpGet"),
+        (Protocol::GRPC, "grpc", 8081, json!({"port": 8081}), "grpc"),
+    ];
+    for (protocol, name, number, probe, kind) in cases {
+        let whole = render(&Source { protocol, ..source(None) }).unwrap();
+        assert_eq!(port(&whole), Port { name: name.into(), number });
+        assert_eq!(whole["spec"]["containers"][0]["readinessProbe"][kind], probe);
+    }
+}
+
+#[test]
+fn the_users_first_port_is_the_one_that_clients_talk_to() {
+    let cases = [
+        (json!([{"containerPort": 9000}, {"name": "metrics", "containerPort": 1}]), "http", 9000),
+        (json!([{"name": "web", "containerPort": 9000}]), "web", 9000),
+        (json!([{"containerPort": 9000}, {"name": "http", "containerPort": 1}]), "model-9000", 9000),
+    ];
+    for (ports, name, number) in cases {
+        let whole = rendered(json!({"spec": {"containers": [{"name": "model", "ports": ports}]}}));
+        assert_eq!(port(&whole), Port { name: name.into(), number });
+        assert_eq!(whole["spec"]["containers"][0]["readinessProbe"]["httpGet"]["port"], number);
+    }
+}
+
+#[test]
+fn a_given_name_is_no_other_containers() {
+    let whole = rendered(json!({"spec": {"containers": [{"name": "proxy", "ports": [{"name": "http", "containerPort": 80}]}]}}));
+    assert_eq!(port(&whole), Port { name: "model-8080".into(), number: 8080 });
+}
+
+#[test]
+fn the_users_probe_and_lifecycle_stay() {
+    let written =
+        json!({"name": "model", "readinessProbe": {"tcpSocket": {"port": 1}}, "lifecycle": {"postStart": {"exec": {"command": ["a"]}}}});
+    let model = model(written.clone());
+    assert_eq!(model["readinessProbe"], written["readinessProbe"]);
+    assert_eq!(model["lifecycle"], written["lifecycle"]);
+    assert_eq!(model.get("livenessProbe"), None);
+}
+
+#[test]
+fn the_drain_leaves_the_server_half_of_its_grace_period() {
+    for (grace, seconds) in [(json!(null), Some(5)), (json!(600), Some(5)), (json!(4), Some(2)), (json!(1), None), (json!(0), None)] {
+        let whole = rendered(json!({"spec": {"terminationGracePeriodSeconds": grace}}));
+        assert_eq!(whole["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64(), seconds);
+    }
+}
+
+#[test]
+fn the_port_of_what_is_no_rendering_is_the_usual_one() {
+    for garbage in [json!(null), json!([]), json!({"spec": {"containers": [{"name": "model", "ports": [{"containerPort": 1e30}]}]}})] {
+        assert_eq!(port(&garbage), Port { name: "http".into(), number: 8080 });
+    }
+}
+
+/// JSON with the names that a pod template has, so that it gets deep.
+fn json_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(json!(null)),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "model|http|a|Always|1Gi|".prop_map(Value::from)
+    ];
+    let name = "metadata|labels|spec|containers|initContainers|name|image|env|value|ports|containerPort|lifecycle|readinessProbe|resources|limits|terminationGracePeriodSeconds|[a-z]{1,3}";
+    leaf.prop_recursive(6, 64, 5, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(name, inner, 0..5).prop_map(|m| json!(m))
+        ]
+    })
+}
+
+fn template() -> impl Strategy<Value = Value> {
+    (json_value(), json_value(), json_value()).prop_map(|(any, spec, containers)| match &any {
+        Value::Bool(true) => json!({"spec": {"containers": containers}}),
+        Value::Bool(false) => json!({"spec": {"containers": [containers]}}),
+        Value::Null => json!({"spec": spec}),
+        _ => any,
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_template_is_rendered_or_told_in_a_sentence(template in template(), grpc in any::<bool>()) {
+        let protocol = if grpc { Protocol::GRPC } else { Protocol::HTTP };
+        match render(&Source { protocol, ..source(Some(&template)) }) {
+            Ok(whole) => prop_assert!(!port(&whole).name.is_empty()),
+            Err(error) => prop_assert!(error.to_string().ends_with('.') && error.reason() == "InvalidTemplate"),
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Verification of a version's artifact by a Job: when one is due, what becomes of it, and what follows from its last words.
+//!
+//! Verifications are numbered by the version's status, and a Job is named after its number and what it is made of. So a crash at any
+//! write leads on to the same Job and the same outcome, and a Job that a changed policy made obsolete is told from its successor.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    content, fetcher,
+    observed::{Blocked, Unverified, Version},
+    version::{ObservedVersion, problem},
+};
+use crate::api::{
+    ModelVersionStatus,
+    condition::Time,
+    version::{Artifact, LifecycleState, Resolved, Verification},
+};
+
+pub mod job;
+pub mod outcome;
+
+use outcome::TROUBLE;
+
+/// The first wait after a verification that ended in trouble; it doubles each time.
+const AGAIN_SECONDS: i64 = 300;
+/// The longest wait after trouble.
+const AGAIN_MAX: i64 = 6 * 3600;
+/// How long a Job may be without a pod that runs before people are told where to look.
+const STUCK_SECONDS: i64 = 60;
+
+/// A verification Job of a version.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Job {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The value of the version's annotation when it was made, which it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Whether a pod of it runs, or ever failed.
+    pub started: bool,
+    /// How it ended, as Kubernetes says it; absent while it goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+}
+
+/// How a pod of a Job ended.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LastWords {
+    /// The container's exit code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Its termination message; else why it ended.
+    pub message: String,
+}
+
+/// What the pods of one ended Job said last.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Heard {
+    /// The uid of the Job.
+    pub job: String,
+    /// Of each pod that there still is.
+    pub words: Vec<LastWords>,
+}
+
+/// One write, or one thing to tell, about a version.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(tag = "do", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum VersionAction {
+    /// POST the verification Job.
+    CreateJob {
+        /// Its name.
+        name: String,
+        /// The whole object.
+        body: Value,
+    },
+    /// Delete a Job that is obsolete, with its pods.
+    DeleteJob {
+        /// Its name.
+        name: String,
+        /// Its uid.
+        uid: String,
+    },
+    /// Tell people, once.
+    Event {
+        /// Whether something is wrong.
+        warning: bool,
+        /// CamelCase.
+        reason: String,
+        /// A sentence.
+        message: String,
+        /// What makes it this event and no other.
+        key: String,
+    },
+}
+
+impl VersionAction {
+    /// The write in words: the same write of a later plan has the same. None of an Event, which is lost where it is refused.
+    #[must_use]
+    pub fn write(&self) -> Option<String> {
+        match self {
+            Self::CreateJob { name, .. } => Some(format!("create Job {name}")),
+            Self::DeleteJob { name, .. } => Some(format!("delete Job {name}")),
+            Self::Event { .. } => None,
+        }
+    }
+}
+
+/// Where the verification of a version stands, and what is next.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// The Job (its uid) whose pods' last words have to be read before anything is decided.
+    pub lookup: Option<String>,
+    /// What is to be done.
+    pub actions: Vec<VersionAction>,
+    /// Seconds until something is due by time alone.
+    pub again: Option<i64>,
+    /// What is pinned.
+    pub resolved: Option<Resolved>,
+    /// The newest verification that ended.
+    pub verification: Option<Verification>,
+    /// What goes on, or keeps it from going on: a reason and a sentence.
+    pub doing: Option<(&'static str, String)>,
+    /// Whether somebody asks for a verification and no policy says who verifies.
+    pub unheard: bool,
+}
+
+/// Adds to the facts of a version what verifications found, as its status says it.
+pub fn add_found(version: &mut Version, status: Option<&ModelVersionStatus>) {
+    (version.pin, version.unverified) = (None, None);
+    // What the record names needs no pin.
+    let Some(status) = status.filter(|_| version.artifact.as_ref().is_some_and(|a| fetcher::recorded(a).is_none())) else { return };
+    version.pin = status.resolved.as_ref().and_then(|r| r.artifact_digest.clone());
+    let newest = status.verification.as_ref().filter(|_| version.pin.is_none());
+    version.unverified = newest.map(|v| Unverified { failed: outcome::status(&v.reason) == "False", message: v.message.clone() });
+}
+
+/// The next step of a version's verification.
+#[must_use]
+pub fn step(seen: &ObservedVersion, now: Timestamp) -> Step {
+    let status = seen.status.clone().unwrap_or_default();
+    let mut step = Step { resolved: status.resolved, verification: status.verification, ..Step::default() };
+    // An older CRD prunes what is read and what would be written.
+    if let Some(artifact) = seen.facts.artifact.as_ref().filter(|_| !seen.crds_older && problem(seen).is_none()) {
+        Verifier { seen, artifact, now }.next(&mut step);
+    }
+    step
+}
+
+/// What a verification is decided by.
+struct Verifier<'a> {
+    seen: &'a ObservedVersion,
+    artifact: &'a Artifact,
+    now: Timestamp,
+}
+
+impl Verifier<'_> {
+    fn next(&self, step: &mut Step) {
+        let number = step.verification.as_ref().map_or(0, |v| v.number) + 1;
+        let body = job::body(self.seen, self.artifact, self.known(step), number);
+        let name = body.as_ref().map(job::name).unwrap_or_default();
+        let running = |job: &&Job| job.ended.is_none();
+        let mine = self.seen.jobs.iter().find(|job| job.name == name && !job.deleting);
+        let others: Vec<&Job> = self.seen.jobs.iter().filter(|job| job.name != name || job.deleting).filter(running).collect();
+        let obsolete = others.iter().filter(|job| !job.deleting);
+        step.actions.extend(obsolete.map(|job| VersionAction::DeleteJob { name: job.name.clone(), uid: job.uid.clone() }));
+        match mine {
+            Some(job) if job.ended.is_some() => self.ended(step, job, number),
+            Some(job) => self.goes_on(step, job),
+            None => {
+                let due = self.due(step);
+                step.unheard = self.asks(step) && !self.verifies();
+                if due.is_some_and(|at| at <= self.now) {
+                    self.begin(step, name, body, others.is_empty());
+                } else if let Some(at) = due {
+                    step.again = Some((at.as_second() - self.now.as_second()).max(1));
+                }
+            }
+        }
+    }
+
+    /// What the bytes have to be, where the record or a pin says so.
+    fn known<'s>(&'s self, step: &'s Step) -> Option<&'s str> {
+        fetcher::recorded(self.artifact).or_else(|| step.resolved.as_ref()?.artifact_digest.as_deref())
+    }
+
+    /// Makes the Job, unless an older one has to go first.
+    fn begin(&self, step: &mut Step, name: String, body: Option<Value>, alone: bool) {
+        let Some(body) = body else {
+            step.doing = Some((TROUBLE, NO_IMAGE.to_owned()));
+            return;
+        };
+        step.doing = Some((VERIFYING, format!("Job {name} verifies the artifact.")));
+        let action = VersionAction::CreateJob { name, body };
+        let refused = self.seen.blocked.iter().find(|b| Some(&b.write) == action.write().as_ref());
+        if let Some(refused) = refused {
+            step.doing = Some((TROUBLE, super::blocked::sentence(refused)));
+        }
+        if alone && refused.is_none_or(|b: &Blocked| b.due) {
+            step.actions.push(action);
+        }
+    }
+
+    fn goes_on(&self, step: &mut Step, job: &Job) {
+        let waited = self.now.as_second() - job.created.as_second();
+        step.doing = Some((VERIFYING, format!("Job {} verifies the artifact.", job.name)));
+        if job.started {
+            return;
+        }
+        if waited < STUCK_SECONDS {
+            step.again = Some(STUCK_SECONDS - waited);
+            return;
+        }
+        let account = self.seen.policy.as_ref().and_then(|p| p.spec.verification.as_ref()).map(|v| v.service_account_name.as_str());
+        let sentence = format!(
+            "No pod of Job {0} runs: `kubectl describe job {0}` says why; look for ServiceAccount {1}, its Secret, a quota, and the image.",
+            job.name,
+            account.unwrap_or_default()
+        );
+        step.doing = Some((TROUBLE, sentence));
+    }
+
+    fn ended(&self, step: &mut Step, job: &Job, number: i64) {
+        let Some(heard) = self.seen.heard.as_ref().filter(|heard| heard.job == job.uid) else {
+            step.lookup = Some(job.uid.clone());
+            return;
+        };
+        let found = outcome::of(self.artifact, step.resolved.as_ref(), job, heard);
+        let past = step.verification.take();
+        let attempts = found.trouble.then(|| past.as_ref().and_then(|v| v.attempts).unwrap_or(0) + 1);
+        // Trouble does not make good what was found wrong.
+        let stands = past.filter(|v| found.trouble && outcome::status(&v.reason) == "False");
+        let (reason, message) = match stands {
+            Some(was) => (was.reason, was.message),
+            None => (found.reason.to_owned(), found.message.clone()),
+        };
+        if let Some((digest, size)) = found.bytes {
+            let resolved = step.resolved.get_or_insert_default();
+            if resolved.artifact_digest.is_none() {
+                (resolved.artifact_digest, resolved.size) = (Some(digest), Some(size));
+            }
+        }
+        if attempts.is_none_or(|n| n == 1) {
+            let warning = found.reason != outcome::VERIFIED;
+            let key = format!("verification-{number}");
+            step.actions.push(VersionAction::Event { warning, reason: found.reason.into(), message: found.message, key });
+        }
+        // Who asked after it began is not answered by it.
+        let requested = job.asked.clone();
+        step.verification =
+            Some(Verification { number, job: job.name.clone(), requested, time: Time(self.now), reason, message, attempts });
+        step.again = self.due(step).map(|at| (at.as_second() - self.now.as_second()).max(1));
+    }
+
+    /// Whether somebody asks for a verification, and was not answered yet.
+    fn asks(&self, step: &Step) -> bool {
+        self.seen.asked.is_some() && self.seen.asked.as_ref() != step.verification.as_ref().and_then(|v| v.requested.as_ref())
+    }
+
+    /// Whether a policy says who verifies.
+    fn verifies(&self) -> bool {
+        self.seen.policy.as_ref().is_some_and(|p| p.spec.verification.is_some())
+    }
+
+    /// When the next verification is due; none where nothing asks for one.
+    fn due(&self, step: &Step) -> Option<Timestamp> {
+        let policy = self.seen.policy.as_ref()?;
+        let verification = policy.spec.verification.as_ref()?;
+        let past = step.verification.as_ref();
+        if self.asks(step) {
+            return Some(self.now);
+        }
+        if self.seen.facts.lifecycle.as_ref().is_some_and(|l| l.state == LifecycleState::Yanked) {
+            return None;
+        }
+        let (known, used) = (self.known(step).is_some(), !self.seen.used_by.is_empty());
+        match past {
+            None if !known => Some(self.now),
+            Some(v) if v.attempts.is_some() => {
+                let wanted = !known || used || v.requested.is_some();
+                wanted.then(|| later(v.time.0, backoff(v.attempts.unwrap_or(1))))
+            }
+            // What was wrong with it may be mended by what the Job is made of now.
+            Some(v) if !known => {
+                let again = job::body(self.seen, self.artifact, None, v.number);
+                again.is_some_and(|body| job::name(&body) != v.job).then_some(self.now)
+            }
+            _ if !used => None,
+            past => {
+                let interval = i64::from(verification.interval_hours?) * 3600;
+                Some(past.map_or_else(|| self.first(policy.created, interval), |v| later(v.time.0, interval)))
+            }
+        }
+    }
+
+    /// When a version that serves and was never verified is: within the first interval, not all at once.
+    fn first(&self, policy: Timestamp, interval: i64) -> Timestamp {
+        let since = self.seen.used_by.iter().map(|u| u.since.0).min().unwrap_or(policy).max(policy);
+        let digest = content::digest(&Value::from(self.seen.uid.as_str()));
+        let place = digest.get(7..11).and_then(|hex| i64::from_str_radix(hex, 16).ok()).unwrap_or_default();
+        later(since, interval * place / 0xffff)
+    }
+}
+
+/// The reason while a Job goes on.
+pub const VERIFYING: &str = "Verifying";
+
+const NO_IMAGE: &str =
+    "It cannot be verified, since this operator was started without --fetch-image: have its administrator set it (ROLLMODEL_FETCH_IMAGE).";
+
+fn backoff(attempts: i64) -> i64 {
+    let doublings = u32::try_from(attempts.clamp(1, 16) - 1).unwrap_or_default();
+    AGAIN_SECONDS.saturating_mul(1 << doublings).min(AGAIN_MAX)
+}
+
+fn later(from: Timestamp, seconds: i64) -> Timestamp {
+    Timestamp::from_second(from.as_second().saturating_add(seconds)).unwrap_or(Timestamp::MAX)
+}

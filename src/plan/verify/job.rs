@@ -1,0 +1,83 @@
+//! The verification Job as a value.
+
+use serde_json::{Value, json};
+
+use crate::{
+    api::{
+        names::{self, MANAGED_BY, MANAGER, MODEL, VERSION},
+        version::Artifact,
+    },
+    plan::{
+        content,
+        fetcher::{self, Fetcher},
+        version::ObservedVersion,
+    },
+};
+
+/// How often a pod that met trouble is made anew.
+const TRIES: i64 = 3;
+/// How long a verification may take: the largest models take hours.
+const DEADLINE_SECONDS: i64 = 24 * 3600;
+/// How long an ended Job is kept, for people to read its log.
+const KEPT_SECONDS: i64 = 3600;
+
+/// The Job of a version's verification with that number; None where no policy says who verifies, or the operator has no image for it.
+#[must_use]
+pub fn body(seen: &ObservedVersion, artifact: &Artifact, digest: Option<&str>, number: i64) -> Option<Value> {
+    let policy = &seen.policy.as_ref()?.spec;
+    let verification = policy.verification.as_ref()?;
+    let image = seen.fetch_image.as_deref()?;
+    let credentials = verification.credentials_secret.as_ref().map(|s| s.name.as_str());
+    let fetcher = Fetcher { artifact, digest, credentials, policy: Some(policy) };
+    let pod = pod(&fetcher, image, &verification.service_account_name);
+    let spec = json!({
+        "backoffLimit": TRIES,
+        "activeDeadlineSeconds": DEADLINE_SECONDS,
+        "ttlSecondsAfterFinished": KEPT_SECONDS,
+        "podFailurePolicy": {"rules": [
+            {"action": "FailJob", "onExitCodes": {"containerName": names::FETCH, "operator": "In", "values": [fetcher::AT_FAULT]}},
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        ]},
+        "template": {"metadata": {"labels": {MODEL: seen.facts.model, VERSION: seen.facts.version}}, "spec": pod},
+    });
+    let name = names::job_name(&seen.name, &content::digest(&json!([seen.uid, number, spec])));
+    let mut job = json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {
+            "name": name, "namespace": seen.namespace,
+            "labels": {MANAGED_BY: MANAGER, MODEL: seen.facts.model, VERSION: seen.facts.version},
+            "ownerReferences": [{"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelVersion", "name": seen.name, "uid": seen.uid,
+                "controller": true}],
+        },
+        "spec": spec,
+    });
+    if let Some(asked) = &seen.asked {
+        job["metadata"]["annotations"] = json!({names::VERIFY: asked});
+    }
+    Some(job)
+}
+
+fn pod(fetcher: &Fetcher<'_>, image: &str, account: &str) -> Value {
+    let mut args = vec!["verify".to_owned(), fetcher.artifact.uri.clone()];
+    args.extend(fetcher.args());
+    let mut pod = json!({
+        "restartPolicy": "Never",
+        "serviceAccountName": account,
+        // Workload identity brings a token of its own; the API server is nobody's business here.
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [fetcher::container(image, &args, &fetcher.env(), &fetcher.mounts())],
+    });
+    let volumes = fetcher.volumes();
+    if !volumes.is_empty() {
+        pod["volumes"] = json!(volumes);
+    }
+    pod
+}
+
+/// The name of a Job.
+#[must_use]
+pub fn name(body: &Value) -> String {
+    body["metadata"]["name"].as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,146 @@
+//! Carries out what was planned about a ModelVersion: its verification Job, Events, its status last.
+
+use std::sync::Mutex;
+
+use kube::{
+    Client,
+    api::{DeleteParams, Preconditions, PropagationPolicy},
+};
+use serde_json::Value;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::{Answer, Applied, Error, Regarding, path, post, sure, taken, tell, write_status};
+use crate::{
+    plan::{
+        verify::VersionAction,
+        version::{ObservedVersion, VersionPlan},
+    },
+    run::{
+        cache,
+        kinds::{Key, Kind},
+        lease::Leads,
+        memory::{Left, Memo, lock},
+        metrics::Metrics,
+        object::{Kept, NameOnly},
+        watch::api,
+    },
+};
+
+/// Carries out plans for one ModelVersion.
+pub struct VersionHand<'a> {
+    /// The client.
+    pub client: &'a Client,
+    /// What is counted.
+    pub metrics: &'a Metrics,
+    /// Whether this process leads.
+    pub leads: &'a watch::Receiver<Leads>,
+    /// The ModelVersion.
+    pub key: &'a Key,
+    /// What is remembered of it.
+    pub memo: &'a Mutex<Memo>,
+    /// What was observed when it was planned.
+    pub seen: &'a ObservedVersion,
+}
+
+impl VersionHand<'_> {
+    /// Does what the plan says, in its order, the status last.
+    ///
+    /// # Errors
+    /// When the API server does not do its part; what was done before stays done.
+    pub async fn apply(&self, plan: &VersionPlan) -> Result<Applied, Error> {
+        let mut learned = false;
+        for action in &plan.actions {
+            sure(self.leads, self.key)?;
+            match (self.act(action).await, action.write()) {
+                (Ok(()), write) => learned |= write.is_some_and(|write| lock(self.memo).unblock(&write)),
+                (Err(error), None) => return Err(error),
+                // People have to know, and the next pass tells them.
+                (Err(error), Some(write)) => {
+                    let blocked = error.blocks(write, false).ok_or(error)?;
+                    let says = blocked.message.clone();
+                    if lock(self.memo).block(blocked) {
+                        warn!(version = %self.key, says, "the API server refused a write");
+                        learned = true;
+                    }
+                }
+            }
+        }
+        match &plan.status {
+            _ if learned => Ok(Applied::Again),
+            Some(status) => {
+                sure(self.leads, self.key)?;
+                self.status(status).await
+            }
+            None => Ok(Applied::Done),
+        }
+    }
+
+    async fn act(&self, action: &VersionAction) -> Result<(), Error> {
+        match action {
+            VersionAction::CreateJob { name, body } => self.create(name, body).await,
+            VersionAction::DeleteJob { name, uid } => self.delete(name, uid).await,
+            VersionAction::Event { warning, reason, message, key } => {
+                let about = Regarding { kind: Kind::ModelVersion, key: self.key, uid: &self.seen.uid };
+                tell(self.client, self.memo, &about, *warning, (reason, message, key)).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn create(&self, name: &str, body: &Value) -> Result<(), Error> {
+        match post(self.client, &path(&Kind::Job.resource(), &self.key.namespace), body).await {
+            Ok(answer) => {
+                self.wrote(Kind::Job, name, &answer);
+                self.count("create_job", name);
+                Ok(())
+            }
+            Err(error) if taken(&error) => Err(Error::OtherJob { what: format!("{}/{name}", self.key.namespace) }),
+            Err(source) => Err(self.error("create Job", name, source)),
+        }
+    }
+
+    async fn delete(&self, name: &str, uid: &str) -> Result<(), Error> {
+        let params = DeleteParams {
+            // Without it the API server leaves the pods of a Job behind.
+            propagation_policy: Some(PropagationPolicy::Background),
+            preconditions: Some(Preconditions { uid: Some(uid.into()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        match api::<Kept<NameOnly>>(self.client, Kind::Job, Some(&self.key.namespace)).delete(name, &params).await {
+            Ok(_) => {
+                self.count("delete_job", name);
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(source) => Err(self.error("delete Job", name, source)),
+        }
+    }
+
+    async fn status(&self, status: &crate::api::ModelVersionStatus) -> Result<Applied, Error> {
+        match write_status(self.client, Kind::ModelVersion, self.key, &self.seen.uid, status).await {
+            Ok(answer) => {
+                self.wrote(Kind::ModelVersion, &self.key.name, &answer);
+                self.metrics.action("version_status");
+                info!(version = %self.key, says = status.message.as_deref().unwrap_or_default(), "status written");
+                Ok(Applied::Done)
+            }
+            // Gone, or another by now: its event comes.
+            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(Applied::Done),
+            Err(source) => Err(self.error("write the status of ModelVersion", &self.key.name, source)),
+        }
+    }
+
+    fn wrote(&self, kind: Kind, name: &str, answer: &Answer) {
+        lock(self.memo).wrote(kind, name, Left::Version(cache::version(&answer.0.metadata)));
+    }
+
+    fn count(&self, action: &'static str, name: &str) {
+        self.metrics.action(action);
+        info!(version = %self.key, action, kind = Kind::Job.name(), name, "changed");
+    }
+
+    fn error(&self, verb: &'static str, name: &str, source: kube::Error) -> Error {
+        Error::Request { verb, what: format!("{}/{name}", self.key.namespace), source: Box::new(source) }
+    }
+}

@@ -1,0 +1,126 @@
+//! Artifacts in rollouts: what a fetch says decides, and what a policy demands is asked of what is newly rendered only.
+
+use rollmodel::api::{
+    deployment::{Delivery, DeliveryMode, State},
+    request::{RequestResult, Verb},
+    rollout::{Outcome, Scope, Trigger},
+};
+use serde_json::json;
+
+use crate::world::{Behaviour, World};
+
+const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+/// Version 6 serves, and 7 has an artifact with a digest.
+fn with_artifact() -> World {
+    let mut world = World::new();
+    world.settle();
+    world.artifact("7", Some(DIGEST));
+    world
+}
+
+fn says(world: &World) -> String {
+    world.status().message.unwrap_or_default()
+}
+
+#[test]
+fn wrong_bytes_go_back_at_once_and_are_told_with_the_fetchers_own_words() {
+    let mut world = with_artifact();
+    world.behave("7", Behaviour::Mismatch);
+    world.want("7");
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::RolledBack, "6"));
+    let back = world.record(3);
+    assert_eq!((back.trigger, back.rejects.unwrap().scope), (Trigger::Failed, Scope::Content));
+    let said = "version 7 cannot be fetched: Mismatch: the digest is sha256:bb, and has to be sha256:aa";
+    assert_eq!(back.by.reason.as_deref(), Some(said));
+    assert!(says(&world).contains(said), "{}", says(&world));
+    assert_eq!(world.record(2).outcome, Some(Outcome::Failed));
+}
+
+#[test]
+fn a_bucket_that_does_not_answer_holds_and_heals_and_rejects_nothing() {
+    let mut world = with_artifact();
+    world.behave("7", Behaviour::Unreachable);
+    world.want("7");
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Rolling, "6"));
+    assert!(
+        says(&world).ends_with("waits: version 7 cannot be fetched yet: Unreachable: s3.example.com does not answer."),
+        "{}",
+        says(&world)
+    );
+    world.overdue = true;
+    world.settle();
+    assert_eq!(world.state(), State::Waiting);
+    world.overdue = false;
+    world.behave("7", Behaviour::Fine);
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "7"));
+    assert!(world.records().iter().all(|r| r.rejects.is_none()));
+}
+
+#[test]
+fn a_policy_that_comes_later_refuses_no_way_back() {
+    let mut world = with_artifact();
+    world.artifact("6", None);
+    world.want("7");
+    world.settle();
+    world.policy(json!({"requireArtifactDigest": true, "requireImageDigest": true, "requireSignature": {"publicKeys": ["k"]}}));
+    let answer = world.ask(Verb::Undo);
+    world.settle();
+    assert_eq!(world.answer(&answer).result, Some(RequestResult::Done));
+    assert_eq!((world.state(), world.serving().as_str()), (State::Held, "6"));
+    // What was once rendered may be served again by the spec too.
+    world.ask(Verb::Retry);
+    world.settle();
+    assert_eq!(world.serving(), "7");
+    // What is rendered anew may not.
+    world.want("8");
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Invalid, "7"));
+    world.policy(json!({}));
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "8"));
+}
+
+#[test]
+fn what_is_rendered_anew_is_asked_anew() {
+    let mut world = with_artifact();
+    world.want("7");
+    world.settle();
+    world.policy(json!({"requireSignature": {"publicKeys": ["k"]}}));
+    let newest = world.records().last().unwrap().number;
+    let answer = world.ask_with(Verb::Restart, newest, |r| r.rerender = Some(true));
+    world.settle();
+    let status = world.answer(&answer);
+    assert_eq!(status.result, Some(RequestResult::Refused));
+    assert!(status.message.unwrap().starts_with("ModelPolicy default demands a signature of the artifact"));
+    assert_eq!(world.serving(), "7");
+}
+
+#[test]
+fn a_rollout_of_an_artifact_takes_no_more_writes_than_any_other() {
+    let mut world = with_artifact();
+    let before = world.writes;
+    world.want("7");
+    world.settle();
+    assert_eq!((world.writes - before, world.serving().as_str()), (7, "7"));
+}
+
+#[test]
+fn another_delivery_is_another_content_and_a_way_that_asks_for_an_artifact_needs_one() {
+    let mut world = with_artifact();
+    world.want("7");
+    world.settle();
+    let mode = |mode| Some(Delivery { mode: Some(mode), ..Delivery::default() });
+    world.spec(|s| s.delivery = mode(DeliveryMode::InImage));
+    world.settle();
+    assert_eq!((world.records().len(), world.state()), (3, State::Serving));
+    assert!(world.deployment.as_ref().unwrap()["spec"]["template"]["spec"].get("initContainers").is_none());
+    world.spec(|s| s.delivery = mode(DeliveryMode::Init));
+    world.want("8");
+    world.settle();
+    assert_eq!(world.state(), State::Invalid);
+    assert!(says(&world).starts_with("ModelVersion fraud-8 records no artifact, and spec.delivery.mode is Init"), "{}", says(&world));
+}
