@@ -32,7 +32,7 @@ endif
 
 .PHONY: test
 test: ## Check everything and run every test, on a real control plane (about 35 minutes on a fresh machine with 2 cores, 10 to 15 the next time).
-	@$(MAKE) -j2 tools checks
+	@$(MAKE) -j2 tools-and-servers checks
 	cargo test --locked
 
 .PHONY: unit
@@ -73,8 +73,9 @@ cluster-down: ## Stop that control plane and remove every process and file of it
 	@cargo run --quiet --locked --example cluster -- down
 
 .PHONY: bench
-bench: tools ## Measure requests, time, CPU and memory against bare Deployments; a table, and target/bench/*.json.
+bench: tools servers ## Measure rollouts against bare Deployments, and fetches against curl and KServe; tables, and target/bench/*.json.
 	cargo bench --locked --bench rollouts
+	cargo bench --locked --bench fetching
 
 .PHONY: image
 image: ## Build the operator's image (IMAGE=rollmodel:dev, ENGINE=docker or podman).
@@ -84,6 +85,10 @@ image: ## Build the operator's image (IMAGE=rollmodel:dev, ENGINE=docker or podm
 tools: ## Find or build etcd, Kubernetes, kwok, kubectl and helm, once: about ten minutes on 2 cores.
 	@tests/cluster/tools/build.sh >/dev/null
 
+.PHONY: servers
+servers: ## Find or install the servers that artifacts are fetched from in tests, once: about five minutes on 2 cores, 0.9 GB.
+	@tests/artifacts/tools/build.sh all >/dev/null
+
 .PHONY: clean
 clean: ## Remove what was built in the tree; the cache outside it stays.
 	cargo clean
@@ -91,6 +96,8 @@ clean: ## Remove what was built in the tree; the cache outside it stays.
 # Not for people: what `make test` and `make demo` do beside the building of the tools.
 checks: lint
 	cargo test --locked --no-run
+tools-and-servers: tools
+	@$(MAKE) servers
 binaries:
 	@cargo build --locked --bin rollmodel --example cluster
 

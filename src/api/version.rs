@@ -15,8 +15,10 @@ mod status;
 pub const DIGEST: &str = "^sha256:[0-9a-f]{64}$";
 /// What is said of a digest that is not written so, beside the pattern.
 const DIGEST_SAID: &str = "digest must be sha256: and 64 hexadecimal digits in lower case";
-/// The address of an artifact: nothing before an `@` in front of the path, where credentials would be; `hf://` names a revision so.
-const URI: &str = r"^(hf://[^\s:]+|[a-z][a-z0-9+.-]*://[^\s@/]+(/\S*)?)$";
+/// The address of an artifact: nothing before an `@` in front of the path, where credentials would be; `hf://` names a revision so, and
+/// `abfs://` a container of one of Azure's accounts.
+const URI: &str =
+    r"^(hf://[^\s:]+|abfss?://[a-z0-9-]+@[a-z0-9]+[.](dfs|blob)[.]core[.]windows[.]net(/\S*)?|[a-z][a-z0-9+.-]*://[^\s@/]+(/\S*)?)$";
 /// A version's string.
 pub const VERSION: &str = r"^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*$";
 /// What is said of a version that is not written so, beside the pattern.

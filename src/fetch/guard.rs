@@ -160,7 +160,7 @@ pub enum Trusted {
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Refused {
     /// A forbidden address.
-    #[error("{host} is at {address}, which is this machine, its link or a metadata service: no artifact is fetched from there")]
+    #[error("{} this machine, its link or a metadata service: no artifact is fetched from there", at(.host, *.address))]
     Forbidden {
         /// As it was asked for.
         host: String,
@@ -168,13 +168,18 @@ pub enum Refused {
         address: IpAddr,
     },
     /// A private address that nobody allowed.
-    #[error("{host} is at the private address {address}; an administrator can allow it in delivery.allowedHosts of ModelPolicy default")]
+    #[error("{} a private address; an administrator can allow it in delivery.allowedHosts of ModelPolicy default", at(.host, *.address))]
     Private {
         /// As it was asked for.
         host: String,
         /// As it was resolved.
         address: IpAddr,
     },
+}
+
+/// `models.example.com is at 10.0.0.7, which is`, or `10.0.0.7 is` where the host is written as an address.
+fn at(host: &str, address: IpAddr) -> String {
+    if host == address.to_string() { format!("{host} is") } else { format!("{host} is at {address}, which is") }
 }
 
 impl Guard {
@@ -291,7 +296,7 @@ mod tests {
         let says = none.check("minio.ml", 9000, &private).unwrap_err().to_string();
         assert_eq!(
             says,
-            "minio.ml is at the private address 10.0.0.7; an administrator can allow it in delivery.allowedHosts of ModelPolicy default"
+            "minio.ml is at 10.0.0.7, which is a private address; an administrator can allow it in delivery.allowedHosts of ModelPolicy default"
         );
         for good in [
             guard(&[], Trusted::All),

@@ -137,8 +137,7 @@ fn sync(tree: &Path) -> io::Result<()> {
 }
 
 /// The free bytes of a volume, where it says.
-#[must_use]
-pub fn free(path: &Path) -> Option<u64> {
+fn free(path: &Path) -> Option<u64> {
     rustix::fs::statvfs(path).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 

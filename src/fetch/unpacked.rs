@@ -14,7 +14,7 @@ use super::{
     error::{Error, Reason},
     job,
     name::{Names, RelativePath},
-    place::{Staging, free},
+    place::Staging,
     source::Place,
     transfer::Fetched,
     unpack::{Format, Keep, Layers, Limits, unpack_file},
@@ -52,9 +52,8 @@ impl Made {
 /// When an archive is none, could do harm, or becomes larger than it may.
 pub fn unpack(staging: &Staging, seen: &[Fetched], whole: bool, most: Option<u64>) -> Result<Made, Error> {
     let into = staging.another("unpacked")?;
-    let room = most.unwrap_or(u64::MAX).min(free(staging.own()).unwrap_or(u64::MAX));
     let packed: u64 = seen.iter().map(|f| f.size).sum();
-    let limits = Limits::bytes(room.min(packed.saturating_mul(RATIO).saturating_add(SLACK)));
+    let limits = Limits::bytes(most.unwrap_or(u64::MAX).min(packed.saturating_mul(RATIO).saturating_add(SLACK)));
     let mut progress = |_| ControlFlow::Continue(());
     match seen {
         [only] if whole && matches!(only.place, Place::File(_)) => {

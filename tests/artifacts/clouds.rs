@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::{
     fetcher::{Fetcher, noise, sha256, tree},
+    hostile::{Hostile, reply},
     servers::{
         azurite::{self, Azurite},
         certs::Authority,
@@ -96,4 +97,28 @@ fn a_pods_identity_in_amazons_cloud_becomes_credentials_by_its_web_identity_toke
     let ran = with("hunter2").fetch("s3://models/fraud/", &[]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(!format!("{ran:?}").contains("hunter2"), "{ran:?}");
+}
+
+#[test]
+fn a_pods_identity_by_the_eks_agent_becomes_credentials() {
+    let irsa = Irsa::start(&Authority::new());
+    irsa.make_bucket("models");
+    irsa.put("models", "fraud/model.bin", b"bytes");
+    let part = |name: &str| irsa.credential(name);
+    let given = serde_json::json!({"AccessKeyId": part("AccessKeyId"), "SecretAccessKey": part("SecretAccessKey"), "Token": part("SessionToken"),
+        "AccountId": "1", "Expiration": "2099-01-01T00:00:00Z"});
+    let agent = Hostile::start(move |head, stream| match head.to_ascii_lowercase().contains("authorization: of-the-pod") {
+        true => reply(stream, &format!("200 OK\nContent-Length: {}", given.to_string().len()), given.to_string().as_bytes()),
+        false => reply(stream, "401 Unauthorized\nContent-Length: 0", b""),
+    });
+    let fetcher = Fetcher::new();
+    fs::write(fetcher.path("token"), "of-the-pod").unwrap();
+    let token = fetcher.path("token").to_str().unwrap().to_owned();
+    let fetcher = fetcher.env([
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/v1/credentials", agent.endpoint())),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token),
+        ("AWS_ENDPOINT_URL", irsa.endpoint()),
+        ("AWS_REGION", REGION.into()),
+    ]);
+    fetcher.fetch("s3://models/fraud/", &[]).verified();
 }

@@ -4,7 +4,10 @@
 mod attacks;
 mod cache;
 mod clouds;
+mod contract;
+mod documents;
 mod fetcher;
+mod ground;
 mod hostile;
 mod https;
 mod hub;

@@ -1,11 +1,12 @@
 //! `s3://`, on a real server that checks signatures; what every source has in common is shown here too.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use crate::{
-    fetcher::{Fetcher, noise, sha256, tree},
+    fetcher::{Fetcher, Ran, noise, sha256, tree},
     servers::{
         proxy::{Mood, Proxy},
+        run,
         s3::{KEY, REGION, S3, SECRET},
     },
 };
@@ -165,4 +166,37 @@ fn an_object_that_changes_while_it_is_read_is_not_mixed() {
     let message = fs::read_to_string(fetcher.path("termination-log")).unwrap();
     assert_eq!(message, "Interrupted: s3://models/model.bin changed while it was read.");
     fetcher.assert_nothing();
+}
+
+/// A volume of one MiB, in a mount namespace of its own.
+fn on_a_small_volume(fetcher: &Fetcher, args: &[&str]) -> Ran {
+    let volume = fetcher.path("small");
+    fs::create_dir_all(&volume).unwrap();
+    let inner = fetcher.command(args);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--", "sh", "-ec", "mount -t tmpfs -o size=1m tmpfs \"$0\"; exec \"$@\""]).arg(volume);
+    command.arg(inner.get_program()).args(inner.get_args()).env_clear();
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("PATH", std::env::var_os("PATH").unwrap());
+    let out = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let message = fs::read_to_string(fetcher.path("termination-log")).unwrap_or_default();
+    Ran { code: out.status.code(), message, stdout: text(out.stdout), stderr: text(out.stderr) }
+}
+
+#[test]
+fn a_volume_that_is_too_small_or_fills_up_is_told_as_that() {
+    let s3 = bucket();
+    s3.put("models", "large", &noise(5, 3 * MIB));
+    let script = "import sys,tarfile,io\nt=tarfile.open(sys.argv[1],'w:gz')\ni=tarfile.TarInfo('a');i.size=4<<20\nt.addfile(i,io.BytesIO(bytes(4<<20)))\nt.close()";
+    let fetcher = fetcher(&s3.endpoint());
+    let archive = fetcher.path("archive.tgz");
+    run(Command::new("python3").args(["-c", script]).arg(&archive));
+    s3.put_file("models", "archive.tgz", &archive);
+    let to = fetcher.path("small/model");
+    let ran = on_a_small_volume(&fetcher, &["fetch", "s3://models/large", "--to", to.to_str().unwrap()]);
+    let sentence = ran.troubled("NoSpace");
+    assert!(sentence.ends_with("has 1.0 MiB free and the artifact needs 3.0 MiB: give it more room."), "{ran:?}");
+    // What an archive becomes shows only while it is unpacked.
+    let ran = on_a_small_volume(&fetcher, &["fetch", "s3://models/archive.tgz", "--unpack", "--to", to.to_str().unwrap()]);
+    assert!(ran.troubled("NoSpace").contains("give the volume more room"), "{ran:?}");
 }

@@ -63,11 +63,14 @@ impl Irsa {
         run(self.curl().arg("-T").arg(file.join("object")).arg(format!("{}/{bucket}/{}", self.endpoint(), escaped(key))));
     }
 
+    /// One of the role's credentials by STS' name of it: `AccessKeyId`, `SecretAccessKey`, `SessionToken`.
+    pub fn credential(&self, name: &str) -> String {
+        let (_, rest) = self.assumed.split_once(&format!("<{name}>")).expect("credentials");
+        rest.split('<').next().unwrap_or_default().to_owned()
+    }
+
     fn curl(&self) -> Command {
-        let part = |name: &str| {
-            let (_, rest) = self.assumed.split_once(&format!("<{name}>")).expect("credentials");
-            rest.split('<').next().unwrap_or_default().to_owned()
-        };
+        let part = |name: &str| self.credential(name);
         let mut curl = signed("s3", &format!("{}:{}", part("AccessKeyId"), part("SecretAccessKey")));
         curl.args(["-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD", "-H"]).arg(format!("x-amz-security-token: {}", part("SessionToken")));
         curl
