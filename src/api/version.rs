@@ -162,10 +162,11 @@ pub struct Artifact {
 }
 
 /// Where a signature is.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, KubeSchema)]
 pub struct Signature {
-    /// Address of the OpenSSF Model Signing bundle.
-    #[schemars(length(min = 1, max = 2048))]
+    /// Address of the OpenSSF Model Signing bundle, of the same kinds as the artifact's.
+    #[x_kube(validation = Rule::new(format!("self.matches(r'{URI}')")).message("uri must be scheme://path, without spaces and without credentials before the host"))]
+    #[schemars(length(min = 1, max = 2048), regex(pattern = URI))]
     pub uri: String,
 }
 

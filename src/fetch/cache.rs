@@ -87,12 +87,12 @@ impl Cache {
         options.read(true).write(true).create(true).truncate(false).open(path).map_err(|e| Error::io("open a lock of the cache", &e))
     }
 
-    /// Makes room for an artifact: those that were used longest ago go, until what is left and this one are within the limit. One that
+    /// Makes room for the artifact at a place: those that were used longest ago go, until what is left and this one are within the limit. One that
     /// somebody reads or makes stays.
     ///
     /// # Errors
     /// When it does not fit.
-    pub fn make_room(&self, keep: &Held, needed: u64) -> Result<(), Error> {
+    pub fn make_room(&self, keep: &Path, needed: u64) -> Result<(), Error> {
         let Some(limit) = self.limit else { return Ok(()) };
         if needed > limit {
             let sentence = format!("The artifact has {} and the cache's sizeLimit is {}: raise it.", size(needed), size(limit));
@@ -124,13 +124,13 @@ impl Cache {
     }
 
     /// What else is kept: when it was used last, its bytes, its name.
-    fn kept(&self, keep: &Held) -> Result<Vec<(SystemTime, u64, String)>, Error> {
+    fn kept(&self, keep: &Path) -> Result<Vec<(SystemTime, u64, String)>, Error> {
         let failed = |e: &io::Error| Error::io("read the cache", e);
         let mut found = Vec::new();
         for entry in fs::read_dir(self.directory.join("models")).map_err(|e| failed(&e))? {
             let entry = entry.map_err(|e| failed(&e))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if entry.path() == keep.place {
+            if entry.path() == keep {
                 continue;
             }
             let used = fs::metadata(self.directory.join(".rollmodel/locks").join(&name)).and_then(|m| m.modified());

@@ -73,12 +73,20 @@ pub struct Fetch {
     pub trust: Option<Trust>,
 }
 
-/// Where an artifact is made: the directory that holds it, its place, what is known of it, and the cache's hold of it.
+/// Where an artifact is made: the directory that holds it, its place, what is known of it, and the cache that it is in.
 struct Site<'a> {
     parent: PathBuf,
     place: PathBuf,
     record: PathBuf,
-    held: Option<(&'a Cache, &'a Held)>,
+    cache: Option<&'a Cache>,
+}
+
+impl Site<'_> {
+    /// Has the cache make room for so many bytes.
+    async fn make_room(&self, bytes: u64) -> Result<(), Error> {
+        let (Some(cache), place) = (self.cache.cloned(), self.place.clone()) else { return Ok(()) };
+        blocking(move || cache.make_room(&place, bytes)).await
+    }
 }
 
 impl Fetch {
@@ -105,7 +113,7 @@ impl Fetch {
     async fn to_directory(&self, request: &Request, place: &Path) -> Result<Outcome, Error> {
         let parent = place.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
         let name = place.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let site = Site { record: Staging::record(&parent, &name), parent, place: place.to_owned(), held: None };
+        let site = Site { record: Staging::record(&parent, &name), parent, place: place.to_owned(), cache: None };
         match self.known(request, &site).await? {
             Some(found) => Ok(found),
             None => self.make(request, &site).await,
@@ -126,7 +134,7 @@ impl Fetch {
                 parent: cache.directory().to_owned(),
                 place: Held::place(held).to_owned(),
                 record: Held::record(held).to_owned(),
-                held: Some((cache, held)),
+                cache: Some(cache),
             };
             let found = match self.known(request, &site(&held)).await? {
                 None if alone => Some(self.make(request, &site(&held)).await?),
@@ -144,6 +152,10 @@ impl Fetch {
     /// who write to it.
     async fn known(&self, request: &Request, site: &Site<'_>) -> Result<Option<Outcome>, Error> {
         let (Some(wanted), Some(record), true) = (request.digest, Record::read(&site.record), site.place.exists()) else { return Ok(None) };
+        // What was unpacked, or was not, is not what is asked for now.
+        if record.plain == (request.unpack || matches!(request.address, Address::Oci(_))) {
+            return Ok(None);
+        }
         let progress = Arc::new(Progress::default());
         let shown = Shown::start(progress.clone(), "checking what is there".into());
         let source = source::open(&Address::Local(site.place.to_string_lossy().into_owned()), &self.means)?;
@@ -172,29 +184,36 @@ impl Fetch {
         let outcome = checked(request, shape, &seen)?;
         let bundle = if self.trust.is_some() { Some(self.bundle(request).await?) } else { None };
         let signer = self.signed(request, shape, &files(&seen), bundle.as_deref()).await?;
-        let (place, record, unpack) = (site.place.clone(), site.record.clone(), request.unpack);
-        let room = site.held.and_then(|(cache, _)| cache.limit());
+        let plain = !request.unpack && !matches!(shape, Shape::Manifest(_));
+        let (unpack, most) = (request.unpack, site.cache.and_then(Cache::limit));
+        let (staging, made) = blocking(move || {
+            let made = if plain { unpacked::Made::of(&staging, &seen) } else { unpacked::unpack(&staging, &seen, unpack, most)? };
+            Ok((staging, made))
+        })
+        .await?;
+        if !plain {
+            site.make_room(made.bytes).await?;
+        }
+        let note = Record {
+            digest: outcome.digest.to_string(),
+            root: digest::root(&made.files).to_string(),
+            size: outcome.size,
+            visible: made.bytes,
+            files: made.files.len(),
+            plain,
+            signer: signer.clone(),
+        };
+        let (place, record, files) = (site.place.clone(), site.record.clone(), made.files.len());
         blocking(move || {
-            let plain = !unpack && !matches!(shape, Shape::Manifest(_));
-            let made = if plain { unpacked::Made::of(&staging, &seen) } else { unpacked::unpack(&staging, &seen, unpack, room)? };
-            let note = Record {
-                digest: outcome.digest.to_string(),
-                root: digest::root(&made.files).to_string(),
-                size: outcome.size,
-                visible: made.bytes,
-                files: made.files.len(),
-                plain,
-                signer: signer.clone(),
-            };
             if let Some(bundle) = bundle {
                 signed::keep(&record, &bundle)?;
             }
             // The record is there before the artifact is: it says nothing of an artifact that is not.
             note.write(&record)?;
-            staging.publish(&made.tree, &place)?;
-            Ok(Outcome { files: made.files.len(), signer, ..outcome })
+            staging.publish(&made.tree, &place)
         })
-        .await
+        .await?;
+        Ok(Outcome { files, signer, ..outcome })
     }
 
     async fn transfer(&self, request: &Request, into: Option<(&Staging, &Site<'_>)>) -> Result<(Vec<Fetched>, Shape), Error> {
@@ -216,9 +235,7 @@ impl Fetch {
         }
         if let Some((staging, site)) = into {
             let needed = said.or(request.size).unwrap_or_default();
-            if let Some((cache, held)) = site.held {
-                cache.make_room(held, needed)?;
-            }
+            site.make_room(needed).await?;
             room(staging.own(), needed)?;
         }
         let progress = Arc::new(Progress::default());

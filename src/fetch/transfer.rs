@@ -357,7 +357,8 @@ impl Patience {
         }
         self.tried += 1;
         if self.tried >= self.limits.attempts {
-            return Err(Error { transient: false, sentence: format!("{} (tried {} times)", error.sentence, self.tried), ..error });
+            let sentence = format!("{}, after {} attempts.", error.sentence.trim_end_matches('.'), self.tried);
+            return Err(Error { transient: false, sentence, ..error });
         }
         let pause = self.limits.pause * 2_u32.pow(self.tried - 1).min(50);
         // Half of it at random, so that many pods do not come back at once.

@@ -94,7 +94,6 @@ impl FromStr for Address {
             "hf" => hf(rest),
             "oci" => oci(rest),
             "pvc" => pvc(rest),
-            "file" => Ok(Self::Local(rest.to_owned())),
             _ => Err(Error::Scheme),
         }
     }
@@ -291,6 +290,7 @@ mod tests {
             ("s3://models/a b", Error::Characters),
             ("s3://models/a\nb", Error::Characters),
             ("ftp://models/a", Error::Scheme),
+            ("file:///etc/passwd", Error::Scheme),
             ("http://models.example.com/a", Error::Plain),
         ] {
             assert_eq!(text.parse::<Address>(), Err(error), "{text}");

@@ -210,7 +210,7 @@ async fn one_byte_at_a_time_is_not_waited_for() {
         Ok(())
     });
     let error = impatient("s3://models/m", server.endpoint(), Arc::new(rollmodel::fetch::http::System)).await.unwrap_err();
-    assert_eq!((error.reason, error.sentence.as_str()), (Reason::Unreachable, "The answer for m came to a standstill. (tried 2 times)"));
+    assert_eq!((error.reason, error.sentence.as_str()), (Reason::Unreachable, "The answer for m came to a standstill, after 2 attempts."));
 }
 
 #[test]

@@ -49,11 +49,14 @@ pub fn s3(bucket: &str, key: &str, means: &Means) -> Result<Store, Error> {
     let region = given.get(&["AWS_REGION", "AWS_DEFAULT_REGION"]).unwrap_or("us-east-1");
     let mut builder =
         AmazonS3Builder::new().with_http_connector(connector).with_retry(retries()).with_bucket_name(bucket).with_region(region);
-    if let Some(endpoint) = endpoint(given) {
+    let endpoint = endpoint(given);
+    // A dot in the bucket's name would not match the cloud's certificate.
+    let hosted = given.flag(&["S3_USER_VIRTUAL_BUCKET", "S3_USE_VIRTUAL_BUCKET"]) || (endpoint.is_none() && !bucket.contains('.'));
+    if let Some(endpoint) = endpoint {
+        // The library takes an endpoint as it is: with the bucket in it, where that is the style.
+        let endpoint = if hosted { endpoint.replacen("://", &format!("://{bucket}."), 1) } else { endpoint };
         builder = builder.with_endpoint(endpoint).with_allow_http(true);
     }
-    // A dot in the bucket's name would not match the cloud's certificate.
-    let hosted = given.flag(&["S3_USER_VIRTUAL_BUCKET", "S3_USE_VIRTUAL_BUCKET"]) || (endpoint(given).is_none() && !bucket.contains('.'));
     builder = builder.with_virtual_hosted_style_request(hosted);
     let asked_anonymous = given.flag(&["awsAnonymousCredential", "AWS_ANONYMOUS_CREDENTIAL", "AWS_NO_SIGN_REQUEST"]);
     let keys = given.get(&["AWS_ACCESS_KEY_ID"]).zip(given.get(&["AWS_SECRET_ACCESS_KEY"]));
@@ -201,6 +204,13 @@ impl Store {
 
     fn denied(&self, status: http::StatusCode, error: &object_store::Error) -> Error {
         let denied = crate::fetch::http::denied(&self.shown, status, !self.anonymous);
+        if status.is_redirection() {
+            let sentence = format!(
+                "{} is in another region or at another endpoint: name it with the credentials (AWS_REGION, AWS_ENDPOINT_URL).",
+                self.shown
+            );
+            return Error::new(Reason::InvalidRequest, sentence);
+        }
         let said = code(error).map(|code| format!(" The store says {code}.")).unwrap_or_default();
         Error { sentence: format!("{}{said}", denied.sentence), ..denied }
     }
