@@ -67,21 +67,32 @@ pub struct Error {
     pub reason: Reason,
     /// What was attempted, on which object, and what to do.
     pub sentence: String,
-    /// Whether the same request may be answered better in a moment: the connection broke, or the server is busy.
-    pub transient: bool,
+    /// Whether another request may be answered better.
+    pub again: Again,
+}
+
+/// Whether another request may be answered better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// No.
+    No,
+    /// The same, in a moment: the connection broke, or the server is busy.
+    Soon,
+    /// One for all of it: the server gives no parts.
+    Whole,
 }
 
 impl Error {
     /// An error that ends the fetch.
     #[must_use]
     pub fn new(reason: Reason, sentence: impl Into<String>) -> Self {
-        Self { reason, sentence: sentence.into(), transient: false }
+        Self { reason, sentence: sentence.into(), again: Again::No }
     }
 
     /// An error that may be gone in a moment.
     #[must_use]
     pub fn transient(sentence: impl Into<String>) -> Self {
-        Self { reason: Reason::Unreachable, sentence: sentence.into(), transient: true }
+        Self { reason: Reason::Unreachable, sentence: sentence.into(), again: Again::Soon }
     }
 
     /// An error of the file system; a full volume is told as such.

@@ -158,18 +158,21 @@ impl Fetch {
         }
         let progress = Arc::new(Progress::default());
         let shown = Shown::start(progress.clone(), "checking what is there".into());
-        let source = source::open(&Address::Local(site.place.to_string_lossy().into_owned()), &self.means)?;
-        // An empty directory cannot be listed, and is not the artifact either.
-        let entries = source.list().await.map(|listing| listing.entries).unwrap_or_default();
-        let seen = Transfer::new(source, None, self.limits, progress).run(entries).await?;
+        let source = source::exactly(site.place.clone());
+        let seen = match source.list().await {
+            Ok(listing) => Transfer::new(source, None, self.limits, progress).run(listing.entries).await,
+            Err(error) => Err(error),
+        };
         drop(shown);
-        let files = files(&seen);
+        // What cannot be listed or read is not the artifact either.
+        let files = files(seen.as_deref().unwrap_or_default());
         if !record.fits(&wanted, &files) {
-            eprintln!("what is at {} is not {wanted}: it is fetched anew", site.place.display());
+            let why = seen.err().map(|error| format!(" ({})", error.sentence.trim_end_matches('.'))).unwrap_or_default();
+            eprintln!("what is at {} is not {wanted}{why}: it is fetched anew", site.place.display());
             return Ok(None);
         }
         let signer = match (&record.signer, record.plain) {
-            (_, true) => self.signed(request, Shape::Directory, &files, signed::kept(&site.record).as_deref()).await?,
+            (_, true) => self.still_signed(request, &files, signed::kept(&site.record)).await?,
             // What is visible of an archive is not what was signed: it counts as signed only if it was when it came.
             (None, false) if self.trust.is_some() => return Ok(None),
             (signer, false) => signer.clone(),

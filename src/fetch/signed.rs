@@ -52,6 +52,16 @@ impl Fetch {
         }))
     }
 
+    /// Who signed files that are there already: by the bundle that was kept, or, where that does not hold, by the one that there is now.
+    pub(super) async fn still_signed(&self, request: &Request, files: &Files, kept: Option<Vec<u8>>) -> Result<Option<String>, Error> {
+        if let Some(kept) = kept
+            && let Ok(signer) = self.signed(request, Shape::Directory, files, Some(&kept)).await
+        {
+            return Ok(signer);
+        }
+        self.signed(request, Shape::Directory, files, None).await
+    }
+
     /// The signature's bundle.
     pub(super) async fn bundle(&self, request: &Request) -> Result<Vec<u8>, Error> {
         let Some(address) = &request.signature else {
@@ -93,5 +103,8 @@ pub fn kept(record: &Path) -> Option<Vec<u8>> {
 /// # Errors
 /// When it cannot be written.
 pub fn keep(record: &Path, bundle: &[u8]) -> Result<(), Error> {
-    fs::write(record.with_extension("sig"), bundle).map_err(|e| Error::io("keep the signature", &e))
+    let aside = record.with_extension(format!("sig-{}", std::process::id()));
+    fs::write(&aside, bundle)
+        .and_then(|()| fs::rename(&aside, record.with_extension("sig")))
+        .map_err(|e| Error::io("keep the signature", &e))
 }

@@ -120,6 +120,12 @@ pub fn open(address: &Address, means: &Means) -> Result<Arc<dyn Source>, Error> 
     })
 }
 
+/// Everything that is at a path of this machine, to see whether it is what it was.
+#[must_use]
+pub fn exactly(path: PathBuf) -> Arc<dyn Source> {
+    Arc::new(local::Local::exactly(path))
+}
+
 /// A name that a source gave, as one of a file.
 ///
 /// # Errors

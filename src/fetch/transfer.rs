@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     buffers::{Buffer, Buffers},
     digest::Digest,
-    error::{Error, Reason},
+    error::{Again, Error, Reason},
     name::{Names, escaped},
     progress::{Progress, size},
     source::{Entry, Place, Source},
@@ -148,7 +148,7 @@ impl Transfer {
         };
         let entry = Arc::new(entry);
         let (digest, size) = match entry.size {
-            Some(size) if entry.ranges || size == 0 => (self.ranges(&entry, size, file).await?, size),
+            Some(size) if entry.ranges || size == 0 => self.parts(&entry, size, file).await?,
             said => self.whole(&entry, said, file).await?,
         };
         if let Some(want) = entry.digest.filter(|want| *want != digest) {
@@ -156,6 +156,15 @@ impl Transfer {
             return Err(Error::new(Reason::Mismatch, sentence));
         }
         Ok(Fetched { place: entry.place.clone(), digest, size, file: path })
+    }
+
+    /// Part by part, or all at once where the server turns out to give no parts.
+    async fn parts(&self, entry: &Arc<Entry>, size: u64, file: Option<Arc<File>>) -> Result<(Digest, u64), Error> {
+        match self.ranges(entry, size, file.clone()).await {
+            Ok(digest) => Ok((digest, size)),
+            Err(error) if error.again == Again::Whole => self.whole(entry, Some(size), file).await,
+            Err(error) => Err(error),
+        }
     }
 
     /// Parts side by side, hashed in order.
@@ -349,7 +358,7 @@ impl Patience {
 
     /// Waits before the next attempt, or gives the error back where there is none. Progress makes patient again.
     async fn again(&mut self, error: Error, progress: u64) -> Result<(), Error> {
-        if !error.transient {
+        if error.again != Again::Soon {
             return Err(error);
         }
         if progress >= self.limits.floor {
@@ -358,7 +367,7 @@ impl Patience {
         self.tried += 1;
         if self.tried >= self.limits.attempts {
             let sentence = format!("{}, after {} attempts.", error.sentence.trim_end_matches('.'), self.tried);
-            return Err(Error { transient: false, sentence, ..error });
+            return Err(Error { again: Again::No, sentence, ..error });
         }
         let pause = self.limits.pause * 2_u32.pow(self.tried - 1).min(50);
         // Half of it at random, so that many pods do not come back at once.

@@ -127,11 +127,13 @@ fn what_rotted_in_the_cache_is_fetched_anew() {
         ground.fetch(uri, digest, &[]).verified();
         let place = ground.cache().join("models").join(digest.replace(':', "-"));
         let before = ground.seen(digest);
-        for rot in ["change", "remove", "add"] {
+        for rot in ["change", "remove", "add", "hide", "link"] {
             match rot {
                 "change" => fs::write(place.join("model.bin"), b"not the same!").unwrap(),
                 "remove" => fs::remove_file(place.join("model.bin")).unwrap(),
-                _ => fs::write(place.join("evil.py"), b"import os").unwrap(),
+                "add" => fs::write(place.join("evil.py"), b"import os").unwrap(),
+                "hide" => fs::write(place.join(".gitattributes"), b"what a digest leaves out").unwrap(),
+                _ => std::os::unix::fs::symlink("/etc/passwd", place.join("link")).unwrap(),
             }
             let ran = ground.fetch(uri, digest, &[]);
             assert!(!ran.verified().contains("cached"), "{rot}: {ran:?}");

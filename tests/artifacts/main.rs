@@ -12,6 +12,7 @@ mod hostile;
 mod https;
 mod hub;
 mod kills;
+mod local;
 mod registry;
 mod s3;
 mod servers;

@@ -1,6 +1,10 @@
 //! Signatures, both ways with the reference tool, and archives.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::{
     fetcher::{Fetcher, sha256, tree},
@@ -123,6 +127,10 @@ fn what_is_in_a_cache_without_a_signature_does_not_count_as_signed() {
     trusting_nobody.run(&args).verified();
     ground.fetcher.run(&args).failed("SignatureMissing");
     assert!(ground.fetcher.run(&signed).verified().contains("signer="));
+    // Nor does a signature that a kill left half written hold anybody up.
+    let kept = Path::new(&cache).join(".rollmodel").join(format!("{}.sig", digest.replace(':', "-")));
+    fs::write(kept, "{").unwrap();
+    assert!(ground.fetcher.run(&signed).verified().ends_with("cached=true"));
     // The files of an unpacked archive are not what was signed: they count only if they were when they came.
     ground.s3.put("models", "m.zip", &fs::read(zip(&ground.dir)).unwrap());
     let digest = sha256(&fs::read(zip(&ground.dir)).unwrap());

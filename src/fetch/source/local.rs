@@ -19,13 +19,21 @@ use crate::fetch::{
 /// A file or a directory.
 pub struct Local {
     path: PathBuf,
+    /// Whether what is no part of a directory's digest is passed over.
+    ignores: bool,
 }
 
 impl Local {
-    /// At a path.
+    /// An artifact at a path.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, ignores: true }
+    }
+
+    /// Everything that is at a path.
+    #[must_use]
+    pub fn exactly(path: PathBuf) -> Self {
+        Self { path, ignores: false }
     }
 
     /// At a path in a volume, which no link leads out of.
@@ -59,10 +67,14 @@ impl Local {
         for each in fs::read_dir(self.path.join(below)).map_err(|e| failed(&e))? {
             let each = each.map_err(|e| failed(&e))?;
             let name = each.file_name();
-            let name =
-                name.to_str().ok_or_else(|| Error::new(Reason::UnsafeArchive, format!("A name in {} is not UTF-8.", escaped(below))))?;
+            let name = name.to_str().ok_or_else(|| {
+                Error::new(
+                    Reason::UnsafeArchive,
+                    format!("The name {} is not UTF-8: rename it.", escaped(each.file_name().as_encoded_bytes())),
+                )
+            })?;
             let path = if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") };
-            if crate::fetch::digest::ignored(&path) {
+            if self.ignores && crate::fetch::digest::ignored(&path) {
                 continue;
             }
             let kind = each.metadata().map_err(|e| failed(&e))?;

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 
 use super::Stream;
 use crate::fetch::{
-    error::{Error, Reason},
+    error::{Again, Error, Reason},
     http::{Get, Http, denied},
     uri::bare,
 };
@@ -26,6 +26,8 @@ fn header_of(range: &Range<u64>) -> String {
 pub async fn read(http: &Http, get: Get, range: Option<Range<u64>>) -> Result<Stream, Error> {
     let what = bare(&get.url);
     let with_credentials = !get.credentials.is_empty();
+    let range = range.filter(|range| *range != (0..u64::MAX));
+    let held = get.headers.contains_key(header::IF_RANGE);
     let get = match &range {
         Some(range) => get.header(header::RANGE, &header_of(range)),
         None => get,
@@ -40,7 +42,8 @@ pub async fn read(http: &Http, get: Get, range: Option<Range<u64>>) -> Result<St
             Ok(body(what, response))
         }
         (StatusCode::OK, None) => Ok(body(what, response)),
-        (StatusCode::OK, Some(_)) => Err(Error::new(Reason::Interrupted, format!("{what} changed while it was read."))),
+        (StatusCode::OK, Some(_)) if held => Err(Error::new(Reason::Interrupted, format!("{what} changed while it was read."))),
+        (StatusCode::OK, Some(_)) => Err(Error { again: Again::Whole, ..strange(&what, "gives no parts") }),
         (status, _) => Err(denied(&what, status, with_credentials)),
     }
 }

@@ -17,7 +17,7 @@ use object_store::{
 use super::{Entry, Listing, Means, Place, Shape, Source, Stream, named};
 use crate::fetch::{
     credentials::Credentials,
-    error::{Error, Reason},
+    error::{Again, Error, Reason},
     guard::{Guard, Trusted},
     http::Http,
     name::escaped,
@@ -340,7 +340,7 @@ impl HttpService for Http {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map_err(|error| HttpError::new(HttpErrorKind::Request, error))?.to_bytes();
         let response = self.send(http::Request::from_parts(parts, Full::new(body))).await.map_err(|error| {
-            let kind = if error.transient { HttpErrorKind::Connect } else { HttpErrorKind::Unknown };
+            let kind = if error.again == Again::Soon { HttpErrorKind::Connect } else { HttpErrorKind::Unknown };
             HttpError::new(kind, error)
         })?;
         let broke = |error: hyper::Error| HttpError::new(HttpErrorKind::Interrupted, error);
