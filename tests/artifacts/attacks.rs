@@ -27,12 +27,6 @@ use crate::{
     servers::{certs::Authority, nginx::Nginx, s3::S3},
 };
 
-/// A fetcher that trusts the authority of the tests.
-fn trusting(authority: &Authority) -> Fetcher {
-    let ca = fs::read_to_string(authority.certificate()).unwrap();
-    Fetcher::new().secret([("ca.crt", ca.as_str())])
-}
-
 /// An S3 without signatures that answers with one object, `HEAD` as it should, and `GET` from a byte on as the function likes.
 fn object(size: u64, get: impl Fn(u64, &mut std::net::TcpStream) -> io::Result<()> + Send + Sync + 'static) -> Hostile {
     Hostile::start(move |head, stream| {
@@ -73,7 +67,7 @@ fn credentials_do_not_follow_a_redirect_to_another_host() {
     let elsewhere = format!("https://localhost:{}/model.bin", other.port());
     let first = Nginx::start(&format!("location /m {{ return 302 {elsewhere}; }}"), Some(&authority));
     let uri = format!("{}/m", first.endpoint());
-    let with = trusting(&authority).secret([("https-host", "127.0.0.1"), ("headers", r#"{"Authorization": "Bearer hunter2"}"#)]);
+    let with = Fetcher::trusting(&authority).secret([("https-host", "127.0.0.1"), ("headers", r#"{"Authorization": "Bearer hunter2"}"#)]);
     let ran = with.fetch(&uri, &[]);
     assert!(
         ran.failed("Refused").contains("sends the request on to another host, localhost, to which the credentials do not go"),
@@ -83,7 +77,7 @@ fn credentials_do_not_follow_a_redirect_to_another_host() {
     assert_eq!(other.served(), []);
     with.assert_nothing();
     // Without credentials there is nothing to lose.
-    trusting(&authority).fetch(&uri, &["--digest", &sha256(b"bytes")]).verified();
+    Fetcher::trusting(&authority).fetch(&uri, &["--digest", &sha256(b"bytes")]).verified();
 }
 
 #[test]
@@ -99,14 +93,14 @@ fn a_redirect_to_a_private_address_a_metadata_service_or_plain_http_is_refused()
         ("file:///etc/passwd", "sends the request on to an address without TLS"),
     ] {
         let server = Nginx::start(&format!("location /m {{ return 307 {target}; }}"), Some(&authority));
-        let fetcher = trusting(&authority);
+        let fetcher = Fetcher::trusting(&authority);
         let ran = fetcher.fetch(&format!("{}/m", server.endpoint()), &[]);
         assert!(ran.failed("Refused").contains(says), "{target}: {ran:?}");
         assert!(!format!("{ran:?}").contains("hunter2"));
         fetcher.assert_nothing();
     }
     let circle = Nginx::start("location /m { return 302 /m; }", Some(&authority));
-    let ran = trusting(&authority).fetch(&format!("{}/m", circle.endpoint()), &[]);
+    let ran = Fetcher::trusting(&authority).fetch(&format!("{}/m", circle.endpoint()), &[]);
     assert!(ran.failed("Refused").contains("was sent on more than 5 times"), "{ran:?}");
 }
 
@@ -235,7 +229,7 @@ fn a_file_of_a_web_server_that_does_not_say_its_size_needs_a_size_and_ends_there
         Some(&authority),
     );
     let uri = format!("{}/m", front.endpoint());
-    let fetcher = trusting(&authority);
+    let fetcher = Fetcher::trusting(&authority);
     assert!(fetcher.fetch(&uri, &[]).failed("Unsupported").starts_with("The server does not say how large m is: write artifact.size"));
     assert_eq!(fetcher.fetch(&uri, &["--size", "1000"]).failed("SizeMismatch"), "m has more than the 1000 bytes that it should have.");
     fetcher.assert_nothing();
@@ -269,11 +263,11 @@ fn nothing_that_goes_wrong_shows_a_signed_link() {
     let store = Nginx::start("location / { return 403; }", Some(&authority));
     let link = format!("https://localhost:{}/blob?X-Amz-Signature=hunter2", store.port());
     let front = Nginx::start(&format!("location / {{ return 302 {link}; }}"), Some(&authority));
-    let ran: Ran = trusting(&authority).fetch(&format!("{}/m", front.endpoint()), &[]);
+    let ran: Ran = Fetcher::trusting(&authority).fetch(&format!("{}/m", front.endpoint()), &[]);
     ran.troubled("Unauthorized");
     assert!(!format!("{ran:?}").contains("hunter2") && !format!("{ran:?}").contains("X-Amz"), "{ran:?}");
     let gone = Nginx::start("location / { return 302 https://localhost:1/blob?sig=hunter2; }", Some(&authority));
-    let ran = trusting(&authority).fetch(&format!("{}/m", gone.endpoint()), &[]);
+    let ran = Fetcher::trusting(&authority).fetch(&format!("{}/m", gone.endpoint()), &[]);
     ran.troubled("Unreachable");
     assert!(!format!("{ran:?}").contains("hunter2"), "{ran:?}");
 }

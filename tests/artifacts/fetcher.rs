@@ -8,7 +8,7 @@ use std::{
 
 use rollmodel::fetch::digest::Digest;
 
-use crate::servers::Dir;
+use crate::servers::{Dir, certs::Authority};
 
 /// What a run came to.
 #[derive(Debug)]
@@ -60,6 +60,12 @@ impl Fetcher {
         fs::create_dir(dir.join("secret")).unwrap();
         let env = vec![("ROLLMODEL_ALLOWED_HOSTS".into(), "127.0.0.0/8".into())];
         Self { dir, env }
+    }
+
+    /// A fresh place, with the authority of the tests among those that are trusted.
+    pub fn trusting(authority: &Authority) -> Self {
+        let ca = fs::read_to_string(authority.certificate()).unwrap();
+        Self::new().secret([("ca.crt", ca.as_str())])
     }
 
     /// With variables in the environment.

@@ -1,7 +1,5 @@
 //! `https://`, on a real nginx.
 
-use std::fs;
-
 use crate::{
     fetcher::{Fetcher, noise, sha256, tree},
     servers::{
@@ -13,11 +11,6 @@ use crate::{
 
 const MIB: usize = 1024 * 1024;
 
-fn trusting(authority: &Authority) -> Fetcher {
-    let ca = fs::read_to_string(authority.certificate()).unwrap();
-    Fetcher::new().secret([("ca.crt", ca.as_str())])
-}
-
 #[test]
 fn a_file_is_fetched_in_parts_and_goes_on_where_a_connection_broke() {
     let authority = Authority::new();
@@ -25,7 +18,7 @@ fn a_file_is_fetched_in_parts_and_goes_on_where_a_connection_broke() {
     nginx.put("fraud/model 7.bin", &bytes);
     let proxy = Proxy::before(nginx.port());
     proxy.set(Mood::Cut { after: 2 * MIB as u64, times: 3 });
-    let fetcher = trusting(&authority);
+    let fetcher = Fetcher::trusting(&authority);
     let uri = format!("https://127.0.0.1:{}/fraud/model%207.bin", proxy.port());
     fetcher.fetch(&uri, &["--digest", &sha256(&bytes)]).verified();
     assert_eq!(tree(&fetcher.model()), [("model 7.bin".into(), bytes)]);
@@ -39,7 +32,7 @@ fn a_server_without_ranges_is_read_as_a_whole_and_again_where_the_connection_bro
     nginx.put("model.bin", &bytes);
     let proxy = Proxy::before(nginx.port());
     proxy.set(Mood::Cut { after: 2 * MIB as u64, times: 2 });
-    let fetcher = trusting(&authority);
+    let fetcher = Fetcher::trusting(&authority);
     fetcher.fetch(&format!("https://127.0.0.1:{}/model.bin", proxy.port()), &["--digest", &sha256(&bytes)]).verified();
     assert_eq!(tree(&fetcher.model()), [("model.bin".into(), bytes)]);
 }
@@ -58,7 +51,7 @@ fn headers_of_a_secret_go_to_the_host_that_it_names_and_to_no_other() {
     let guard = "location / { if ($http_x_token != \"hunter2\") { return 401; } root files; }";
     let nginx = Nginx::start(guard, Some(&authority));
     nginx.put("model.bin", b"bytes");
-    let given = |host| trusting(&authority).secret([("https-host", host), ("headers", r#"{"X-Token": "hunter2"}"#)]);
+    let given = |host| Fetcher::trusting(&authority).secret([("https-host", host), ("headers", r#"{"X-Token": "hunter2"}"#)]);
     given("127.0.0.1").fetch(&nginx.url("model.bin"), &[]).verified();
     let ran = given("models.example.com").fetch(&nginx.url("model.bin"), &[]);
     assert!(ran.troubled("Unauthorized").contains("no credentials were given"), "{ran:?}");
@@ -69,7 +62,7 @@ fn an_empty_file_and_a_missing_one_are_told_apart() {
     let authority = Authority::new();
     let nginx = Nginx::start("", Some(&authority));
     nginx.put("empty", b"");
-    let fetcher = trusting(&authority);
+    let fetcher = Fetcher::trusting(&authority);
     fetcher.fetch(&nginx.url("empty"), &["--digest", &sha256(b"")]).verified();
     assert_eq!(fetcher.fetch(&nginx.url("none"), &[]).failed("NotFound"), format!("There is nothing at {} (404).", nginx.url("none")));
 }

@@ -16,14 +16,9 @@ use crate::{
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-fn trusting(authority: &Authority) -> Fetcher {
-    let ca = fs::read_to_string(authority.certificate()).unwrap();
-    Fetcher::new().secret([("ca.crt", ca.as_str())])
-}
-
 fn allowed(authority: &Authority, registry: &Registry) -> Fetcher {
     let config = Registry::docker_config(&registry.host()).to_string();
-    trusting(authority).secret([(".dockerconfigjson", config.as_str())])
+    Fetcher::trusting(authority).secret([(".dockerconfigjson", config.as_str())])
 }
 
 fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -68,10 +63,10 @@ fn an_artifact_is_fetched_by_password_and_by_token_and_not_without() {
             assert_eq!(ran.verified(), format!("Verified: digest={digest} size=9000002 files=2"));
             assert_eq!(tree(&fetcher.model()), [("deep/config.json".into(), b"{}".to_vec()), ("model.bin".into(), weights.clone())]);
         }
-        let ran = trusting(&authority).fetch(&format!("{uri}:7"), &[]);
+        let ran = Fetcher::trusting(&authority).fetch(&format!("{uri}:7"), &[]);
         assert!(ran.troubled("Unauthorized").contains("no credentials were given"), "{auth:?}: {ran:?}");
         let wrong = Registry::docker_config(&registry.host()).to_string().replace("cm9sbG", "d3Jvbm");
-        let ran = trusting(&authority).secret([("config.json", wrong.as_str())]).fetch(&format!("{uri}:7"), &[]);
+        let ran = Fetcher::trusting(&authority).secret([("config.json", wrong.as_str())]).fetch(&format!("{uri}:7"), &[]);
         ran.troubled("Unauthorized");
         assert!(!format!("{ran:?}").contains(PASSWORD));
     }
@@ -105,7 +100,7 @@ fn modelpack_kitops_and_images_with_models_become_the_same_directory() {
     ];
     for (number, layers) in shapes.iter().enumerate() {
         let (_, digest) = push(&registry, &format!("{number}"), layers);
-        let fetcher = trusting(&authority);
+        let fetcher = Fetcher::trusting(&authority);
         let uri = format!("oci://{}/risk/fraud:{number}", registry.host());
         for cached in [false, true] {
             let ran = fetcher.fetch(&uri, &["--digest", &digest]);
@@ -132,7 +127,7 @@ fn an_index_is_followed_to_this_platforms_image_and_keeps_its_own_digest() {
         .collect();
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests});
     let digest = registry.push_manifest("risk/fraud", "all", INDEX, index.to_string().as_bytes());
-    let fetcher = trusting(&authority);
+    let fetcher = Fetcher::trusting(&authority);
     fetcher.fetch(&format!("oci://{}/risk/fraud:all", registry.host()), &["--digest", &digest]).verified();
     assert_eq!(tree(&fetcher.model()), [("model.txt".into(), b"ours".to_vec())]);
 }
@@ -142,7 +137,7 @@ fn a_tag_that_moved_between_check_and_pull_is_a_mismatch() {
     let authority = Authority::new();
     let registry = Registry::start(Auth::Open, Some(&authority));
     let checked = registry.push_artifact("risk/fraud", "7", "application/vnd.example", &[("model.bin", b"good")]);
-    let fetcher = trusting(&authority);
+    let fetcher = Fetcher::trusting(&authority);
     let uri = format!("oci://{}/risk/fraud:7", registry.host());
     assert!(fetcher.run(&["verify", &uri]).verified().contains(&checked));
     let moved = registry.push_artifact("risk/fraud", "7", "application/vnd.example", &[("model.bin", b"evil")]);
@@ -157,7 +152,7 @@ fn a_right_manifest_with_a_wrong_layer_is_a_mismatch() {
     let registry = Registry::start(Auth::Open, Some(&authority));
     let digest = registry.push_artifact("risk/fraud", "7", "application/vnd.example", &[("model.bin", b"good")]);
     fs::write(registry.file(&sha256(b"good")), b"evil").unwrap();
-    let fetcher = trusting(&authority);
+    let fetcher = Fetcher::trusting(&authority);
     let ran = fetcher.fetch(&format!("oci://{}/risk/fraud:7", registry.host()), &["--digest", &digest]);
     assert!(ran.failed("Mismatch").starts_with("model.bin has the sha256 "), "{ran:?}");
     fetcher.assert_nothing();
@@ -172,7 +167,7 @@ fn a_realm_on_another_host_gets_no_password_and_no_visit() {
             format!("location / {{ add_header WWW-Authenticate 'Bearer realm=\"{realm}\",service=\"x\"' always; return 401; }}");
         let registry = Nginx::start(&challenge, Some(&authority));
         let host = format!("127.0.0.1:{}", registry.port());
-        let fetcher = trusting(&authority).secret([(".dockerconfigjson", Registry::docker_config(&host).to_string().as_str())]);
+        let fetcher = Fetcher::trusting(&authority).secret([(".dockerconfigjson", Registry::docker_config(&host).to_string().as_str())]);
         let ran = fetcher.fetch(&format!("oci://{host}/risk/fraud:7"), &[]);
         assert!(ran.failed("Refused").contains("which is another host or without TLS: no credentials are given."), "{ran:?}");
         fetcher.assert_nothing();
@@ -187,7 +182,7 @@ fn names_in_a_layer_or_an_annotation_do_not_lead_out() {
     for (number, name) in ["../evil", "/etc/evil", "a/../../evil", "a\nb"].iter().enumerate() {
         let (_, digest) =
             push(&registry, &format!("{number}"), &[("application/octet-stream", b"x".to_vec(), json!({"org.cncf.model.filepath": name}))]);
-        let fetcher = trusting(&authority);
+        let fetcher = Fetcher::trusting(&authority);
         let ran = fetcher.fetch(&format!("oci://{}/risk/fraud@{digest}", registry.host()), &[]);
         ran.failed("UnsafeArchive");
         fetcher.assert_nothing();
@@ -202,7 +197,7 @@ fn a_registry_that_gives_no_parts_is_read_layer_by_layer() {
     let digest = registry.push_artifact("risk/fraud", "7", "application/vnd.example", &[("model.bin", &weights)]);
     let proxy = format!("location / {{ proxy_pass {}; proxy_set_header Range ''; proxy_ssl_verify off; }}", registry.endpoint());
     let front = Nginx::start(&proxy, Some(&authority));
-    let fetcher = trusting(&authority);
+    let fetcher = Fetcher::trusting(&authority);
     fetcher.fetch(&format!("oci://127.0.0.1:{}/risk/fraud@{digest}", front.port()), &[]).verified();
     assert_eq!(tree(&fetcher.model()), [("model.bin".into(), weights)]);
 }

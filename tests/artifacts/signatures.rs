@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     fetcher::{Fetcher, sha256, tree},
-    servers::{Dir, run, s3::S3, tools},
+    servers::{Dir, root, run, s3::S3, tools},
 };
 
 /// A key pair, made by OpenSSL.
@@ -180,4 +180,21 @@ fn an_archive_that_leads_out_is_refused_and_leaves_nothing() {
     assert!(ran.failed("UnsafeArchive").contains("`../../evil`"), "{ran:?}");
     fetcher.assert_nothing();
     assert!(!fetcher.path("evil").exists());
+}
+
+#[test]
+fn a_signature_by_a_certificate_counts_under_its_authority_and_under_no_other() {
+    let fixtures = root().join("tests/fixtures/signature");
+    let fixture = |name: &str| fixtures.join(name).to_str().unwrap().to_owned();
+    let verify = |certificate: &str, signature: &str| {
+        let trusted = fs::read_to_string(fixture(certificate)).unwrap();
+        let fetcher = Fetcher::new().env([("ROLLMODEL_TRUSTED_CERTIFICATES", trusted)]);
+        fetcher.run(&["verify", &fixture("model"), "--signature", &fixture(signature)])
+    };
+    for (certificate, signature) in [("root.pem", "certificate.sig"), ("rsa-root.pem", "rsa.sig")] {
+        assert!(verify(certificate, signature).verified().contains("signer=sha256:"));
+    }
+    for (certificate, signature) in [("rsa-root.pem", "certificate.sig"), ("root.pem", "rsa.sig"), ("root.pem", "p256.sig")] {
+        verify(certificate, signature).failed("SignatureInvalid");
+    }
 }
