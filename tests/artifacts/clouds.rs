@@ -60,6 +60,8 @@ fn azure_gives_files_and_directories_by_key_and_by_shared_access_signature() {
         let account = format!("abfs://models@{}.dfs.core.windows.net/fraud/7/model.bin", azurite::ACCOUNT);
         fetcher.fetch(&account, &["--digest", &sha256(&bytes)]).verified();
     }
+    let ran = by("AZURE_STORAGE_SAS_TOKEN", &sas).fetch("abfs://models@somebodyelse.dfs.core.windows.net/fraud/7/model.bin", &[]);
+    assert_eq!(ran.failed("Refused"), "The artifact is in Azure account somebodyelse, and the credentials are of another one.");
     let wrong = by("AZURE_STORAGE_SAS_TOKEN", &sas.replace("sig=", "sig=hunter2"));
     let ran = wrong.fetch("az://models/fraud/7/model.bin", &[]);
     ran.troubled("Unauthorized");

@@ -28,10 +28,11 @@ use figures::Figure;
 use serde_json::{Map, Value, json};
 use servers::{Dir, s3::S3, tools};
 
-const FIGURES: [Figure; 9] = [
+const FIGURES: [Figure; 10] = [
     Figure::at_most("fetch_over_curl_and_sha256sum", 1.0, "x"),
     Figure::at_most("fetch_memory", 64.0, "MiB"),
     Figure::at_most("small_files_memory", 64.0, "MiB"),
+    Figure::at_most("hit_over_hashing", 1.1, "x"),
     Figure::at_most("hit_over_sha256sum", 1.0, "x"),
     Figure::told("fetch_rate", "MiB/s"),
     Figure::told("verify_over_fetch", "x"),
@@ -103,6 +104,7 @@ impl Ground {
         let curl = self.by_hand();
         let fetch = self.fetch(&["fetch", "s3://models/large/model.bin", "--to"], Some("large"));
         let digest = self.digest();
+        let hashing = self.fetch(&["digest", "./large/model.bin"], None);
         let hit = self.fetch(&["fetch", "s3://models/large/model.bin", "--digest", &digest, "--to"], Some("large"));
         let sha256sum = self.timed(Command::new("sha256sum").arg(self.dir.join("large/model.bin")).stdout(Stdio::null()));
         self.clean("large");
@@ -115,12 +117,15 @@ impl Ground {
         figure("fetch_rate", self.mib as f64 / fetch.time);
         figure("fetch_memory", fetch.memory.max(hit.memory).max(verify.memory));
         figure("small_files_memory", small.memory);
+        figure("hit_over_hashing", hit.time / hashing.time);
         figure("hit_over_sha256sum", hit.time / sha256sum.time);
         figure("verify_over_fetch", verify.time / fetch.time);
         figure("fetch_over_kserve", fetch.time / kserve.time);
         figure("small_files_over_kserve", small.time / kserve_small.time);
         figure("kserve_memory", kserve.memory);
-        for (name, took) in [("curl", curl), ("fetch", fetch), ("hit", hit), ("sha256sum", sha256sum), ("verify", verify)] {
+        for (name, took) in
+            [("curl", curl), ("fetch", fetch), ("hit", hit), ("sha256sum", sha256sum), ("verify", verify), ("hashing", hashing)]
+        {
             figure(&format!("seconds_{name}"), took.time);
         }
         for (name, took) in [("kserve", kserve), ("small", small), ("kserve_small", kserve_small)] {
@@ -149,7 +154,7 @@ impl Ground {
     fn fetch(&self, args: &[&str], to: Option<&str>) -> Took {
         let mut command = Command::new(&self.fetch);
         command.args(args).args(to.map(|name| self.dir.join(name))).args(["--allow-host", "127.0.0.0/8"]);
-        self.timed(command.env_clear().envs(S3::env()).env("AWS_ENDPOINT_URL", self.s3.endpoint()))
+        self.timed(command.current_dir(self.dir.path()).env_clear().envs(S3::env()).env("AWS_ENDPOINT_URL", self.s3.endpoint()))
     }
 
     fn digest(&self) -> String {

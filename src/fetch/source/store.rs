@@ -1,4 +1,4 @@
-//! `s3://`, `gs://`, `az://` and `abfs://`: object stores, by the `object_store` library over guarded connections.
+//! What `s3://`, `gs://`, `az://` and `abfs://` have in common: object stores, by the `object_store` library over guarded connections.
 
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
@@ -7,21 +7,25 @@ use futures::{StreamExt, TryStreamExt};
 use http_body_util::{BodyExt, Full};
 use object_store::{
     ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig,
-    aws::AmazonS3Builder,
-    azure::MicrosoftAzureBuilder,
     client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService},
-    gcp::GoogleCloudStorageBuilder,
     path::Path,
 };
 
 use super::{Entry, Listing, Means, Place, Shape, Source, Stream, named};
 use crate::fetch::{
-    credentials::Credentials,
     error::{Again, Error, Reason},
     guard::{Guard, Trusted},
     http::Http,
     name::escaped,
 };
+
+mod az;
+mod gs;
+mod s3;
+
+pub use az::az;
+pub use gs::gs;
+pub use s3::s3;
 
 /// The most objects below one address.
 const OBJECTS: usize = 100_000;
@@ -35,130 +39,6 @@ pub struct Store {
     anonymous: bool,
     /// Whether a read can be held to an ETag.
     pins: bool,
-}
-
-/// S3, and what speaks its API.
-///
-/// # Errors
-/// When the credentials make no sense.
-pub fn s3(bucket: &str, key: &str, means: &Means) -> Result<Store, Error> {
-    let given = &*means.credentials;
-    let pod_identity = given.environment("AWS_CONTAINER_CREDENTIALS_FULL_URI");
-    let identity = pod_identity.and_then(|uri| url::Url::parse(uri).ok()?.host_str().map(|h| h.trim_matches(['[', ']']).to_owned()));
-    let connector = connector(means, identity)?;
-    let region = given.get(&["AWS_REGION", "AWS_DEFAULT_REGION"]).unwrap_or("us-east-1");
-    let mut builder =
-        AmazonS3Builder::new().with_http_connector(connector).with_retry(retries()).with_bucket_name(bucket).with_region(region);
-    let endpoint = endpoint(given);
-    // A dot in the bucket's name would not match the cloud's certificate.
-    let hosted = given.flag(&["S3_USER_VIRTUAL_BUCKET", "S3_USE_VIRTUAL_BUCKET"]) || (endpoint.is_none() && !bucket.contains('.'));
-    if let Some(endpoint) = endpoint {
-        // The library takes an endpoint as it is: with the bucket in it, where that is the style.
-        let endpoint = if hosted { endpoint.replacen("://", &format!("://{bucket}."), 1) } else { endpoint };
-        builder = builder.with_endpoint(endpoint).with_allow_http(true);
-    }
-    builder = builder.with_virtual_hosted_style_request(hosted);
-    let asked_anonymous = given.flag(&["awsAnonymousCredential", "AWS_ANONYMOUS_CREDENTIAL", "AWS_NO_SIGN_REQUEST"]);
-    let keys = given.get(&["AWS_ACCESS_KEY_ID"]).zip(given.get(&["AWS_SECRET_ACCESS_KEY"]));
-    let role = given.environment("AWS_WEB_IDENTITY_TOKEN_FILE").zip(given.environment("AWS_ROLE_ARN"));
-    let token = given.environment("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
-    let anonymous = asked_anonymous || (keys.is_none() && role.is_none() && pod_identity.is_none());
-    use object_store::aws::AmazonS3ConfigKey as Key;
-    builder = match (keys, role, pod_identity) {
-        _ if anonymous => builder.with_skip_signature(true),
-        (Some((id, secret)), ..) => {
-            let builder = builder.with_access_key_id(id).with_secret_access_key(secret);
-            given.get(&["AWS_SESSION_TOKEN"]).into_iter().fold(builder, |b, token| b.with_token(token))
-        }
-        (None, Some((file, role)), _) => {
-            let builder = builder.with_config(Key::WebIdentityTokenFile, file).with_config(Key::RoleArn, role);
-            given.environment("AWS_ENDPOINT_URL_STS").into_iter().fold(builder, |b, sts| b.with_config(Key::StsEndpoint, sts))
-        }
-        (None, None, uri) => builder
-            .with_config(Key::ContainerCredentialsFullUri, uri.unwrap_or_default())
-            .with_config(Key::ContainerAuthorizationTokenFile, token.unwrap_or_default()),
-    };
-    let store = builder.build().map_err(|_| unusable("S3", "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL"))?;
-    Ok(Store::new(Arc::new(store), format!("s3://{bucket}"), key, anonymous, true))
-}
-
-/// The endpoint by any of its names; KServe's has no scheme.
-fn endpoint(given: &Credentials) -> Option<String> {
-    let text = given.get(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT"])?.trim_end_matches('/');
-    if text.contains("://") {
-        return Some(text.to_owned());
-    }
-    let plain = given.get(&["S3_USE_HTTPS"]).is_some_and(|v| v == "0" || v.eq_ignore_ascii_case("false"));
-    Some(format!("{}://{text}", if plain { "http" } else { "https" }))
-}
-
-/// Google Cloud Storage.
-///
-/// # Errors
-/// When the credentials make no sense.
-pub fn gs(bucket: &str, key: &str, means: &Means) -> Result<Store, Error> {
-    const METADATA: &str = "metadata.google.internal";
-    let given = &*means.credentials;
-    let file = given.environment("GOOGLE_APPLICATION_CREDENTIALS");
-    let json = given.get(&["gcloud-application-credentials.json"]);
-    let endpoint = given.get(&["STORAGE_EMULATOR_HOST", "GCS_ENDPOINT_URL"]);
-    // The metadata server of a cluster gives the ServiceAccount's identity; only where it is asked for, and only it.
-    let workload = given.flag(&["GOOGLE_WORKLOAD_IDENTITY"]);
-    let connector = connector(means, workload.then(|| METADATA.to_owned()))?;
-    let mut builder = GoogleCloudStorageBuilder::new().with_http_connector(connector).with_retry(retries()).with_bucket_name(bucket);
-    builder = endpoint.into_iter().fold(builder, |b, url| b.with_base_url(url));
-    let anonymous = json.is_none() && file.is_none() && !workload;
-    builder = match (json, file) {
-        (Some(json), _) => builder.with_service_account_key(json),
-        (None, Some(file)) => builder.with_application_credentials(file),
-        (None, None) => builder.with_skip_signature(anonymous),
-    };
-    let store = builder.build().map_err(|_| unusable("Google Cloud Storage", "gcloud-application-credentials.json"))?;
-    Ok(Store::new(Arc::new(store), format!("gs://{bucket}"), key, anonymous, false))
-}
-
-/// Azure Blob Storage.
-///
-/// # Errors
-/// When no account is named, or the credentials make no sense.
-pub fn az(account: Option<&str>, container: &str, key: &str, means: &Means) -> Result<Store, Error> {
-    use object_store::azure::AzureConfigKey as Key;
-    let given = &*means.credentials;
-    let account = account.or_else(|| given.get(&["AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME"])).ok_or_else(|| {
-        let how = "write abfs://container@account.dfs.core.windows.net/path, or give AZURE_STORAGE_ACCOUNT with the credentials";
-        Error::new(Reason::InvalidRequest, format!("az://{container} names no account: {how}."))
-    })?;
-    let connector = connector(means, None)?;
-    let mut builder = MicrosoftAzureBuilder::new()
-        .with_http_connector(connector)
-        .with_retry(retries())
-        .with_account(account)
-        .with_container_name(container);
-    if let Some(url) = given.get(&["AZURE_STORAGE_BLOB_ENDPOINT", "AZURE_STORAGE_ENDPOINT"]) {
-        builder = builder.with_endpoint(url.to_owned()).with_allow_http(true);
-    }
-    let access = given.get(&["AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_KEY"]);
-    let sas = given.get(&["AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY"]);
-    let identity = [
-        (Key::ClientId, given.get(&["AZURE_CLIENT_ID"])),
-        (Key::AuthorityId, given.get(&["AZURE_TENANT_ID"])),
-        (Key::ClientSecret, given.get(&["AZURE_CLIENT_SECRET"])),
-        (Key::FederatedTokenFile, given.environment("AZURE_FEDERATED_TOKEN_FILE")),
-        (Key::AuthorityHost, given.environment("AZURE_AUTHORITY_HOST")),
-    ];
-    let has = |key| identity.iter().any(|(k, v)| *k == key && v.is_some());
-    let client = has(Key::ClientId) && has(Key::AuthorityId) && (has(Key::ClientSecret) || has(Key::FederatedTokenFile));
-    let anonymous = access.is_none() && sas.is_none() && !client;
-    builder = match (access, sas) {
-        _ if anonymous => builder.with_skip_signature(true),
-        (Some(key), _) => builder.with_access_key(key),
-        (None, Some(sas)) => builder.with_config(Key::SasKey, sas),
-        (None, None) => identity.into_iter().filter_map(|(k, v)| Some((k, v?))).fold(builder, |b, (key, value)| b.with_config(key, value)),
-    };
-    let store = builder
-        .build()
-        .map_err(|_| unusable("Azure", "AZURE_STORAGE_ACCESS_KEY, AZURE_STORAGE_SAS_TOKEN and AZURE_STORAGE_BLOB_ENDPOINT"))?;
-    Ok(Store::new(Arc::new(store), format!("az://{container}"), key, anonymous, true))
 }
 
 /// What the library says of credentials may quote them, so it is not told.
