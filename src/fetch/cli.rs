@@ -29,7 +29,7 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 /// It ends with 0 when they are; with 3 when the bytes or the request are at fault, so that trying again does not help; with 1 when the
 /// environment is, so that it may.
 #[derive(Debug, Parser)]
-#[command(name = "rollmodel-fetch", version, about)]
+#[command(name = "rollmodel-fetch", version)]
 pub struct Args {
     #[command(subcommand)]
     command: Command,

@@ -95,12 +95,20 @@ impl Error {
         Self { reason: Reason::Unreachable, sentence: sentence.into(), again: Again::Soon }
     }
 
+    /// What is to be read and is not there, or cannot be read.
+    #[must_use]
+    pub fn unread(what: impl fmt::Display, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::new(Reason::NotFound, format!("There is no {what}.")),
+            _ => Self::io(format_args!("open {what}"), error),
+        }
+    }
+
     /// An error of the file system; a full volume is told as such.
     #[must_use]
     pub fn io(what: impl fmt::Display, error: &io::Error) -> Self {
         let reason = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Reason::NoSpace,
-            io::ErrorKind::NotFound => Reason::NotFound,
             _ => Reason::IOError,
         };
         let advice = if reason == Reason::NoSpace { "; give the volume more room" } else { "" };

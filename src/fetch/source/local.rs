@@ -51,8 +51,7 @@ impl Local {
     }
 
     fn entries(&self) -> Result<Listing, Error> {
-        let kind =
-            fs::metadata(&self.path).map_err(|e| Error::io(format!("open {}", escaped(self.path.to_string_lossy().as_ref())), &e))?;
+        let kind = fs::metadata(&self.path).map_err(|e| Error::unread(escaped(self.path.to_string_lossy().as_ref()), &e))?;
         if kind.is_file() {
             let name = self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             return Ok(Listing { shape: Shape::File, entries: vec![entry(&name, String::new(), kind.len())?] });
