@@ -25,8 +25,8 @@ fn a_directory_of_a_volume_is_copied_and_later_writes_to_the_volume_do_not_show(
     fs::write(source.join("deep/config.json"), "{1}").unwrap();
     assert_eq!(tree(&fetcher.model()), [("deep/config.json".into(), b"{}".to_vec()), ("model.bin".into(), weights.clone())]);
     fetcher.fetch("pvc://models/fraud/model.bin", &["--digest", &sha256(&weights)]).verified();
-    assert_eq!(fetcher.fetch("pvc://models/none", &[]).code, Some(3));
-    assert_eq!(fetcher.fetch("pvc://other/fraud", &[]).code, Some(3));
+    assert_eq!(fetcher.fetch("pvc://models/none", &[]).failed("NotFound"), "There is no none in the volume of the claim.");
+    fetcher.fetch("pvc://other/fraud", &[]).failed("NotFound");
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl Local {
     /// When it is not there, or leads elsewhere.
     pub fn below(volume: &Path, path: &str) -> Result<Self, Error> {
         let shown = escaped(path);
-        let found = |path: &Path| fs::canonicalize(path).map_err(|e| Error::io(format!("open {shown} in the volume"), &e));
+        let found = |path: &Path| fs::canonicalize(path).map_err(|e| Error::unread(format_args!("{shown} in the volume of the claim"), &e));
         let (root, whole) = (found(volume)?, found(&volume.join(path))?);
         if !whole.starts_with(&root) {
             return Err(Error::new(Reason::UnsafeArchive, format!("{shown} is a link that leads out of its volume.")));
