@@ -100,6 +100,28 @@ fn what_is_rendered_anew_is_asked_anew() {
 }
 
 #[test]
+fn another_operator_with_another_image_to_fetch_with_and_another_policy_rolls_nothing() {
+    let mut world = with_artifact();
+    world.want("7");
+    world.settle();
+    let (before, records) = (world.seen.workload.clone(), world.records().len());
+    let image = |world: &World| world.seen.workload.clone().unwrap().spec.template["spec"]["initContainers"][0]["image"].clone();
+    assert_eq!(image(&world), "registry.example.com/rollmodel:1");
+    world.seen.memory.fetch_image = Some("registry.example.com/rollmodel:2".into());
+    world.policy(json!({"delivery": {"credentialsSecret": {"name": "models-s3"}, "allowedHosts": ["minio:9000"]}}));
+    world.settle();
+    assert_eq!((&world.seen.workload, world.records().len()), (&before, records));
+    // A new content is fetched with the new one; the way back with the one that it was rendered with.
+    world.artifact("8", Some(DIGEST));
+    world.want("8");
+    world.settle();
+    assert_eq!((image(&world), world.serving()), (json!("registry.example.com/rollmodel:2"), "8".into()));
+    world.ask(Verb::Undo);
+    world.settle();
+    assert_eq!((image(&world), world.serving()), (json!("registry.example.com/rollmodel:1"), "7".into()));
+}
+
+#[test]
 fn a_rollout_of_an_artifact_takes_no_more_writes_than_any_other() {
     let mut world = with_artifact();
     let before = world.writes;
