@@ -220,7 +220,7 @@ impl Fetch {
     }
 
     async fn transfer(&self, request: &Request, into: Option<(&Staging, &Site<'_>)>) -> Result<(Vec<Fetched>, Shape), Error> {
-        let source = source::open(&request.address, &self.means)?;
+        let source = source::open(&request.address, &self.means).await?;
         let mut listing = source.list().await?;
         if listing.shape == Shape::Directory {
             listing.entries.retain(|entry| !matches!(&entry.place, Place::File(path) if digest::ignored(path.as_str())));

@@ -75,7 +75,7 @@ impl Fetch {
             let reason = if error.reason == Reason::NotFound { Reason::SignatureMissing } else { error.reason };
             Error::new(reason, format!("Cannot read the signature. {}", error.sentence))
         };
-        let source = source::open(address, &self.means)?;
+        let source = source::open(address, &self.means).await?;
         let listing = source.list().await.map_err(missing)?;
         let [entry] = listing.entries.as_slice() else {
             return Err(Error::new(Reason::InvalidRequest, format!("The signature {address} is a directory: name the file.")));

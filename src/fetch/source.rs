@@ -107,10 +107,10 @@ pub struct Means {
 ///
 /// # Errors
 /// When credentials or configuration make no sense.
-pub fn open(address: &Address, means: &Means) -> Result<Arc<dyn Source>, Error> {
+pub async fn open(address: &Address, means: &Means) -> Result<Arc<dyn Source>, Error> {
     Ok(match address {
         Address::S3 { bucket, key } => Arc::new(store::s3(bucket, key, means)?),
-        Address::Gs { bucket, key } => Arc::new(store::gs(bucket, key, means)?),
+        Address::Gs { bucket, key } => Arc::new(store::gs(bucket, key, means).await?),
         Address::Az { account, container, key } => Arc::new(store::az(account.as_deref(), container, key, means)?),
         Address::Https(url) => Arc::new(https::Https::new(url, means)?),
         Address::Hf { repository, revision, path } => Arc::new(hf::Hub::new(repository, revision, path, means)?),

@@ -1,6 +1,12 @@
 //! `gs://`, `az://` and `abfs://`, and identities of pods.
 
-use std::fs;
+use std::{fs, io, net::IpAddr, pin::Pin, sync::Arc};
+
+use rollmodel::fetch::{
+    credentials::Credentials,
+    http::Resolve,
+    source::{self, Means},
+};
 
 use crate::{
     fetcher::{Fetcher, noise, sha256, tree},
@@ -41,6 +47,30 @@ fn a_pods_identity_in_google_cloud_is_used_where_it_is_asked_for_and_only_then()
     let ran = fetcher().fetch("gs://models/model.bin", &[]);
     assert!(ran.troubled("Unauthorized").contains("no credentials were given"), "{ran:?}");
     fetcher().env([("GOOGLE_WORKLOAD_IDENTITY", "true")]).fetch("gs://models/model.bin", &[]).verified();
+}
+
+/// Finds the host that gives pods of Google's clusters their identity, on this machine where nothing listens, or does not.
+struct Google(bool);
+
+impl Resolve for Google {
+    fn resolve(&self, _: String, _: u16) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
+        let found = if self.0 { Ok(vec![IpAddr::from([127, 0, 0, 1])]) } else { Err(io::ErrorKind::NotFound.into()) };
+        Box::pin(async move { found })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pods_identity_in_google_cloud_is_asked_for_where_its_host_is_found() {
+    let gcs = Gcs::start_guarded();
+    // Where the host does not answer, the library tries the address that it usually has, which is refused like any other of its kind.
+    for (found, says) in [(true, "169.254.169.254 is this machine, its link or a metadata service"), (false, "no credentials were given")] {
+        let given = Credentials::read(None, [("STORAGE_EMULATOR_HOST".to_owned(), gcs.endpoint())]).unwrap();
+        let allowed = vec!["127.0.0.0/8".parse().unwrap()];
+        let means = Means { credentials: Arc::new(given), allowed, resolve: Arc::new(Google(found)), volumes: "/nowhere".into() };
+        let source = source::open(&"gs://models/model.bin".parse().unwrap(), &means).await.unwrap();
+        let error = source.list().await.unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
 }
 
 #[test]
