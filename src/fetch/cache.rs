@@ -26,6 +26,7 @@ use super::{
 pub struct Cache {
     directory: PathBuf,
     limit: Option<u64>,
+    keep: Vec<Digest>,
 }
 
 /// One artifact's place in the cache, held against others as long as it lives.
@@ -37,16 +38,16 @@ pub struct Held {
 }
 
 impl Cache {
-    /// The cache in a directory, of at most `limit` bytes.
+    /// The cache in a directory, of at most `limit` bytes, for which the artifacts of `keep` do not make room.
     ///
     /// # Errors
     /// When the volume cannot be written to.
-    pub fn open(directory: &Path, limit: Option<u64>) -> Result<Self, Error> {
+    pub fn open(directory: &Path, limit: Option<u64>, keep: Vec<Digest>) -> Result<Self, Error> {
         let failed = |e: &io::Error| Error::io(format!("write to the cache at {}", directory.display()), e);
         for part in ["models", ".rollmodel/locks"] {
             fs::create_dir_all(directory.join(part)).map_err(|e| failed(&e))?;
         }
-        Ok(Self { directory: directory.to_owned(), limit })
+        Ok(Self { directory: directory.to_owned(), limit, keep })
     }
 
     /// The directory.
@@ -108,7 +109,8 @@ impl Cache {
             if total + needed <= limit {
                 return Ok(());
             }
-            if self.evict(&name)? {
+            let kept = [false, true].iter().any(|unpacked| self.keep.iter().any(|digest| name == Self::name(digest, *unpacked)));
+            if !kept && self.evict(&name)? {
                 total -= bytes;
             }
         }
@@ -116,7 +118,7 @@ impl Cache {
             return Ok(());
         }
         let sentence = format!(
-            "The cache has no room for {} within its sizeLimit of {}, since all it holds is in use now.",
+            "The cache has no room for {} within its sizeLimit of {}, since what it holds is in use: raise the limit.",
             size(needed),
             size(limit)
         );

@@ -58,6 +58,9 @@ struct FetchArgs {
     /// The most bytes of the cache; what was used longest ago goes.
     #[arg(long, value_name = "BYTES", requires = "cache")]
     cache_size_limit: Option<u64>,
+    /// Digest of an artifact that stays in the cache, however long ago it was used; may be given more than once.
+    #[arg(long, value_name = "sha256:HEX", requires = "cache")]
+    cache_keep: Vec<Digest>,
     /// Unpack the file, which is a tar, tar.gz, tar.zst or zip, once its digest is checked.
     #[arg(long)]
     unpack: bool,
@@ -228,7 +231,7 @@ fn trust(environment: &BTreeMap<String, String>) -> Result<Option<Trust>, Error>
 fn to(args: &FetchArgs) -> Result<To, Error> {
     Ok(match (&args.to, &args.cache) {
         (Some(directory), _) => To::Directory(directory.clone()),
-        (None, Some(cache)) => To::Cache(Cache::open(cache, args.cache_size_limit)?),
+        (None, Some(cache)) => To::Cache(Cache::open(cache, args.cache_size_limit, args.cache_keep.clone())?),
         (None, None) => To::Nowhere,
     })
 }

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    delivery,
+    delivery, fetcher,
+    history::History,
     observed::{Observed, Version},
     render::{self, Source},
 };
@@ -132,11 +133,22 @@ pub fn rendering(seen: &Observed, spec: &ModelDeploymentSpec, content: &Content)
         delivery: spec.delivery.as_ref(),
         policy: seen.policy.as_ref().map(|p| &p.spec),
         fetch_image: seen.memory.fetch_image.as_deref(),
+        before: before(seen, content),
         template: spec.template.as_ref(),
     })
     .map_err(|error| Problem::Invalid(error.reason(), error.to_string()))?;
     delivery::image(seen, version, &rendering)?;
     Ok(rendering)
+}
+
+/// The digest of the artifact that a content follows, where that is known: of what serves while the content is fetched, and is gone back to.
+/// It is the same when the content is rendered again.
+fn before<'a>(seen: &'a Observed, content: &Content) -> Option<&'a str> {
+    let history = History::of(seen);
+    let own = history.newest().filter(|newest| newest.hash == content.hash).map_or(i64::MAX, |newest| newest.number);
+    let record = history.records().iter().rev().map(|r| &r.spec).find(|r| r.number < own && r.served_from.is_some())?;
+    let version = seen.versions.iter().find(|v| v.model == record.model && v.version == record.version)?;
+    fetcher::recorded(version.artifact.as_ref()?).or(version.pin.as_deref())
 }
 
 /// `v1:sha256:<hex>` of a value's canonical JSON.

@@ -338,6 +338,7 @@ mod tests {
             delivery: None,
             policy: None,
             fetch_image: None,
+            before: None,
             template: Some(written),
         };
         render(&source).unwrap()

@@ -46,6 +46,8 @@ pub struct Source<'a> {
     pub policy: Option<&'a ModelPolicySpec>,
     /// The image that fetches artifacts.
     pub fetch_image: Option<&'a str>,
+    /// Digest of the artifact that serves while this one is fetched, which stays in the cache.
+    pub before: Option<&'a str>,
     /// What the user wrote in `spec.template`.
     pub template: Option<&'a Value>,
 }

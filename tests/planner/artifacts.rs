@@ -122,6 +122,25 @@ fn another_operator_with_another_image_to_fetch_with_and_another_policy_rolls_no
 }
 
 #[test]
+fn what_serves_stays_in_the_cache_while_another_is_fetched() {
+    let other = DIGEST.replace('a', "b");
+    let mut world = with_artifact();
+    world.artifact("8", Some(&other));
+    let kept = |world: &World| {
+        let args = world.seen.workload.clone().unwrap().spec.template["spec"]["initContainers"][0]["args"].clone();
+        args.as_array().unwrap().iter().filter_map(|a| a.as_str()?.strip_prefix("--cache-keep=").map(str::to_owned)).collect::<Vec<_>>()
+    };
+    for (version, keeps) in [("7", vec![]), ("8", vec![DIGEST.to_owned()])] {
+        world.spec(|spec| {
+            spec.version = version.into();
+            spec.delivery = serde_json::from_value(json!({"cache": {"claimName": "models", "sizeLimit": "1Gi"}})).unwrap();
+        });
+        world.settle();
+        assert_eq!((kept(&world), world.serving().as_str()), (keeps, version));
+    }
+}
+
+#[test]
 fn a_rollout_of_an_artifact_takes_no_more_writes_than_any_other() {
     let mut world = with_artifact();
     let before = world.writes;

@@ -4,7 +4,11 @@ use serde_json::{Map, Value, json};
 
 use super::{Error, Source, template::list};
 use crate::{
-    api::{deployment::DeliveryMode, names, version::Artifact},
+    api::{
+        deployment::{Cache, DeliveryMode},
+        names,
+        version::Artifact,
+    },
     plan::{
         drift::empty,
         fetcher::{self, ARTIFACT_VOLUME, CACHE_VOLUME, Fetcher},
@@ -53,7 +57,7 @@ fn fetched(source: &Source<'_>, spec: &mut Map<String, Value>, artifact: &Artifa
     let fetcher = Fetcher { artifact, digest: Some(digest), credentials, policy: source.policy };
     let (place, mut volumes, store) = match source.delivery.and_then(|d| d.cache.as_ref()) {
         None => own(),
-        Some(cache) => cached(artifact, digest, &cache.claim_name, cache.size_limit.as_deref())?,
+        Some(cache) => cached(artifact, digest, source.before, cache)?,
     };
     volumes.extend(fetcher.volumes());
     let mut args = vec!["fetch".to_owned(), artifact.uri.clone()];
@@ -85,11 +89,14 @@ fn own() -> (Place, Vec<Value>, Value) {
 }
 
 /// The cache, in which everything has its place by digest.
-fn cached(artifact: &Artifact, digest: &str, claim: &str, limit: Option<&str>) -> Result<(Place, Vec<Value>, Value), Error> {
+fn cached(artifact: &Artifact, digest: &str, before: Option<&str>, cache: &Cache) -> Result<(Place, Vec<Value>, Value), Error> {
+    let (claim, limit) = (&cache.claim_name, cache.size_limit.as_deref());
     let mut args = vec!["--cache".to_owned(), CACHE.to_owned()];
     if let Some(limit) = limit {
         let bytes = fetcher::bytes(limit).ok_or_else(|| Error::NoSize(limit.to_owned()))?;
         args.extend(["--cache-size-limit".to_owned(), bytes.to_string()]);
+        // What serves until this does, and is gone back to, is not what makes room for it.
+        args.extend(before.filter(|before| *before != digest).map(|before| format!("--cache-keep={before}")));
     }
     let place = Place { args, mount: json!({"name": CACHE_VOLUME, "mountPath": CACHE}) };
     let unpacked = if artifact.unpack == Some(true) { "-unpacked" } else { "" };

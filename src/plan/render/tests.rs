@@ -19,6 +19,7 @@ fn source(template: Option<&Value>) -> Source<'_> {
         delivery: None,
         policy: None,
         fetch_image: None,
+        before: None,
         template,
     }
 }

@@ -12,6 +12,7 @@ use crate::{
 };
 
 const DIGEST: &str = "sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";
+const BEFORE: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 const IMAGE: &str = "registry.example.com/rollmodel:1";
 
 /// What is rendered of an artifact, a delivery, a policy and a template.
@@ -56,6 +57,7 @@ impl Case {
             delivery: Some(&delivery),
             policy: policy.as_ref(),
             fetch_image: self.fetch_image,
+            before: Some(BEFORE),
             template: Some(&self.template),
         })
     }
@@ -160,6 +162,7 @@ fn a_cache_is_mounted_by_digest() {
         let spec = Case::of(json!({"uri": "s3://m/7", "unpack": unpack})).delivery(cache(json!("1Gi"))).spec();
         let args = spec["initContainers"][0]["args"].to_string();
         assert!(args.contains(r#""--cache","/mnt/rollmodel-cache","--cache-size-limit","1073741824""#) && !args.contains("--to"), "{args}");
+        assert!(args.contains(&format!("\"--cache-keep={BEFORE}\"")), "what serves makes room: {args}");
         assert_eq!(spec["volumes"], json!([{"name": "rollmodel-cache", "persistentVolumeClaim": {"claimName": "models"}}]));
         let mount =
             json!([{"name": "rollmodel-cache", "mountPath": "/mnt/models", "subPath": format!("models/{directory}"), "readOnly": true}]);
