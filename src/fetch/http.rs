@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -135,8 +135,6 @@ pub enum Elsewhere {
 pub struct Get {
     /// Where.
     pub url: Url,
-    /// GET or HEAD.
-    pub method: Method,
     /// Headers that any host may see.
     pub headers: HeaderMap,
     /// Headers that only this host may see.
@@ -149,7 +147,7 @@ impl Get {
     /// A GET without credentials.
     #[must_use]
     pub fn new(url: Url) -> Self {
-        Self { url, method: Method::GET, headers: HeaderMap::new(), credentials: HeaderMap::new(), elsewhere: Elsewhere::RefuseCredentials }
+        Self { url, headers: HeaderMap::new(), credentials: HeaderMap::new(), elsewhere: Elsewhere::RefuseCredentials }
     }
 
     /// With a header that any host may see.
@@ -162,7 +160,7 @@ impl Get {
     }
 
     fn request(&self) -> Result<Request<Full<Bytes>>, Error> {
-        let mut request = Request::builder().method(self.method.clone()).uri(&self.url[..Position::AfterQuery]);
+        let mut request = Request::builder().uri(&self.url[..Position::AfterQuery]);
         if let Some(headers) = request.headers_mut() {
             headers.insert(header::USER_AGENT, http::HeaderValue::from_static(concat!("rollmodel-fetch/", env!("CARGO_PKG_VERSION"))));
             headers.insert(header::ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));

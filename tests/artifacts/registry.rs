@@ -201,3 +201,17 @@ fn a_registry_that_gives_no_parts_is_read_layer_by_layer() {
     fetcher.fetch(&format!("oci://127.0.0.1:{}/risk/fraud@{digest}", front.port()), &[]).verified();
     assert_eq!(tree(&fetcher.model()), [("model.bin".into(), weights)]);
 }
+
+#[test]
+fn an_open_registry_is_asked_once_for_its_manifest_and_once_for_each_part() {
+    let authority = Authority::new();
+    let registry = Registry::start(Auth::Open, Some(&authority));
+    let digest = registry.push_artifact("risk/fraud", "7", "application/vnd.example", &[("model.bin", &noise(10, 9_000_000))]);
+    let front = Nginx::start(&format!("location / {{ proxy_pass {}; proxy_ssl_verify off; }}", registry.endpoint()), Some(&authority));
+    let fetcher = Fetcher::trusting(&authority);
+    fetcher.fetch(&format!("oci://127.0.0.1:{}/risk/fraud@{digest}", front.port()), &[]).verified();
+    // nginx notes a request just after its last byte, and before the next.
+    fetcher.run(&["verify", &front.url("end")]).failed("NotFound");
+    let asked: Vec<String> = front.served().into_iter().map(|s| s.target).filter(|target| target != "/end").collect();
+    assert_eq!(asked.len(), 4, "{asked:?}");
+}

@@ -1,6 +1,6 @@
 //! `hf://`: a repository of the Hugging Face hub, or of what speaks its API (HF_ENDPOINT), at a commit.
 
-use std::{collections::BTreeMap, ops::Range, sync::Mutex};
+use std::{collections::BTreeMap, ops::Range};
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, header};
@@ -26,7 +26,6 @@ pub struct Hub {
     repository: String,
     revision: String,
     path: String,
-    commit: Mutex<String>,
 }
 
 #[derive(Deserialize)]
@@ -67,7 +66,7 @@ impl Hub {
             credentials.insert(header::AUTHORIZATION, value);
         }
         let [repository, revision, path] = [repository, revision, path].map(str::to_owned);
-        Ok(Self { http, endpoint, credentials, repository, revision, path, commit: Mutex::default() })
+        Ok(Self { http, endpoint, credentials, repository, revision, path })
     }
 
     fn url<'a>(&'a self, parts: impl IntoIterator<Item = &'a str>) -> Url {
@@ -110,7 +109,7 @@ impl Hub {
         next.map(Some).ok_or_else(|| Error::new(Reason::Refused, format!("The listing of {} goes on at another host.", self.what())))
     }
 
-    fn entry(&self, node: Node) -> Result<Entry, Error> {
+    fn entry(&self, node: Node, commit: &str) -> Result<Entry, Error> {
         let what = self.what();
         // The path of a directory leads to what is in it; the path of a file is that file.
         let name = match node.path.strip_prefix(&self.path).and_then(|rest| rest.strip_prefix('/')) {
@@ -125,7 +124,14 @@ impl Hub {
             None => None,
         };
         let size = Some(node.lfs.as_ref().map_or(node.size, |lfs| lfs.size));
-        Ok(Entry { place: Place::File(named(&what, name)?), key: node.path.clone(), size, ranges: true, pin: None, digest })
+        Ok(Entry {
+            place: Place::File(named(&what, name)?),
+            key: node.path.clone(),
+            size,
+            ranges: true,
+            pin: Some(commit.to_owned()),
+            digest,
+        })
     }
 }
 
@@ -148,9 +154,6 @@ impl Source for Hub {
             let below = |path: &str| self.path.is_empty() || path == self.path || path.starts_with(&format!("{}/", self.path));
             found.extend(nodes.into_iter().filter(|n| n.kind == "file" && below(&n.path)).map(|n| (n.path.clone(), n)));
         }
-        if let Ok(mut commit) = self.commit.lock() {
-            *commit = sha;
-        }
         let one = found.contains_key(&self.path);
         if found.is_empty() {
             return Err(Error::new(
@@ -158,13 +161,13 @@ impl Source for Hub {
                 format!("There is nothing at {}/{}.", self.what(), crate::fetch::name::escaped(&self.path)),
             ));
         }
-        let entries = found.into_values().map(|node| self.entry(node)).collect::<Result<_, _>>()?;
+        let entries = found.into_values().map(|node| self.entry(node, &sha)).collect::<Result<_, _>>()?;
         Ok(Listing { shape: if one { Shape::File } else { Shape::Directory }, entries })
     }
 
     async fn read(&self, entry: &Entry, range: Range<u64>) -> Result<Stream, Error> {
-        let commit = self.commit.lock().map(|c| c.clone()).unwrap_or_default();
-        let url = self.url([self.repository.as_str(), "resolve", &commit, &entry.key]);
+        let commit = entry.pin.as_deref().unwrap_or_default();
+        let url = self.url([self.repository.as_str(), "resolve", commit, &entry.key]);
         ranged::read(&self.http, self.get(url), Some(range)).await
     }
 }

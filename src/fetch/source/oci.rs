@@ -161,12 +161,12 @@ impl Source for Registry {
 
     async fn read(&self, entry: &Entry, range: Range<u64>) -> Result<Stream, Error> {
         // Blobs are often sent on to a store, with signed links that need no token.
-        let get = self.access.authorized(Get::new(self.url("blobs", &entry.key)?)).await?;
+        let get = self.access.with_header(Get::new(self.url("blobs", &entry.key)?));
         match ranged::read(self.access.http(), get.clone(), Some(range.clone())).await {
             // Tokens live for minutes, and a large layer takes longer.
             Err(error) if error.reason == Reason::Unauthorized => {
-                self.access.forget();
-                ranged::read(self.access.http(), self.access.authorized(get).await?, Some(range)).await
+                self.access.renew().await?;
+                ranged::read(self.access.http(), self.access.with_header(get), Some(range)).await
             }
             other => other,
         }

@@ -55,11 +55,6 @@ impl Access {
         self.password.is_some()
     }
 
-    /// Forgets the token, which may be too old.
-    pub fn forget(&self) {
-        self.set(None);
-    }
-
     fn set(&self, value: Option<HeaderValue>) {
         if let Ok(mut header) = self.header.lock() {
             *header = value;
@@ -78,17 +73,15 @@ impl Access {
         self.http.get(self.with_header(get)).await
     }
 
-    /// A request with the header that the registry wants; it is asked for where it is not known yet.
-    pub async fn authorized(&self, get: Get) -> Result<Get, Error> {
-        let known = self.header.lock().is_ok_and(|header| header.is_some());
-        if !known {
-            let url = format!("https://{}/v2/", self.registry).parse().map_err(|_| self.strange("has no address"))?;
-            self.get(Get::new(url)).await?;
-        }
-        Ok(self.with_header(get))
+    /// Asks the registry anew who may ask: a token may be too old.
+    pub async fn renew(&self) -> Result<(), Error> {
+        self.set(None);
+        let url = format!("https://{}/v2/", self.registry).parse().map_err(|_| self.strange("has no address"))?;
+        self.get(Get::new(url)).await.map(drop)
     }
 
-    fn with_header(&self, mut get: Get) -> Get {
+    /// A request with the header that the registry wants, as far as it told.
+    pub fn with_header(&self, mut get: Get) -> Get {
         get.elsewhere = Elsewhere::Follow;
         get.credentials = HeaderMap::new();
         if let Some(value) = self.header.lock().ok().and_then(|header| header.clone()) {
