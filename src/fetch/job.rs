@@ -156,14 +156,7 @@ impl Fetch {
         if record.plain == (request.unpack || matches!(request.address, Address::Oci(_))) {
             return Ok(None);
         }
-        let progress = Arc::new(Progress::default());
-        let shown = Shown::start(progress.clone(), "checking what is there".into());
-        let source = source::exactly(site.place.clone());
-        let seen = match source.list().await {
-            Ok(listing) => Transfer::new(source, None, self.limits, progress).run(listing.entries).await,
-            Err(error) => Err(error),
-        };
-        drop(shown);
+        let seen = self.contents(&site.place, "checking what is there").await;
         // What cannot be listed or read is not the artifact either.
         let files = files(seen.as_deref().unwrap_or_default());
         if !record.fits(&wanted, &files) {
@@ -171,13 +164,23 @@ impl Fetch {
             eprintln!("what is at {} is not {wanted}{why}: it is fetched anew", site.place.display());
             return Ok(None);
         }
-        let signer = match (&record.signer, record.plain) {
-            (_, true) => self.still_signed(request, &files, signed::kept(&site.record)).await?,
-            // What is visible of an archive is not what was signed: it counts as signed only if it was when it came.
-            (None, false) if self.trust.is_some() => return Ok(None),
-            (signer, false) => signer.clone(),
+        // Of an archive it is the archive that was signed, and its digest is known.
+        let (shape, artifact) = match &request.address {
+            Address::Oci(_) => (Shape::Manifest(wanted), Files::new()),
+            _ if record.plain => (Shape::Directory, files.clone()),
+            address => (Shape::File, Files::from([(source::named("the archive", &address.file_name())?, wanted)])),
         };
+        let signer = self.still_signed(request, shape, &artifact, signed::kept(&site.record)).await?;
         Ok(Some(Outcome { digest: wanted, size: record.size, files: files.len(), signer, cached: true }))
+    }
+
+    /// Everything that is in a directory, hashed: what was put there is looked at in the same way when it is made and when it is found again.
+    async fn contents(&self, directory: &Path, doing: &str) -> Result<Vec<Fetched>, Error> {
+        let progress = Arc::new(Progress::default());
+        let _shown = Shown::start(progress.clone(), doing.into());
+        let source = source::exactly(directory.to_owned());
+        let entries = source.list().await?.entries;
+        Transfer::new(source, None, self.limits, progress).run(entries).await
     }
 
     async fn make(&self, request: &Request, site: &Site<'_>) -> Result<Outcome, Error> {
@@ -189,34 +192,37 @@ impl Fetch {
         let signer = self.signed(request, shape, &files(&seen), bundle.as_deref()).await?;
         let plain = !request.unpack && !matches!(shape, Shape::Manifest(_));
         let (unpack, most) = (request.unpack, site.cache.and_then(Cache::limit));
-        let (staging, made) = blocking(move || {
-            let made = if plain { unpacked::Made::of(&staging, &seen) } else { unpacked::unpack(&staging, &seen, unpack, most)? };
-            Ok((staging, made))
-        })
-        .await?;
+        let (staging, seen, tree) = if plain {
+            let tree = staging.target().tree;
+            (staging, seen, tree)
+        } else {
+            let (staging, tree) = blocking(move || unpacked::unpack(&staging, &seen, unpack, most).map(|tree| (staging, tree))).await?;
+            let seen = self.contents(&tree, "checking what was unpacked").await?;
+            (staging, seen, tree)
+        };
+        let (files, visible) = (files(&seen), seen.iter().map(|f| f.size).sum());
         if !plain {
-            site.make_room(made.bytes).await?;
+            site.make_room(visible).await?;
         }
         let note = Record {
             digest: outcome.digest.to_string(),
-            root: digest::root(&made.files).to_string(),
+            root: digest::root(&files).to_string(),
             size: outcome.size,
-            visible: made.bytes,
-            files: made.files.len(),
+            visible,
+            files: files.len(),
             plain,
-            signer: signer.clone(),
         };
-        let (place, record, files) = (site.place.clone(), site.record.clone(), made.files.len());
+        let (place, record) = (site.place.clone(), site.record.clone());
         blocking(move || {
             if let Some(bundle) = bundle {
                 signed::keep(&record, &bundle)?;
             }
             // The record is there before the artifact is: it says nothing of an artifact that is not.
             note.write(&record)?;
-            staging.publish(&made.tree, &place)
+            staging.publish(&tree, &place)
         })
         .await?;
-        Ok(Outcome { files, signer, ..outcome })
+        Ok(Outcome { files: files.len(), signer, ..outcome })
     }
 
     async fn transfer(&self, request: &Request, into: Option<(&Staging, &Site<'_>)>) -> Result<(Vec<Fetched>, Shape), Error> {

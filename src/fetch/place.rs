@@ -167,9 +167,6 @@ pub struct Record {
     pub files: usize,
     /// Whether the root is also the digest, or the one file's: then the record need not be believed.
     pub plain: bool,
-    /// Who signed it, where that was asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signer: Option<String>,
 }
 
 impl Record {

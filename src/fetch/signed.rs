@@ -53,13 +53,19 @@ impl Fetch {
     }
 
     /// Who signed files that are there already: by the bundle that was kept, or, where that does not hold, by the one that there is now.
-    pub(super) async fn still_signed(&self, request: &Request, files: &Files, kept: Option<Vec<u8>>) -> Result<Option<String>, Error> {
+    pub(super) async fn still_signed(
+        &self,
+        request: &Request,
+        shape: Shape,
+        files: &Files,
+        kept: Option<Vec<u8>>,
+    ) -> Result<Option<String>, Error> {
         if let Some(kept) = kept
-            && let Ok(signer) = self.signed(request, Shape::Directory, files, Some(&kept)).await
+            && let Ok(signer) = self.signed(request, shape, files, Some(&kept)).await
         {
             return Ok(signer);
         }
-        self.signed(request, Shape::Directory, files, None).await
+        self.signed(request, shape, files, None).await
     }
 
     /// The signature's bundle.

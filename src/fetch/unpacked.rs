@@ -1,19 +1,13 @@
-//! What becomes visible: files as they were fetched, or what archives and layers hold.
+//! From what was fetched to what becomes visible, where that is what archives and layers hold.
 
 use std::{
     fs::{self, File},
-    io::Read,
     ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
-use sha2::{Digest as _, Sha256};
-
 use super::{
-    digest::{Digest, Files},
     error::{Error, Reason},
-    job,
-    name::{Names, RelativePath},
     place::Staging,
     source::Place,
     transfer::Fetched,
@@ -24,33 +18,11 @@ use super::{
 const RATIO: u64 = 100;
 /// How large even a tiny archive may become, in bytes.
 const SLACK: u64 = 64 * 1024 * 1024;
-/// The most files and directories.
-const ENTRIES: usize = 200_000;
-
-/// A tree that is ready to be made visible.
-#[derive(Debug)]
-pub struct Made {
-    /// Where it is.
-    pub tree: PathBuf,
-    /// Its files.
-    pub files: Files,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
-impl Made {
-    /// Of files as they were fetched.
-    #[must_use]
-    pub fn of(staging: &Staging, seen: &[Fetched]) -> Self {
-        Self { tree: staging.target().tree, files: job::files(seen), bytes: seen.iter().map(|f| f.size).sum() }
-    }
-}
-
-/// Unpacks what was fetched: the one file where that is asked for, and layers of an OCI artifact.
+/// Unpacks what was fetched, the one file where that is asked for or the layers of an OCI artifact; where to.
 ///
 /// # Errors
 /// When an archive is none, could do harm, or becomes larger than it may.
-pub fn unpack(staging: &Staging, seen: &[Fetched], whole: bool, most: Option<u64>) -> Result<Made, Error> {
+pub fn unpack(staging: &Staging, seen: &[Fetched], whole: bool, most: Option<u64>) -> Result<PathBuf, Error> {
     let into = staging.another("unpacked")?;
     let packed: u64 = seen.iter().map(|f| f.size).sum();
     let limits = Limits::bytes(most.unwrap_or(u64::MAX).min(packed.saturating_mul(RATIO).saturating_add(SLACK)));
@@ -69,17 +41,12 @@ pub fn unpack(staging: &Staging, seen: &[Fetched], whole: bool, most: Option<u64
                     layers.add(open(layer)?, &below.clone().map_or(Keep::All, Keep::Below))?;
                 }
             }
-            files_beside(seen, &into)?;
+            if files_beside(seen, &into)? + layers.unpacked().files == 0 {
+                return Err(Error::new(Reason::NotFound, "There is no file in it: an image has to keep its model below /models."));
+            }
         }
     }
-    let (mut files, mut bytes) = (Files::new(), 0);
-    walk(&into, "", &mut files, &mut bytes)?;
-    if files.is_empty() {
-        return Err(Error::new(Reason::NotFound, "There is no file in it: an image has to keep its model below /models."));
-    }
-    let mut names = Names::new(ENTRIES);
-    files.keys().try_for_each(|name| names.file(name).map(drop))?;
-    Ok(Made { tree: into, files, bytes })
+    Ok(into)
 }
 
 fn open(fetched: &Fetched) -> Result<File, Error> {
@@ -87,9 +54,10 @@ fn open(fetched: &Fetched) -> Result<File, Error> {
     File::open(path).map_err(|e| Error::io("open what was fetched", &e))
 }
 
-/// Puts files that came as they are beside those that were unpacked.
-fn files_beside(seen: &[Fetched], into: &Path) -> Result<(), Error> {
+/// Puts files that came as they are beside those that were unpacked; how many there are.
+fn files_beside(seen: &[Fetched], into: &Path) -> Result<u64, Error> {
     let failed = |e: &std::io::Error| Error::io("put a file beside unpacked ones", e);
+    let mut count = 0;
     for fetched in seen {
         let (Place::File(path), Some(file)) = (&fetched.place, &fetched.file) else { continue };
         let place = into.join(path.as_path());
@@ -100,34 +68,7 @@ fn files_beside(seen: &[Fetched], into: &Path) -> Result<(), Error> {
             fs::create_dir_all(parent).map_err(|e| failed(&e))?;
         }
         fs::rename(file, place).map_err(|e| failed(&e))?;
+        count += 1;
     }
-    Ok(())
-}
-
-fn walk(root: &Path, below: &str, files: &mut Files, bytes: &mut u64) -> Result<(), Error> {
-    let failed = |e: &std::io::Error| Error::io("read what was unpacked", e);
-    for entry in fs::read_dir(root.join(below)).map_err(|e| failed(&e))? {
-        let entry = entry.map_err(|e| failed(&e))?;
-        let name = entry.file_name();
-        let name = if below.is_empty() { name.to_string_lossy().into_owned() } else { format!("{below}/{}", name.to_string_lossy()) };
-        if entry.file_type().map_err(|e| failed(&e))?.is_dir() {
-            walk(root, &name, files, bytes)?;
-        } else {
-            let digest = hash(&entry.path(), bytes).map_err(|e| failed(&e))?;
-            files.insert(RelativePath::parse(&name)?, digest);
-        }
-    }
-    Ok(())
-}
-
-fn hash(path: &Path, bytes: &mut u64) -> std::io::Result<Digest> {
-    let (mut file, mut hasher, mut block) = (File::open(path)?, Sha256::new(), vec![0; 1024 * 1024]);
-    loop {
-        let read = file.read(&mut block)?;
-        if read == 0 {
-            return Ok(Digest(hasher.finalize().into()));
-        }
-        hasher.update(&block[..read]);
-        *bytes += read as u64;
-    }
+    Ok(count)
 }

@@ -139,6 +139,24 @@ fn what_is_in_a_cache_without_a_signature_does_not_count_as_signed() {
     ground.fetcher.run(&args).failed("SignatureMissing");
 }
 
+#[test]
+fn an_archive_in_a_cache_that_was_signed_by_a_key_which_is_trusted_no_more_does_not_count_as_signed() {
+    let ground = Ground::new("prime256v1");
+    let (archive, bundle) = (zip(&ground.dir), ground.dir.join("zip.sig"));
+    run(model_signing(&["sign", "key", "--private_key"]).arg(ground.dir.join("signer.key")).arg("--signature").arg(&bundle).arg(&archive));
+    ground.s3.put("models", "model.zip", &fs::read(&archive).unwrap());
+    ground.s3.put("models", "zip.sig", &fs::read(&bundle).unwrap());
+    let (digest, cache) = (sha256(&fs::read(&archive).unwrap()), ground.fetcher.path("cache").to_str().unwrap().to_owned());
+    let args = ["fetch", "s3://models/model.zip", "--unpack", "--signature", "s3://models/zip.sig", "--digest", &digest, "--cache", &cache];
+    for cached in [false, true] {
+        let ran = ground.fetcher.run(&args);
+        assert_eq!((ran.verified().contains("signer="), ran.message.ends_with("cached=true")), (true, cached), "{ran:?}");
+    }
+    let (_, other) = key(&ground.dir, "other", "prime256v1");
+    let later = Fetcher::new().env(S3::env()).env([("AWS_ENDPOINT_URL", ground.s3.endpoint()), ("ROLLMODEL_TRUSTED_KEYS", other)]);
+    assert!(later.run(&args).failed("SignatureInvalid").contains("none of the trusted keys made it"));
+}
+
 fn zip(dir: &Dir) -> PathBuf {
     let (path, script) = (
         dir.join("model.zip"),
