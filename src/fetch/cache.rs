@@ -17,7 +17,7 @@ use std::{
 use super::{
     digest::Digest,
     error::{Error, Reason},
-    place::{Record, try_lock},
+    place::{OWN, Record, Staging, try_lock},
     progress::size,
 };
 
@@ -44,10 +44,11 @@ impl Cache {
     /// When the volume cannot be written to.
     pub fn open(directory: &Path, limit: Option<u64>, keep: Vec<Digest>) -> Result<Self, Error> {
         let failed = |e: &io::Error| Error::io(format!("write to the cache at {}", directory.display()), e);
-        for part in ["models", ".rollmodel/locks"] {
-            fs::create_dir_all(directory.join(part)).map_err(|e| failed(&e))?;
+        let cache = Self { directory: directory.to_owned(), limit, keep };
+        for part in [cache.models(), cache.locks()] {
+            fs::create_dir_all(part).map_err(|e| failed(&e))?;
         }
-        Ok(Self { directory: directory.to_owned(), limit, keep })
+        Ok(cache)
     }
 
     /// The directory.
@@ -75,15 +76,23 @@ impl Cache {
         let lock = self.lock_file(&name)?;
         let waited = if alone { lock.lock() } else { lock.lock_shared() };
         waited.map_err(|e| Error::io("lock a file of the cache", &e))?;
-        Ok(Held { lock, place: self.directory.join("models").join(&name), record: self.record(&name) })
+        Ok(Held { lock, place: self.models().join(&name), record: self.record(&name) })
     }
 
     fn record(&self, name: &str) -> PathBuf {
-        self.directory.join(".rollmodel").join(format!("{name}.json"))
+        Staging::record(&self.directory, name)
+    }
+
+    fn models(&self) -> PathBuf {
+        self.directory.join("models")
+    }
+
+    fn locks(&self) -> PathBuf {
+        self.directory.join(OWN).join("locks")
     }
 
     fn lock_file(&self, name: &str) -> Result<File, Error> {
-        let path = self.directory.join(".rollmodel/locks").join(name);
+        let path = self.locks().join(name);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).open(path).map_err(|e| Error::io("open a lock of the cache", &e))
     }
@@ -129,13 +138,13 @@ impl Cache {
     fn kept(&self, keep: &Path) -> Result<Vec<(SystemTime, u64, String)>, Error> {
         let failed = |e: &io::Error| Error::io("read the cache", e);
         let mut found = Vec::new();
-        for entry in fs::read_dir(self.directory.join("models")).map_err(|e| failed(&e))? {
+        for entry in fs::read_dir(self.models()).map_err(|e| failed(&e))? {
             let entry = entry.map_err(|e| failed(&e))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if entry.path() == keep {
                 continue;
             }
-            let used = fs::metadata(self.directory.join(".rollmodel/locks").join(&name)).and_then(|m| m.modified());
+            let used = fs::metadata(self.locks().join(&name)).and_then(|m| m.modified());
             let bytes = Record::read(&self.record(&name)).map_or(0, |record| record.visible);
             found.push((used.unwrap_or(SystemTime::UNIX_EPOCH), bytes, name));
         }
@@ -144,11 +153,11 @@ impl Cache {
 
     fn evict(&self, name: &str) -> Result<bool, Error> {
         let lock = self.lock_file(name)?;
-        if try_lock(&lock)?.is_none() {
+        if !try_lock(&lock)? {
             return Ok(false);
         }
         eprintln!("evicting {name} from the cache, which was used longest ago");
-        let place = self.directory.join("models").join(name);
+        let place = self.models().join(name);
         fs::remove_dir_all(&place).map_err(|e| Error::io(format!("evict {name} from the cache"), &e))?;
         // The lock stays: another pod may just have opened it, and would hold a lock that nobody else sees.
         let _ = fs::remove_file(self.record(name));

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, fs, path::Path};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::Value;
 
 use super::error::{Error, Reason};
@@ -99,11 +99,7 @@ fn lookup<'a>(from: &'a BTreeMap<String, Secret>, names: &[&str]) -> Option<&'a 
 }
 
 fn certificates(pem: &str) -> Vec<Vec<u8>> {
-    let blocks = pem.split("-----BEGIN CERTIFICATE-----").skip(1);
-    blocks
-        .filter_map(|block| block.split("-----END CERTIFICATE-----").next())
-        .filter_map(|body| BASE64_STANDARD.decode(body.split_whitespace().collect::<String>()).ok())
-        .collect()
+    CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok).map(|certificate| certificate.to_vec()).collect()
 }
 
 /// The keys of a mounted Secret. Those of KServe's `storage-config`, each a JSON object, are spread out under the names of the rest.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, header::InvalidHeaderValue};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -162,8 +162,8 @@ impl Get {
     fn request(&self) -> Result<Request<Full<Bytes>>, Error> {
         let mut request = Request::builder().uri(&self.url[..Position::AfterQuery]);
         if let Some(headers) = request.headers_mut() {
-            headers.insert(header::USER_AGENT, http::HeaderValue::from_static(concat!("rollmodel-fetch/", env!("CARGO_PKG_VERSION"))));
-            headers.insert(header::ACCEPT_ENCODING, http::HeaderValue::from_static("identity"));
+            headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("rollmodel-fetch/", env!("CARGO_PKG_VERSION"))));
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             headers.extend(self.headers.clone());
             headers.extend(self.credentials.clone());
         }
@@ -268,6 +268,16 @@ fn unreached(host: &str, error: &hyper_util::client::legacy::Error) -> Error {
     }
     let why = last.unwrap_or_else(|| "the connection broke".into());
     Error::transient(format!("Cannot reach {}: {}.", escaped(host), escaped(&why)))
+}
+
+/// The value of a header that nothing shows.
+///
+/// # Errors
+/// When it holds characters that no header has.
+pub fn sensitive(text: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+    let mut value = HeaderValue::try_from(text)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// The whole of a short answer.

@@ -19,7 +19,7 @@ use super::{
 };
 
 /// Where everything of ours is kept beside what is visible.
-const OWN: &str = ".rollmodel";
+pub const OWN: &str = ".rollmodel";
 
 /// A directory of its own for one fetch; it goes with it.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Staging {
     pub fn new(parent: &Path) -> Result<Self, Error> {
         let own = parent.join(OWN);
         let failed = |e: &io::Error| Error::io(format!("write to {}", parent.display()), e);
-        fs::create_dir_all(own.join("locks")).map_err(|e| failed(&e))?;
+        fs::create_dir_all(&own).map_err(|e| failed(&e))?;
         sweep(&own);
         let (directory, lock) = claim(&own).map_err(|e| failed(&e))?;
         for part in ["tree", "archives"] {
@@ -124,7 +124,7 @@ fn sweep(own: &Path) {
     let Ok(entries) = fs::read_dir(own) else { return };
     for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "lock")) {
         let Ok(lock) = File::open(&path) else { continue };
-        if lock.try_lock().is_ok() {
+        if try_lock(&lock).unwrap_or(false) {
             let _ = fs::remove_dir_all(path.with_extension(""));
             let _ = fs::remove_file(&path);
         }
@@ -194,19 +194,28 @@ impl Record {
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         let failed = |e: &io::Error| Error::io("note what was fetched", e);
         let text = serde_json::to_vec(self).map_err(|e| failed(&e.into()))?;
-        let aside = path.with_extension(format!("{:x}-{}", nanoseconds(), std::process::id()));
-        fs::write(&aside, text).and_then(|()| fs::rename(&aside, path)).map_err(|e| failed(&e))
+        write_whole(path, &text).map_err(|e| failed(&e))
     }
 }
 
-/// Takes a lock without waiting; None where somebody holds it.
+/// Writes a small file, whole or not at all.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let aside = path.with_extension(format!("{:x}-{}", nanoseconds(), std::process::id()));
+    fs::write(&aside, bytes)?;
+    fs::rename(&aside, path)
+}
+
+/// Takes a lock without waiting; false where somebody holds it.
 ///
 /// # Errors
 /// When locks do not work there.
-pub fn try_lock(file: &File) -> Result<Option<()>, Error> {
+pub fn try_lock(file: &File) -> Result<bool, Error> {
     match file.try_lock() {
-        Ok(()) => Ok(Some(())),
-        Err(TryLockError::WouldBlock) => Ok(None),
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(Error::io("lock a file of the volume", &error)),
     }
 }

@@ -8,6 +8,7 @@ use super::{
     digest::Files,
     error::{Error, Reason},
     job::{Fetch, Request},
+    place::write_whole,
     signature::{self, Signer, Why},
     source::{self, Shape},
 };
@@ -109,8 +110,5 @@ pub fn kept(record: &Path) -> Option<Vec<u8>> {
 /// # Errors
 /// When it cannot be written.
 pub fn keep(record: &Path, bundle: &[u8]) -> Result<(), Error> {
-    let aside = record.with_extension(format!("sig-{}", std::process::id()));
-    fs::write(&aside, bundle)
-        .and_then(|()| fs::rename(&aside, record.with_extension("sig")))
-        .map_err(|e| Error::io("keep the signature", &e))
+    write_whole(&record.with_extension("sig"), bundle).map_err(|e| Error::io("keep the signature", &e))
 }

@@ -10,8 +10,8 @@ use super::{
     credentials::Credentials,
     digest::Digest,
     error::{Error, Reason},
-    guard::Allowed,
-    http::Resolve,
+    guard::{Allowed, Guard, Trusted},
+    http::{Http, Resolve},
     name::RelativePath,
     uri::Address,
 };
@@ -101,6 +101,17 @@ pub struct Means {
     pub resolve: Arc<dyn Resolve>,
     /// Where volumes of `pvc://` are mounted, each under its claim's name.
     pub volumes: PathBuf,
+}
+
+impl Means {
+    /// Connections to hosts that somebody named, and to the host that gives this pod its identity, where there is one.
+    ///
+    /// # Errors
+    /// When certificates are given that are none.
+    pub fn http(&self, trusted: Trusted, identity: Option<String>) -> Result<Http, Error> {
+        let guard = Guard { allowed: self.allowed.clone(), trusted, identity };
+        Http::new(guard, &self.credentials.certificates()?, self.resolve.clone())
+    }
 }
 
 /// The source at an address.

@@ -262,28 +262,37 @@ impl Transfer {
         })?;
         let mut patience = Patience::new(&self.limits);
         loop {
-            let before = self.progress.done();
-            match self.once(entry, said, most, file.clone()).await {
+            let mut counted = 0;
+            match self.once(entry, said, most, file.clone(), &mut counted).await {
                 Ok(done) => return Ok(done),
                 Err(error) => {
-                    self.progress.less(self.progress.done().saturating_sub(before));
+                    self.progress.less(counted);
                     patience.again(error, 0).await?;
                 }
             }
         }
     }
 
-    async fn once(&self, entry: &Entry, said: Option<u64>, most: u64, file: Option<Arc<File>>) -> Result<(Digest, u64), Error> {
-        let mut pace = Pace::new(&self.limits);
-        let mut arriving = self.source.read(entry, 0..u64::MAX).await?;
+    /// One such answer; `counted` is what of it counts as done.
+    async fn once(
+        &self,
+        entry: &Entry,
+        said: Option<u64>,
+        most: u64,
+        file: Option<Arc<File>>,
+        counted: &mut u64,
+    ) -> Result<(Digest, u64), Error> {
         let room = usize::try_from(self.limits.part).unwrap_or_default();
         let mut buffer = self.buffers.take(room).await.ok_or_else(stopped)?;
+        let mut pace = Pace::new(&self.limits);
+        let mut arriving = self.source.read(entry, 0..u64::MAX).await?;
         let (mut hasher, mut at) = (Sha256::new(), 0);
         loop {
             let some = pace.next(&mut arriving, entry).await?;
             let ended = some.is_none();
             if let Some(some) = some {
                 self.progress.more(some.len() as u64);
+                *counted += some.len() as u64;
                 buffer.bytes.extend_from_slice(&some);
             }
             let length = buffer.bytes.len() as u64;

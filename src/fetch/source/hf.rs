@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use async_trait::async_trait;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 use serde::Deserialize;
 use url::Url;
 
@@ -11,8 +11,8 @@ use super::{Entry, Listing, Means, Place, Shape, Source, Stream, named, ranged};
 use crate::fetch::{
     digest::Digest,
     error::{Error, Reason},
-    guard::{Guard, Trusted},
-    http::{Elsewhere, Get, Http, denied, text},
+    guard::Trusted,
+    http::{Elsewhere, Get, Http, denied, sensitive, text},
 };
 
 /// The most pages of a listing; a page has 1000 entries.
@@ -56,14 +56,11 @@ impl Hub {
         let endpoint = Url::parse(given).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some());
         let endpoint = endpoint.ok_or_else(|| Error::new(Reason::InvalidRequest, "HF_ENDPOINT has to be an http or https address."))?;
         let trusted = Trusted::Host(endpoint.host_str().unwrap_or_default().to_owned());
-        let guard = Guard { allowed: means.allowed.clone(), trusted, identity: None };
-        let http = Http::new(guard, &means.credentials.certificates()?, means.resolve.clone())?;
+        let http = means.http(trusted, None)?;
         let mut credentials = HeaderMap::new();
         if let Some(token) = means.credentials.get(&["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]) {
             let wrong = |_| Error::new(Reason::InvalidRequest, "HF_TOKEN holds characters that no token has.");
-            let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(wrong)?;
-            value.set_sensitive(true);
-            credentials.insert(header::AUTHORIZATION, value);
+            credentials.insert(header::AUTHORIZATION, sensitive(&format!("Bearer {token}")).map_err(wrong)?);
         }
         let [repository, revision, path] = [repository, revision, path].map(str::to_owned);
         Ok(Self { http, endpoint, credentials, repository, revision, path })

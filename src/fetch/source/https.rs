@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use async_trait::async_trait;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use serde_json::Value;
 use url::Url;
 
@@ -11,8 +11,8 @@ use super::{Entry, Listing, Means, Place, Shape, Source, Stream, named, ranged};
 use crate::fetch::{
     credentials::Credentials,
     error::{Error, Reason},
-    guard::{Guard, Trusted},
-    http::{Elsewhere, Get, Http, denied},
+    guard::Trusted,
+    http::{Elsewhere, Get, Http, denied, sensitive},
     uri::{Address, bare},
 };
 
@@ -26,8 +26,7 @@ impl Https {
     /// # Errors
     /// When the credentials make no sense.
     pub fn new(url: &Url, means: &Means) -> Result<Self, Error> {
-        let guard = Guard { allowed: means.allowed.clone(), trusted: Trusted::None, identity: None };
-        let http = Http::new(guard, &means.credentials.certificates()?, means.resolve.clone())?;
+        let http = means.http(Trusted::None, None)?;
         let credentials = headers(url, &means.credentials)?;
         Ok(Self { http, get: Get { credentials, elsewhere: Elsewhere::RefuseCredentials, ..Get::new(url.clone()) } })
     }
@@ -45,9 +44,7 @@ fn headers(url: &Url, credentials: &Credentials) -> Result<HeaderMap, Error> {
     let Ok(Value::Object(fields)) = serde_json::from_str(given) else { return Err(wrong()) };
     for (name, value) in fields {
         let name = HeaderName::try_from(name).map_err(|_| wrong())?;
-        let mut value = HeaderValue::try_from(value.as_str().ok_or_else(wrong)?).map_err(|_| wrong())?;
-        value.set_sensitive(true);
-        map.insert(name, value);
+        map.insert(name, sensitive(value.as_str().ok_or_else(wrong)?).map_err(|_| wrong())?);
     }
     Ok(map)
 }

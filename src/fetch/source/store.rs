@@ -14,7 +14,7 @@ use object_store::{
 use super::{Entry, Listing, Means, Place, Shape, Source, Stream, named};
 use crate::fetch::{
     error::{Again, Error, Reason},
-    guard::{Guard, Trusted},
+    guard::Trusted,
     http::Http,
     name::escaped,
 };
@@ -47,8 +47,7 @@ fn unusable(system: &str, keys: &str) -> Error {
 }
 
 fn connector(means: &Means, identity: Option<String>) -> Result<Connector, Error> {
-    let guard = Guard { allowed: means.allowed.clone(), trusted: Trusted::All, identity };
-    Ok(Connector(Http::new(guard, &means.credentials.certificates()?, means.resolve.clone())?))
+    means.http(Trusted::All, identity).map(Connector)
 }
 
 /// Reads are tried again by the transfer, which knows how far it came; this is for listings and tokens.

@@ -15,8 +15,8 @@ use super::super::Means;
 use crate::fetch::{
     credentials::{Credentials, Secret},
     error::{Error, Reason},
-    guard::{Guard, Trusted},
-    http::{Elsewhere, Get, Http, denied, text},
+    guard::Trusted,
+    http::{Elsewhere, Get, Http, denied, sensitive, text},
     name::escaped,
 };
 
@@ -40,8 +40,7 @@ struct Token {
 
 impl Access {
     pub fn new(reference: &Reference, means: &Means) -> Result<Self, Error> {
-        let guard = Guard { allowed: means.allowed.clone(), trusted: Trusted::None, identity: None };
-        let http = Http::new(guard, &means.credentials.certificates()?, means.resolve.clone())?;
+        let http = means.http(Trusted::None, None)?;
         let password = password(reference, &means.credentials)?;
         let [registry, repository] = [reference.resolve_registry(), reference.repository()].map(str::to_owned);
         Ok(Self { http, registry, repository, password, header: Mutex::default() })
@@ -96,12 +95,12 @@ impl Access {
             let param = |name: &str| challenge.params.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.to_unescaped());
             if challenge.scheme.eq_ignore_ascii_case("basic") {
                 let password = self.password.as_ref().ok_or_else(|| self.denied())?;
-                self.set(Some(sensitive(&format!("Basic {}", password.reveal()))?));
+                self.set(Some(authorization(&format!("Basic {}", password.reveal()))?));
                 return Ok(());
             }
             if challenge.scheme.eq_ignore_ascii_case("bearer") {
                 let token = self.token(&param("realm").unwrap_or_default(), param("service").as_deref()).await?;
-                self.set(Some(sensitive(&format!("Bearer {token}"))?));
+                self.set(Some(authorization(&format!("Bearer {token}"))?));
                 return Ok(());
             }
         }
@@ -125,7 +124,7 @@ impl Access {
         }
         let mut get = Get::new(url);
         if let Some(password) = &self.password {
-            get.credentials.insert(header::AUTHORIZATION, sensitive(&format!("Basic {}", password.reveal()))?);
+            get.credentials.insert(header::AUTHORIZATION, authorization(&format!("Basic {}", password.reveal()))?);
         }
         let response = self.http.get(get).await?;
         let what = format!("a token of registry {}", self.registry);
@@ -145,11 +144,9 @@ impl Access {
     }
 }
 
-fn sensitive(text: &str) -> Result<HeaderValue, Error> {
+fn authorization(text: &str) -> Result<HeaderValue, Error> {
     let wrong = |_| Error::new(Reason::InvalidRequest, "The credentials of the registry hold characters that no header has.");
-    let mut value = HeaderValue::try_from(text).map_err(wrong)?;
-    value.set_sensitive(true);
-    Ok(value)
+    sensitive(text).map_err(wrong)
 }
 
 /// What a Secret of type kubernetes.io/dockerconfigjson holds for the registry: `user:password` in base64.
