@@ -37,7 +37,6 @@ use crate::{
 };
 
 pub use error::Error;
-pub use version::VersionHand;
 
 /// What is read of the answer to a write.
 pub type Answer = Kept<NameOnly>;
@@ -58,23 +57,48 @@ pub enum Applied {
     Behind,
 }
 
-/// Carries out plans for one ModelDeployment name.
-pub struct Hand<'a> {
+/// Carries out plans for one ModelDeployment name, or one ModelVersion.
+pub struct Hand<'a, Seen> {
     /// The client.
     pub client: &'a Client,
     /// What is counted.
     pub metrics: &'a Metrics,
     /// Whether this process leads.
     pub leads: &'a watch::Receiver<Leads>,
-    /// The ModelDeployment.
+    /// What the plan is about.
     pub key: &'a Key,
     /// What is remembered of it.
     pub memo: &'a Mutex<Memo>,
     /// What was observed when it was planned.
-    pub seen: &'a Observed,
+    pub seen: &'a Seen,
 }
 
-impl Hand<'_> {
+impl<Seen> Hand<'_, Seen> {
+    fn memo(&self) -> std::sync::MutexGuard<'_, Memo> {
+        lock(self.memo)
+    }
+
+    async fn post(&self, kind: Kind, body: &Value) -> Result<Answer, kube::Error> {
+        let answer = post(self.client, &path(&kind.resource(), &self.key.namespace), body).await?;
+        self.wrote(kind, &answer);
+        Ok(answer)
+    }
+
+    fn wrote(&self, kind: Kind, answer: &Answer) {
+        let name = answer.0.metadata.name.as_deref().unwrap_or_default();
+        self.memo().wrote(kind, name, Left::Version(cache::version(&answer.0.metadata)));
+    }
+
+    fn what(&self, name: &str) -> String {
+        format!("{}/{name}", self.key.namespace)
+    }
+
+    fn error(&self, verb: &'static str, name: &str, source: kube::Error) -> Error {
+        Error::Request { verb, what: self.what(name), source: Box::new(source) }
+    }
+}
+
+impl Hand<'_, Observed> {
     /// Does what the plan says, in its order, the status last.
     ///
     /// # Errors
@@ -124,10 +148,6 @@ impl Hand<'_> {
         news
     }
 
-    fn memo(&self) -> std::sync::MutexGuard<'_, Memo> {
-        lock(self.memo)
-    }
-
     fn api(&self, kind: Kind) -> Api<Kept<Whole>> {
         api(self.client, kind, Some(&self.key.namespace))
     }
@@ -161,17 +181,6 @@ impl Hand<'_> {
     fn count(&self, action: &'static str, kind: Kind, name: &str) {
         self.metrics.action(action);
         info!(deployment = %self.key, action, kind = kind.name(), name, "changed");
-    }
-
-    fn wrote(&self, kind: Kind, answer: &Answer) {
-        let name = answer.0.metadata.name.as_deref().unwrap_or_default();
-        self.memo().wrote(kind, name, Left::Version(cache::version(&answer.0.metadata)));
-    }
-
-    async fn post(&self, kind: Kind, body: &Value) -> Result<Answer, kube::Error> {
-        let answer = post(self.client, &path(&kind.resource(), &self.key.namespace), body).await?;
-        self.wrote(kind, &answer);
-        Ok(answer)
     }
 
     async fn store(&self, name: &str, labels: &Value, body: &ContentBody) -> Result<Applied, Error> {
@@ -361,14 +370,6 @@ impl Hand<'_> {
             Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(Applied::Behind),
             Err(source) => Err(self.error("write the status of", name, source)),
         }
-    }
-
-    fn what(&self, name: &str) -> String {
-        format!("{}/{name}", self.key.namespace)
-    }
-
-    fn error(&self, verb: &'static str, name: &str, source: kube::Error) -> Error {
-        Error::Request { verb, what: self.what(name), source: Box::new(source) }
     }
 }
 

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, trace, warn};
 
 use super::{
-    apply::{self, Applied, Hand, VersionHand},
+    apply::{self, Applied, Hand},
     kinds::Key,
     lease::Leads,
     lookup,
@@ -243,7 +243,7 @@ impl Context {
             seen.blocked = lock(&memo).blocked();
             let plan = plan_version(&seen, Timestamp::now());
             let Some(job) = &plan.lookup else {
-                let hand = VersionHand { client: &self.client, metrics: &self.metrics, leads: &self.leads, key, memo: &memo, seen: &seen };
+                let hand = Hand { client: &self.client, metrics: &self.metrics, leads: &self.leads, key, memo: &memo, seen: &seen };
                 let applied = hand.apply(&plan).await?;
                 let mut memo = lock(&memo);
                 memo.succeeded();

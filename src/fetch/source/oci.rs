@@ -46,12 +46,16 @@ impl Registry {
 
     fn url(&self, kind: &str, name: &str) -> Result<Url, Error> {
         let text = format!("https://{}/v2/{}/{kind}/{name}", self.reference.resolve_registry(), self.reference.repository());
-        text.parse().map_err(|_| Error::new(Reason::InvalidRequest, format!("oci://{} is no address of a registry.", self.reference)))
+        text.parse().map_err(|_| Error::new(Reason::InvalidRequest, format!("{} is no address of a registry.", self.what())))
+    }
+
+    fn what(&self) -> String {
+        format!("oci://{}", self.reference)
     }
 
     /// A manifest by tag or digest, checked where it is by digest.
     async fn manifest(&self, name: &str) -> Result<(Bytes, Digest), Error> {
-        let what = format!("oci://{}", self.reference);
+        let what = self.what();
         let get = Get::new(self.url("manifests", name)?).header(header::ACCEPT, ACCEPT);
         let response = self.access.get(get).await?;
         if response.status() != StatusCode::OK {
@@ -72,7 +76,7 @@ impl Registry {
         if let Ok(manifest) = parse::<ImageManifest>(&body) {
             return Ok((manifest, digest));
         }
-        let what = format!("oci://{}", self.reference);
+        let what = self.what();
         let index = parse::<ImageIndex>(&body)
             .map_err(|_| Error::new(Reason::Unsupported, format!("{what} is neither an image nor an artifact.")))?;
         let child = index
@@ -86,7 +90,7 @@ impl Registry {
     }
 
     fn entry(&self, layer: &Descriptor) -> Result<Entry, Error> {
-        let what = format!("oci://{}", self.reference);
+        let what = self.what();
         let media = layer.media_type().to_string();
         let annotation = |name| layer.annotations().as_ref().and_then(|a| a.get(name)).map(String::as_str);
         let digest = layer.digest().as_ref().parse::<Digest>().map_err(|_| {
@@ -154,7 +158,7 @@ impl Source for Registry {
         let (manifest, digest) = self.resolved().await?;
         let entries: Vec<Entry> = manifest.layers().iter().map(|l| self.entry(l)).collect::<Result<_, _>>()?;
         if entries.is_empty() {
-            return Err(Error::new(Reason::NotFound, format!("oci://{} has no layers.", self.reference)));
+            return Err(Error::new(Reason::NotFound, format!("{} has no layers.", self.what())));
         }
         Ok(Listing { shape: Shape::Manifest(digest), entries })
     }

@@ -1,49 +1,23 @@
 //! Carries out what was planned about a ModelVersion: its verification Job, Events, its status last.
 
-use std::sync::Mutex;
-
-use kube::{
-    Client,
-    api::{DeleteParams, Preconditions, PropagationPolicy},
-};
+use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
 use serde_json::Value;
-use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{Answer, Applied, Error, Regarding, path, post, sure, taken, tell, write_status};
+use super::{Applied, Error, Hand, Regarding, sure, taken, tell, write_status};
 use crate::{
     plan::{
         verify::VersionAction,
         version::{ObservedVersion, VersionPlan},
     },
     run::{
-        cache,
-        kinds::{Key, Kind},
-        lease::Leads,
-        memory::{Left, Memo, lock},
-        metrics::Metrics,
+        kinds::Kind,
         object::{Kept, NameOnly},
         watch::api,
     },
 };
 
-/// Carries out plans for one ModelVersion.
-pub struct VersionHand<'a> {
-    /// The client.
-    pub client: &'a Client,
-    /// What is counted.
-    pub metrics: &'a Metrics,
-    /// Whether this process leads.
-    pub leads: &'a watch::Receiver<Leads>,
-    /// The ModelVersion.
-    pub key: &'a Key,
-    /// What is remembered of it.
-    pub memo: &'a Mutex<Memo>,
-    /// What was observed when it was planned.
-    pub seen: &'a ObservedVersion,
-}
-
-impl VersionHand<'_> {
+impl Hand<'_, ObservedVersion> {
     /// Does what the plan says, in its order, the status last.
     ///
     /// # Errors
@@ -53,13 +27,13 @@ impl VersionHand<'_> {
         for action in &plan.actions {
             sure(self.leads, self.key)?;
             match (self.act(action).await, action.write()) {
-                (Ok(()), write) => learned |= write.is_some_and(|write| lock(self.memo).unblock(&write)),
+                (Ok(()), write) => learned |= write.is_some_and(|write| self.memo().unblock(&write)),
                 (Err(error), None) => return Err(error),
                 // People have to know, and the next pass tells them.
                 (Err(error), Some(write)) => {
                     let blocked = error.blocks(write, false).ok_or(error)?;
                     let says = blocked.message.clone();
-                    if lock(self.memo).block(blocked) {
+                    if self.memo().block(blocked) {
                         warn!(version = %self.key, says, "the API server refused a write");
                         learned = true;
                     }
@@ -89,13 +63,12 @@ impl VersionHand<'_> {
     }
 
     async fn create(&self, name: &str, body: &Value) -> Result<(), Error> {
-        match post(self.client, &path(&Kind::Job.resource(), &self.key.namespace), body).await {
-            Ok(answer) => {
-                self.wrote(Kind::Job, name, &answer);
+        match self.post(Kind::Job, body).await {
+            Ok(_) => {
                 self.count("create_job", name);
                 Ok(())
             }
-            Err(error) if taken(&error) => Err(Error::OtherJob { what: format!("{}/{name}", self.key.namespace) }),
+            Err(error) if taken(&error) => Err(Error::OtherJob { what: self.what(name) }),
             Err(source) => Err(self.error("create Job", name, source)),
         }
     }
@@ -120,7 +93,7 @@ impl VersionHand<'_> {
     async fn status(&self, status: &crate::api::ModelVersionStatus) -> Result<Applied, Error> {
         match write_status(self.client, Kind::ModelVersion, self.key, &self.seen.uid, status).await {
             Ok(answer) => {
-                self.wrote(Kind::ModelVersion, &self.key.name, &answer);
+                self.wrote(Kind::ModelVersion, &answer);
                 self.metrics.action("version_status");
                 info!(version = %self.key, says = status.message.as_deref().unwrap_or_default(), "status written");
                 Ok(Applied::Done)
@@ -131,16 +104,8 @@ impl VersionHand<'_> {
         }
     }
 
-    fn wrote(&self, kind: Kind, name: &str, answer: &Answer) {
-        lock(self.memo).wrote(kind, name, Left::Version(cache::version(&answer.0.metadata)));
-    }
-
     fn count(&self, action: &'static str, name: &str) {
         self.metrics.action(action);
         info!(version = %self.key, action, kind = Kind::Job.name(), name, "changed");
-    }
-
-    fn error(&self, verb: &'static str, name: &str, source: kube::Error) -> Error {
-        Error::Request { verb, what: format!("{}/{name}", self.key.namespace), source: Box::new(source) }
     }
 }
