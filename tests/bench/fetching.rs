@@ -46,7 +46,7 @@ struct Ground {
     dir: Dir,
     fetch: PathBuf,
     kserve: PathBuf,
-    mib: u64,
+    mib: usize,
 }
 
 /// How long a command took, and the most memory it had.
@@ -56,7 +56,7 @@ struct Took {
 }
 
 fn main() {
-    let (runs, mib, files) = (size("BENCH_RUNS", 3).max(1), size("BENCH_MIB", 4096), size("BENCH_FILES", 2000));
+    let (runs, mib, files) = (figures::size("BENCH_RUNS", 3).max(1), figures::size("BENCH_MIB", 4096), figures::size("BENCH_FILES", 2000));
     let fetch = std::env::var_os("BENCH_FETCH").map_or_else(|| env!("CARGO_BIN_EXE_rollmodel-fetch").into(), PathBuf::from);
     let ground = Ground { s3: S3::start(), dir: Dir::fresh("fetching"), fetch, kserve: tools("kserve").join("bin/python"), mib };
     figures::say(&format!("putting {mib} MiB and {files} files into a bucket"));
@@ -74,7 +74,7 @@ fn main() {
 }
 
 impl Ground {
-    fn fill(&self, files: u64) {
+    fn fill(&self, files: usize) {
         self.s3.make_bucket("models");
         let path = self.dir.join("large");
         let mut file = File::create(&path).unwrap();
@@ -202,8 +202,4 @@ fn peak(pid: u32) -> f64 {
     let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).unwrap_or_default();
     let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
     kib.unwrap_or_default() / 1024.0
-}
-
-fn size(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} has to be a number")))
 }

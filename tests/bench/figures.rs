@@ -74,3 +74,8 @@ pub fn table(rows: &[Value]) -> String {
 pub fn say(what: &str) {
     eprintln!("{} {what}", jiff::Timestamp::now().strftime("%H:%M:%S"));
 }
+
+/// A size that the environment says, or else the usual one.
+pub fn size(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
+}

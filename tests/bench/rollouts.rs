@@ -68,10 +68,10 @@ const BARS: [Figure; 10] = [
 #[tokio::main(worker_threads = 2)]
 async fn main() {
     let sizes = Sizes {
-        runs: size("BENCH_RUNS", 3).max(1),
-        deployments: size("BENCH_DEPLOYMENTS", 200),
-        rolls: size("BENCH_ROLLS", 12).max(2),
-        settled: size("BENCH_SETTLED", 1000),
+        runs: figures::size("BENCH_RUNS", 3).max(1),
+        deployments: figures::size("BENCH_DEPLOYMENTS", 200),
+        rolls: figures::size("BENCH_ROLLS", 12).max(2),
+        settled: figures::size("BENCH_SETTLED", 1000),
     };
     let out = harness::root().join("target/bench");
     let raw = fresh(&out.join("raw"));
@@ -106,10 +106,6 @@ async fn main() {
         "median of {}; {} ModelDeployments rolled {} times, {} settled; raw runs in target/bench/raw",
         sizes.runs, sizes.deployments, sizes.rolls, sizes.settled
     );
-}
-
-fn size(name: &str, default: usize) -> usize {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
 }
 
 /// An empty directory.
