@@ -232,13 +232,17 @@ impl Cluster {
     /// # Errors
     /// When the API server does not answer, or forbids it.
     pub async fn status(&self, uid: &str, status: &ModelRegistryStatus) -> Result<Option<ModelRegistry>, Error> {
-        let body = json!({
-            "apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRegistry",
-            "metadata": {"name": self.name, "namespace": self.namespace, "uid": uid}, "status": status,
-        });
-        let params = PatchParams::apply(names::IMPORTER).force();
-        let all = Api::<ModelRegistry>::namespaced(self.client.clone(), &self.namespace);
-        match all.patch_status(&self.name, &params, &Patch::Apply(body)).await {
+        // The operator writes this status too while the importer does not run, and each its words whole: so a merge patch, which replaces
+        // a list, and no apply, which would leave the other's conditions in it. What is absent now is null.
+        let absent =
+            ["conditions", "lastPollTime", "serverVersion", "imported", "models", "problems"].map(|field| (field.to_owned(), Value::Null));
+        let mut all: serde_json::Map<String, Value> = absent.into_iter().collect();
+        let said = serde_json::to_value(status).map_err(|source| Error::Json(self.name.clone(), source))?;
+        all.extend(said.as_object().cloned().unwrap_or_default());
+        let body = json!({"metadata": {"uid": uid}, "status": all});
+        let params = PatchParams { field_manager: Some(names::IMPORTER.into()), ..PatchParams::default() };
+        let registries = Api::<ModelRegistry>::namespaced(self.client.clone(), &self.namespace);
+        match registries.patch_status(&self.name, &params, &Patch::Merge(body)).await {
             Ok(object) => Ok(Some(object)),
             Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(None),
             Err(error) if is(&error, 403) => {
