@@ -7,9 +7,12 @@ mod bad_input;
 mod crashes;
 mod going_back;
 mod harness;
+mod importing;
 mod install;
 mod operator;
 mod restore;
 mod rolling;
 mod schemas;
+#[path = "../artifacts/servers/mod.rs"]
+mod servers;
 mod the_cluster;

@@ -6,6 +6,7 @@ use std::{collections::HashMap, ops::Range, sync::Mutex};
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use tokio::time::{Duration, Instant};
 use url::Url;
@@ -25,6 +26,8 @@ use crate::fetch::{
 const PRESIGNED: &str = "/api/2.0/mlflow-artifacts/presigned";
 /// The most directories of one artifact.
 const DIRECTORIES: usize = 2000;
+/// How long a first byte is waited for.
+const ANSWER: Duration = Duration::from_secs(60);
 /// How long a link to the storage is used; MLflow makes them for 300 s.
 const LINK_FOR: Duration = Duration::from_secs(200);
 
@@ -123,7 +126,13 @@ impl Storage {
         if !response.status().is_success() {
             return Err(self.refused(response.status()));
         }
-        Ok(response.headers().get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok()))
+        let said = response.headers().get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
+        if said.is_some() {
+            return Ok(said);
+        }
+        // Before an object store it says nothing of any file, but an answer without bytes is told from others by its first.
+        let nothing = tokio::time::timeout(ANSWER, Limited::new(response.into_body(), 0).collect()).await;
+        Ok(matches!(nothing, Ok(Ok(_))).then_some(0))
     }
 
     /// A link to a file in the storage; None where the server offers none, or one that cannot be followed.
