@@ -136,6 +136,8 @@ fn an_importer_without_rights_ends_with_the_line_that_helps_and_one_that_crashes
     assert_eq!(condition(&told, "Reconciling")["status"], "True");
     // With the rights, a server that is not there is one sentence, asked for again later each time.
     bind(&story);
+    story.kubectl(&["patch", "mreg", "mlflow", "--type=merge", "-p", r#"{"spec": {"template": null}}"#]);
+    story.until_true("its pod runs", || story.get("deployment", "mlflow-importer")["status"]["readyReplicas"] == 1);
     let process = importer(&story, &[]);
     let told = ready(&story, "Unreachable");
     assert!(message(&told).contains("Cannot reach 127.0.0.1:9"), "{told}");

@@ -13,6 +13,8 @@ mod operator;
 mod restore;
 mod rolling;
 mod schemas;
+// It shares the way processes are started, and is a module of another target as well.
+#[allow(clippy::duplicate_mod)]
 #[path = "../artifacts/servers/mod.rs"]
 mod servers;
 mod the_cluster;

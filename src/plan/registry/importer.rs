@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::ObservedRegistry;
 use crate::{
-    api::names::{MANAGED_BY, MANAGER, REGISTRY},
-    plan::{blame::under, drift, fetcher, observed::Workload},
+    api::names::{HASH, MANAGED_BY, MANAGER, REGISTRY, hash16},
+    plan::{blame::under, content, drift, fetcher, observed::Workload},
 };
 
 /// The container that imports.
@@ -31,11 +31,12 @@ pub fn registry_of(deployment: &str) -> Option<&str> {
 /// The whole Deployment. One process at a time: two would only do everything twice.
 #[must_use]
 pub fn workload(seen: &ObservedRegistry, image: &str) -> Value {
+    let template = template(seen, image);
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {
             "name": name(&seen.name), "namespace": seen.namespace,
-            "labels": {MANAGED_BY: MANAGER, REGISTRY: seen.name},
+            "labels": {MANAGED_BY: MANAGER, REGISTRY: seen.name, HASH: hash16(&content::digest(&template))},
             "ownerReferences": [{"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRegistry", "name": seen.name, "uid": seen.uid, "controller": true}],
         },
         "spec": {
@@ -43,7 +44,7 @@ pub fn workload(seen: &ObservedRegistry, image: &str) -> Value {
             "strategy": {"type": "Recreate"},
             "revisionHistoryLimit": 2,
             "selector": {"matchLabels": {REGISTRY: seen.name}},
-            "template": template(seen, image),
+            "template": template,
         },
     })
 }
@@ -52,8 +53,14 @@ pub fn workload(seen: &ObservedRegistry, image: &str) -> Value {
 #[must_use]
 pub fn patch(live: &Workload, want: &Value) -> Vec<Value> {
     let mut ops = Vec::new();
-    if !drift::differences(&want["spec"]["template"], &live.spec.template, &under(&live.foreign, "template.")).is_empty() {
+    // What admission adds is left; so what the user took out of it is told by the label alone.
+    let (label, have) = (&want["metadata"]["labels"][HASH], live.meta.labels.get(HASH));
+    let other = label.as_str() != have.map(String::as_str);
+    if other || !drift::differences(&want["spec"]["template"], &live.spec.template, &under(&live.foreign, "template.")).is_empty() {
         ops.push(json!({"op": "replace", "path": "/spec/template", "value": want["spec"]["template"]}));
+    }
+    if other {
+        ops.push(json!({"op": "add", "path": format!("/metadata/labels/{}", HASH.replace('/', "~1")), "value": label}));
     }
     if json!(live.spec.replicas) != want["spec"]["replicas"] {
         ops.push(json!({"op": "replace", "path": "/spec/replicas", "value": want["spec"]["replicas"]}));

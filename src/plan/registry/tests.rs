@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::condition::Time,
-    plan::observed::{Controller, Meta, WorkloadStatus},
+    plan::observed::{Controller, Meta, WorkloadSpec, WorkloadStatus},
 };
 
 fn at(second: i64) -> Timestamp {
@@ -38,19 +38,11 @@ fn running(seen: &ObservedRegistry, ready: i32) -> ObservedRegistry {
         meta: Meta {
             name: importer::name(&seen.name),
             uid: "w".into(),
+            labels: serde_json::from_value(body["metadata"]["labels"].clone()).unwrap(),
             controller: Some(Controller { kind: "ModelRegistry".into(), name: seen.name.clone(), uid: seen.uid.clone() }),
             ..Meta::default()
         },
-        spec: serde_json::from_value(body["spec"].clone())
-            .map(|mut spec: crate::plan::observed::WorkloadSpec| {
-                spec.template = body["spec"]["template"].clone();
-                spec
-            })
-            .unwrap_or_else(|_| crate::plan::observed::WorkloadSpec {
-                replicas: 1,
-                template: body["spec"]["template"].clone(),
-                ..Default::default()
-            }),
+        spec: WorkloadSpec { replicas: 1, template: body["spec"]["template"].clone(), ..WorkloadSpec::default() },
         status: WorkloadStatus { ready_replicas: ready, ..WorkloadStatus::default() },
         ..Workload::default()
     };
@@ -91,6 +83,10 @@ fn a_changed_spec_changes_the_deployment_and_suspending_takes_its_pod() {
         matches!(plan.actions.as_slice(), [RegistryAction::PatchWorkload { ops, .. }] if ops[2]["path"] == "/spec/template"),
         "{plan:?}"
     );
+    // What was taken out of the template goes from the pod, too.
+    let mut seen = running(&registry(), 1);
+    seen.spec.template = None;
+    assert_eq!(plan_registry(&seen, at(0)).actions.len(), 1);
     let mut seen = running(&registry(), 1);
     seen.spec.suspend = true;
     let plan = plan_registry(&seen, at(0));
