@@ -79,15 +79,28 @@ impl Mlflow {
         );
         std::fs::write(&config, lines).expect("its accounts' configuration");
         let config = config.to_str().expect("a path").to_owned();
-        let mut all =
-            vec!["server", "--host", "127.0.0.1", "--port", &listen, "--workers", "1", "--backend-store-uri", "sqlite:///mlflow.db"];
+        let launcher = super::root().join("tests/artifacts/mlflow/serve.py").display().to_string();
+        let mut all = vec![
+            launcher.as_str(),
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            &listen,
+            "--workers",
+            "1",
+            "--backend-store-uri",
+            "sqlite:///mlflow.db",
+        ];
         all.extend(args);
         let bin = tools("mlflow").join("bin");
         let path = format!("{}:/usr/bin:/bin", bin.display());
         let mut environment = vec![("PATH", path.as_str()), ("HOME", home.as_str()), ("MLFLOW_AUTH_CONFIG_PATH", config.as_str())];
+        // Else it starts seven more processes for jobs, which outlive it, and then never sleep.
+        environment.push(("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"));
         environment.extend(S3::env());
         environment.extend(env);
-        let mut server = Server::start(&bin.join("mlflow"), &all, &environment, port, dir);
+        let mut server = Server::start(&bin.join("python"), &all, &environment, port, dir);
         // The port is open before the worker behind it answers.
         server.until("it answers", || {
             let health = Command::new("curl").args(["-sf", "-o", "/dev/null", &format!("http://127.0.0.1:{port}/health")]).status();
