@@ -47,7 +47,7 @@ fn missing_crds_are_waited_for_by_name_and_with_older_ones_no_rollout_begins() {
     story.kubectl(&["set", "image", "deployment/fraud", "model=evil:1"]);
     story.until_true("the image is put back", || story.image().ends_with("fraud:6"));
     assert_eq!(story.newest(), 1);
-    level(cluster, "2");
+    level(cluster, &rollmodel::api::names::SCHEMA_LEVEL_NOW.to_string());
     story.serves("7");
     assert_eq!(ready(&story).0, 200);
 }
