@@ -1,6 +1,7 @@
-//! Doing: executes a plan's actions in order and writes the status last. Nothing but this file and `version` writes, and they decide nothing.
+//! Doing: executes a plan's actions in order and writes the status last. Nothing but this file, `version` and `registry` writes, and they decide nothing.
 
 mod error;
+mod registry;
 mod version;
 
 use std::sync::Mutex;
@@ -57,7 +58,7 @@ pub enum Applied {
     Behind,
 }
 
-/// Carries out plans for one ModelDeployment name, or one ModelVersion.
+/// Carries out plans for one ModelDeployment name, one ModelVersion or one ModelRegistry.
 pub struct Hand<'a, Seen> {
     /// The client.
     pub client: &'a Client,
@@ -81,6 +82,16 @@ impl<Seen> Hand<'_, Seen> {
     async fn post(&self, kind: Kind, body: &Value) -> Result<Answer, kube::Error> {
         let answer = post(self.client, &path(&kind.resource(), &self.key.namespace), body).await?;
         self.wrote(kind, &answer);
+        Ok(answer)
+    }
+
+    async fn send_patch(&self, kind: Kind, name: &str, ops: &[Value]) -> Result<Result<Answer, kube::Error>, Error> {
+        let ops = serde_json::from_value(Value::Array(ops.to_vec())).map_err(|source| Error::Patch { what: self.what(name), source })?;
+        let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() }.validation_strict();
+        let answer = api::<Answer>(self.client, kind, Some(&self.key.namespace)).patch(name, &params, &Patch::Json::<()>(ops)).await;
+        if let Ok(answer) = &answer {
+            self.wrote(kind, answer);
+        }
         Ok(answer)
     }
 
@@ -318,16 +329,6 @@ impl Hand<'_, Observed> {
             _ => {}
         }
         Applied::Behind
-    }
-
-    async fn send_patch(&self, kind: Kind, name: &str, ops: &[Value]) -> Result<Result<Answer, kube::Error>, Error> {
-        let ops = serde_json::from_value(Value::Array(ops.to_vec())).map_err(|source| Error::Patch { what: self.what(name), source })?;
-        let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() }.validation_strict();
-        let answer = api::<Answer>(self.client, kind, Some(&self.key.namespace)).patch(name, &params, &Patch::Json::<()>(ops)).await;
-        if let Ok(answer) = &answer {
-            self.wrote(kind, answer);
-        }
-        Ok(answer)
     }
 
     /// A template at fault (422 with causes, 400) or forbidden (403) is something to plan with; anything else is the system's trouble.

@@ -1,4 +1,4 @@
-//! `rollmodel-fetch` against real servers: each test is one sentence.
+//! `rollmodel-fetch`, and what an importer reads, against real servers: each test is one sentence.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod attacks;
@@ -11,8 +11,10 @@ mod ground;
 mod hostile;
 mod https;
 mod hub;
+mod importing;
 mod kills;
 mod local;
+mod mlflow_storage;
 mod registry;
 mod s3;
 mod servers;

@@ -7,9 +7,14 @@ mod bad_input;
 mod crashes;
 mod going_back;
 mod harness;
+mod importing;
 mod install;
 mod operator;
 mod restore;
 mod rolling;
 mod schemas;
+// It shares the way processes are started, and is a module of another target as well.
+#[allow(clippy::duplicate_mod)]
+#[path = "../artifacts/servers/mod.rs"]
+mod servers;
 mod the_cluster;

@@ -341,7 +341,7 @@ fn what_is_settled_costs_nothing_when_all_is_planned_again_and_two_requests_a_ki
         *kinds.entry(path.to_owned()).or_default() += 1;
     }
     assert_eq!(kinds.remove("version"), Some(1), "it asks for the server's version once");
-    assert_eq!(kinds.len(), 12, "{kinds:?}");
+    assert_eq!(kinds.len(), 13, "{kinds:?}");
     assert!(kinds.values().all(|n| *n <= 2), "{kinds:?}");
 }
 

@@ -9,6 +9,7 @@ pub mod certs;
 pub mod gcs;
 pub mod hub;
 pub mod irsa;
+pub mod mlflow;
 pub mod nginx;
 #[path = "../../cluster/harness/process.rs"]
 pub mod process;

@@ -1,0 +1,153 @@
+//! ModelRegistries on a real control plane: the importer runs as its pod would, with the rights of the ServiceAccount that the user bound,
+//! against a real tracking server. (The fake nodes run nothing, so that it is started here.)
+
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{
+        operator::{FETCH_IMAGE, binary},
+        process::Process,
+        rest::within,
+        root,
+        story::{Story, condition},
+    },
+    servers::mlflow::Mlflow,
+};
+
+/// A namespace with an operator, a ServiceAccount, and the shipped ClusterRole bound to it unless `bare`.
+fn begin(hint: &str, bare: bool) -> Story {
+    let story = Story::begin(hint);
+    story.cluster.kubectl(&["apply", "--server-side", "-f", &root().join("deploy/people.yaml").display().to_string()]);
+    story.kubectl(&["create", "serviceaccount", "model-importer"]);
+    if !bare {
+        bind(&story);
+    }
+    story
+}
+
+fn bind(story: &Story) {
+    let account = format!("--serviceaccount={}:model-importer", story.namespace);
+    story.kubectl(&["create", "rolebinding", "rollmodel-importer", "--clusterrole=rollmodel-importer", &account]);
+}
+
+fn registry(url: &str, more: Value) -> Value {
+    let mut spec = json!({
+        "mlflow": {"url": url}, "serviceAccountName": "model-importer", "intervalSeconds": 10,
+        "models": [{"name": "fraud", "registeredModel": "Fraud Score (EU)", "image": "registry.example.com/fraud:1"}],
+    });
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRegistry", "metadata": {"name": "mlflow"}, "spec": spec})
+}
+
+/// The importer as its pod runs it, as the ServiceAccount, with more environment.
+fn importer(story: &Story, env: &[(&str, &str)]) -> Process {
+    let words = words(story).display().to_string();
+    let args = ["import", "--registry", "mlflow", "--namespace", &story.namespace, "--termination-log", &words].map(str::to_owned);
+    let kubeconfig = story.cluster.kubeconfig_of(&story.namespace, "model-importer").display().to_string();
+    let mut all = vec![("KUBECONFIG".to_owned(), kubeconfig), ("NO_COLOR".to_owned(), "1".to_owned())];
+    all.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    let log = story.cluster.dir().join(format!("importer-{}.log", story.namespace));
+    story.cluster.spawn(&binary(), &args, &all, &log)
+}
+
+fn words(story: &Story) -> std::path::PathBuf {
+    story.cluster.dir().join(format!("importer-{}.words", story.namespace))
+}
+
+/// Waits until Ready has that reason; gives the object.
+fn ready(story: &Story, reason: &str) -> Value {
+    story.until_true(&format!("the ModelRegistry is {reason}"), || condition(&story.get("mreg", "mlflow"), "Ready")["reason"] == reason);
+    story.get("mreg", "mlflow")
+}
+
+fn message(registry: &Value) -> String {
+    condition(registry, "Ready")["message"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn what_is_registered_appears_by_itself_and_nothing_that_happens_there_changes_it() {
+    let (story, server, name) = (begin("import", false), Mlflow::start(), "Fraud Score (EU)");
+    let first = server.trained("fraud");
+    server.register(name, &first);
+    server.post("registered-models/alias", json!({"name": name, "alias": "champion", "version": "1"}));
+    story.apply(&registry(&server.url(), json!({})));
+    story.until_true("its importer", || story.find("deployment", "mlflow-importer").is_some());
+    let pod = story.get("deployment", "mlflow-importer")["spec"]["template"]["spec"].clone();
+    assert_eq!((&pod["serviceAccountName"], &pod["containers"][0]["image"]), (&json!("model-importer"), &json!(FETCH_IMAGE)));
+    let process = importer(&story, &[]);
+    let told = ready(&story, "Polled");
+    assert_eq!((message(&told).as_str(), &told["status"]["serverVersion"]), ("1 version is imported.", &json!("3.17.2")));
+    assert_eq!(told["status"]["models"][0]["aliases"]["champion"]["version"], "1");
+    let record = story.get("mv", "fraud-1");
+    assert_eq!(record["spec"]["origin"]["model"], name);
+    assert_eq!(record["spec"]["image"], "registry.example.com/fraud:1");
+    assert!(story.event("Imported").contains("fraud-1 from Fraud Score (EU)"));
+    // It can be served as any other.
+    story.apply(&crate::harness::story::deployment("fraud", json!({"model": "fraud", "version": "1"})));
+    story.serves("1");
+    let args = story.get("deployment", "fraud")["spec"]["template"]["spec"]["initContainers"][0]["args"].to_string();
+    assert!(args.contains("mlflow-artifacts+http://127.0.0.1"), "{args}");
+    // Deleted and made again there, its number is another's.
+    server.ask("DELETE", "registered-models/delete", &json!({"name": name}));
+    server.register(name, &server.trained("fraud"));
+    let told = ready(&story, "Conflicts");
+    assert!(message(&told).contains("the number was given again"), "{told}");
+    assert_eq!(condition(&told, "Stalled")["status"], "True");
+    // Nothing at all there proves nothing.
+    server.ask("DELETE", "registered-models/delete", &json!({"name": name}));
+    let told = ready(&story, "Forbidden");
+    assert!(message(&told).contains("Every record stays"), "{told}");
+    assert_eq!(story.get("mv", "fraud-1")["spec"], record["spec"]);
+    assert_eq!(story.get("mv", "fraud-1")["metadata"]["generation"], 1);
+    drop(process);
+    // Without a registry, what it imported stays.
+    story.kubectl(&["delete", "mreg", "mlflow"]);
+    story.until_true("its importer is gone", || story.find("deployment", "mlflow-importer").is_none());
+    assert!(story.find("mv", "fraud-1").is_some());
+}
+
+#[test]
+fn what_others_registered_is_left_alone_and_told_where_it_differs() {
+    let (story, server, name) = (begin("hands", false), Mlflow::start(), "Fraud Score (EU)");
+    let logged = server.trained("fraud");
+    [1, 2].iter().for_each(|_| drop(server.register(name, &logged)));
+    story.version("1", "by-hand");
+    let by_hand = story.get("mv", "fraud-1");
+    story.apply(&registry(&server.url(), json!({})));
+    let _importer = importer(&story, &[]);
+    let told = ready(&story, "Conflicts");
+    assert_eq!(told["status"]["problems"][0]["version"], "1");
+    assert!(message(&told).contains("fraud-1 was registered here by other hands"), "{told}");
+    assert_eq!((story.get("mv", "fraud-1")["spec"].clone(), story.event("Conflict")), (by_hand["spec"].clone(), story.event("Conflict")));
+    assert!(story.find("mv", "fraud-2").is_some(), "what does not conflict is imported");
+}
+
+#[test]
+fn an_importer_without_rights_ends_with_the_line_that_helps_and_one_that_crashes_is_told() {
+    let story = begin("rights", true);
+    let crashes = json!({"template": {"metadata": {"annotations": {"test.rollmodel.dev/behave": "crash-loop"}}}});
+    story.apply(&registry("http://127.0.0.1:9", crashes));
+    let mut process = importer(&story, &[]);
+    within(std::time::Duration::from_secs(60), || process.ended().is_some(), || process_log(&story));
+    let said = std::fs::read_to_string(words(&story)).unwrap();
+    assert!(said.starts_with("RBACMissing: ") && said.contains("--clusterrole=rollmodel-importer"), "{said}");
+    let told = ready(&story, "ImporterNotReady");
+    story.until_true("its last words are told", || message(&story.get("mreg", "mlflow")).contains("model file is corrupt"));
+    assert_eq!(condition(&told, "Reconciling")["status"], "True");
+    // With the rights, a server that is not there is one sentence, asked for again later each time.
+    bind(&story);
+    story.kubectl(&["patch", "mreg", "mlflow", "--type=merge", "-p", r#"{"spec": {"template": null}}"#]);
+    story.until_true("its pod runs", || story.get("deployment", "mlflow-importer")["status"]["readyReplicas"] == 1);
+    let process = importer(&story, &[]);
+    let told = ready(&story, "Unreachable");
+    assert!(message(&told).contains("Cannot reach 127.0.0.1:9"), "{told}");
+    story.kubectl(&["patch", "mreg", "mlflow", "--type=merge", "-p", r#"{"spec": {"suspend": true}}"#]);
+    ready(&story, "Suspended");
+    assert_eq!(story.get("deployment", "mlflow-importer")["spec"]["replicas"], 0);
+    let looks = process.log().matches("the look failed").count();
+    assert!((1..=6).contains(&looks), "{}", process.log());
+}
+
+fn process_log(story: &Story) -> String {
+    std::fs::read_to_string(story.cluster.dir().join(format!("importer-{}.log", story.namespace))).unwrap_or_default()
+}
