@@ -19,6 +19,7 @@ use super::{
 mod hf;
 mod https;
 mod local;
+pub mod mlflow;
 mod oci;
 mod ranged;
 mod store;
@@ -114,6 +115,7 @@ pub fn open(address: &Address, means: &Means) -> Result<Arc<dyn Source>, Error> 
         Address::Az { account, container, key } => Arc::new(store::az(account.as_deref(), container, key, means)?),
         Address::Https(url) => Arc::new(https::Https::new(url, means)?),
         Address::Hf { repository, revision, path } => Arc::new(hf::Hub::new(repository, revision, path, means)?),
+        Address::Mlflow { server, path } => Arc::new(mlflow::Storage::new(server, path, means)?),
         Address::Oci(reference) => Arc::new(oci::Registry::new(reference, means)?),
         Address::Pvc { claim, path } => Arc::new(local::Local::below(&means.volumes.join(claim), path)?),
         Address::Local(path) => Arc::new(local::Local::new(path.into())),

@@ -41,6 +41,14 @@ pub enum Address {
         /// File or directory in it; empty: all.
         path: String,
     },
+    /// `mlflow-artifacts+https://host/path`: what MLflow's tracking server hands out of its own storage. Where the server has a path
+    /// before its API, the address is that of the API: `mlflow-artifacts+https://host/prefix/api/2.0/mlflow-artifacts/artifacts/path`.
+    Mlflow {
+        /// The tracking server.
+        server: Url,
+        /// File or directory in its storage.
+        path: String,
+    },
     /// `oci://registry/repository:tag` or `@sha256:…`.
     Oci(Box<oci_spec::distribution::Reference>),
     /// `pvc://claim/path`.
@@ -54,6 +62,12 @@ pub enum Address {
     Local(String),
 }
 
+/// What addresses of a tracking server's storage begin with. Plain HTTP is for a server inside the cluster: the digest holds either way.
+const MLFLOW: &str = "mlflow-artifacts+https";
+const MLFLOW_PLAIN: &str = "mlflow-artifacts+http";
+/// Where a tracking server serves its storage.
+pub const MLFLOW_API: &str = "/api/2.0/mlflow-artifacts/artifacts";
+
 /// Why an address is none; it never quotes what was given, which may hold credentials.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
@@ -66,7 +80,7 @@ pub enum Error {
     #[error("The artifact's address holds control characters or spaces: write it in one line, with %20 for a space.")]
     Characters,
     /// A scheme that is not known.
-    #[error("The artifact's address is of a kind that is not known: s3, gs, az, abfs, https, hf, oci and pvc are.")]
+    #[error("The artifact's address is of a kind that is not known: s3, gs, az, abfs, https, hf, oci, pvc and mlflow-artifacts+https are.")]
     Scheme,
     /// Plain HTTP.
     #[error("The artifact's address is plain http, on which anybody may change the bytes: use https.")]
@@ -92,6 +106,7 @@ impl FromStr for Address {
             "https" => https(text),
             "http" => Err(Error::Plain),
             "hf" => hf(rest),
+            MLFLOW | MLFLOW_PLAIN => mlflow(text),
             "oci" => oci(rest),
             "pvc" => pvc(rest),
             _ => Err(Error::Scheme),
@@ -171,6 +186,25 @@ fn hf(rest: &str) -> Result<Address, Error> {
     Ok(Address::Hf { repository: repository.to_owned(), revision: revision.to_owned(), path: path.trim_matches('/').to_owned() })
 }
 
+fn mlflow(text: &str) -> Result<Address, Error> {
+    const SHAPE: Error = Error::Shape("write mlflow-artifacts+https://host/path, the path as in mlflow-artifacts:/path");
+    let mut server = text.strip_prefix("mlflow-artifacts+").and_then(|url| Url::parse(url).ok()).ok_or(SHAPE)?;
+    if !server.username().is_empty() || server.password().is_some() {
+        return Err(Error::Credentials);
+    }
+    if server.query().is_some() || server.fragment().is_some() {
+        return Err(SHAPE);
+    }
+    let whole = server.path().to_owned();
+    let (prefix, path) = whole.split_once(MLFLOW_API).unwrap_or(("", &whole));
+    let path = percent_encoding::percent_decode_str(path.trim_matches('/')).decode_utf8().map_err(|_| SHAPE)?;
+    if path.is_empty() || path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(SHAPE);
+    }
+    server.set_path(prefix);
+    Ok(Address::Mlflow { server, path: path.into_owned() })
+}
+
 fn oci(rest: &str) -> Result<Address, Error> {
     const SHAPE: Error = Error::Shape("write oci://registry/repository@sha256:… or oci://registry/repository:tag");
     let host = rest.split('/').next().unwrap_or_default();
@@ -203,7 +237,7 @@ impl Address {
         let path = match self {
             Self::S3 { key, .. } | Self::Gs { key, .. } | Self::Az { key, .. } => key.clone(),
             Self::Https(url) => percent_encoding::percent_decode_str(url.path()).decode_utf8_lossy().into_owned(),
-            Self::Hf { path, .. } | Self::Pvc { path, .. } | Self::Local(path) => path.clone(),
+            Self::Hf { path, .. } | Self::Pvc { path, .. } | Self::Mlflow { path, .. } | Self::Local(path) => path.clone(),
             Self::Oci(reference) => reference.repository().to_owned(),
         };
         path.trim_end_matches('/').rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("model").to_owned()
@@ -223,6 +257,10 @@ impl fmt::Display for Address {
             Self::Https(url) => write!(f, "{}", bare(url)),
             Self::Hf { repository, revision, path } if path.is_empty() => write!(f, "hf://{repository}@{revision}"),
             Self::Hf { repository, revision, path } => write!(f, "hf://{repository}@{revision}/{}", shown(path)),
+            Self::Mlflow { server, path } => {
+                let (base, api) = (bare(server), if server.path() == "/" { "" } else { MLFLOW_API });
+                write!(f, "mlflow-artifacts+{}{api}/{}", base.trim_end_matches('/'), shown(path))
+            }
             Self::Oci(reference) => write!(f, "oci://{reference}"),
             Self::Pvc { claim, path } => write!(f, "pvc://{claim}/{}", shown(path)),
             Self::Local(path) => f.write_str(&shown(path)),
@@ -259,6 +297,8 @@ mod tests {
             "oci://registry.example.com/risk/fraud:7",
             "oci://localhost:5000/fraud@sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef",
             "pvc://models/fraud/7",
+            "mlflow-artifacts+http://mlflow.mlflow:5000/1/models/m-60a2/artifacts",
+            "mlflow-artifacts+https://ml.example.com/team/a/api/2.0/mlflow-artifacts/artifacts/1/models/m-60a2/artifacts",
             "some/directory",
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
@@ -276,6 +316,7 @@ mod tests {
             "s3://AKIA:hunter2@models/fraud",
             "gs://hunter2@models/fraud",
             "oci://alice:hunter2@registry.example.com/fraud:7",
+            "mlflow-artifacts+https://alice:hunter2@mlflow.example.com/1/models",
         ] {
             let error = text.parse::<Address>().unwrap_err();
             assert_eq!(error, Error::Credentials, "{text}");
@@ -311,6 +352,9 @@ mod tests {
             "oci://registry.example.com/Fraud:7",
             "pvc://",
             "pvc://models/../x",
+            "mlflow-artifacts+https://mlflow.example.com",
+            "mlflow-artifacts+https://mlflow.example.com/1/%2e%2e%2f/x",
+            "mlflow-artifacts+https://mlflow.example.com/1?path=x",
             "abfs://models@evil.example.com/x",
             "abfs://models@a/b.dfs.core.windows.net/x",
         ] {

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-groups=(s3 azure gcs debian hub signing kserve moto)
+groups=(s3 azure gcs debian hub signing kserve moto mlflow)
 cache=${ROLLMODEL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rollmodel}/artifacts
 
 # need COMMAND WHAT: says what is missing, and for what.
@@ -41,7 +41,7 @@ install() {
     gcs) go_binary github.com/fsouza/fake-gcs-server fake-gcs-server ;;
     azure) cp azure/package.json azure/package-lock.json "$dir" && (cd "$dir" && npm ci --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error) >&2 ;;
     debian) debian ;;
-    hub | signing | kserve | moto) venv ;;
+    hub | signing | kserve | moto | mlflow) venv ;;
   esac
 }
 
@@ -51,7 +51,7 @@ toolchain() {
     s3 | gcs) need go "Go 1.26" && go version ;;
     azure) need npm "Node 20 with npm" && node --version ;;
     debian) need apt-get "Debian's apt-get and dpkg" && dpkg --print-architecture ;;
-    hub | signing | kserve | moto) need "$python" "Python 3.11 with venv" && "$python" --version ;;
+    hub | signing | kserve | moto | mlflow) need "$python" "Python 3.11 with venv" && "$python" --version ;;
   esac
 }
 
