@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::duplicate_mod)] // both harnesses start processes in the same way
 
+mod cache;
+mod corner;
+mod devices;
 #[path = "../cluster/harness/mod.rs"]
 mod harness;
 mod models;
@@ -11,3 +14,4 @@ mod road;
 #[path = "../artifacts/servers/mod.rs"]
 mod servers;
 mod stream;
+mod tracking;

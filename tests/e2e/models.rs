@@ -1,86 +1,162 @@
-//! Real models: trained by MLflow's own API, put into a real S3 server, and registered by the digest of what is there.
+//! Real models: trained by scripts in Jobs that know nothing of Rollmodel, logged to a real tracking server, and registered here by the
+//! digest of what is in the bucket.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeMap, fs, path::Path, process::Command, sync::OnceLock, thread};
 
 use serde_json::{Value, json};
 
 use crate::{
     harness::{root, story::version_of},
-    node,
-    servers::{
-        Dir, run,
-        s3::{KEY, REGION, S3, SECRET},
-    },
+    node::{self, MLSERVER, Node},
+    servers::run,
+    tracking::Tracking,
 };
 
 /// The Secret by which pods read the bucket.
 pub const CREDENTIALS: &str = "models-s3";
-const BUCKET: &str = "models";
+/// The first model, and one that is better.
+pub const GOOD: &str = "1";
+/// See [`GOOD`].
+pub const BETTER: &str = "2";
+/// The better one, trained once more: its bytes in the bucket are changed after it was registered.
+pub const TAMPERED: &str = "3";
+/// One that no server can load.
+pub const BROKEN: &str = "4";
+/// What the registered model is called by those who train it.
+const REGISTERED: &str = "Fraud Score";
+const EXPERIMENT: &str = "fraud";
 
-/// What was trained, and the bucket it is in.
+/// What was trained, and what it answers.
 pub struct Models {
-    dir: Dir,
-    s3: S3,
+    tracking: Tracking,
+    /// Where the files of each version are.
+    uris: BTreeMap<String, String>,
+    /// The version that was logged and not registered.
+    pub logged: String,
     /// What every prediction asks.
     pub question: Vec<Vec<f64>>,
-    answers: Value,
+    answers: BTreeMap<String, Vec<f64>>,
 }
 
 impl Models {
-    /// Trains them, and starts a bucket that is empty.
-    pub fn train() -> Self {
-        let dir = Dir::fresh("models");
-        let python = node::tools("serving").join("bin/python");
-        run(Command::new(python).arg(root().join("tests/e2e/training/train.py")).arg(dir.path()));
-        let told: Value = serde_json::from_str(&fs::read_to_string(dir.join("answers.json")).unwrap()).unwrap();
-        let s3 = S3::start_everywhere();
-        s3.make_bucket(BUCKET);
-        let question = serde_json::from_value(told["question"].clone()).unwrap();
-        Self { dir, s3, question, answers: told["answers"].clone() }
+    /// Those of this test process, trained on its node.
+    pub fn shared() -> (&'static Node, &'static Self) {
+        static SHARED: OnceLock<Models> = OnceLock::new();
+        let train = || {
+            // Both take their time to start.
+            let starting = thread::spawn(|| Tracking::start(&node::address()));
+            let node = Node::shared();
+            Self::train(node, starting.join().unwrap())
+        };
+        let models = SHARED.get_or_init(train);
+        (Node::shared(), models)
     }
 
-    /// What a model answers to the question by its own `predict`.
-    pub fn answers(&self, model: &str) -> Vec<f64> {
-        serde_json::from_value(self.answers[model].clone()).unwrap()
+    fn train(node: &Node, mut tracking: Tracking) -> Self {
+        node.cluster.until("the tracking server answers", || tracking.is_ready());
+        let namespace = node.cluster.namespace("training");
+        let apply = |object: Value| node.cluster.kubectl_in(&["-n", &namespace, "apply", "-f", "-"], &object.to_string());
+        apply(scripts());
+        // In this order they get their numbers.
+        apply(job("fraud", &["good", "better", "better", "broken"], &tracking.url));
+        apply(job("experiment", &["logged"], &tracking.url));
+        let done = node.cluster.try_kubectl(&["-n", &namespace, "wait", "--for=condition=Complete", "job", "--all", "--timeout=240s"]);
+        let logs = || {
+            String::from_utf8_lossy(&node.cluster.try_kubectl(&["-n", &namespace, "logs", "-l", "app=train", "--all-containers"]).stdout)
+                .into_owned()
+        };
+        assert!(done.status.success(), "the models were not trained:\n{}", logs());
+        let mut uris = tracking.versions(REGISTERED);
+        let logged = tracking.logged(EXPERIMENT).into_iter().find(|m| !uris.values().any(|uri| *uri == m.uri)).unwrap();
+        let time = jiff::Timestamp::from_millisecond(logged.created).unwrap().strftime("%Y%m%d-%H%M%S").to_string();
+        let version = format!("{time}-{}", &logged.id["m-".len()..][..8]);
+        let asked = [
+            (GOOD.to_owned(), format!("models:/{REGISTERED}/{GOOD}")),
+            (BETTER.to_owned(), format!("models:/{REGISTERED}/{BETTER}")),
+            (version.clone(), format!("models:/{}", logged.id)),
+        ];
+        uris.insert(version.clone(), logged.uri);
+        let (question, answers) = ask(&tracking, &asked);
+        Self { tracking, uris, logged: version, question, answers }
     }
 
-    /// Puts a model into the bucket as that version, and gives its record, with the digest of its files on the disk.
-    pub fn register(&self, model: &str, version: &str, image: &str) -> Value {
-        let files = self.dir.join(model);
-        for file in fs::read_dir(&files).unwrap().map(|e| e.unwrap().path()) {
-            self.s3.put_file(BUCKET, &key(version, &file), &file);
-        }
-        let digest = run(Command::new(env!("CARGO_BIN_EXE_rollmodel-fetch")).arg("digest").arg(&files));
-        let digest = String::from_utf8(digest).unwrap();
-        let artifact = json!({"uri": format!("s3://{BUCKET}/fraud/{version}/"), "digest": digest.trim(), "format": "mlflow"});
+    /// What each version answers by its model's own `predict`.
+    pub fn answers(&self, version: &str) -> &Vec<f64> {
+        &self.answers[version]
+    }
+
+    /// All of those.
+    pub fn all_answers(&self) -> &BTreeMap<String, Vec<f64>> {
+        &self.answers
+    }
+
+    /// The record of a version, with the digest of what is in the bucket now.
+    pub fn record(&self, version: &str, image: &str) -> Value {
+        let uri = &self.uris[version];
+        let mut digest = Command::new(env!("CARGO_BIN_EXE_rollmodel-fetch"));
+        digest.args(["digest", uri]).envs(self.tracking.credentials());
+        let digest = String::from_utf8(run(&mut digest)).unwrap();
+        let artifact = json!({"uri": uri, "digest": digest.trim(), "format": "mlflow"});
         version_of("fraud", version, json!({"image": image, "artifact": artifact}))
     }
 
-    /// Changes one byte of a version in the bucket, behind the server's back.
+    /// Changes one byte of a version's weights in the bucket.
     pub fn tamper(&self, version: &str) {
-        let file = self.bucket_file(version, "model.skops");
+        let file = self.tracking.file(&self.uris[version], "model.skops");
         let mut bytes = fs::read(&file).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         fs::write(&file, bytes).unwrap();
     }
 
-    fn bucket_file(&self, version: &str, name: &str) -> PathBuf {
-        self.s3.file(BUCKET, &format!("fraud/{version}/{name}"))
+    /// Puts one more file to a version's.
+    pub fn add(&self, version: &str, file: &Path) {
+        self.tracking.put(&self.uris[version], file);
     }
 
-    /// The Secret for pods that reach the bucket at that address.
-    pub fn secret(&self, address: &str) -> Value {
-        let endpoint = format!("http://{address}:{}", self.s3.port());
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": CREDENTIALS}, "stringData": {"AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": REGION, "AWS_ENDPOINT_URL": endpoint}})
+    /// Takes it away again.
+    pub fn remove(&self, version: &str, file: &Path) {
+        fs::remove_file(self.tracking.file(&self.uris[version], file.file_name().unwrap().to_str().unwrap())).unwrap();
+    }
+
+    /// The Secret for pods that read the bucket.
+    pub fn secret(&self) -> Value {
+        let data: BTreeMap<_, _> = self.tracking.credentials().into_iter().collect();
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": CREDENTIALS}, "stringData": data})
     }
 }
 
-fn key(version: &str, file: &Path) -> String {
-    format!("fraud/{version}/{}", file.file_name().unwrap().to_str().unwrap())
+/// What models predict by themselves, as MLflow loads them from the tracking server, beside no server of ours; and the question.
+fn ask(tracking: &Tracking, models: &[(String, String)]) -> (Vec<Vec<f64>>, BTreeMap<String, Vec<f64>>) {
+    let mut python = Command::new(node::tools("serving").join("bin/python"));
+    python.arg(root().join("tests/e2e/training/ask.py")).args(models.iter().map(|(_, uri)| uri)).env("MLFLOW_TRACKING_URI", &tracking.url);
+    let told: Value = serde_json::from_slice(&run(&mut python)).unwrap();
+    let answer = |uri: &String| serde_json::from_value(told["answers"][uri].clone()).unwrap();
+    let answers = models.iter().map(|(version, uri)| (version.clone(), answer(uri))).collect();
+    (serde_json::from_value(told["question"].clone()).unwrap(), answers)
+}
+
+/// The scripts, as Jobs mount them.
+fn scripts() -> Value {
+    let files = fs::read_dir(root().join("tests/e2e/training")).unwrap().map(|e| e.unwrap().path());
+    let python = files.filter(|path| path.extension().is_some_and(|x| x == "py"));
+    let data: BTreeMap<String, String> =
+        python.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap())).collect();
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "scripts"}, "data": data})
+}
+
+/// A Job that runs scripts one after the other, and carries nothing but MLflow's own variables.
+fn job(name: &str, scripts: &[&str], url: &str) -> Value {
+    let env = json!([{"name": "MLFLOW_TRACKING_URI", "value": url}, {"name": "MLFLOW_EXPERIMENT_NAME", "value": EXPERIMENT}]);
+    let mounts = json!([{"name": "scripts", "mountPath": "/scripts"}, {"name": "tmp", "mountPath": "/tmp"}]);
+    let container = |(index, script): (usize, &&str)| {
+        json!({"name": format!("{script}-{index}"), "image": MLSERVER, "command": ["/usr/local/bin/python3", format!("/scripts/{script}.py")],
+            "env": env, "volumeMounts": mounts})
+    };
+    let mut containers: Vec<Value> = scripts.iter().enumerate().map(container).collect();
+    let last = containers.pop();
+    let pod = json!({"restartPolicy": "Never", "automountServiceAccountToken": false, "initContainers": containers, "containers": [last],
+        "volumes": [{"name": "scripts", "configMap": {"name": "scripts"}}, {"name": "tmp", "emptyDir": {}}]});
+    json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name},
+        "spec": {"backoffLimit": 0, "template": {"metadata": {"labels": {"app": "train"}}, "spec": pod}}})
 }

@@ -28,8 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(240);
 pub struct Node {
     /// The control plane; its one fake node takes no pods of ours.
     pub cluster: Cluster,
-    /// The node's address, at which pods reach what listens on every address of the machine.
-    pub address: String,
     dir: PathBuf,
     debian: PathBuf,
     running: Mutex<Vec<(&'static str, Process)>>,
@@ -47,6 +45,11 @@ fn given(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run these tests with `make e2e`, as root"))
 }
 
+/// The node's address, at which pods reach what listens on it.
+pub fn address() -> String {
+    given("ROLLMODEL_E2E_NODE")
+}
+
 impl Node {
     /// The one node of this test process.
     pub fn shared() -> &'static Self {
@@ -55,11 +58,10 @@ impl Node {
     }
 
     fn start() -> Self {
-        let address = given("ROLLMODEL_E2E_NODE");
         let dir = root().join("target/tmp/node");
         fs::create_dir_all(&dir).expect("the node's directory");
         let cluster = Cluster::start(Options { nodes: 1, audit: false, patience: PATIENCE, ..Options::default() });
-        let node = Self { cluster, address, dir, debian: tools("debian"), running: Mutex::default() };
+        let node = Self { cluster, dir, debian: tools("debian"), running: Mutex::default() };
         node.cluster.kubectl(&["taint", "node", "node-0", "kwok.x-k8s.io/node=fake:NoSchedule"]);
         node.cluster.apply_crds();
         node.write_configurations();
@@ -131,7 +133,7 @@ impl Node {
         let args = format!(
             "--config {dir}/kubelet.yaml --kubeconfig {} --hostname-override {NODE} --node-ip {} --root-dir {dir}/kubelet --cert-dir {dir}/kubelet/pki",
             kubeconfig.display(),
-            self.address
+            address()
         );
         self.run("kubelet", &tools("kubernetes").join("kubelet"), &args);
     }

@@ -1,122 +1,134 @@
 //! The road: from a model that MLflow saved to predictions, and back, under load.
 
-use std::{net::SocketAddr, thread};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{
-        operator::Operator,
-        story::{Story, condition, deployment},
-    },
-    models::{CREDENTIALS, Models},
-    node::{FETCH_IMAGE, MLSERVER, Node},
-    stream::{Answers, Stream, predict},
+    corner::{Corner, spec},
+    models::{BETTER, BROKEN, GOOD, TAMPERED},
+    node::MLSERVER,
+    stream::{Stream, exchange, predict},
 };
-
-/// One test's corner of the node.
-struct Road {
-    node: &'static Node,
-    story: Story,
-    models: Models,
-}
-
-impl Road {
-    /// A namespace with an operator that watches it, and models in a bucket.
-    fn begin(hint: &str) -> Self {
-        let training = thread::spawn(Models::train);
-        let node = Node::shared();
-        let models = training.join().unwrap();
-        let mut story = Story { cluster: &node.cluster, namespace: node.cluster.namespace(hint), operator: None };
-        start_operator(&mut story);
-        story.apply(&models.secret(&node.address));
-        Self { node, story, models }
-    }
-
-    /// ModelDeployment fraud on that version: pods as the restricted Pod Security Standard wants them.
-    fn deploy(&self, version: &str, replicas: u32) {
-        let resources = json!({"requests": {"cpu": "50m", "memory": "256Mi"}});
-        let locked = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true});
-        let container = json!({"name": "model", "resources": resources, "securityContext": locked,
-            "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}]});
-        let user = json!({"runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000, "seccompProfile": {"type": "RuntimeDefault"}});
-        let template = json!({"spec": {"automountServiceAccountToken": false, "securityContext": user, "containers": [container],
-            "volumes": [{"name": "tmp", "emptyDir": {}}]}});
-        let delivery = json!({"credentialsSecret": {"name": CREDENTIALS}});
-        self.story.apply(&deployment(
-            "fraud",
-            json!({"model": "fraud", "version": version, "replicas": replicas, "delivery": delivery, "template": template,
-                "progressDeadlineSeconds": 180}),
-        ));
-    }
-
-    /// Where clients talk to it.
-    fn address(&self) -> SocketAddr {
-        let service = self.story.get("service", "fraud");
-        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        format!("{}:{}", text(&service["spec"]["clusterIP"]), text(&service["spec"]["ports"][0]["port"])).parse().unwrap()
-    }
-
-    /// What each version's model predicts.
-    fn answers(&self, of: &[(&str, &str)]) -> Answers {
-        of.iter().map(|(version, model)| ((*version).to_owned(), self.models.answers(model))).collect()
-    }
-
-    fn stalled(&self) -> String {
-        condition(&self.story.mdep(), "Stalled")["message"].as_str().unwrap_or_default().to_owned()
-    }
-}
-
-fn start_operator(story: &mut Story) {
-    let flags = ["--namespace", &story.namespace, "--leader-elect=false", "--fetch-image", FETCH_IMAGE];
-    let operator = Operator::start(story.cluster, &story.cluster.kubeconfig(), &flags);
-    operator.wait_ready(story.cluster);
-    story.operator = Some(operator);
-}
 
 #[test]
 #[ignore = "needs root and a machine of its own: make e2e"]
 fn a_model_is_served_rolled_forward_and_undone_and_no_prediction_fails() {
-    let road = Road::begin("road");
-    let Road { node, story, models } = &road;
-    for (version, model) in [("1", "good"), ("2", "better"), ("3", "better"), ("4", "broken")] {
-        story.apply(&models.register(model, version, MLSERVER));
-    }
-    models.tamper("3");
-    road.deploy("1", 2);
-    story.serves("1");
-    let first = predict(road.address(), "fraud", &models.question).unwrap();
-    assert_eq!((first.version.as_str(), first.values), ("1", models.answers("good")));
+    let mut road = Corner::begin("road");
+    let logged = road.models.logged.as_str();
+    road.register(&[GOOD, BETTER, TAMPERED, BROKEN, logged], MLSERVER);
+    road.models.tamper(TAMPERED);
+    let began = Instant::now();
+    road.deploy(spec(GOOD, 2));
+    road.story.serves(GOOD);
+    let first = predict(road.address(), "fraud", &road.models.question).unwrap();
+    assert_eq!((first.version.as_str(), &first.values), (GOOD, road.models.answers(GOOD)));
+    println!("from `kubectl apply` to two pods that predict: {:.1?}", first.at - began);
 
-    let stream = Stream::begin(road.address(), "fraud", &models.question);
-    story.want("2");
-    story.serves("2");
-    story.until_true("version 2 alone answers", || stream.settled_on("2"));
+    let stream = Stream::begin(road.address(), "fraud", &road.models.question);
+    forward(&road, &stream);
+    what_fails_goes_back_by_itself(&road);
+    undone_by_request(&road, &stream);
+    forward_while_everything_is_restarted(&mut road);
+    undone_by_kubectl(&road, &stream);
 
+    let seen = stream.end();
+    println!("{} predictions, none of which failed", seen.answers.len());
+    seen.assert_right(road.models.all_answers());
+    seen.assert_in_order(&told_by_the_records(&road));
+}
+
+fn forward(road: &Corner, stream: &Stream) {
+    let began = Instant::now();
+    road.story.want(BETTER);
+    road.story.serves(BETTER);
+    road.story.until_true("the better version alone answers", || stream.settled_on(BETTER));
+    let (first, _) = stream.span(BETTER, began).unwrap();
+    let (_, last) = stream.span(GOOD, began).unwrap();
+    println!("from a new version in the spec to its first prediction: {:.1?}, to the old one's last: {:.1?}", first - began, last - began);
+}
+
+fn what_fails_goes_back_by_itself(road: &Corner) {
     // Other bytes than were registered.
-    story.want("3");
-    story.settles("RolledBack", "2");
-    assert!(
-        road.stalled().contains("version 3 cannot be fetched: Mismatch: s3://models/fraud/3/ has digest sha256:"),
-        "{}",
-        road.stalled()
-    );
+    road.story.want(TAMPERED);
+    road.story.settles("RolledBack", BETTER);
+    let says = road.stalled();
+    assert!(says.contains("version 3 cannot be fetched: Mismatch: s3://models/mlflow/1/models/m-"), "{says}");
+    // A model with code that no server has.
+    road.story.want(BROKEN);
+    road.story.settles("RolledBack", BETTER);
+    let says = road.stalled();
+    assert!(says.contains("ModuleNotFoundError: No module named 'shapes'"), "{says}");
+    road.story.want(BETTER);
+    road.story.serves(BETTER);
+}
 
-    // A file that cannot be loaded.
-    story.want("4");
-    story.settles("RolledBack", "2");
-    assert!(road.stalled().contains("zipfile.BadZipFile: File is not a zip file"), "{}", road.stalled());
-
-    // Back by request, forward again, and back as kubectl does it.
-    story.want("2");
-    story.serves("2");
-    let answered = story.ask("Undo");
+fn undone_by_request(road: &Corner, stream: &Stream) {
+    let began = Instant::now();
+    let answered = road.story.ask("Undo");
     assert_eq!(answered["status"]["result"], "Done", "{answered}");
-    story.settles("Held", "1");
-    story.until_true("version 1 alone answers", || stream.settled_on("1"));
+    road.story.settles("Held", GOOD);
+    road.story.until_true("the first version alone answers", || stream.settled_on(GOOD));
+    let (_, last) = stream.span(BETTER, began).unwrap();
+    println!("from an undo to the last prediction by the version that was undone: {:.1?}", last - began);
+}
 
-    // The kubelet and the operator are killed; pods and predictions go on, and so does a rollout once they are back.
-    node.kill_kubelet();
-    node.run_kubelet();
-    stream.end().assert_right(&road.answers(&[("1", "good"), ("2", "better")]));
+/// The operator and the kubelet are killed while a version is rolled out; pods and predictions go on.
+fn forward_while_everything_is_restarted(road: &mut Corner) {
+    let logged = road.models.logged.as_str();
+    road.story.want(logged);
+    road.story.until("the logged version is being rolled out", |o| o["status"]["candidate"]["version"] == logged);
+    road.story.kill_operator();
+    road.node.kill_kubelet();
+    road.node.run_kubelet();
+    road.start_operator();
+    road.story.serves(logged);
+}
+
+fn undone_by_kubectl(road: &Corner, stream: &Stream) {
+    road.story.until_true("the logged version alone answers", || stream.settled_on(&road.models.logged));
+    road.story.kubectl(&["rollout", "undo", "deployment/fraud"]);
+    road.story.settles("Held", GOOD);
+    road.story.until_true("the first version alone answers", || stream.settled_on(GOOD));
+}
+
+/// The versions that served one after the other, by the records, which are what they have to be.
+fn told_by_the_records(road: &Corner) -> Vec<String> {
+    let mut records: Vec<Value> = road.story.list("mro").into_iter().map(|r| r["spec"].clone()).collect();
+    records.sort_by_key(|r| r["number"].as_i64());
+    let text = |r: &Value, field: &str| r[field].as_str().unwrap_or_default().to_owned();
+    let told: Vec<[String; 4]> = records
+        .iter()
+        .map(|r| [text(r, "version"), text(r, "trigger"), text(r, "outcome"), r["by"]["actor"].as_str().unwrap_or_default().into()])
+        .collect();
+    let want = [
+        ["1", "SpecChanged", "Promoted", "spec"],
+        ["2", "SpecChanged", "Promoted", "spec"],
+        ["3", "SpecChanged", "Failed", "spec"],
+        ["2", "Failed", "Promoted", "operator"],
+        ["4", "SpecChanged", "Failed", "spec"],
+        ["2", "Failed", "Promoted", "operator"],
+        ["1", "Undo", "Promoted", "alice"],
+        [&road.models.logged, "SpecChanged", "Promoted", "spec"],
+        ["1", "Undo", "Promoted", "kubectl (unverified)"],
+    ];
+    assert_eq!(told, want);
+    let mut served: Vec<String> = records.iter().filter(|r| r["outcome"] == "Promoted").map(|r| text(r, "version")).collect();
+    served.dedup();
+    served
+}
+
+#[test]
+#[ignore = "needs root and a machine of its own: make e2e"]
+fn mlflows_own_scoring_server_serves_the_same_predictions() {
+    let corner = Corner::begin("scoring");
+    corner.register(&[GOOD], "localhost/mlflow:1");
+    let mut spec = spec(GOOD, 1);
+    spec["protocol"] = json!("HTTP");
+    corner.deploy(spec);
+    corner.story.serves(GOOD);
+    let asked = json!({"inputs": corner.models.question}).to_string();
+    let answer: Value = serde_json::from_str(&exchange(corner.address(), "/invocations", &asked).unwrap()).unwrap();
+    let values: Vec<f64> = serde_json::from_value(answer["predictions"].clone()).unwrap();
+    assert_eq!(&values, corner.models.answers(GOOD));
 }

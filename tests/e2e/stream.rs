@@ -17,6 +17,8 @@ pub type Answers = BTreeMap<String, Vec<f64>>;
 /// One prediction.
 #[derive(Clone, Debug)]
 pub struct Answer {
+    /// When it came.
+    pub at: Instant,
     /// The version that the server says.
     pub version: String,
     /// The numbers.
@@ -33,11 +35,11 @@ pub fn predict(address: SocketAddr, model: &str, question: &[Vec<f64>]) -> Resul
     let text = exchange(address, &format!("/v2/models/{model}/infer"), &body).map_err(|e| format!("after {:?}: {e}", asked.elapsed()))?;
     let answer: Value = serde_json::from_str(&text).map_err(|e| format!("{e}: {text}"))?;
     let values = answer["outputs"][0]["data"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
-    Ok(Answer { version: answer["model_version"].as_str().unwrap_or_default().to_owned(), values })
+    Ok(Answer { at: Instant::now(), version: answer["model_version"].as_str().unwrap_or_default().to_owned(), values })
 }
 
 /// One POST on a connection of its own; the body of a 200.
-fn exchange(address: SocketAddr, path: &str, body: &str) -> Result<String, String> {
+pub fn exchange(address: SocketAddr, path: &str, body: &str) -> Result<String, String> {
     let patience = Duration::from_secs(20);
     let mut stream = TcpStream::connect_timeout(&address, patience).map_err(|e| format!("connect: {e}"))?;
     stream.set_read_timeout(Some(patience)).map_err(|e| e.to_string())?;
@@ -95,6 +97,14 @@ impl Stream {
         seen.answers.len() >= 10 && seen.answers.iter().rev().take(10).all(|a| a.version == version)
     }
 
+    /// When the first answer by a version came after an instant, and the last so far.
+    pub fn span(&self, version: &str, after: Instant) -> Option<(Instant, Instant)> {
+        let seen = self.seen.lock().unwrap();
+        let mut times = seen.answers.iter().filter(|a| a.version == version && a.at >= after).map(|a| a.at);
+        let first = times.next()?;
+        Some((first, times.next_back().unwrap_or(first)))
+    }
+
     /// Stops it, and gives what it saw.
     pub fn end(self) -> Seen {
         let _ = self.stop.send(());
@@ -109,5 +119,19 @@ impl Seen {
         assert!(self.failures.is_empty(), "{} of {} predictions failed: {:#?}", self.failures.len(), self.answers.len(), self.failures);
         let wrong: Vec<_> = self.answers.iter().filter(|a| answers.get(&a.version) != Some(&a.values)).collect();
         assert!(wrong.is_empty(), "{} of {} predictions are wrong: {:?}", wrong.len(), self.answers.len(), wrong.first());
+    }
+
+    /// Fails unless the versions took over from each other in that order. While one does, both answer.
+    pub fn assert_in_order(&self, versions: &[String]) {
+        let mut left = versions.iter();
+        let mut next = left.next();
+        for answer in &self.answers {
+            if next == Some(&answer.version) {
+                next = left.next();
+            }
+        }
+        assert_eq!(next, None, "not every version of {versions:?} answered in its turn");
+        let last = self.answers.last().map(|a| &a.version);
+        assert_eq!(last, versions.last(), "the last prediction is not of what serves");
     }
 }

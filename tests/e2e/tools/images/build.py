@@ -131,6 +131,7 @@ def servers(pause, directory):
     root(interpreter)
     executable = Path(os.path.realpath(sys.executable))
     interpreter.file(f"usr/local/bin/{PYTHON}", executable)
+    interpreter.entry("usr/local/bin/python3", tarfile.SYMTYPE, 0o777, link=PYTHON)
     objects = interpreter.tree(f"usr/local/lib/{PYTHON}", Path(sysconfig.get_paths()["stdlib"]))
     interpreter.libraries([executable, *objects])
     objects = packages.tree(f"usr/local/lib/{PYTHON}/site-packages", Path(sysconfig.get_paths()["purelib"]))
