@@ -192,8 +192,8 @@ fn an_uninstall_keeps_the_crds_unless_it_is_told_otherwise() {
             .map(|o| o["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep")
             .collect()
     };
-    assert_eq!(crds(&[]), [true; 5]);
-    assert_eq!(crds(&["--set", "crds.keep=false"]), [false; 5]);
+    assert_eq!(crds(&[]), [true; 6]);
+    assert_eq!(crds(&["--set", "crds.keep=false"]), [false; 6]);
     assert_eq!(crds(&["--set", "crds.enabled=false"]), [] as [bool; 0]);
 }
 

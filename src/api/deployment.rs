@@ -101,7 +101,8 @@ fn one_replica() -> i32 {
     1
 }
 
-fn opaque_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+/// An object whose fields the API server does not look at.
+pub(super) fn opaque_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 

@@ -4,6 +4,7 @@ pub mod condition;
 pub mod deployment;
 pub mod names;
 pub mod policy;
+pub mod registry;
 pub mod request;
 pub mod rollout;
 pub mod schema;
@@ -11,6 +12,7 @@ pub mod version;
 
 pub use deployment::{ModelDeployment, ModelDeploymentSpec, ModelDeploymentStatus};
 pub use policy::{ModelPolicy, ModelPolicySpec};
+pub use registry::{ModelRegistry, ModelRegistrySpec, ModelRegistryStatus};
 pub use request::{RolloutRequest, RolloutRequestSpec, RolloutRequestStatus};
 pub use rollout::{ModelRollout, ModelRolloutSpec};
 pub use version::{ModelVersion, ModelVersionSpec, ModelVersionStatus};

@@ -22,6 +22,13 @@ pub const DECISION: &str = "rollmodel.dev/decision";
 /// Label on everything this operator creates, which its watches select by.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
+/// Label on an importer's Deployment and pods, and on what it imported: the ModelRegistry's name.
+pub const REGISTRY: &str = "rollmodel.dev/registry";
+/// Annotation on what was imported: what of the original the record does not hold.
+pub const LEFT_OUT: &str = "rollmodel.dev/left-out";
+/// The manager name of an importer's writes.
+pub const IMPORTER: &str = "rollmodel-importer";
+
 /// Annotation of kubectl and of the `Restart` verb: when the pods were asked to restart.
 pub const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 /// Annotation that `kubectl rollout history` prints.
@@ -29,7 +36,7 @@ pub const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
 /// Annotation on the CRDs: which schema of ours they carry, an integer that only grows.
 pub const SCHEMA_LEVEL: &str = "rollmodel.dev/schema-level";
 /// The schema this build generates. Raise it whenever a field is added to a CRD.
-pub const SCHEMA_LEVEL_NOW: u32 = 2;
+pub const SCHEMA_LEVEL_NOW: u32 = 3;
 
 /// Annotation that people put on a ModelVersion to have its artifact verified (again): any value that was not answered yet.
 pub const VERIFY: &str = "rollmodel.dev/verify";

@@ -8,7 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
-use super::{ModelDeployment, ModelPolicy, ModelRollout, ModelVersion, RolloutRequest, names, rollout, version::MUTABLE};
+use super::{ModelDeployment, ModelPolicy, ModelRegistry, ModelRollout, ModelVersion, RolloutRequest, names, rollout, version::MUTABLE};
 
 /// A CRD that could not be made from its type.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,7 @@ pub fn crds() -> Result<Vec<(&'static str, Value)>, Error> {
         ("modelrollouts.yaml", finish("ModelRollout", ModelRollout::crd(), record_rule)?),
         ("rolloutrequests.yaml", finish("RolloutRequest", RolloutRequest::crd(), request_rule)?),
         ("modelpolicies.yaml", finish("ModelPolicy", ModelPolicy::crd(), |_| None)?),
+        ("modelregistries.yaml", finish("ModelRegistry", ModelRegistry::crd(), |_| None)?),
     ])
 }
 

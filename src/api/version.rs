@@ -136,7 +136,7 @@ fn text_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Artifact {
-    /// Address of the bytes: s3, gs, az, abfs, https, hf, oci or pvc. It holds no credentials.
+    /// Address of the bytes: s3, gs, az, abfs, https, hf, oci, pvc or mlflow-artifacts+https. It holds no credentials.
     #[x_kube(validation = Rule::new(format!("self.matches(r'{URI}')")).message("uri must be scheme://path, without spaces and without credentials before the host"))]
     #[schemars(length(min = 1, max = 2048), regex(pattern = URI))]
     pub uri: String,

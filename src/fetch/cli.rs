@@ -117,7 +117,7 @@ struct Common {
 
 /// Hosts and networks, separated by commas; none at all where it is empty.
 #[derive(Clone, Debug)]
-struct AllowedList(Vec<Allowed>);
+pub struct AllowedList(pub Vec<Allowed>);
 
 impl FromStr for AllowedList {
     type Err = NotAllowed;

@@ -52,6 +52,14 @@ impl Credentials {
         Ok(Self { mounted, environment })
     }
 
+    /// With one more variable in the environment, which wins over what the Secret holds under that name.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.mounted.remove(name);
+        self.environment.insert(name.to_owned(), Secret(value.to_owned()));
+        self
+    }
+
     /// The first of these names that is given and not empty.
     #[must_use]
     pub fn get(&self, names: &[&str]) -> Option<&str> {

@@ -13,6 +13,7 @@
 //! | what a version has to be before that | [`delivery`] |
 //! | when an artifact is verified, and what follows | [`verify`] |
 //! | what is written to carry a decision out | [`converge`], [`children`] |
+//! | a ModelRegistry's importer | [`registry`] |
 //! | what people and tools read | [`status`] |
 //! | what is kept | [`keep`] |
 
@@ -32,6 +33,7 @@ pub mod health;
 pub mod history;
 pub mod keep;
 pub mod observed;
+pub mod registry;
 pub mod render;
 pub mod request;
 pub mod status;

@@ -1,6 +1,7 @@
-//! Doing: executes a plan's actions in order and writes the status last. Nothing but this file and `version` writes, and they decide nothing.
+//! Doing: executes a plan's actions in order and writes the status last. Nothing but this file, `version` and `registry` writes, and they decide nothing.
 
 mod error;
+mod registry;
 mod version;
 
 use std::sync::Mutex;
@@ -37,6 +38,7 @@ use crate::{
 };
 
 pub use error::Error;
+pub use registry::RegistryHand;
 pub use version::VersionHand;
 
 /// What is read of the answer to a write.

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use super::telemetry::Format;
+use crate::fetch::cli::AllowedList;
 
 /// Rolls machine-learning models forward, rolls them back, and always knows what serves and why.
 ///
@@ -27,6 +28,8 @@ pub enum Command {
     Dump(Dump),
     /// Print what the operator would do about a case, and why it waits; needs no cluster.
     Plan(Plan),
+    /// Import versions for one ModelRegistry: what its importer runs.
+    Import(Import),
 }
 
 /// Flags of the operator.
@@ -86,6 +89,35 @@ pub struct Plan {
     /// Case to plan, as `rollmodel dump` writes it; `-` for standard input.
     #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,
+}
+
+/// Flags of `rollmodel import`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Import {
+    /// Name of the ModelRegistry.
+    #[arg(long, env = "ROLLMODEL_REGISTRY", value_name = "NAME")]
+    pub registry: String,
+    /// Its namespace [default: the pod's own, or that of the kubeconfig's context].
+    #[arg(short, long, env = "ROLLMODEL_NAMESPACE", value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// A directory with credentials: a mounted Secret [default: the environment alone].
+    #[arg(long, env = "ROLLMODEL_CREDENTIALS", value_name = "DIRECTORY", hide_env_values = true)]
+    pub credentials: Option<PathBuf>,
+    /// A host, host:port or network that artifacts may be read from although it is private; the registry's own always may.
+    #[arg(long = "allow-host", env = "ROLLMODEL_ALLOWED_HOSTS", value_name = "HOST,…")]
+    pub allowed: Vec<AllowedList>,
+    /// How many seconds there are between two looks at the size of one artifact, to tell whether it was changed upstream.
+    #[arg(long, env = "ROLLMODEL_RECHECK_SECONDS", default_value_t = 86400, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(1..))]
+    pub recheck_seconds: i64,
+    /// Where the last words go [default: /dev/termination-log, if it is there].
+    #[arg(long, value_name = "FILE")]
+    pub termination_log: Option<PathBuf>,
+    /// How logs are written.
+    #[arg(long, env = "ROLLMODEL_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
+    pub log_format: Format,
+    /// What is logged: error, warn, info, debug or trace, also by module (info,rollmodel=debug).
+    #[arg(long, env = "ROLLMODEL_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    pub log_level: String,
 }
 
 fn concurrency(text: &str) -> Result<usize, String> {

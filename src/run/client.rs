@@ -208,6 +208,7 @@ fn resource(path: &str) -> &'static str {
             kinds::Kind::ModelRollout => "modelrollouts",
             kinds::Kind::RolloutRequest => "rolloutrequests",
             kinds::Kind::ModelPolicy => "modelpolicies",
+            kinds::Kind::ModelRegistry => "modelregistries",
             kinds::Kind::ControllerRevision => "controllerrevisions",
             kinds::Kind::Deployment => "deployments",
             kinds::Kind::Service => "services",

@@ -16,7 +16,7 @@ use kube::api::ApiResource;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{memory, object::Object};
-use crate::api::{ModelDeployment, ModelPolicy, ModelRollout, ModelVersion, RolloutRequest, names};
+use crate::api::{ModelDeployment, ModelPolicy, ModelRegistry, ModelRollout, ModelVersion, RolloutRequest, names};
 
 /// A kind that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +31,8 @@ pub enum Kind {
     RolloutRequest,
     /// Ours: what an administrator demands.
     ModelPolicy,
+    /// Ours: where versions are imported from.
+    ModelRegistry,
     /// Contents and their renderings.
     ControllerRevision,
     /// The serving Deployments.
@@ -48,12 +50,13 @@ pub enum Kind {
 }
 
 /// Every kind that is watched.
-pub const KINDS: [Kind; 12] = [
+pub const KINDS: [Kind; 13] = [
     Kind::ModelDeployment,
     Kind::ModelVersion,
     Kind::ModelRollout,
     Kind::RolloutRequest,
     Kind::ModelPolicy,
+    Kind::ModelRegistry,
     Kind::ControllerRevision,
     Kind::Deployment,
     Kind::Service,
@@ -73,6 +76,7 @@ impl Kind {
             Self::ModelRollout => "ModelRollout",
             Self::RolloutRequest => "RolloutRequest",
             Self::ModelPolicy => "ModelPolicy",
+            Self::ModelRegistry => "ModelRegistry",
             Self::ControllerRevision => "ControllerRevision",
             Self::Deployment => "Deployment",
             Self::Service => "Service",
@@ -92,6 +96,7 @@ impl Kind {
             Self::ModelRollout => ApiResource::erase::<ModelRollout>(&()),
             Self::RolloutRequest => ApiResource::erase::<RolloutRequest>(&()),
             Self::ModelPolicy => ApiResource::erase::<ModelPolicy>(&()),
+            Self::ModelRegistry => ApiResource::erase::<ModelRegistry>(&()),
             Self::ControllerRevision => ApiResource::erase::<ControllerRevision>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
             Self::Service => ApiResource::erase::<core::Service>(&()),

@@ -167,6 +167,7 @@ fn word(what: What) -> &'static str {
     match what {
         What::Deployment => "deployment",
         What::Version => "version",
+        What::Registry => "registry",
     }
 }
 

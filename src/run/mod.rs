@@ -1,7 +1,7 @@
 //! The shell: all input and output. Nothing here decides.
 //!
 //! - [`operator`]: builds the parts, joins them, ends them in order.
-//! - [`kinds`]: what is watched. [`object`]: what is decoded of it. [`reduced`], [`workload`], [`pods`], [`verification`]: what is kept of that.
+//! - [`kinds`]: what is watched. [`object`]: what is decoded of it. [`reduced`], [`workload`], [`pods`], [`verification`], [`registries`]: what is kept of that.
 //! - [`watch`]: one watch a kind. [`cache`]: one index a kind, which says what each event touched.
 //! - [`observe`]: from the caches to what the planner sees. [`lookup`]: reads past the caches.
 //! - [`reconcile`]: observe, plan, apply; the loop that runs passes. [`queue`]: what is due. [`memory`]: what may be forgotten.
@@ -28,6 +28,7 @@ pub mod pods;
 pub mod queue;
 pub mod reconcile;
 pub mod reduced;
+pub mod registries;
 pub mod telemetry;
 pub mod transport;
 pub mod verification;

@@ -21,6 +21,7 @@ use super::{
     kinds::{KINDS, Key, Kind, Packed, Watched},
     memory::{Left, Write},
     reduced::{Autoscaler, ContentEntry, Schema, ServiceEntry, VersionEntry, WantedEntry},
+    registries::RegistryEntry,
     verification::JobEntry,
     workload::WorkloadEntry,
 };
@@ -39,6 +40,8 @@ pub struct Caches {
     pub requests: Shared<Request>,
     /// ModelPolicies.
     pub policies: Shared<Policy>,
+    /// ModelRegistries.
+    pub registries: Shared<RegistryEntry>,
     /// ControllerRevisions.
     pub contents: Shared<ContentEntry>,
     /// Deployments.
@@ -69,6 +72,7 @@ impl Default for Caches {
             records: Shared::default(),
             requests: Shared::default(),
             policies: Shared::default(),
+            registries: Shared::default(),
             contents: Shared::default(),
             workloads: Shared::default(),
             services: Shared::default(),
@@ -308,19 +312,21 @@ impl Caches {
             Kind::ControllerRevision => shows(&self.contents, &key, &write.left, |c| &c.uid),
             Kind::Deployment => shows(&self.workloads, &key, &write.left, |_| ""),
             Kind::Service => shows(&self.services, &key, &write.left, |_| ""),
+            Kind::ModelRegistry => shows(&self.registries, &key, &write.left, |_| ""),
             Kind::ModelPolicy | Kind::Pod | Kind::HorizontalPodAutoscaler | Kind::CustomResourceDefinition => true,
         }
     }
 
     /// How many objects of each kind are cached.
     #[must_use]
-    pub fn sizes(&self) -> [(Kind, usize); 12] {
+    pub fn sizes(&self) -> [(Kind, usize); 13] {
         [
             (Kind::ModelDeployment, self.wanted.read().len()),
             (Kind::ModelVersion, self.versions.read().len()),
             (Kind::ModelRollout, self.records.read().len()),
             (Kind::RolloutRequest, self.requests.read().len()),
             (Kind::ModelPolicy, self.policies.read().len()),
+            (Kind::ModelRegistry, self.registries.read().len()),
             (Kind::ControllerRevision, self.contents.read().len()),
             (Kind::Deployment, self.workloads.read().len()),
             (Kind::Service, self.services.read().len()),

@@ -27,7 +27,7 @@ use super::{
     reconcile::{Context, Loop, Settings, What, sweep},
     watch::{self, Watches},
 };
-use crate::api::names;
+use crate::{api::names, plan::registry::importer};
 
 /// How often everything is planned again, so that what a deletion left is found even where its event was lost.
 const SWEEP: Duration = Duration::from_secs(3600);
@@ -66,6 +66,7 @@ pub enum Error {
 struct Queues {
     deployments: Plans,
     versions: Plans,
+    registries: Plans,
 }
 
 /// Names to plan, and what is remembered of them.
@@ -101,7 +102,7 @@ pub async fn run(args: args::Run) -> Result<(), Error> {
     let client = client::client(config, &metrics)?;
     let caches = Arc::new(Caches::default());
     let queues = Arc::new(Queues::default());
-    let beats = [now(), now()];
+    let beats = [now(), now(), now()];
 
     let admin = Admin { caches: caches.clone(), metrics: metrics.clone(), beats: beats.to_vec() };
     let admin = tokio::spawn(admin.serve(port, stop.clone()));
@@ -116,6 +117,7 @@ pub async fn run(args: args::Run) -> Result<(), Error> {
         leads,
         deployments: queues.deployments.memories.clone(),
         versions: queues.versions.memories.clone(),
+        registries: queues.registries.memories.clone(),
         settings: Settings {
             requesters_verified: args.requesters_verified,
             record_retention_days: args.record_retention_days,
@@ -238,19 +240,23 @@ impl Queues {
             Kind::ModelVersion => {
                 caches.touched_by_versions(touched).into_iter().for_each(|key| self.deployments.touched(key, kind, touched))
             }
+            Kind::ModelRegistry => self.registries.touched(touched.key.clone(), kind, touched),
             _ => touched.owners.iter().for_each(|name| self.deployments.touched(key(name), kind, touched)),
+        }
+        if let Some(name) = importer::registry_of(&touched.key.name).filter(|_| kind == Kind::Deployment) {
+            self.registries.touched(key(&name.to_owned()), kind, touched);
         }
         touched.versions.iter().for_each(|name| self.versions.touched(key(name), kind, touched));
     }
 
     /// Queues every name there is anything to plan for.
     fn sweep(&self, caches: &Caches) {
-        sweep(caches, &self.deployments.queue, &self.versions.queue);
+        sweep(caches, &self.deployments.queue, &self.versions.queue, &self.registries.queue);
     }
 }
 
 /// Works while this process leads and the caches are filled, until `stop`.
-async fn work(context: Arc<Context>, queues: Arc<Queues>, beats: [Arc<AtomicU64>; 2], concurrency: usize, stop: CancellationToken) {
+async fn work(context: Arc<Context>, queues: Arc<Queues>, beats: [Arc<AtomicU64>; 3], concurrency: usize, stop: CancellationToken) {
     let mut leads = context.leads.clone();
     let start = async {
         context.caches.readiness.ready().await;
@@ -269,20 +275,21 @@ async fn work(context: Arc<Context>, queues: Arc<Queues>, beats: [Arc<AtomicU64>
     }
     context.metrics.leads(true);
     info!(deployments = context.caches.names().len(), "caches are filled; working");
-    let [deployments, versions] = beats;
+    let [deployments, versions, registries] = beats;
     let make = |what, queue, beat| Loop { what, queue, context: context.clone(), concurrency, beat }.run(stop.clone());
-    let (first, second) = (
+    let (first, second, third) = (
         make(What::Deployment, queues.deployments.queue.clone(), deployments),
         make(What::Version, queues.versions.queue.clone(), versions),
+        make(What::Registry, queues.registries.queue.clone(), registries),
     );
     tokio::select! {
-        _ = async { tokio::join!(first, second) } => {}
+        _ = async { tokio::join!(first, second, third) } => {}
         () = housekeeping(&context, &queues) => {}
     }
 }
 
 /// Keeps the loops' hearts beating while they wait to lead; says once a minute what is missing.
-async fn waiting(beats: &[Arc<AtomicU64>; 2], caches: &Caches) {
+async fn waiting(beats: &[Arc<AtomicU64>; 3], caches: &Caches) {
     let every = Duration::from_secs(5);
     let mut ticks = tokio::time::interval_at(Instant::now() + every, every);
     let mut said = String::new();
@@ -320,6 +327,7 @@ async fn housekeeping(context: &Context, queues: &Queues) {
             _ = gauges.tick() => {
                 context.metrics.waiting(What::Deployment, queues.deployments.queue.waiting());
                 context.metrics.waiting(What::Version, queues.versions.queue.waiting());
+                context.metrics.waiting(What::Registry, queues.registries.queue.waiting());
             }
         }
     }

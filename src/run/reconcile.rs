@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, trace, warn};
 
 use super::{
-    apply::{self, Applied, Hand, VersionHand},
+    apply::{self, Applied, Hand, RegistryHand, VersionHand},
     kinds::Key,
     lease::Leads,
     lookup,
@@ -29,8 +29,9 @@ use super::{
     metrics::Metrics,
     observe::{Caches, Found, Unreadable},
     queue::Queue,
+    registries,
 };
-use crate::plan::{self, Observed, observed, version::plan_version};
+use crate::plan::{self, Observed, observed, registry::plan_registry, version::plan_version};
 
 /// The longest that one pass may take.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -59,6 +60,8 @@ pub struct Context {
     pub deployments: Arc<Memories>,
     /// What is remembered of ModelVersions.
     pub versions: Arc<Memories>,
+    /// What is remembered of ModelRegistries.
+    pub registries: Arc<Memories>,
     /// What the flags say that the planner has to know.
     pub settings: Settings,
 }
@@ -119,6 +122,8 @@ pub enum What {
     Deployment,
     /// A ModelVersion.
     Version,
+    /// A ModelRegistry.
+    Registry,
 }
 
 impl fmt::Display for What {
@@ -126,6 +131,7 @@ impl fmt::Display for What {
         f.write_str(match self {
             Self::Deployment => "deployment",
             Self::Version => "version",
+            Self::Registry => "registry",
         })
     }
 }
@@ -140,6 +146,7 @@ impl Context {
             match what {
                 What::Deployment => self.deployment(key).await,
                 What::Version => self.version(key).await,
+                What::Registry => self.registry(key).await,
             }
         };
         tokio::time::timeout(DEADLINE, pass).await.map_err(|_| Error::Timeout(key.clone()))?
@@ -254,10 +261,38 @@ impl Context {
         Err(Error::Undecided(key.clone()))
     }
 
+    async fn registry(&self, key: &Key) -> Result<Option<Duration>, Error> {
+        let memo = self.registries.of(key);
+        if let Some(wait) = self.unshown(key, &memo) {
+            return Ok(Some(wait));
+        }
+        let mut words = None;
+        for _ in 0..ROUNDS {
+            let Some(mut seen) = self.caches.observe_registry(key) else {
+                self.registries.forget(key);
+                return Ok(None);
+            };
+            seen.words = words.take();
+            seen.image.clone_from(&self.settings.fetch_image);
+            seen.blocked = lock(&memo).blocked();
+            let plan = plan_registry(&seen, Timestamp::now());
+            if !plan.hear {
+                let hand = RegistryHand { client: &self.client, metrics: &self.metrics, leads: &self.leads, key, memo: &memo, seen: &seen };
+                let applied = hand.apply(&plan).await?;
+                let mut memo = lock(&memo);
+                memo.succeeded();
+                return Ok(next(&memo, plan.again_in_seconds, applied));
+            }
+            words = Some(registries::hear(&self.client, key).await?);
+        }
+        Err(Error::Undecided(key.clone()))
+    }
+
     fn memories(&self, what: What) -> &Memories {
         match what {
             What::Deployment => &self.deployments,
             What::Version => &self.versions,
+            What::Registry => &self.registries,
         }
     }
 
@@ -371,10 +406,11 @@ impl Loop {
 }
 
 /// Queues every key there is anything to plan for: at start, every hour, and whenever the schemas change.
-pub fn sweep(caches: &Caches, deployments: &Queue<Key>, versions: &Queue<Key>) {
+pub fn sweep(caches: &Caches, deployments: &Queue<Key>, versions: &Queue<Key>, registries: &Queue<Key>) {
     let now = Instant::now();
     let names = caches.names();
     debug!(deployments = names.len(), "sweep");
     names.into_iter().for_each(|key| deployments.add(key, now));
     caches.version_names().into_iter().for_each(|key| versions.add(key, now));
+    caches.registry_names().into_iter().for_each(|key| registries.add(key, now));
 }

@@ -379,7 +379,7 @@ pub(super) fn name_and_label(meta: &ObjectMeta) -> Vec<String> {
     all
 }
 
-fn text(value: &Value, path: &str) -> String {
+pub(super) fn text(value: &Value, path: &str) -> String {
     value.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 

@@ -55,6 +55,7 @@ impl Watches {
         self.one(stop, |c| &c.records);
         self.one(stop, |c| &c.requests);
         self.one(stop, |c| &c.policies);
+        self.one(stop, |c| &c.registries);
         self.one(stop, |c| &c.contents);
         self.one(stop, |c| &c.workloads);
         self.one(stop, |c| &c.services);

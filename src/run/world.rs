@@ -63,6 +63,7 @@ impl World {
             leads: tokio::sync::watch::channel(leads).1,
             deployments: Arc::default(),
             versions: Arc::default(),
+            registries: Arc::default(),
             settings: Settings::default(),
         };
         for kind in KINDS {
@@ -111,6 +112,7 @@ impl World {
                 "ModelRollout" => take(&caches.records, event),
                 "RolloutRequest" => take(&caches.requests, event),
                 "ModelPolicy" => take(&caches.policies, event),
+                "ModelRegistry" => take(&caches.registries, event),
                 "Job" => take(&caches.jobs, event),
                 "ControllerRevision" => take(&caches.contents, event),
                 "Deployment" => take(&caches.workloads, event),

@@ -25,10 +25,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "rollmodel.rules" -}}
 # What users write: read it, and say in its status what came of it.
 - apiGroups: [rollmodel.dev]
-  resources: [modelversions, modeldeployments, modelpolicies]
+  resources: [modelversions, modeldeployments, modelpolicies, modelregistries]
   verbs: [list, watch]
 - apiGroups: [rollmodel.dev]
-  resources: [modelversions/status, modeldeployments/status, rolloutrequests/status]
+  resources: [modelversions/status, modeldeployments/status, modelregistries/status, rolloutrequests/status]
   verbs: [patch]
 # Requests are deleted a day after they were answered.
 - apiGroups: [rollmodel.dev]
@@ -43,7 +43,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 - apiGroups: [rollmodel.dev]
   resources: [modeldeployments/finalizers]
   verbs: [update]
-# What serves.
+# What serves, and what imports.
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch]

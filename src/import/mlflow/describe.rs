@@ -1,0 +1,168 @@
+//! What is asked of one version: its run, where its bytes are, its logged model, and the bytes themselves.
+
+use super::{
+    Server,
+    api::is_denied,
+    place::{Placed, place},
+    record::{self, KEEP, Known, SYSTEM},
+    wire::{DownloadUri, Logged, LoggedAnswer, Run, RunAnswer},
+};
+use crate::{
+    api::{
+        condition::{Time, bounded},
+        version::Origin,
+    },
+    fetch::error::Reason,
+    import::{
+        artifact,
+        system::{About, Candidate, Kind, Outcome, Trouble},
+    },
+};
+
+/// All that is to be written down of one version.
+pub(super) async fn describe(server: &Server, about: &About<'_>) -> Result<Outcome, Trouble> {
+    let candidate = about.candidate;
+    let run = match run(server, candidate).await? {
+        Ok(run) => run,
+        Err(outcome) => return Ok(outcome),
+    };
+    if let Some(outcome) = settled(about, run.as_ref()) {
+        return Ok(outcome);
+    }
+    let Some((uri, logged)) = address(server, candidate).await? else { return Ok(waits("NotThere", None)) };
+    let logged = match (logged, candidate.id.clone().or_else(|| model_id(&uri))) {
+        (Some(logged), _) => Some(logged),
+        (None, Some(id)) if candidate.key.is_empty() => self::logged(server, &id).await?,
+        (None, _) => None,
+    };
+    let placed = match place(&uri, &server.at, &server.url) {
+        Ok(placed) => placed,
+        Err(message) => return Ok(Outcome::Problem { reason: "UnsupportedSource", message }),
+    };
+    record(server, about, run.as_ref(), logged.as_ref(), &placed).await
+}
+
+fn waits(reason: &'static str, message: Option<String>) -> Outcome {
+    Outcome::Waits { reason, message }
+}
+
+/// The run of a version; None where it has none, or it is gone.
+async fn run(server: &Server, candidate: &Candidate) -> Result<Result<Option<Run>, Outcome>, Trouble> {
+    if candidate.run.is_empty() {
+        return Ok(Ok(None));
+    }
+    match server.api.get::<RunAnswer>("runs/get", &[("run_id", &candidate.run)]).await {
+        Ok(answer) => Ok(Ok(answer.map(|answer| answer.run))),
+        // A record is written once: without what the run says it would stay so.
+        Err(trouble) if trouble.kind == Kind::Forbidden => {
+            let sentence = "This account may not read its run: grant it READ on the experiment that the run is in.";
+            Ok(Err(waits("RunForbidden", Some(sentence.into()))))
+        }
+        Err(trouble) => Err(trouble),
+    }
+}
+
+/// Whether it is to be written down yet; what came of it instead.
+fn settled(about: &About<'_>, run: Option<&Run>) -> Option<Outcome> {
+    let candidate = about.candidate;
+    let goes_on = run.is_some_and(|run| matches!(run.info.status.as_str(), "RUNNING" | "SCHEDULED"));
+    if about.rule.logged_models.is_none() {
+        let waited = about.now.as_second() - candidate.time.as_second();
+        return (goes_on && waited < about.settle).then(|| waits("RunNotEnded", None));
+    }
+    // Nobody vouches for it but its run: that has to have ended well.
+    let Some(run) = run else { return Some(Outcome::Passed) };
+    if goes_on {
+        return Some(waits("RunNotEnded", None));
+    }
+    if run.info.status != "FINISHED" || run.info.lifecycle_stage == "deleted" {
+        return Some(waits("RunNotFinished", None));
+    }
+    let step = |id: &str| run.outputs.model_outputs.iter().find(|made| made.model_id == id).map_or(0, |made| made.step);
+    let (own, others) = (step(&candidate.there), candidate.siblings.iter().map(|id| step(id)).max());
+    match others {
+        Some(highest) if highest > own => Some(Outcome::Passed),
+        Some(same) if same == own => Some(Outcome::Problem {
+            reason: "AmbiguousModels",
+            message: format!(
+                "Its run logged {} models of that name at the same step: log them with different steps or names, or register the one that is meant.",
+                candidate.siblings.len() + 1
+            ),
+        }),
+        _ => None,
+    }
+}
+
+/// Where MLflow says that the artifact of a version is; and the logged model, where that says it.
+async fn address(server: &Server, candidate: &Candidate) -> Result<Option<(String, Option<Logged>)>, Trouble> {
+    if !candidate.key.is_empty() {
+        let model = logged(server, &candidate.there).await?;
+        return Ok(model.map(|model| (model.info.artifact_uri.clone(), Some(model))).filter(|(uri, _)| !uri.is_empty()));
+    }
+    let query = [("name", candidate.model.as_str()), ("version", candidate.there.as_str())];
+    let answer: Option<DownloadUri> = server.api.get("model-versions/get-download-uri", &query).await?;
+    Ok(answer.map(|answer| (answer.artifact_uri, None)).filter(|(uri, _)| !uri.is_empty()))
+}
+
+/// A logged model; None where it was deleted, though versions of it go on, or may not be read.
+async fn logged(server: &Server, id: &str) -> Result<Option<Logged>, Trouble> {
+    match server.api.get::<LoggedAnswer>(&format!("logged-models/{id}"), &[]).await {
+        Ok(answer) => Ok(answer.map(|answer| answer.model)),
+        Err(trouble) if trouble.kind == Kind::Forbidden => Ok(None),
+        Err(trouble) => Err(trouble),
+    }
+}
+
+/// The id of the logged model that an address leads to.
+fn model_id(uri: &str) -> Option<String> {
+    let hex = |id: &&str| id.strip_prefix("m-").is_some_and(|hex| hex.len() == 32 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
+    uri.split('/').find(hex).map(str::to_owned)
+}
+
+async fn record(
+    server: &Server,
+    about: &About<'_>,
+    run: Option<&Run>,
+    logged: Option<&Logged>,
+    placed: &Placed,
+) -> Result<Outcome, Trouble> {
+    let found = match artifact::read(&placed.address, &server.fetching, KEEP).await {
+        Ok(found) => found,
+        Err(error) if is_denied(&error) || error.reason == Reason::NotFound || error.reason == Reason::Refused => {
+            return Ok(waits("Unreadable", Some(format!("Its bytes cannot be read: {}", error.sentence))));
+        }
+        Err(error) if error.reason.passes() => return Err(Trouble::new(Kind::Unreachable, error.sentence)),
+        Err(error) => {
+            return Ok(Outcome::Problem { reason: "Unreadable", message: format!("Its bytes cannot be read: {}", error.sentence) });
+        }
+    };
+    let candidate = about.candidate;
+    let origin = Origin {
+        registry: server.registry.clone(),
+        system: SYSTEM.into(),
+        model: Some(bounded(&candidate.model, 512)).filter(|model| !model.is_empty()),
+        version: Some(bounded(&candidate.there, 253)),
+        id: candidate.id.clone().or_else(|| logged.map(|l| l.info.model_id.clone())).map(|id| bounded(&id, 253)),
+        time: Some(Time(candidate.time)),
+    };
+    let known = Known {
+        model: &about.rule.name,
+        version: &candidate.version,
+        image: about.rule.image.as_deref(),
+        origin: &origin,
+        description: &candidate.description,
+        run,
+        logged,
+        uri: &placed.uri,
+        artifact: &found,
+        pages: &server.pages,
+    };
+    Ok(Outcome::Record(Box::new(record::describe(&known))))
+}
+
+/// How many bytes the artifact of a version has now.
+pub(super) async fn size(server: &Server, candidate: &Candidate) -> Result<Option<u64>, Trouble> {
+    let Some((uri, _)) = address(server, candidate).await? else { return Ok(None) };
+    let Ok(placed) = place(&uri, &server.at, &server.url) else { return Ok(None) };
+    Ok(artifact::size(&placed.address, &server.fetching).await?)
+}

@@ -1,0 +1,283 @@
+//! One look: survey, decide, describe and write down what is new, and say what came of it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::PoisonError,
+};
+
+use jiff::Timestamp;
+use tracing::{debug, info};
+
+use super::{
+    cluster::{Cluster, Error, Versions, Written},
+    decide::{self, Existing, Seen, Trouble, Verdict, Which},
+    status::Look,
+    system::{self, About, Candidate, Described, Found, Means, Outcome, System},
+};
+use crate::{
+    api::{ModelRegistry, condition::bounded, names::version_name},
+    fetch::progress::size as shown_size,
+    plan::version::SPEC_MAX,
+};
+
+/// After how many looks everything is read again, for what no timestamp tells.
+const WHOLE_EVERY: u64 = 60;
+/// How many artifacts a look checks again at most.
+const RECHECKS: usize = 5;
+
+/// What is remembered between two looks. Forgetting it costs requests, never a wrong act.
+pub struct Work {
+    means: Means,
+    recheck_seconds: i64,
+    system: Option<(i64, Box<dyn System>)>,
+    looks: u64,
+    verdicts: HashMap<Which, Verdict>,
+    missing: BTreeMap<String, u32>,
+    /// When an artifact (by its ModelVersion's name) is looked at again, and what was found the last time.
+    rechecks: HashMap<String, (Timestamp, Option<String>)>,
+}
+
+/// What a look came to, and what is here after it.
+pub struct Looked {
+    /// What it came to.
+    pub look: Look,
+    /// The ModelVersions of the namespace.
+    pub existing: BTreeMap<String, Existing>,
+}
+
+impl Work {
+    /// With nothing remembered.
+    #[must_use]
+    pub fn new(means: Means, recheck_seconds: i64) -> Self {
+        let (verdicts, missing, rechecks) = (HashMap::new(), BTreeMap::new(), HashMap::new());
+        Self { means, recheck_seconds, system: None, looks: 0, verdicts, missing, rechecks }
+    }
+
+    /// One look.
+    ///
+    /// # Errors
+    /// When the API server does not do its part. What is wrong with the system is in the answer.
+    pub async fn look(&mut self, cluster: &Cluster, registry: &ModelRegistry, versions: &Versions) -> Result<Looked, Error> {
+        let mut existing = versions.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let look = match self.survey(registry).await {
+            Ok(survey) => self.carry_out(cluster, registry, survey, &mut existing).await?,
+            Err(trouble) => Look { trouble: Some(trouble), ..Look::default() },
+        };
+        Ok(Looked { look, existing })
+    }
+
+    async fn survey(&mut self, registry: &ModelRegistry) -> Result<system::Survey, system::Trouble> {
+        let generation = registry.metadata.generation.unwrap_or_default();
+        if self.system.as_ref().is_none_or(|(of, _)| *of != generation) {
+            self.system = Some((generation, system::open(&registry.spec, &self.means)?));
+            (self.looks, self.verdicts, self.missing) = (0, HashMap::new(), BTreeMap::new());
+        }
+        let whole = self.looks.is_multiple_of(WHOLE_EVERY);
+        if whole {
+            // What could not be imported may have been mended.
+            self.verdicts.retain(|_, verdict| *verdict == Verdict::Same);
+        }
+        let Some((_, system)) = self.system.as_mut() else {
+            return Err(system::Trouble::new(system::Kind::Misconfigured, "There is no system to look at."));
+        };
+        let survey = system.survey(&registry.spec, whole).await?;
+        self.looks += 1;
+        Ok(survey)
+    }
+
+    async fn carry_out(
+        &mut self,
+        cluster: &Cluster,
+        registry: &ModelRegistry,
+        survey: system::Survey,
+        existing: &mut BTreeMap<String, Existing>,
+    ) -> Result<Look, Error> {
+        let gone = self.decide(cluster, registry, &survey, existing).gone;
+        self.missing = decide::count_missing(&self.missing, &gone);
+        let decision = self.decide(cluster, registry, &survey, existing);
+        debug!(imports = decision.imports.len(), compares = decision.compares.len(), problems = decision.problems.len(), "decided");
+        let tasks: Vec<(usize, usize)> = decision.imports.iter().chain(&decision.compares).copied().collect();
+        let mut look = Look { decision, ..Look::default() };
+        for (rule, place) in tasks {
+            let Some((found, candidate)) = survey.models.get(rule).and_then(|f| Some((f, f.candidates.get(place)?))) else { continue };
+            if let Err(trouble) = self.one(cluster, registry, (rule, found, candidate), existing, &mut look).await? {
+                // What was imported before it stays; the rest waits for the next look.
+                look.trouble = Some(trouble);
+                break;
+            }
+        }
+        if look.trouble.is_none() {
+            look.trouble = self.recheck(registry, &survey, existing, &mut look.decision.problems).await.err();
+        }
+        look.survey = Some(survey);
+        Ok(look)
+    }
+
+    fn decide(
+        &self,
+        cluster: &Cluster,
+        registry: &ModelRegistry,
+        survey: &system::Survey,
+        existing: &BTreeMap<String, Existing>,
+    ) -> decide::Decision {
+        decide::decide(&Seen {
+            registry: &cluster.name,
+            created: registry.metadata.creation_timestamp.as_ref().map(|t| t.0).unwrap_or_default(),
+            spec: &registry.spec,
+            found: &survey.models,
+            existing,
+            verdicts: &self.verdicts,
+            missing: &self.missing,
+        })
+    }
+
+    async fn one(
+        &mut self,
+        cluster: &Cluster,
+        registry: &ModelRegistry,
+        (index, found, candidate): (usize, &Found, &Candidate),
+        existing: &mut BTreeMap<String, Existing>,
+        look: &mut Look,
+    ) -> Result<Result<(), system::Trouble>, Error> {
+        let (Some(rule), Some((_, system))) = (registry.spec.models.get(index), self.system.as_ref()) else { return Ok(Ok(())) };
+        let about = About { rule, candidate, settle: registry.spec.settle(), now: Timestamp::now() };
+        let outcome = match system.describe(&about).await {
+            Ok(outcome) => outcome,
+            Err(trouble) => return Ok(Err(trouble)),
+        };
+        let verdict = match outcome {
+            Outcome::Waits { reason, message } => {
+                look.decision.waits.push((found.name.clone(), candidate.version.clone(), reason));
+                if let Some(message) = message {
+                    look.decision.problems.push(trouble(found, candidate, reason, message));
+                }
+                return Ok(Ok(()));
+            }
+            Outcome::Passed => Verdict::Passed,
+            Outcome::Problem { reason, message } => Verdict::Problem(reason, message),
+            Outcome::Record(described) => match write(cluster, registry, &described, existing).await? {
+                Some(verdict) => verdict,
+                None => return Ok(Ok(())),
+            },
+        };
+        if let Verdict::Problem(reason, message) = &verdict {
+            look.decision.problems.push(trouble(found, candidate, reason, message.clone()));
+        }
+        self.verdicts.insert((found.name.clone(), candidate.version.clone(), candidate.time), verdict);
+        Ok(Ok(()))
+    }
+
+    /// Looks once in a while whether artifacts have as many bytes as were written down; a few a look, the longest unseen first.
+    async fn recheck(
+        &mut self,
+        registry: &ModelRegistry,
+        survey: &system::Survey,
+        existing: &BTreeMap<String, Existing>,
+        problems: &mut Vec<Trouble>,
+    ) -> Result<(), system::Trouble> {
+        let Some((_, system)) = self.system.as_ref() else { return Ok(()) };
+        let me = registry.metadata.name.as_deref().unwrap_or_default();
+        let (now, every) = (Timestamp::now(), self.recheck_seconds.max(1));
+        self.rechecks.retain(|name, _| existing.contains_key(name));
+        let mut left = RECHECKS;
+        for found in &survey.models {
+            for candidate in &found.candidates {
+                let name = version_name(&found.name, &candidate.version);
+                let ours = existing.get(&name).filter(|e| e.origin.as_ref().is_some_and(|o| o.registry == me));
+                let Some(want) = ours.and_then(|e| e.size).and_then(|size| u64::try_from(size).ok()) else { continue };
+                // The first time at a moment of its own, so that a start does not list everything.
+                let entry = self.rechecks.entry(name.clone()).or_insert_with(|| (later(now, spread(&name, every)), None));
+                if entry.0 <= now && left > 0 {
+                    left -= 1;
+                    let have = system.size(candidate).await?;
+                    *entry = (later(now, every), have.filter(|have| *have != want).map(|have| changed(have, want)));
+                }
+                if let Some(message) = &entry.1 {
+                    problems.push(trouble(found, candidate, "UpstreamChanged", message.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn changed(have: u64, want: u64) -> String {
+    format!(
+        "Its artifact has {have} bytes ({}) now, and {want} ({}) were registered: it was changed upstream. The record stays, and no pod starts with other bytes.",
+        shown_size(have),
+        shown_size(want)
+    )
+}
+
+fn later(from: Timestamp, seconds: i64) -> Timestamp {
+    Timestamp::from_second(from.as_second().saturating_add(seconds)).unwrap_or(Timestamp::MAX)
+}
+
+/// A moment within so many seconds, the same for the same name.
+fn spread(name: &str, seconds: i64) -> i64 {
+    let digest = crate::fetch::digest::Digest::of(name.as_bytes());
+    let part = i64::from(u16::from_be_bytes([digest.0[0], digest.0[1]]));
+    seconds.saturating_mul(part) / i64::from(u16::MAX)
+}
+
+fn trouble(found: &Found, candidate: &Candidate, reason: &'static str, message: String) -> Trouble {
+    Trouble { model: found.name.clone(), version: Some(candidate.version.clone()), reason, message }
+}
+
+/// Writes a record down, or compares it with what another wrote; a verdict where that is not to be done again.
+async fn write(
+    cluster: &Cluster,
+    registry: &ModelRegistry,
+    described: &Described,
+    existing: &mut BTreeMap<String, Existing>,
+) -> Result<Option<Verdict>, Error> {
+    let spec = &described.spec;
+    let name = version_name(&spec.model, &spec.version);
+    let digest = spec.artifact.as_ref().and_then(|artifact| artifact.digest.clone());
+    if let Some(other) = existing.get(&name) {
+        let same = other.digest == digest && other.image == spec.image;
+        let message = format!("{name} was registered here by other hands, with another artifact or image: it stays as it is.");
+        return Ok(Some(if same { Verdict::Same } else { Verdict::Problem("Conflict", message) }));
+    }
+    let size = serde_json::to_vec(spec).map_err(|source| Error::Json(name.clone(), source))?.len();
+    if size > SPEC_MAX {
+        let message = format!(
+            "Its record would have {} KiB, and {} at most are stored safely: log fewer parameters and metrics.",
+            size.div_ceil(1024),
+            SPEC_MAX / 1024
+        );
+        return Ok(Some(Verdict::Problem("Refused", message)));
+    }
+    let record = Cluster::digest_of(spec)?;
+    if cluster.bound(&spec.model, &spec.version).await?.iter().any(|bound| *bound != record) {
+        let message =
+            format!("{name} was rolled out as another record, which was deleted since: it is not written again with other contents.");
+        return Ok(Some(Verdict::Problem("Conflict", message)));
+    }
+    match cluster.create(spec, &described.left_out).await? {
+        Written::Refused(says) => {
+            let message = format!("The API server does not take its record: {}", bounded(&says, 400));
+            Ok(Some(Verdict::Problem("Refused", message)))
+        }
+        // The watch shows it by the next look.
+        Written::Taken => Ok(None),
+        Written::Created => {
+            let artifact = spec.artifact.as_ref();
+            let here = Existing {
+                model: spec.model.clone(),
+                version: spec.version.clone(),
+                image: spec.image.clone(),
+                digest,
+                size: artifact.and_then(|a| a.size),
+                origin: spec.origin.clone(),
+            };
+            existing.insert(name.clone(), here);
+            let upstream = spec.origin.as_ref().and_then(|o| o.model.as_deref()).unwrap_or_default();
+            let uid = registry.metadata.uid.as_deref().unwrap_or_default();
+            let says = format!("Imported {name} from {}.", crate::fetch::name::escaped(upstream));
+            cluster.tell(uid, false, ("Imported", &says, &format!("imported-{name}-{record}"))).await;
+            info!(name, "written down");
+            Ok(None)
+        }
+    }
+}

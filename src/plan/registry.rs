@@ -1,0 +1,205 @@
+//! What is to be done about a ModelRegistry: a Deployment with its importer in it, and what is said while that cannot speak for itself.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    blocked,
+    observed::{Blocked, Workload},
+};
+use crate::api::{
+    ModelRegistrySpec, ModelRegistryStatus,
+    condition::{Condition, said},
+};
+
+pub mod importer;
+
+/// How often an importer that does not run is looked at again, in seconds.
+const AGAIN: i64 = 30;
+/// After how many seconds the last look of an importer that does not run is no news any more. It tells of each within five minutes.
+const STALE: i64 = 400;
+/// What the last words of an importer without rights begin with.
+const RBAC_MISSING: &str = "RBACMissing: ";
+/// The reason of what cannot be told more closely.
+const NOT_READY: &str = "ImporterNotReady";
+/// Reasons that are the operator's words.
+const OURS: [&str; 4] = [NOT_READY, "RBACMissing", "Suspended", "NameTaken"];
+
+/// Everything that is known about one ModelRegistry.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ObservedRegistry {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its generation.
+    pub generation: i64,
+    /// What is wanted.
+    pub spec: ModelRegistrySpec,
+    /// What was last said about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<ModelRegistryStatus>,
+    /// The Deployment of its importer's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Workload>,
+    /// `--fetch-image`, which has the importer in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// What the importer's pods said last, where that was read; empty where they said nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub words: Option<String>,
+    /// Writes that the API server refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blocked: Vec<Blocked>,
+}
+
+/// One write about a ModelRegistry.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(tag = "do", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum RegistryAction {
+    /// POST the Deployment.
+    CreateWorkload {
+        /// The whole object.
+        body: Value,
+    },
+    /// Patch the Deployment.
+    PatchWorkload {
+        /// Its name.
+        name: String,
+        /// JSON Patch operations, which begin with tests.
+        ops: Vec<Value>,
+    },
+}
+
+impl RegistryAction {
+    /// The write in words: the same write of a later plan has the same.
+    #[must_use]
+    pub fn write(&self) -> &'static str {
+        match self {
+            Self::CreateWorkload { .. } => "create the importer's Deployment",
+            Self::PatchWorkload { .. } => "patch the importer's Deployment",
+        }
+    }
+}
+
+/// What is to be done about a ModelRegistry, and what is to be said about it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RegistryPlan {
+    /// Whether the importer's pods' last words have to be read before anything is decided; then nothing else is in the plan.
+    pub hear: bool,
+    /// What is to be done, in this order.
+    pub actions: Vec<RegistryAction>,
+    /// The conditions to write, last; absent where they are written already, or the importer speaks for itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<Vec<Condition>>,
+    /// When to plan again, although nothing changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub again_in_seconds: Option<i64>,
+}
+
+/// What is to be said: status of Ready, reason, sentence.
+type Word = (&'static str, &'static str, String);
+
+/// What is to be done about a ModelRegistry.
+#[must_use]
+pub fn plan_registry(seen: &ObservedRegistry, now: Timestamp) -> RegistryPlan {
+    let runs = seen.workload.as_ref().is_some_and(|w| w.status.ready_replicas > 0);
+    let waits = seen.workload.as_ref().is_some_and(|w| ours(seen, w)) && !runs && !seen.spec.suspend;
+    if waits && seen.words.is_none() {
+        return RegistryPlan { hear: true, ..RegistryPlan::default() };
+    }
+    let (actions, word) = act(seen);
+    let due = |action: &RegistryAction| seen.blocked.iter().find(|b| b.write == action.write()).is_none_or(|b| b.due);
+    let word = word.or_else(|| refused(seen, &actions)).or_else(|| speak(seen, runs, now));
+    RegistryPlan {
+        hear: false,
+        actions: actions.into_iter().filter(due).collect(),
+        conditions: word.and_then(|word| conditions(seen, &word, now)),
+        again_in_seconds: waits.then_some(AGAIN),
+    }
+}
+
+fn ours(seen: &ObservedRegistry, workload: &Workload) -> bool {
+    workload.meta.controller.as_ref().is_some_and(|owner| owner.uid == seen.uid)
+}
+
+/// What there is to do, or why there is nothing that can be done.
+fn act(seen: &ObservedRegistry) -> (Vec<RegistryAction>, Option<Word>) {
+    let Some(image) = &seen.image else {
+        let sentence = "Nothing is imported, since this operator was started without --fetch-image: have its administrator set it (ROLLMODEL_FETCH_IMAGE).";
+        return (Vec::new(), Some(("False", NOT_READY, sentence.into())));
+    };
+    let body = importer::workload(seen, image);
+    match &seen.workload {
+        None => (vec![RegistryAction::CreateWorkload { body }], None),
+        Some(live) if live.meta.deleting => (Vec::new(), None),
+        Some(live) if !ours(seen, live) => {
+            let sentence = format!(
+                "Deployment {} is there already and is not this ModelRegistry's: rename one of the two, or delete it.",
+                live.meta.name
+            );
+            (Vec::new(), Some(("False", "NameTaken", sentence)))
+        }
+        Some(live) => {
+            let ops = importer::patch(live, &body);
+            let patch = (!ops.is_empty()).then(|| RegistryAction::PatchWorkload { name: live.meta.name.clone(), ops });
+            (patch.into_iter().collect(), None)
+        }
+    }
+}
+
+fn refused(seen: &ObservedRegistry, actions: &[RegistryAction]) -> Option<Word> {
+    let refused = seen.blocked.iter().find(|b| actions.iter().any(|action| action.write() == b.write))?;
+    Some(("False", NOT_READY, blocked::sentence(refused)))
+}
+
+/// What is said while the importer does not speak for itself.
+fn speak(seen: &ObservedRegistry, runs: bool, now: Timestamp) -> Option<Word> {
+    if seen.spec.suspend {
+        return Some(("True", "Suspended", "Nothing is imported while spec.suspend is true; what was imported stays.".into()));
+    }
+    if runs {
+        return None;
+    }
+    let words = seen.words.as_deref().unwrap_or_default().trim();
+    if let Some(why) = words.strip_prefix(RBAC_MISSING) {
+        return Some(("False", "RBACMissing", why.replace(":NAME)", &format!(":{})", seen.spec.service_account_name))));
+    }
+    if !words.is_empty() {
+        return Some(("False", NOT_READY, format!("The importer ended and is started again: {words}")));
+    }
+    // It may have spoken before Kubernetes says that it runs.
+    let status = seen.status.clone().unwrap_or_default();
+    let fresh = status.last_poll_time.is_some_and(|time| now.as_second() - time.0.as_second() < STALE);
+    let theirs = status.conditions.iter().any(|c| c.type_ == "Ready" && !OURS.contains(&c.reason.as_str()));
+    if fresh && theirs {
+        return None;
+    }
+    let name = importer::name(&seen.name);
+    let sentence = format!(
+        "No pod of Deployment {name} runs: `kubectl describe deployment {name}` and its pods say why; look for ServiceAccount {}, the Secret, a quota, and the image.",
+        seen.spec.service_account_name
+    );
+    Some(("False", NOT_READY, sentence))
+}
+
+/// The conditions to write; None where they are written already.
+fn conditions(seen: &ObservedRegistry, (ready, reason, sentence): &Word, now: Timestamp) -> Option<Vec<Condition>> {
+    let status = seen.status.clone().unwrap_or_default();
+    let make = |kind, value| said(&status.conditions, kind, value, reason, sentence, seen.generation, now);
+    let mut all = vec![make("Ready", ready)];
+    match *reason {
+        "Suspended" => {}
+        NOT_READY => all.push(make("Reconciling", "True")),
+        _ => all.push(make("Stalled", "True")),
+    }
+    (status.conditions != all || status.observed_generation != Some(seen.generation)).then_some(all)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! The importer's Deployment as a value. What the user wrote in `spec.template` stays; the container `importer` is completed.
+
+use serde_json::{Map, Value, json};
+
+use super::ObservedRegistry;
+use crate::{
+    api::names::{MANAGED_BY, MANAGER, REGISTRY},
+    plan::{blame::under, drift, fetcher, observed::Workload},
+};
+
+/// The container that imports.
+pub const CONTAINER: &str = "importer";
+/// The program in the image.
+const PROGRAM: &str = "/rollmodel";
+/// Where credentials are mounted, and the volume they are in.
+const CREDENTIALS: &str = "/var/run/rollmodel/credentials";
+const VOLUME: &str = "rollmodel-credentials";
+
+/// The name of a ModelRegistry's importer.
+#[must_use]
+pub fn name(registry: &str) -> String {
+    format!("{registry}-importer")
+}
+
+/// The ModelRegistry whose importer has that name.
+#[must_use]
+pub fn registry_of(deployment: &str) -> Option<&str> {
+    deployment.strip_suffix("-importer").filter(|name| !name.is_empty())
+}
+
+/// The whole Deployment. One process at a time: two would only do everything twice.
+#[must_use]
+pub fn workload(seen: &ObservedRegistry, image: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {
+            "name": name(&seen.name), "namespace": seen.namespace,
+            "labels": {MANAGED_BY: MANAGER, REGISTRY: seen.name},
+            "ownerReferences": [{"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRegistry", "name": seen.name, "uid": seen.uid, "controller": true}],
+        },
+        "spec": {
+            "replicas": i32::from(!seen.spec.suspend),
+            "strategy": {"type": "Recreate"},
+            "revisionHistoryLimit": 2,
+            "selector": {"matchLabels": {REGISTRY: seen.name}},
+            "template": template(seen, image),
+        },
+    })
+}
+
+/// The operations that make a Deployment what it has to be; none where it is.
+#[must_use]
+pub fn patch(live: &Workload, want: &Value) -> Vec<Value> {
+    let mut ops = Vec::new();
+    if !drift::differences(&want["spec"]["template"], &live.spec.template, &under(&live.foreign, "template.")).is_empty() {
+        ops.push(json!({"op": "replace", "path": "/spec/template", "value": want["spec"]["template"]}));
+    }
+    if json!(live.spec.replicas) != want["spec"]["replicas"] {
+        ops.push(json!({"op": "replace", "path": "/spec/replicas", "value": want["spec"]["replicas"]}));
+    }
+    if ops.is_empty() {
+        return ops;
+    }
+    let tests = [
+        json!({"op": "test", "path": "/metadata/uid", "value": live.meta.uid}),
+        json!({"op": "test", "path": "/metadata/generation", "value": live.generation}),
+    ];
+    tests.into_iter().chain(ops).collect()
+}
+
+fn template(seen: &ObservedRegistry, image: &str) -> Value {
+    let mut template = object(seen.spec.template.clone().unwrap_or_default());
+    let mut metadata = object(template.remove("metadata").unwrap_or_default());
+    let mut labels = object(metadata.remove("labels").unwrap_or_default());
+    labels.insert(REGISTRY.into(), json!(seen.name));
+    labels.insert(MANAGED_BY.into(), json!(MANAGER));
+    metadata.insert("labels".into(), labels.into());
+    let spec = pod(seen, image, object(template.remove("spec").unwrap_or_default()));
+    template.insert("metadata".into(), metadata.into());
+    template.insert("spec".into(), spec.into());
+    template.into()
+}
+
+fn pod(seen: &ObservedRegistry, image: &str, mut spec: Map<String, Value>) -> Map<String, Value> {
+    spec.insert("serviceAccountName".into(), json!(seen.spec.service_account_name));
+    spec.entry("enableServiceLinks").or_insert(json!(false));
+    spec.entry("terminationGracePeriodSeconds").or_insert(json!(5));
+    spec.entry("securityContext").or_insert(json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}));
+    let mut containers = list(spec.remove("containers").unwrap_or_default());
+    let place = containers.iter().position(|c| c["name"] == CONTAINER).unwrap_or_else(|| {
+        containers.insert(0, json!({"name": CONTAINER}));
+        0
+    });
+    if let Some(own) = containers.get_mut(place) {
+        *own = container(seen, image, object(own.take())).into();
+    }
+    spec.insert("containers".into(), containers.into());
+    if let Some(secret) = &seen.spec.credentials_secret {
+        let mut volumes = list(spec.remove("volumes").unwrap_or_default());
+        volumes.push(json!({"name": VOLUME, "secret": {"secretName": secret.name}}));
+        spec.insert("volumes".into(), volumes.into());
+    }
+    spec
+}
+
+fn container(seen: &ObservedRegistry, image: &str, mut own: Map<String, Value>) -> Map<String, Value> {
+    own.entry("image").or_insert(json!(image));
+    own.insert("command".into(), json!([PROGRAM, "import"]));
+    let mut env = vec![
+        json!({"name": "ROLLMODEL_REGISTRY", "value": seen.name}),
+        json!({"name": "ROLLMODEL_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}),
+        json!({"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
+        json!({"name": "ROLLMODEL_LOG_FORMAT", "value": "json"}),
+    ];
+    if seen.spec.credentials_secret.is_some() {
+        env.push(json!({"name": "ROLLMODEL_CREDENTIALS", "value": CREDENTIALS}));
+        let mut mounts = list(own.remove("volumeMounts").unwrap_or_default());
+        mounts.push(json!({"name": VOLUME, "mountPath": CREDENTIALS, "readOnly": true}));
+        own.insert("volumeMounts".into(), mounts.into());
+    }
+    // What the user wrote comes first, and ours after it win.
+    let names: Vec<Value> = env.iter().map(|e| e["name"].clone()).collect();
+    let mut given = list(own.remove("env").unwrap_or_default());
+    given.retain(|e| !names.contains(&e["name"]));
+    given.extend(env);
+    own.insert("env".into(), given.into());
+    // It streams what it hashes, and holds listings: little, whatever the models' size.
+    own.entry("resources").or_insert(json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}}));
+    own.entry("securityContext").or_insert_with(fetcher::security_context);
+    own
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    if let Value::Object(fields) = value { fields } else { Map::new() }
+}
+
+fn list(value: Value) -> Vec<Value> {
+    if let Value::Array(items) = value { items } else { Vec::new() }
+}
