@@ -54,7 +54,7 @@ fn a_large_artifact_is_downloaded_once_and_second_pods_and_rollbacks_download_no
     let weights = root().join("target/tmp/weights.bin");
     File::create(&weights).unwrap().set_len(size() << 20).unwrap();
     corner.models.add(GOOD, &weights);
-    corner.register(&[GOOD, BETTER], MLSERVER);
+    corner.import(MLSERVER);
     let mut wanted = spec(GOOD, 1);
     wanted["delivery"]["cache"] = json!({"claimName": "model-cache", "sizeLimit": "8Gi"});
     corner.deploy(wanted);

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use crate::{
     harness::{
         operator::Operator,
+        rest::within,
         story::{Story, condition, deployment},
     },
-    models::{CREDENTIALS, Models},
+    models::{BETTER, BROKEN, CREDENTIALS, GOOD, IMPORTER, Models, TAMPERED},
     node::{FETCH_IMAGE, Node},
 };
 
@@ -43,11 +44,23 @@ impl Corner {
         self.story.operator = Some(operator);
     }
 
-    /// Registers versions of fraud, served by an image.
-    pub fn register(&self, versions: &[&str], image: &str) {
-        for version in versions {
-            self.story.apply(&self.models.record(version, image));
+    /// Has a ModelRegistry import what was trained, to be served by an image, and waits until it is there.
+    pub fn import(&self, image: &str) {
+        let account = format!("--serviceaccount={}:{IMPORTER}", self.story.namespace);
+        self.story.kubectl(&["create", "serviceaccount", IMPORTER]);
+        self.story.kubectl(&["create", "rolebinding", IMPORTER, "--clusterrole=rollmodel-importer", &account]);
+        self.story.apply(&self.models.registry(image));
+        for version in [GOOD, BETTER, TAMPERED, BROKEN] {
+            self.appears(&format!("fraud-{version}"));
         }
+        self.appears(&format!("trial-{}", self.models.logged));
+    }
+
+    /// Waits until a ModelVersion is there.
+    pub fn appears(&self, name: &str) {
+        let there = || self.story.find("mv", name).is_some();
+        let registry = || self.story.find("mreg", "mlflow").unwrap_or_default()["status"].to_string();
+        within(self.story.cluster.patience(), there, || format!("ModelVersion {name} does not appear: {}", registry()));
     }
 
     /// Applies ModelDeployment fraud.

@@ -33,7 +33,7 @@ fn with_devices(version: &str, surge: u32, unavailable: u32) -> Value {
 fn a_rolling_update_of_four_fits_into_five_devices_and_what_does_not_fit_is_told() {
     let corner = Corner::begin("devices");
     give_devices(&corner, 5);
-    corner.register(&[GOOD, BETTER], MLSERVER);
+    corner.import(MLSERVER);
     corner.deploy(with_devices(GOOD, 1, 0));
     corner.story.serves(GOOD);
     corner.deploy(with_devices(BETTER, 1, 0));

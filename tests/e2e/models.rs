@@ -1,19 +1,21 @@
-//! Real models: trained by scripts in Jobs that know nothing of Rollmodel, logged to a real tracking server, and registered here by the
-//! digest of what is in the bucket.
+//! Real models: trained by scripts in Jobs that know nothing of Rollmodel, and logged to a real tracking server, from which a ModelRegistry
+//! imports them.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command, sync::OnceLock, thread};
 
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{root, story::version_of},
+    harness::{rest::within, root},
     node::{self, MLSERVER, Node},
     servers::run,
-    tracking::Tracking,
+    tracking::{self, Tracking},
 };
 
 /// The Secret by which pods read the bucket.
 pub const CREDENTIALS: &str = "models-s3";
+/// The ServiceAccount that imports.
+pub const IMPORTER: &str = "model-importer";
 /// The first model, and one that is better.
 pub const GOOD: &str = "1";
 /// See [`GOOD`].
@@ -22,16 +24,21 @@ pub const BETTER: &str = "2";
 pub const TAMPERED: &str = "3";
 /// One that no server can load.
 pub const BROKEN: &str = "4";
+/// The better one of the next night, trained when [`Models::train_again`] is called.
+pub const NIGHTLY: &str = "5";
 /// What the registered model is called by those who train it.
 const REGISTERED: &str = "Fraud Score";
-const EXPERIMENT: &str = "fraud";
+/// The experiment of runs that register nothing.
+const TRIAL: &str = "trial";
+/// Where Jobs train.
+const NAMESPACE: &str = "training";
 
 /// What was trained, and what it answers.
 pub struct Models {
     tracking: Tracking,
     /// Where the files of each version are.
     uris: BTreeMap<String, String>,
-    /// The version that was logged and not registered.
+    /// The version of `trial` that was logged and not registered.
     pub logged: String,
     /// What every prediction asks.
     pub question: Vec<Vec<f64>>,
@@ -53,31 +60,30 @@ impl Models {
     }
 
     fn train(node: &Node, mut tracking: Tracking) -> Self {
-        node.cluster.until("the tracking server answers", || tracking.is_ready());
-        let namespace = node.cluster.namespace("training");
-        let apply = |object: Value| node.cluster.kubectl_in(&["-n", &namespace, "apply", "-f", "-"], &object.to_string());
-        apply(scripts());
+        within(node.cluster.patience(), || tracking.is_ready(), || "the tracking server answers".into());
+        node.cluster.kubectl(&["create", "namespace", NAMESPACE]);
+        apply(node, &scripts());
         // In this order they get their numbers.
-        apply(job("fraud", &["good", "better", "better", "broken"], &tracking.url));
-        apply(job("experiment", &["logged"], &tracking.url));
-        let done = node.cluster.try_kubectl(&["-n", &namespace, "wait", "--for=condition=Complete", "job", "--all", "--timeout=240s"]);
-        let logs = || {
-            String::from_utf8_lossy(&node.cluster.try_kubectl(&["-n", &namespace, "logs", "-l", "app=train", "--all-containers"]).stdout)
-                .into_owned()
-        };
-        assert!(done.status.success(), "the models were not trained:\n{}", logs());
+        apply(node, &job("fraud", &["good", "better", "better", "broken"], &tracking.url));
+        apply(node, &job(TRIAL, &["logged"], &tracking.url));
+        trained(node);
         let mut uris = tracking.versions(REGISTERED);
-        let logged = tracking.logged(EXPERIMENT).into_iter().find(|m| !uris.values().any(|uri| *uri == m.uri)).unwrap();
+        let logged = tracking.logged(TRIAL).pop().unwrap();
         let time = jiff::Timestamp::from_millisecond(logged.created).unwrap().strftime("%Y%m%d-%H%M%S").to_string();
         let version = format!("{time}-{}", &logged.id["m-".len()..][..8]);
-        let asked = [
-            (GOOD.to_owned(), format!("models:/{REGISTERED}/{GOOD}")),
-            (BETTER.to_owned(), format!("models:/{REGISTERED}/{BETTER}")),
-            (version.clone(), format!("models:/{}", logged.id)),
-        ];
+        let registered = |version: &str| (version.to_owned(), format!("models:/{REGISTERED}/{version}"));
+        let asked = [registered(GOOD), registered(BETTER), (version.clone(), format!("models:/{}", logged.id))];
         uris.insert(version.clone(), logged.uri);
         let (question, answers) = ask(&tracking, &asked);
         Self { tracking, uris, logged: version, question, answers }
+    }
+
+    /// Trains the better one as [`NIGHTLY`], and gives what it answers.
+    pub fn train_again(&self, node: &Node) -> Vec<f64> {
+        apply(node, &job("nightly", &["better"], &self.tracking.url));
+        trained(node);
+        let (_, mut answers) = ask(&self.tracking, &[(NIGHTLY.to_owned(), format!("models:/{REGISTERED}/{NIGHTLY}"))]);
+        answers.remove(NIGHTLY).unwrap()
     }
 
     /// What each version answers by its model's own `predict`.
@@ -90,14 +96,13 @@ impl Models {
         &self.answers
     }
 
-    /// The record of a version, with the digest of what is in the bucket now.
-    pub fn record(&self, version: &str, image: &str) -> Value {
-        let uri = &self.uris[version];
-        let mut digest = Command::new(env!("CARGO_BIN_EXE_rollmodel-fetch"));
-        digest.args(["digest", uri]).envs(self.tracking.credentials());
-        let digest = String::from_utf8(run(&mut digest)).unwrap();
-        let artifact = json!({"uri": uri, "digest": digest.trim(), "format": "mlflow"});
-        version_of("fraud", version, json!({"image": image, "artifact": artifact}))
+    /// What imports them, served by an image.
+    pub fn registry(&self, image: &str) -> Value {
+        let fraud = json!({"name": "fraud", "registeredModel": REGISTERED, "image": image});
+        let trial = json!({"name": TRIAL, "loggedModels": {"experiment": TRIAL}, "image": image});
+        let mlflow = json!({"url": self.tracking.url, "artifactsDestination": tracking::DESTINATION});
+        json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRegistry", "metadata": {"name": "mlflow"}, "spec": {"mlflow": mlflow,
+            "serviceAccountName": IMPORTER, "intervalSeconds": 10, "models": [fraud, trial], "credentialsSecret": {"name": CREDENTIALS}}})
     }
 
     /// Changes one byte of a version's weights in the bucket.
@@ -136,6 +141,18 @@ fn ask(tracking: &Tracking, models: &[(String, String)]) -> (Vec<Vec<f64>>, BTre
     (serde_json::from_value(told["question"].clone()).unwrap(), answers)
 }
 
+fn apply(node: &Node, object: &Value) {
+    node.cluster.kubectl_in(&["-n", NAMESPACE, "apply", "-f", "-"], &object.to_string());
+}
+
+/// Waits until every Job is done.
+fn trained(node: &Node) {
+    let kubectl = |args: &[&str]| node.cluster.try_kubectl(&[&["-n", NAMESPACE], args].concat());
+    let done = kubectl(&["wait", "--for=condition=Complete", "job", "--all", "--timeout=600s"]);
+    let logs = || String::from_utf8_lossy(&kubectl(&["logs", "-l", "app=train", "--all-containers"]).stdout).into_owned();
+    assert!(done.status.success(), "the models were not trained:\n{}", logs());
+}
+
 /// The scripts, as Jobs mount them.
 fn scripts() -> Value {
     let files = fs::read_dir(root().join("tests/e2e/training")).unwrap().map(|e| e.unwrap().path());
@@ -146,8 +163,8 @@ fn scripts() -> Value {
 }
 
 /// A Job that runs scripts one after the other, and carries nothing but MLflow's own variables.
-fn job(name: &str, scripts: &[&str], url: &str) -> Value {
-    let env = json!([{"name": "MLFLOW_TRACKING_URI", "value": url}, {"name": "MLFLOW_EXPERIMENT_NAME", "value": EXPERIMENT}]);
+fn job(experiment: &str, scripts: &[&str], url: &str) -> Value {
+    let env = json!([{"name": "MLFLOW_TRACKING_URI", "value": url}, {"name": "MLFLOW_EXPERIMENT_NAME", "value": experiment}]);
     let mounts = json!([{"name": "scripts", "mountPath": "/scripts"}, {"name": "tmp", "mountPath": "/tmp"}]);
     let container = |(index, script): (usize, &&str)| {
         json!({"name": format!("{script}-{index}"), "image": MLSERVER, "command": ["/usr/local/bin/python3", format!("/scripts/{script}.py")],
@@ -157,6 +174,6 @@ fn job(name: &str, scripts: &[&str], url: &str) -> Value {
     let last = containers.pop();
     let pod = json!({"restartPolicy": "Never", "automountServiceAccountToken": false, "initContainers": containers, "containers": [last],
         "volumes": [{"name": "scripts", "configMap": {"name": "scripts"}}, {"name": "tmp", "emptyDir": {}}]});
-    json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name},
+    json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": experiment},
         "spec": {"backoffLimit": 0, "template": {"metadata": {"labels": {"app": "train"}}, "spec": pod}}})
 }

@@ -22,7 +22,7 @@ pub const MLSERVER: &str = "localhost/mlserver:1";
 
 const SOCKET: &str = "/run/containerd/containerd.sock";
 /// Real pods share two cores: a rollout of two takes most of a minute.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(400);
 
 /// The control plane with one real node that is ready.
 pub struct Node {
@@ -60,10 +60,12 @@ impl Node {
     fn start() -> Self {
         let dir = root().join("target/tmp/node");
         fs::create_dir_all(&dir).expect("the node's directory");
-        let cluster = Cluster::start(Options { nodes: 1, audit: false, patience: PATIENCE, ..Options::default() });
+        let cluster =
+            Cluster::start(Options { nodes: 1, audit: false, patience: PATIENCE, address: Some(address()), ..Options::default() });
         let node = Self { cluster, dir, debian: tools("debian"), running: Mutex::default() };
         node.cluster.kubectl(&["taint", "node", "node-0", "kwok.x-k8s.io/node=fake:NoSchedule"]);
         node.cluster.apply_crds();
+        node.cluster.kubectl(&["apply", "-f", &root().join("deploy/people.yaml").display().to_string()]);
         node.write_configurations();
         node.run_containerd();
         thread::scope(|scope| {
@@ -71,7 +73,7 @@ impl Node {
             node.run_kubelet();
             node.run_proxy();
             node.cluster.until("the node is registered", || node.cluster.try_kubectl(&["get", "node", NODE]).status.success());
-            let out = node.cluster.try_kubectl(&["wait", "--for=condition=Ready", "node", NODE, "--timeout=90s"]);
+            let out = node.cluster.try_kubectl(&["wait", "--for=condition=Ready", "node", NODE, "--timeout=240s"]);
             assert!(out.status.success(), "the node is not ready: {}\n{}", String::from_utf8_lossy(&out.stderr), node.log_ends());
         });
         node

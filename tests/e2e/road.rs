@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     corner::{Corner, spec},
-    models::{BETTER, BROKEN, GOOD, TAMPERED},
+    models::{BETTER, BROKEN, GOOD, NIGHTLY, TAMPERED},
     node::MLSERVER,
     stream::{Stream, exchange, predict},
 };
@@ -15,8 +15,7 @@ use crate::{
 #[ignore = "needs root and a machine of its own: make e2e"]
 fn a_model_is_served_rolled_forward_and_undone_and_no_prediction_fails() {
     let mut road = Corner::begin("road");
-    let logged = road.models.logged.as_str();
-    road.register(&[GOOD, BETTER, TAMPERED, BROKEN, logged], MLSERVER);
+    road.import(MLSERVER);
     road.models.tamper(TAMPERED);
     let began = Instant::now();
     road.deploy(spec(GOOD, 2));
@@ -29,13 +28,17 @@ fn a_model_is_served_rolled_forward_and_undone_and_no_prediction_fails() {
     forward(&road, &stream);
     what_fails_goes_back_by_itself(&road);
     undone_by_request(&road, &stream);
+    let nightly = what_is_trained_tonight_appears(&road);
     forward_while_everything_is_restarted(&mut road);
     undone_by_kubectl(&road, &stream);
 
     let seen = stream.end();
     println!("{} predictions, none of which failed", seen.answers.len());
-    seen.assert_right(road.models.all_answers());
+    let mut answers = road.models.all_answers().clone();
+    answers.insert(NIGHTLY.into(), nightly);
+    seen.assert_right(&answers);
     seen.assert_in_order(&told_by_the_records(&road));
+    the_record_says_how_it_was_made(&road);
 }
 
 fn forward(road: &Corner, stream: &Stream) {
@@ -73,20 +76,26 @@ fn undone_by_request(road: &Corner, stream: &Stream) {
     println!("from an undo to the last prediction by the version that was undone: {:.1?}", last - began);
 }
 
+/// A Job trains and registers as every night; gives what its model answers.
+fn what_is_trained_tonight_appears(road: &Corner) -> Vec<f64> {
+    let answers = road.models.train_again(road.node);
+    road.appears(&format!("fraud-{NIGHTLY}"));
+    answers
+}
+
 /// The operator and the kubelet are killed while a version is rolled out; pods and predictions go on.
 fn forward_while_everything_is_restarted(road: &mut Corner) {
-    let logged = road.models.logged.as_str();
-    road.story.want(logged);
-    road.story.until("the logged version is being rolled out", |o| o["status"]["candidate"]["version"] == logged);
+    road.story.want(NIGHTLY);
+    road.story.until("the nightly version is being rolled out", |o| o["status"]["candidate"]["version"] == NIGHTLY);
     road.story.kill_operator();
     road.node.kill_kubelet();
     road.node.run_kubelet();
     road.start_operator();
-    road.story.serves(logged);
+    road.story.serves(NIGHTLY);
 }
 
 fn undone_by_kubectl(road: &Corner, stream: &Stream) {
-    road.story.until_true("the logged version alone answers", || stream.settled_on(&road.models.logged));
+    road.story.until_true("the nightly version alone answers", || stream.settled_on(NIGHTLY));
     road.story.kubectl(&["rollout", "undo", "deployment/fraud"]);
     road.story.settles("Held", GOOD);
     road.story.until_true("the first version alone answers", || stream.settled_on(GOOD));
@@ -109,7 +118,7 @@ fn told_by_the_records(road: &Corner) -> Vec<String> {
         ["4", "SpecChanged", "Failed", "spec"],
         ["2", "Failed", "Promoted", "operator"],
         ["1", "Undo", "Promoted", "alice"],
-        [&road.models.logged, "SpecChanged", "Promoted", "spec"],
+        ["5", "SpecChanged", "Promoted", "spec"],
         ["1", "Undo", "Promoted", "kubectl (unverified)"],
     ];
     assert_eq!(told, want);
@@ -118,17 +127,32 @@ fn told_by_the_records(road: &Corner) -> Vec<String> {
     served
 }
 
+/// What it was trained with, by whom, with which metrics.
+fn the_record_says_how_it_was_made(road: &Corner) {
+    let object = road.story.get("mv", &format!("fraud-{NIGHTLY}"));
+    let spec = &object["spec"];
+    assert_eq!((&spec["origin"]["model"], &spec["origin"]["version"]), (&json!("Fraud Score"), &json!(NIGHTLY)));
+    assert_eq!((&spec["framework"]["name"], &spec["parameters"]["alpha"]), (&json!("scikit-learn"), &json!("0.1")));
+    assert_eq!((&spec["metrics"][0]["name"], &spec["run"]["system"]), (&json!("r2"), &json!("MLflow")));
+    assert!(spec["run"]["user"].is_string() && spec["code"]["path"] == "/scripts/better.py", "{spec:#}");
+    let time = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let took = time(&object["metadata"]["creationTimestamp"]) - time(&spec["origin"]["time"]);
+    println!("from `mlflow.register_model` to the ModelVersion, with a look every 10 s: {took:#}");
+}
+
 #[test]
 #[ignore = "needs root and a machine of its own: make e2e"]
-fn mlflows_own_scoring_server_serves_the_same_predictions() {
+fn a_model_that_was_only_logged_is_served_by_mlflows_own_server() {
     let corner = Corner::begin("scoring");
-    corner.register(&[GOOD], "localhost/mlflow:1");
-    let mut spec = spec(GOOD, 1);
+    corner.import("localhost/mlflow:1");
+    let logged = corner.models.logged.as_str();
+    let mut spec = spec(logged, 1);
+    spec["model"] = json!("trial");
     spec["protocol"] = json!("HTTP");
     corner.deploy(spec);
-    corner.story.serves(GOOD);
+    corner.story.serves(logged);
     let asked = json!({"inputs": corner.models.question}).to_string();
     let answer: Value = serde_json::from_str(&exchange(corner.address(), "/invocations", &asked).unwrap()).unwrap();
     let values: Vec<f64> = serde_json::from_value(answer["predictions"].clone()).unwrap();
-    assert_eq!(&values, corner.models.answers(GOOD));
+    assert_eq!(&values, corner.models.answers(logged));
 }

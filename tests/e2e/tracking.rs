@@ -17,9 +17,9 @@ use crate::{
     },
 };
 
-/// The bucket that it keeps artifacts in, below [`PREFIX`].
+/// Where it keeps artifacts.
+pub const DESTINATION: &str = "s3://models/mlflow";
 const BUCKET: &str = "models";
-const PREFIX: &str = "mlflow";
 const PORT: u16 = 5000;
 
 /// A running server.
@@ -50,13 +50,14 @@ impl Tracking {
         s3.make_bucket(BUCKET);
         let dir = Dir::fresh("mlflow");
         let database = format!("sqlite:///{}/mlflow.db", dir.path().display());
-        let destination = format!("s3://{BUCKET}/{PREFIX}");
         let port = PORT.to_string();
         let args = ["-m", "mlflow", "server", "--host", address, "--port", &port, "--workers", "1"];
-        let args = args.into_iter().chain(["--backend-store-uri", &database, "--artifacts-destination", &destination]);
+        let args = args.into_iter().chain(["--backend-store-uri", &database, "--artifacts-destination", DESTINATION]);
         let args: Vec<String> = args.map(str::to_owned).collect();
         let mut env: Vec<(String, String)> = S3::env().map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         env.push(("MLFLOW_S3_ENDPOINT_URL".into(), s3.endpoint()));
+        // Four processes that nothing here asks for.
+        env.push(("MLFLOW_SERVER_ENABLE_JOB_EXECUTION".into(), "false".into()));
         let python = servers::tools("mlflow").join("bin/python");
         let process = SPAWNER.get_or_init(Spawner::start).spawn(&python, &args, &env, dir.path(), &dir.join("log"));
         // Its files go with the machine.
@@ -122,5 +123,5 @@ impl Tracking {
 /// Where the server's own proxy keeps what it calls `mlflow-artifacts:/…`.
 fn bucket_uri(uri: &str) -> String {
     let path = uri.strip_prefix("mlflow-artifacts:/").unwrap_or_else(|| panic!("{uri} is not of the server's proxy"));
-    format!("s3://{BUCKET}/{PREFIX}/{path}/")
+    format!("{DESTINATION}/{path}/")
 }

@@ -34,8 +34,6 @@ debian() {
   local lists=(/var/lib/apt/lists/*Packages*) names deb
   if [ ! -e "${lists[0]}" ]; then apt-get -qq update >&2; fi
   mapfile -t names < <(grep -v '^#' debian/packages.txt)
-  # Libraries that these programs link to and a minimal machine may lack come with them.
-  names+=(libnftables1 libnftnl11 libmnl0 libjansson4 libxtables12 libnfnetlink0 libnetfilter-conntrack3 libedit2 libbsd0 libmd0 libseccomp2)
   mkdir "$dir/debs"
   download() { (cd "$dir/debs" && apt-get -qq -o APT::Sandbox::User=root download "${names[@]}") >&2; }
   download || { apt-get -qq update >&2 && download; }   # lists may be older than the mirror
