@@ -16,7 +16,7 @@ ENGINE ?= docker
 
 .PHONY: help
 help: ## List the tasks.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
 demo: ## Tell the whole story on a real control plane of its own; CLUSTER=current: on the cluster that kubectl points at.
@@ -76,6 +76,14 @@ cluster-down: ## Stop that control plane and remove every process and file of it
 bench: tools servers ## Measure rollouts against bare Deployments, and fetches against curl and KServe; tables, and target/bench/*.json.
 	cargo bench --locked --bench rollouts
 	cargo bench --locked --bench fetching
+
+.PHONY: e2e
+e2e: ## Walk the road on a real node: containerd, kubelet, S3, MLflow's models and MLServer; needs root (ROLLMODEL_E2E_KEEP=1 keeps logs).
+	@[ "$$(id -u)" = 0 ] || tests/e2e/enter.sh
+	@$(MAKE) tools
+	@tests/artifacts/tools/build.sh s3 >/dev/null
+	@tests/e2e/tools/build.sh all >/dev/null
+	cargo test --locked --config "target.'cfg(unix)'.runner = 'tests/e2e/enter.sh'" --test e2e -- --ignored --test-threads 1
 
 .PHONY: image
 image: ## Build the operator's image (IMAGE=rollmodel:dev, ENGINE=docker or podman).

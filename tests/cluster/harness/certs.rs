@@ -1,8 +1,11 @@
-//! One certificate authority, the API server's certificate, an administrator's, and the key of ServiceAccount tokens.
+//! One certificate authority, the API server's certificate, an administrator's, a node's, and the key of ServiceAccount tokens.
 
 use std::{fs, path::Path};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+
+/// The name of the node that may have a real kubelet.
+pub const NODE: &str = "real";
 
 /// Writes all of them into `dir`.
 pub fn write(dir: &Path) {
@@ -21,11 +24,13 @@ pub fn write(dir: &Path) {
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     sign(&server, &issuer, "server", &put);
 
-    let mut admin = CertificateParams::default();
-    admin.distinguished_name.push(DnType::OrganizationName, "system:masters");
-    admin.distinguished_name.push(DnType::CommonName, "admin");
-    admin.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    sign(&admin, &issuer, "admin", &put);
+    for (file, group, name) in [("admin", "system:masters", "admin"), ("node", "system:nodes", &format!("system:node:{NODE}"))] {
+        let mut client = CertificateParams::default();
+        client.distinguished_name.push(DnType::OrganizationName, group);
+        client.distinguished_name.push(DnType::CommonName, name);
+        client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        sign(&client, &issuer, file, &put);
+    }
 
     let accounts = KeyPair::generate().expect("a key");
     put("sa.key", accounts.serialize_pem());

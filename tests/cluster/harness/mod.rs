@@ -40,11 +40,15 @@ pub struct Options {
     pub nodes: usize,
     /// Where its files are; a fresh directory under `target/tmp` when None.
     pub dir: Option<PathBuf>,
+    /// How long anything in a story may take.
+    pub patience: Duration,
+    /// An address of this machine at which pods reach the API server; without one none does.
+    pub address: Option<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { fsync: false, emulated_version: None, audit: true, nodes: 4, dir: None }
+        Self { fsync: false, emulated_version: None, audit: true, nodes: 4, dir: None, patience: Duration::from_secs(60), address: None }
     }
 }
 
@@ -199,11 +203,16 @@ impl Cluster {
     fn api_args(&self) -> String {
         let audit = if self.options.audit { audit::FLAGS } else { "" };
         let emulated = self.options.emulated_version.as_ref().map(|v| format!("--emulated-version={v}")).unwrap_or_default();
+        let (bind, advertised, reconciler) = match &self.options.address {
+            None => ("127.0.0.1", "127.0.0.1", "none"),
+            Some(address) => ("0.0.0.0", address.as_str(), "lease"),
+        };
         format!(
-            "--etcd-servers http://127.0.0.1:{} --bind-address=127.0.0.1 --advertise-address=127.0.0.1 --secure-port {} \
+            "--etcd-servers http://127.0.0.1:{} --bind-address={bind} --advertise-address={advertised} --secure-port {} \
              --tls-cert-file server.crt --tls-private-key-file server.key --client-ca-file ca.crt --service-account-key-file sa.pub \
              --service-account-signing-key-file sa.key --service-account-issuer=https://kubernetes.default.svc --authorization-mode=Node,RBAC \
-             --service-cluster-ip-range=10.0.0.0/16 --endpoint-reconciler-type=none --allow-privileged=true {audit} {emulated}",
+             --service-cluster-ip-range=10.0.0.0/16 --endpoint-reconciler-type={reconciler} --allow-privileged=true \
+             --kubelet-preferred-address-types=InternalIP --kubelet-client-certificate admin.crt --kubelet-client-key admin.key {audit} {emulated}",
             self.ports.etcd, self.ports.api
         )
     }
@@ -223,6 +232,11 @@ impl Cluster {
         &self.tools
     }
 
+    /// How long anything in a story may take.
+    pub fn patience(&self) -> Duration {
+        self.options.patience
+    }
+
     /// The address of its API server.
     pub fn server(&self) -> String {
         format!("https://127.0.0.1:{}", self.ports.api)
@@ -240,6 +254,13 @@ impl Cluster {
             self.server(),
             self.dir.join("ca.crt").display()
         )
+    }
+
+    /// A kubeconfig that speaks as the node whose certificate there is.
+    pub fn kubeconfig_of_node(&self) -> PathBuf {
+        let path = self.dir.join("node.kubeconfig");
+        fs::write(&path, self.kubeconfig_text("node.crt", "node.key")).expect("kubeconfig");
+        path
     }
 
     /// A kubeconfig that speaks as a ServiceAccount.

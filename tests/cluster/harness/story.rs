@@ -16,9 +16,6 @@ pub struct Story {
     pub operator: Option<Operator>,
 }
 
-/// How long anything in a story may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 impl Story {
     /// A namespace with an operator that watches it, and no object yet.
     pub fn begin(hint: &str) -> Self {
@@ -157,15 +154,15 @@ impl Story {
 
     /// Waits until something holds of ModelDeployment fraud, watching it, and gives it.
     pub fn until(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-        let began = Instant::now();
+        let (began, patience) = (Instant::now(), self.cluster.patience());
         loop {
             let object = self.find("mdep", "fraud").unwrap_or_default();
             if is(&object) {
                 return object;
             }
             assert!(
-                began.elapsed() < PATIENCE,
-                "{what}: not within {PATIENCE:?}\n{}\n{}",
+                began.elapsed() < patience,
+                "{what}: not within {patience:?}\n{}\n{}",
                 serde_json::to_string_pretty(&object["status"]).unwrap(),
                 self.log()
             );
@@ -175,9 +172,9 @@ impl Story {
 
     /// Waits until anything holds.
     pub fn until_true(&self, what: &str, is: impl Fn() -> bool) {
-        let began = Instant::now();
+        let (began, patience) = (Instant::now(), self.cluster.patience());
         while !is() {
-            assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}\n{}", self.log());
+            assert!(began.elapsed() < patience, "{what}: not within {patience:?}\n{}", self.log());
             std::thread::park_timeout(Duration::from_millis(60));
         }
     }

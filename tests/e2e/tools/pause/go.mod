@@ -1,0 +1,3 @@
+module rollmodel.dev/tests/e2e/tools/pause
+
+go 1.26.0
