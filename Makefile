@@ -19,13 +19,14 @@ help: ## List the tasks.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
-demo: ## Tell the whole story on a real control plane of its own; CLUSTER=current: on the cluster that kubectl points at.
+demo: ## Tell the whole story on a real control plane of its own, then (as root) `make road`; CLUSTER=current: on the cluster that kubectl points at.
 ifeq ($(CLUSTER),current)
 	@cargo build --quiet --locked --bin rollmodel
 	@tests/demo/demo.sh current
 else ifeq ($(CLUSTER),)
 	@$(MAKE) -j2 tools binaries
 	@cargo run --quiet --locked --example cluster -- run tests/demo/demo.sh
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) road; else printf '\nThe second act, a real model on a real node, needs root: sudo make road\n'; fi
 else
 	@echo "make demo: CLUSTER is '$(CLUSTER)'; leave it out, or write CLUSTER=current" >&2; exit 2
 endif
@@ -77,13 +78,23 @@ bench: tools servers ## Measure rollouts against bare Deployments, and fetches a
 	cargo bench --locked --bench rollouts
 	cargo bench --locked --bench fetching
 
+# Runs a test of tests/e2e on the machine that enter.sh makes of namespaces.
+E2E = cargo test --locked --config "target.'cfg(unix)'.runner = 'tests/e2e/enter.sh'" --test e2e -- --ignored --test-threads 1
+
 .PHONY: e2e
-e2e: ## Walk the road on a real node: containerd, kubelet, S3, MLflow's models and MLServer; needs root (ROLLMODEL_E2E_KEEP=1 keeps logs).
-	@[ "$$(id -u)" = 0 ] || tests/e2e/enter.sh
-	@$(MAKE) tools
-	@tests/artifacts/tools/build.sh s3 >/dev/null
-	@tests/e2e/tools/build.sh all >/dev/null
-	cargo test --locked --config "target.'cfg(unix)'.runner = 'tests/e2e/enter.sh'" --test e2e -- --ignored --test-threads 1
+e2e: e2e-tools ## Every test on a real node: containerd, kubelet, S3, MLflow's models and MLServer; needs root (ROLLMODEL_E2E_KEEP=1 keeps logs).
+	$(E2E)
+
+.PHONY: road
+road: e2e-tools ## Tell the demo's second act: docs/mlflow.md, each command of it, on a real node; needs root.
+	@cargo test --quiet --locked --no-run --test e2e
+	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; ROLLMODEL_TELL=/dev/fd/3 $(E2E) walk 3>&1 >"$$log" 2>&1 || { cat "$$log" >&2; exit 1; }
+
+.PHONY: recording
+recording: e2e-tools ## Record the session that README.md shows, docs/road.cast, and draw it; needs root.
+	@rm -f docs/road.cast
+	ROLLMODEL_RECORD=$(CURDIR)/docs/road.cast $(E2E) walk
+	python3 tests/e2e/recording.py docs/road.cast docs/road.svg
 
 .PHONY: image
 image: ## Build the operator's image (IMAGE=rollmodel:dev, ENGINE=docker or podman).
@@ -106,6 +117,11 @@ checks: lint
 	cargo test --locked --no-run
 tools-and-servers: tools
 	@$(MAKE) servers
+e2e-tools:
+	@[ "$$(id -u)" = 0 ] || tests/e2e/enter.sh
+	@$(MAKE) tools
+	@tests/artifacts/tools/build.sh s3 mlflow >/dev/null
+	@tests/e2e/tools/build.sh all >/dev/null
 binaries:
 	@cargo build --locked --bin rollmodel --example cluster
 

@@ -195,7 +195,7 @@ me=$(kubectl auth whoami -o jsonpath='{.status.userInfo.username}')
 
 # --- the story ---------------------------------------------------------------------------------------------------------------
 
-chapter "Install: four kinds, and an operator that is one small process."
+chapter "Install: six kinds, and an operator that is one small process."
 kubectl get crd modeldeployments.rollmodel.dev >/dev/null 2>&1 || made_crds=yes
 if [[ $where == own || -n $made_crds ]]; then run kubectl apply -f crds/; fi
 kubectl wait --for=condition=Established --timeout="${patience}s" -f crds/ >/dev/null
@@ -264,4 +264,4 @@ expect "the history" "$told" "1:6:SpecChanged 2:7:SpecChanged 3:8:SpecChanged 4:
 expect "who asked for rollout 6" "$(kubectl get mro fraud-6 -o jsonpath='{.spec.by.actor}')" "$me"
 kubectl wait mdep/fraud --for=condition=Ready --timeout="${patience}s" >/dev/null || fail "what serves should be ready"
 
-printf '\n%sThat is the story.%s Next: README.md, “On your own cluster”.\n' "$bold" "$plain"
+printf '\n%sThat is the story%s of versions, told with fake nodes. Next: README.md, “On your own cluster”.\n' "$bold" "$plain"

@@ -10,8 +10,10 @@ mod devices;
 mod harness;
 mod models;
 mod node;
+mod page;
 mod road;
 #[path = "../artifacts/servers/mod.rs"]
 mod servers;
 mod stream;
 mod tracking;
+mod walk;

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command, sync::OnceLoc
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{rest::within, root},
+    harness::root,
     node::{self, MLSERVER, Node},
     servers::run,
     tracking::{self, Tracking},
@@ -35,7 +35,7 @@ const NAMESPACE: &str = "training";
 
 /// What was trained, and what it answers.
 pub struct Models {
-    tracking: Tracking,
+    tracking: &'static Tracking,
     /// Where the files of each version are.
     uris: BTreeMap<String, String>,
     /// The version of `trial` that was logged and not registered.
@@ -51,7 +51,7 @@ impl Models {
         static SHARED: OnceLock<Models> = OnceLock::new();
         let train = || {
             // Both take their time to start.
-            let starting = thread::spawn(|| Tracking::start(&node::address()));
+            let starting = thread::spawn(|| Tracking::shared(&node::address()));
             let node = Node::shared();
             Self::train(node, starting.join().unwrap())
         };
@@ -59,8 +59,7 @@ impl Models {
         (Node::shared(), models)
     }
 
-    fn train(node: &Node, mut tracking: Tracking) -> Self {
-        within(node.cluster.patience(), || tracking.is_ready(), || "the tracking server answers".into());
+    fn train(node: &Node, tracking: &'static Tracking) -> Self {
         node.cluster.kubectl(&["create", "namespace", NAMESPACE]);
         apply(node, &scripts());
         // In this order they get their numbers.
@@ -74,7 +73,7 @@ impl Models {
         let registered = |version: &str| (version.to_owned(), format!("models:/{REGISTERED}/{version}"));
         let asked = [registered(GOOD), registered(BETTER), (version.clone(), format!("models:/{}", logged.id))];
         uris.insert(version.clone(), logged.uri);
-        let (question, answers) = ask(&tracking, &asked);
+        let (question, answers) = ask(tracking, &asked);
         Self { tracking, uris, logged: version, question, answers }
     }
 
@@ -82,7 +81,7 @@ impl Models {
     pub fn train_again(&self, node: &Node) -> Vec<f64> {
         apply(node, &job("nightly", &["better"], &self.tracking.url));
         trained(node);
-        let (_, mut answers) = ask(&self.tracking, &[(NIGHTLY.to_owned(), format!("models:/{REGISTERED}/{NIGHTLY}"))]);
+        let (_, mut answers) = ask(self.tracking, &[(NIGHTLY.to_owned(), format!("models:/{REGISTERED}/{NIGHTLY}"))]);
         answers.remove(NIGHTLY).unwrap()
     }
 

@@ -5,12 +5,16 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 
 use crate::{
-    harness::process::{Process, Spawner},
+    harness::{
+        process::{Process, Spawner},
+        rest::within,
+    },
     servers::{
         self, Dir, run,
         s3::{KEY, REGION, S3, SECRET},
@@ -21,6 +25,8 @@ use crate::{
 pub const DESTINATION: &str = "s3://models/mlflow";
 const BUCKET: &str = "models";
 const PORT: u16 = 5000;
+/// It makes its database first, beside a node that starts.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A running server.
 pub struct Tracking {
@@ -43,8 +49,17 @@ pub struct Logged {
 }
 
 impl Tracking {
-    /// Starts one on an address of this machine; [`Tracking::wait`] waits until it is ready.
-    pub fn start(address: &str) -> Self {
+    /// The one of this test process, ready.
+    pub fn shared(address: &str) -> &'static Self {
+        static SHARED: OnceLock<Tracking> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let mut tracking = Self::start(address);
+            within(PATIENCE, || tracking.is_ready(), || "the tracking server does not answer".into());
+            tracking
+        })
+    }
+
+    fn start(address: &str) -> Self {
         static SPAWNER: OnceLock<Spawner> = OnceLock::new();
         let s3 = S3::start_everywhere();
         s3.make_bucket(BUCKET);
@@ -66,7 +81,7 @@ impl Tracking {
     }
 
     /// Whether it answers; fails if it has ended.
-    pub fn is_ready(&mut self) -> bool {
+    fn is_ready(&mut self) -> bool {
         assert!(self.process.ended().is_none(), "mlflow server ended by itself:\n{}", self.process.log_end());
         let mut curl = Command::new("curl");
         curl.args(["-sf", "-o", "/dev/null", &format!("{}/health", self.url)]).status().is_ok_and(|s| s.success())
