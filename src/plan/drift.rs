@@ -358,7 +358,7 @@ mod tests {
         for container in spec["containers"].as_array_mut().unwrap() {
             container["imagePullPolicy"] = json!("IfNotPresent");
             container["terminationMessagePath"] = json!("/dev/termination-log");
-            container["terminationMessagePolicy"] = json!("File");
+            container.as_object_mut().unwrap().entry("terminationMessagePolicy").or_insert(json!("File"));
             container["ports"].as_array_mut().into_iter().flatten().for_each(|port| port["protocol"] = json!("TCP"));
             container["env"]
                 .as_array_mut()

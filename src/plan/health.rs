@@ -181,7 +181,7 @@ fn last_words(why: &Why) -> String {
     let code = why.exit_code.map(|c| format!("exit code {c}"));
     let what = if why.message.is_empty() { &why.reason } else { &why.message };
     match code {
-        Some(code) if !what.is_empty() => format!("{code}: {}", one_line(what)),
+        Some(code) if !what.is_empty() => format!("{code}: {}", ending(what)),
         Some(code) => code,
         None => one_line(what),
     }
@@ -235,14 +235,41 @@ fn said(reason: &str, message: &str) -> String {
     if message.is_empty() { reason.to_owned() } else { format!("{reason}: {}", one_line(message)) }
 }
 
+/// The longest message that a condition quotes, in bytes.
+const QUOTED: usize = 300;
+
 /// A message in one line, short enough for a condition.
 fn one_line(text: &str) -> String {
-    bounded(&text.split_whitespace().collect::<Vec<_>>().join(" "), 300)
+    bounded(&text.split_whitespace().collect::<Vec<_>>().join(" "), QUOTED)
+}
+
+/// The end of a log in one line: as many of its last lines as are short enough for a condition, for the cause comes last.
+fn ending(text: &str) -> String {
+    let (mut from, mut length) = (text.len(), 0);
+    for line in text.split_inclusive('\n').rev() {
+        length += line.trim().len() + 1;
+        if length > QUOTED && from < text.len() {
+            break;
+        }
+        from -= line.len();
+    }
+    one_line(&text[from..])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_long_log_its_end_is_quoted() {
+        let log = format!("{}\nModuleNotFoundError: No module\n named 'shapes'\n\n", "Traceback of many lines\n".repeat(80));
+        let told = ending(&log);
+        assert!(told.len() <= QUOTED && told.starts_with("Traceback of many lines Traceback"), "{told}");
+        assert!(told.ends_with("ModuleNotFoundError: No module named 'shapes'"), "{told}");
+        assert_eq!(ending("out of memory\n"), "out of memory");
+        assert_eq!(ending(&"x".repeat(400)), format!("{}…", "x".repeat(297)));
+        assert_eq!(ending(""), "");
+    }
 
     #[test]
     fn an_image_that_cannot_be_pulled_is_one_sentence_while_the_kubelet_alternates_between_two() {

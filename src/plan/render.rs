@@ -216,6 +216,8 @@ fn complete(source: &Source<'_>, spec: &mut Map<String, Value>) -> Result<(), Er
     let port = set_ports(source.protocol, &mut model, &taken);
     set_probe(source, &mut model, port);
     set_drain(spec, &mut model);
+    // A server that ends says why in its log, as a rule, and that is what a condition has to quote.
+    model.entry("terminationMessagePolicy").or_insert(json!("FallbackToLogsOnError"));
     if let Some(slot) = containers.get_mut(index) {
         *slot = Value::Object(model);
     }

@@ -131,7 +131,6 @@ EOF
     spec:
       containers:
       - name: model
-        terminationMessagePolicy: FallbackToLogsOnError
         command:
         - sh
         - -c

@@ -51,7 +51,7 @@ fn without_a_template_the_pod_is_the_versions_image_completed() {
             "env": [{"name": "MODEL_NAME", "value": "fraud"}, {"name": "MODEL_VERSION", "value": "7"}],
             "ports": [{"name": "http", "containerPort": 8080}],
             "readinessProbe": {"httpGet": {"path": "/v2/models/fraud/ready", "port": 8080}, "periodSeconds": 5, "failureThreshold": 3},
-            "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
+            "lifecycle": {"preStop": {"sleep": {"seconds": 5}}}, "terminationMessagePolicy": "FallbackToLogsOnError",
         }]},
     });
     assert_eq!(render(&source(None)), Ok(want.clone()));
