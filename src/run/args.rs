@@ -106,7 +106,7 @@ pub struct Import {
     /// A host, host:port or network that artifacts may be read from although it is private; the registry's own always may.
     #[arg(long = "allow-host", env = "ROLLMODEL_ALLOWED_HOSTS", value_name = "HOST,…")]
     pub allowed: Vec<AllowedList>,
-    /// How many seconds there are between two looks at the size of one artifact, to tell whether it was changed upstream.
+    /// How many seconds there are between two looks at one version: whether its artifact's size was changed upstream, and what was measured since.
     #[arg(long, env = "ROLLMODEL_RECHECK_SECONDS", default_value_t = 86400, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(1..))]
     pub recheck_seconds: i64,
     /// Where the last words go [default: /dev/termination-log, if it is there].
