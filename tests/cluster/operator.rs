@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{
     Cluster, Options, audit, levers,
-    operator::{Operator, binary},
+    operator::{FETCH_IMAGE, Operator, binary},
     proxy::Proxy,
     rest::{Rest, within},
     root,
@@ -340,6 +340,19 @@ fn its_pages_and_its_commands_answer_and_a_dump_holds_no_secret() {
     for (args, says) in [(&["--help"][..], "--leader-elect"), (&["dump", "--help"], "ModelDeployment"), (&["plan", "--help"], "cluster")] {
         assert!(run(args).contains(says));
     }
+    // A ModelRegistry too.
+    let template = json!({"spec": {"containers": [{"name": "importer", "env": variables}]}});
+    let models = json!([{"name": "fraud", "registeredModel": "Fraud"}]);
+    let spec = json!({"mlflow": {"url": "http://127.0.0.1:9"}, "serviceAccountName": "default", "models": models, "template": template});
+    story.apply(&json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRegistry", "metadata": {"name": "mlflow"}, "spec": spec}));
+    story.until_true("its importer runs", || {
+        story.find("deployment", "mlflow-importer").is_some_and(|importer| importer["status"]["readyReplicas"] == 1)
+    });
+    run(&["dump", "mreg/mlflow", "-n", &story.namespace, "-o", &file, "--fetch-image", FETCH_IMAGE]);
+    let dumped = std::fs::read_to_string(&file).unwrap();
+    assert!(dumped.contains("AWS_SECRET_ACCESS_KEY") && !dumped.contains("hunter2"), "{dumped}");
+    let plan = run(&["plan", "-f", &file]);
+    assert!(plan.starts_with("# ") && !plan.contains("do: "), "a settled object's plan is empty: {plan}");
     let refused = Command::new(binary())
         .env("KUBECONFIG", story.cluster.kubeconfig())
         .args(["dump", "nothing", "-n", &story.namespace])
