@@ -154,6 +154,30 @@ fn what_a_run_measures_later_becomes_evaluations_unless_somebody_else_writes_the
 }
 
 #[test]
+fn an_importer_whose_role_is_older_than_it_goes_on_importing() {
+    let (story, server, name) = (begin("older", true), Mlflow::start(), "Fraud Score (EU)");
+    let mut role = story.get("clusterrole", "rollmodel-importer");
+    for verbs in role["rules"].as_array_mut().unwrap().iter_mut().filter(|rule| rule["resources"][0] == "modelversions") {
+        verbs["verbs"] = json!(["list", "watch", "create"]);
+    }
+    story.apply(
+        &json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "older"}, "rules": role["rules"]}),
+    );
+    let account = format!("--serviceaccount={}:model-importer", story.namespace);
+    story.kubectl(&["create", "rolebinding", "older", "--role=older", &account]);
+    let logged = server.trained("fraud");
+    server.register(name, &logged);
+    story.apply(&registry(&server.url(), json!({})));
+    let mut importer = importer(&story, &[("ROLLMODEL_RECHECK_SECONDS", "1")]);
+    ready(&story, "Polled");
+    server.log_metric(&logged.run, "drift", 0.1);
+    story.until_true("what it may not write is logged", || importer.log().contains("its evaluations are not written"));
+    server.register(name, &logged);
+    story.until_true("the next version is there", || story.find("mv", "fraud-2").is_some());
+    assert!(importer.ended().is_none() && story.get("mv", "fraud-1")["spec"].get("evaluations").is_none());
+}
+
+#[test]
 fn what_others_registered_is_left_alone_and_told_where_it_differs() {
     let (story, server, name) = (begin("hands", false), Mlflow::start(), "Fraud Score (EU)");
     let logged = server.trained("fraud");
