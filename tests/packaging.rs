@@ -396,3 +396,62 @@ fn what_the_documents_name_is_there() {
     }
     assert!(gone.is_empty(), "named and not there:\n{}", gone.join("\n"));
 }
+
+/// Words of the importer's code that begin with a capital and are no reason.
+const NO_REASONS: [&str; 16] = [
+    "Deployment",
+    "Event",
+    "False",
+    "Imported",
+    "MLflow",
+    "MLmodel",
+    "ModelRegistry",
+    "ModelVersion",
+    "Normal",
+    "Ready",
+    "Reconciling",
+    "Recreate",
+    "RuntimeDefault",
+    "Stalled",
+    "True",
+    "Warning",
+];
+
+/// The texts between quotes in a source file that are one word in CamelCase, its tests left out.
+fn words(file: &Path) -> BTreeSet<String> {
+    let text = fs::read_to_string(file).unwrap();
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let camel = |w: &&str| {
+        w.starts_with(|c: char| c.is_ascii_uppercase())
+            && w.chars().all(|c| c.is_ascii_alphabetic())
+            && w.contains(|c: char| c.is_lowercase())
+    };
+    code.split('"').filter(camel).map(str::to_owned).collect()
+}
+
+fn sources(path: &Path, found: &mut Vec<PathBuf>) {
+    match path.is_dir() {
+        true => fs::read_dir(path).unwrap().for_each(|entry| sources(&entry.unwrap().path(), found)),
+        false if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") => found.push(path.to_owned()),
+        false => {}
+    }
+}
+
+#[test]
+fn the_runbook_tells_every_reason_of_a_model_registry_and_no_other() {
+    let mut files = Vec::new();
+    for path in ["src/import", "src/plan/registry", "src/plan/registry.rs"] {
+        sources(&root().join(path), &mut files);
+    }
+    let mut reasons: BTreeSet<String> = files.iter().flat_map(|file| words(file)).collect();
+    reasons.retain(|word| !NO_REASONS.contains(&word.as_str()));
+    assert!(reasons.len() > 15 && reasons.contains("HostRefused"), "the reasons are not found any more: {reasons:?}");
+    let page = read("docs/runbook.md");
+    let (_, section) = page.split_once("\n## Importing\n").expect("the section");
+    let section = section.split("\n## ").next().unwrap();
+    let missing: Vec<&String> = reasons.iter().filter(|reason| !section.contains(&format!("`{reason}`"))).collect();
+    assert!(missing.is_empty(), "docs/runbook.md, Importing, does not tell what to do about {missing:?} (or NO_REASONS lacks it)");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(reason, _)| reason.to_owned());
+    let gone: Vec<String> = rows.filter(|reason| !reasons.contains(reason)).collect();
+    assert!(gone.is_empty(), "docs/runbook.md, Importing, tells of {gone:?}, which nothing says");
+}

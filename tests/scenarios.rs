@@ -7,8 +7,12 @@
 use std::{fs, path::PathBuf};
 
 use jiff::Timestamp;
-use rollmodel::plan::{self, Observed, Plan};
+use rollmodel::plan::{
+    self, Observed,
+    registry::{ObservedRegistry, plan_registry},
+};
 use serde::{Deserialize, Serialize};
+use serde_yaml::Value;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,9 +20,14 @@ struct Case {
     /// The rule that the case shows, in one sentence.
     title: String,
     now: Timestamp,
-    observed: Observed,
+    /// Of a ModelDeployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    observed: Option<Observed>,
+    /// Or of a ModelRegistry.
+    #[serde(rename = "observedRegistry", default, skip_serializing_if = "Option::is_none")]
+    registry: Option<ObservedRegistry>,
     #[serde(default)]
-    plan: Option<Plan>,
+    plan: Option<Value>,
 }
 
 fn files() -> Vec<PathBuf> {
@@ -38,7 +47,11 @@ fn every_scenario_is_planned_as_its_file_says() {
         let text = fs::read_to_string(&path).unwrap();
         let mut case: Case = serde_yaml::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         assert!(case.title.ends_with('.') && case.title.len() > 20, "{}: the title is a sentence", path.display());
-        let plan = plan::plan(&case.observed, case.now);
+        let plan = match (&case.observed, &case.registry) {
+            (Some(observed), None) => serde_yaml::to_value(plan::plan(observed, case.now)).unwrap(),
+            (None, Some(seen)) => serde_yaml::to_value(plan_registry(seen, case.now)).unwrap(),
+            _ => panic!("{}: one of observed and observedRegistry", path.display()),
+        };
         if case.plan.as_ref() == Some(&plan) {
             continue;
         }

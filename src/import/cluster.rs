@@ -23,7 +23,12 @@ use tracing::{debug, info, warn};
 
 use super::decide::Existing;
 use crate::{
-    api::{ModelRegistry, ModelRegistryStatus, ModelRollout, ModelVersion, ModelVersionSpec, condition::bounded, names, version::Origin},
+    api::{
+        ModelRegistry, ModelRegistryStatus, ModelRollout, ModelVersion, ModelVersionSpec,
+        condition::bounded,
+        names,
+        version::{Metric, Origin},
+    },
     plan::content,
     run::{
         apply::instance,
@@ -77,6 +82,14 @@ pub enum Written {
     Taken,
     /// The API server does not take it, in its words.
     Refused(String),
+}
+
+/// A ModelVersion as it is stored.
+pub struct Record {
+    /// Its uid.
+    pub uid: String,
+    /// Its spec.
+    pub spec: Value,
 }
 
 /// The ModelVersions of the namespace, by name.
@@ -227,6 +240,47 @@ impl Cluster {
         }
     }
 
+    /// One ModelVersion, past the cache, which keeps little of it.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or forbids it.
+    pub async fn record(&self, name: &str) -> Result<Option<Record>, Error> {
+        let all = api::<Kept<Usual>>(&self.client, Kind::ModelVersion, Some(&self.namespace));
+        let params = ListParams::default().fields(&format!("metadata.name={name}"));
+        let list = all.list(&params).await.map_err(|source| self.error("list modelversions", source))?;
+        let read = |object: Object| Record { uid: object.metadata.uid.clone().unwrap_or_default(), spec: object.spec.or_default() };
+        Ok(list.items.into_iter().next().map(|object| read(object.0)))
+    }
+
+    /// Writes a version's evaluations, unless they are somebody else's. What is refused is logged, and fails nothing.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn evaluate(&self, name: &str, uid: &str, evaluations: &[Metric]) -> Result<(), Error> {
+        let body = json!({
+            "apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelVersion", "metadata": {"name": name, "uid": uid},
+            "spec": {"evaluations": evaluations},
+        });
+        let versions = Api::<ModelVersion>::namespaced(self.client.clone(), &self.namespace);
+        match versions.patch_metadata(name, &PatchParams::apply(names::IMPORTER), &Patch::Apply(body)).await {
+            Ok(_) => info!(version = name, evaluations = evaluations.len(), "evaluations written down"),
+            // Also where it is gone meanwhile, or another.
+            Err(error) if is(&error, 409) => debug!(version = name, says = said(&error), "its evaluations are left to who owns them"),
+            Err(error) if is(&error, 403) => {
+                warn!(
+                    version = name,
+                    error = said(&error),
+                    "its evaluations are not written: ClusterRole rollmodel-importer is older than this importer, or something else forbids it"
+                );
+            }
+            Err(kube::Error::Api(answer)) if matches!(answer.code, 400 | 404 | 422) => {
+                warn!(version = name, error = answer.message, "its evaluations are not taken");
+            }
+            Err(source) => return Err(self.error(&format!("write the evaluations of ModelVersion {name}"), source)),
+        }
+        Ok(())
+    }
+
     /// Writes the status; gives the object as it is then. None where it is gone, or another by now.
     ///
     /// # Errors
@@ -292,6 +346,13 @@ struct Brief {
     image: Option<String>,
     artifact: Option<BriefArtifact>,
     origin: Option<Origin>,
+    run: Option<BriefRun>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct BriefRun {
+    end_time: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -311,6 +372,7 @@ fn read(object: Object) -> (String, Existing) {
         digest: artifact.digest,
         size: artifact.size,
         origin: brief.origin,
+        goes_on: brief.run.is_some_and(|run| run.end_time.is_none()),
     };
     (object.metadata.name.unwrap_or_default(), existing)
 }

@@ -8,11 +8,13 @@ use super::system::{Candidate, Found};
 use crate::api::{
     ModelRegistrySpec,
     names::version_name,
-    version::{Origin, VERSION},
+    version::{Metric, Origin, VERSION},
 };
 
 /// How many looks in a row a version has to be missing in before that is told: pages of a listing are no snapshot.
 pub const MISSING_LOOKS: u32 = 3;
+/// The most evaluations of a version; the API server takes no more.
+pub const EVALUATIONS_MAX: usize = 256;
 
 /// A ModelVersion of the namespace, as much as deciding needs.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,6 +31,8 @@ pub struct Existing {
     pub size: Option<i64>,
     /// Where it was imported from.
     pub origin: Option<Origin>,
+    /// Whether its run went on when it was written down.
+    pub goes_on: bool,
 }
 
 /// What was found out about a candidate that is not to be found out again at each look.
@@ -173,7 +177,7 @@ fn one(seen: &Seen<'_>, found: &Found, place: (usize, usize), candidate: &Candid
 }
 
 /// Whether a record is of the same version there.
-fn same(origin: Option<&Origin>, candidate: &Candidate) -> bool {
+pub(super) fn same(origin: Option<&Origin>, candidate: &Candidate) -> bool {
     let Some(origin) = origin else { return false };
     let time = origin.time.as_ref().is_none_or(|time| time.0.as_second() == candidate.time.as_second());
     let id = origin.id.as_ref().zip(candidate.id.as_ref()).is_none_or(|(a, b)| a == b);
@@ -227,6 +231,24 @@ fn gone(seen: &Seen<'_>, found: &Found, out: &mut Decision) {
 #[must_use]
 pub fn count_missing(before: &BTreeMap<String, u32>, gone: &BTreeSet<String>) -> BTreeMap<String, u32> {
     gone.iter().map(|name| (name.clone(), before.get(name).copied().unwrap_or_default().saturating_add(1))).collect()
+}
+
+/// The evaluations of a version: the numbers that are known by now and are not those of its record, by name and dataset. What was
+/// written down before and is not shown any more stays: an empty answer proves nothing.
+#[must_use]
+pub fn evaluations(recorded: &[Metric], said: &[Metric], measured: &[Metric]) -> Vec<Metric> {
+    let key = |m: &Metric| (m.name.clone(), m.dataset.clone());
+    let values: HashMap<_, f64> = recorded.iter().map(|m| (key(m), m.value)).collect();
+    let mut all: BTreeMap<_, Metric> = said.iter().map(|m| (key(m), m.clone())).collect();
+    for new in measured.iter().filter(|m| m.value.is_finite()) {
+        // It may have returned to what the record says.
+        if values.get(&key(new)) == Some(&new.value) {
+            all.remove(&key(new));
+        } else {
+            all.insert(key(new), new.clone());
+        }
+    }
+    all.into_values().take(EVALUATIONS_MAX).collect()
 }
 
 #[cfg(test)]

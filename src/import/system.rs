@@ -1,4 +1,4 @@
-//! What every system to import from has to answer. A new system is one module with these two answers, and one arm in [`open`].
+//! What every system to import from has to answer. A new system is one module with these answers, and one arm in [`open`].
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::mlflow;
 use crate::{
-    api::{ModelRegistrySpec, ModelVersionSpec, registry::ModelRule},
+    api::{ModelRegistrySpec, ModelVersionSpec, registry::ModelRule, version::Metric},
     fetch::{credentials::Credentials, guard::Allowed, http::Resolve},
 };
 
@@ -22,6 +22,10 @@ pub trait System: Send + Sync {
 
     /// How many bytes the artifact of a version has now; None where that is not told. Asked for once a day a version.
     async fn size(&self, candidate: &Candidate) -> Result<Option<u64>, Trouble>;
+
+    /// What is measured of a version by now; None where that is not told. Asked for once a day a version, and more often while its run
+    /// goes on. `id` is what identifies it there, as its record says.
+    async fn measured(&self, candidate: &Candidate, id: Option<&str>) -> Result<Option<Measured>, Trouble>;
 }
 
 /// What a system is made with.
@@ -95,6 +99,15 @@ pub struct Candidate {
     pub description: String,
     /// Others of the same run and name, among which one is meant.
     pub siblings: Vec<String>,
+}
+
+/// What is measured of a version by now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measured {
+    /// Numbers, each with its time.
+    pub metrics: Vec<Metric>,
+    /// Whether more will come: its run goes on.
+    pub goes_on: bool,
 }
 
 /// What is asked of a version.

@@ -11,30 +11,26 @@ use tracing::{debug, info};
 use super::{
     cluster::{Cluster, Error, Versions, Written},
     decide::{self, Existing, Seen, Trouble, Verdict, Which},
+    recheck::{self, Rechecks},
     status::Look,
     system::{self, About, Candidate, Described, Found, Means, Outcome, System},
 };
 use crate::{
     api::{ModelRegistry, condition::bounded, names::version_name},
-    fetch::progress::size as shown_size,
     plan::version::SPEC_MAX,
 };
 
 /// After how many looks everything is read again, for what no timestamp tells.
 const WHOLE_EVERY: u64 = 60;
-/// How many artifacts a look checks again at most.
-const RECHECKS: usize = 5;
 
 /// What is remembered between two looks. Forgetting it costs requests, never a wrong act.
 pub struct Work {
     means: Means,
-    recheck_seconds: i64,
     system: Option<(i64, Box<dyn System>)>,
     looks: u64,
     verdicts: HashMap<Which, Verdict>,
     missing: BTreeMap<String, u32>,
-    /// When an artifact (by its ModelVersion's name) is looked at again, and what was found the last time.
-    rechecks: HashMap<String, (Timestamp, Option<String>)>,
+    rechecks: Rechecks,
 }
 
 /// What a look came to, and what is here after it.
@@ -49,8 +45,8 @@ impl Work {
     /// With nothing remembered.
     #[must_use]
     pub fn new(means: Means, recheck_seconds: i64) -> Self {
-        let (verdicts, missing, rechecks) = (HashMap::new(), BTreeMap::new(), HashMap::new());
-        Self { means, recheck_seconds, system: None, looks: 0, verdicts, missing, rechecks }
+        let (verdicts, missing, rechecks) = (HashMap::new(), BTreeMap::new(), Rechecks::new(recheck_seconds));
+        Self { means, system: None, looks: 0, verdicts, missing, rechecks }
     }
 
     /// One look.
@@ -107,10 +103,22 @@ impl Work {
             }
         }
         if look.trouble.is_none() {
-            look.trouble = self.recheck(registry, &survey, existing, &mut look.decision.problems).await.err();
+            look.trouble = self.recheck(cluster, registry, &survey, existing, &mut look.decision.problems).await?.err();
         }
         look.survey = Some(survey);
         Ok(look)
+    }
+
+    async fn recheck(
+        &mut self,
+        cluster: &Cluster,
+        registry: &ModelRegistry,
+        survey: &system::Survey,
+        existing: &BTreeMap<String, Existing>,
+        problems: &mut Vec<Trouble>,
+    ) -> Result<Result<(), system::Trouble>, Error> {
+        let Some((_, system)) = self.system.as_ref() else { return Ok(Ok(())) };
+        self.rechecks.look(&recheck::Seen { cluster, registry, system: system.as_ref(), survey, existing }, problems).await
     }
 
     fn decide(
@@ -166,58 +174,6 @@ impl Work {
         self.verdicts.insert((found.name.clone(), candidate.version.clone(), candidate.time), verdict);
         Ok(Ok(()))
     }
-
-    /// Looks once in a while whether artifacts have as many bytes as were written down; a few a look, the longest unseen first.
-    async fn recheck(
-        &mut self,
-        registry: &ModelRegistry,
-        survey: &system::Survey,
-        existing: &BTreeMap<String, Existing>,
-        problems: &mut Vec<Trouble>,
-    ) -> Result<(), system::Trouble> {
-        let Some((_, system)) = self.system.as_ref() else { return Ok(()) };
-        let me = registry.metadata.name.as_deref().unwrap_or_default();
-        let (now, every) = (Timestamp::now(), self.recheck_seconds.max(1));
-        self.rechecks.retain(|name, _| existing.contains_key(name));
-        let mut left = RECHECKS;
-        for found in &survey.models {
-            for candidate in &found.candidates {
-                let name = version_name(&found.name, &candidate.version);
-                let ours = existing.get(&name).filter(|e| e.origin.as_ref().is_some_and(|o| o.registry == me));
-                let Some(want) = ours.and_then(|e| e.size).and_then(|size| u64::try_from(size).ok()) else { continue };
-                // The first time at a moment of its own, so that a start does not list everything.
-                let entry = self.rechecks.entry(name.clone()).or_insert_with(|| (later(now, spread(&name, every)), None));
-                if entry.0 <= now && left > 0 {
-                    left -= 1;
-                    let have = system.size(candidate).await?;
-                    *entry = (later(now, every), have.filter(|have| *have != want).map(|have| changed(have, want)));
-                }
-                if let Some(message) = &entry.1 {
-                    problems.push(trouble(found, candidate, "UpstreamChanged", message.clone()));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn changed(have: u64, want: u64) -> String {
-    format!(
-        "Its artifact has {have} bytes ({}) now, and {want} ({}) were registered: it was changed upstream. The record stays, and no pod starts with other bytes.",
-        shown_size(have),
-        shown_size(want)
-    )
-}
-
-fn later(from: Timestamp, seconds: i64) -> Timestamp {
-    Timestamp::from_second(from.as_second().saturating_add(seconds)).unwrap_or(Timestamp::MAX)
-}
-
-/// A moment within so many seconds, the same for the same name.
-fn spread(name: &str, seconds: i64) -> i64 {
-    let digest = crate::fetch::digest::Digest::of(name.as_bytes());
-    let part = i64::from(u16::from_be_bytes([digest.0[0], digest.0[1]]));
-    seconds.saturating_mul(part) / i64::from(u16::MAX)
 }
 
 fn trouble(found: &Found, candidate: &Candidate, reason: &'static str, message: String) -> Trouble {
@@ -270,6 +226,7 @@ async fn write(
                 digest,
                 size: artifact.and_then(|a| a.size),
                 origin: spec.origin.clone(),
+                goes_on: spec.run.as_ref().is_some_and(|run| run.end_time.is_none()),
             };
             existing.insert(name.clone(), here);
             let upstream = spec.origin.as_ref().and_then(|o| o.model.as_deref()).unwrap_or_default();

@@ -24,7 +24,7 @@ pub struct Args {
 /// What to do instead of running the operator.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write all that the operator would see of a live ModelDeployment as YAML: a case for `rollmodel plan`, and a test case.
+    /// Write all that the operator would see of a live ModelDeployment or ModelRegistry as YAML: a case for `rollmodel plan`, and a test case.
     Dump(Dump),
     /// Print what the operator would do about a case, and why it waits; needs no cluster.
     Plan(Plan),
@@ -70,8 +70,9 @@ pub struct Run {
 /// Flags of `rollmodel dump`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Dump {
-    /// Name of the ModelDeployment.
-    pub name: String,
+    /// Name of the ModelDeployment, or mreg/ and the name of a ModelRegistry.
+    #[arg(value_name = "[TYPE/]NAME")]
+    pub subject: Subject,
     /// Its namespace [default: that of the kubeconfig's context].
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
@@ -81,6 +82,29 @@ pub struct Dump {
     /// File to write [default: standard output].
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+/// What is dumped, written as for kubectl.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A ModelDeployment of that name.
+    Deployment(String),
+    /// A ModelRegistry of that name.
+    Registry(String),
+}
+
+impl std::str::FromStr for Subject {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, name) = text.split_once('/').unwrap_or(("mdep", text));
+        match kind.strip_suffix(".rollmodel.dev").unwrap_or(kind) {
+            _ if name.is_empty() => Err("a name".into()),
+            "mdep" | "modeldeployment" | "modeldeployments" => Ok(Self::Deployment(name.into())),
+            "mreg" | "modelregistry" | "modelregistries" => Ok(Self::Registry(name.into())),
+            _ => Err("a name, mdep/NAME or mreg/NAME".into()),
+        }
+    }
 }
 
 /// Flags of `rollmodel plan`.
@@ -106,7 +130,7 @@ pub struct Import {
     /// A host, host:port or network that artifacts may be read from although it is private; the registry's own always may.
     #[arg(long = "allow-host", env = "ROLLMODEL_ALLOWED_HOSTS", value_name = "HOST,…")]
     pub allowed: Vec<AllowedList>,
-    /// How many seconds there are between two looks at the size of one artifact, to tell whether it was changed upstream.
+    /// How many seconds there are between two looks at one version: whether its artifact's size was changed upstream, and what was measured since.
     #[arg(long, env = "ROLLMODEL_RECHECK_SECONDS", default_value_t = 86400, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(1..))]
     pub recheck_seconds: i64,
     /// Where the last words go [default: /dev/termination-log, if it is there].
@@ -139,7 +163,20 @@ mod tests {
         let args = Args::parse_from(["rollmodel", "--leader-elect=false", "--requesters-verified"]);
         assert!(!args.run.leader_elect && args.run.requesters_verified && args.command.is_none());
         assert!(
-            matches!(Args::parse_from(["rollmodel", "dump", "fraud", "-n", "ml"]).command, Some(Command::Dump(d)) if d.name == "fraud")
+            matches!(Args::parse_from(["rollmodel", "dump", "fraud", "-n", "ml"]).command, Some(Command::Dump(d)) if d.subject == Subject::Deployment("fraud".into()))
         );
+    }
+
+    #[test]
+    fn what_is_dumped_is_written_as_for_kubectl() {
+        for text in ["fraud", "mdep/fraud", "modeldeployment.rollmodel.dev/fraud"] {
+            assert_eq!(text.parse(), Ok(Subject::Deployment("fraud".into())), "{text}");
+        }
+        for text in ["mreg/mlflow", "modelregistries/mlflow", "modelregistry.rollmodel.dev/mlflow"] {
+            assert_eq!(text.parse(), Ok(Subject::Registry("mlflow".into())), "{text}");
+        }
+        for text in ["pod/fraud", "", "mreg/"] {
+            assert!(text.parse::<Subject>().is_err(), "{text}");
+        }
     }
 }

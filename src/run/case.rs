@@ -1,4 +1,4 @@
-//! Cases: all that was observed of one ModelDeployment, as YAML. `dump` writes one, `plan` reads one, and each is a test case.
+//! Cases: all that was observed of one ModelDeployment or ModelRegistry, as YAML. `dump` writes one, `plan` reads one, and each is a test case.
 
 use std::{
     io::{Read, Write},
@@ -11,18 +11,23 @@ use kube::Client;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    args, client,
+    args::{self, Subject},
+    client,
     kinds::Key,
-    mask,
+    lookup, mask,
     metrics::Metrics,
     observe::{Caches, Found, Unreadable},
-    watch,
+    registries, watch,
 };
-use crate::plan::{self, Observed, Plan, observed::Memory};
+use crate::plan::{
+    self, Observed,
+    observed::Memory,
+    registry::{ObservedRegistry, RegistryPlan, plan_registry},
+};
 
 /// What stands above a case.
 const HEADER: &str = "\
-# All that rollmodel observed of one ModelDeployment. `rollmodel plan -f <this file>` prints what it would do, and why.
+# All that rollmodel observed of one object. `rollmodel plan -f <this file>` prints what it would do, and why.
 # Every literal value of an environment variable, and every annotation that is not Kubernetes' or ours, is replaced by \"(masked <n>)\", the
 # same value by the same number, and contents are hashed anew, so that every comparison still holds.
 # Read it before you pass it on: names, images, arguments and messages are as they were.
@@ -36,8 +41,12 @@ pub struct Case {
     pub title: String,
     /// When it was observed.
     pub now: Timestamp,
-    /// What was observed.
-    pub observed: Observed,
+    /// What was observed of a ModelDeployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Observed>,
+    /// Or what was of a ModelRegistry.
+    #[serde(rename = "observedRegistry", default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<ObservedRegistry>,
 }
 
 /// Why a case could not be written or planned.
@@ -57,6 +66,15 @@ pub enum Error {
     /// No such thing.
     #[error("dump ModelDeployment {0}: there is neither such an object nor anything that one left behind")]
     Nothing(Key),
+    /// No such thing, or none that this build can read.
+    #[error("dump ModelRegistry {0}: there is no such object, or it is not what this build knows")]
+    NoRegistry(Key),
+    /// The pods of an importer.
+    #[error(transparent)]
+    Lookup(#[from] lookup::Error),
+    /// A case of nothing.
+    #[error("plan {0}: a case has one of observed (of a ModelDeployment) and observedRegistry")]
+    NoCase(String),
     /// Something is not readable.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
@@ -71,7 +89,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// YAML that is no case.
-    #[error("read {path} as a case (title, now, observed): {source}")]
+    #[error("read {path} as a case (title, now, and observed or observedRegistry): {source}")]
     Yaml {
         /// The file.
         path: String,
@@ -94,7 +112,13 @@ pub async fn dump(args: &args::Dump) -> Result<(), Error> {
     let config = client::config().await?;
     let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     let client = client::client(config, &Metrics::new())?;
-    let case = observe(&client, &Key::new(namespace, args.name.as_str()), args.fetch_image.clone()).await?;
+    let caches = Caches { keep_bodies: true, ..Caches::default() };
+    let list = watch::fill(&caches, &client, &namespace).await;
+    list.map_err(|source| Error::List { namespace: namespace.clone(), source })?;
+    let case = match &args.subject {
+        Subject::Deployment(name) => deployment(&caches, &client, &Key::new(namespace, name.as_str()), args.fetch_image.clone()).await?,
+        Subject::Registry(name) => registry(&caches, &client, &Key::new(namespace, name.as_str()), args.fetch_image.clone()).await?,
+    };
     let text = format!("{HEADER}{}", serde_yaml::to_string(&case).map_err(Error::Write)?);
     match &args.output {
         Some(path) => std::fs::write(path, text).map_err(|source| file("write", path, source)),
@@ -102,18 +126,29 @@ pub async fn dump(args: &args::Dump) -> Result<(), Error> {
     }
 }
 
-async fn observe(client: &Client, key: &Key, fetch_image: Option<String>) -> Result<Case, Error> {
-    let caches = Caches { keep_bodies: true, ..Caches::default() };
-    let list = watch::fill(&caches, client, &key.namespace).await;
-    list.map_err(|source| Error::List { namespace: key.namespace.to_string(), source })?;
+async fn deployment(caches: &Caches, client: &Client, key: &Key, fetch_image: Option<String>) -> Result<Case, Error> {
     // A plan that does not hang on it goes without.
     caches.kubernetes.store(watch::minor(client).await.unwrap_or_default(), Ordering::Relaxed);
     let observed = caches.observe(key, &Found::default(), Memory { fetch_image, ..Memory::default() })?;
     if observed.deployment.is_none() && observed.records.is_empty() && observed.contents.is_empty() && observed.requests.is_empty() {
         return Err(Error::Nothing(key.clone()));
     }
+    Ok(Case { observed: Some(mask::mask(observed)?), ..case(key) })
+}
+
+async fn registry(caches: &Caches, client: &Client, key: &Key, image: Option<String>) -> Result<Case, Error> {
+    let mut seen = caches.observe_registry(key).ok_or_else(|| Error::NoRegistry(key.clone()))?;
+    seen.image = image;
+    if plan_registry(&seen, Timestamp::now()).hear {
+        seen.words = Some(registries::hear(client, key).await?);
+    }
+    Ok(Case { registry: Some(mask::registry(seen)?), ..case(key) })
+}
+
+/// Of nothing yet.
+fn case(key: &Key) -> Case {
     let now = Timestamp::now();
-    Ok(Case { title: format!("{key} as it was at {now}"), now, observed: mask::mask(observed)? })
+    Case { title: format!("{key} as it was at {now}"), now, observed: None, registry: None }
 }
 
 /// `rollmodel plan`.
@@ -123,13 +158,29 @@ async fn observe(client: &Client, key: &Key, fetch_image: Option<String>) -> Res
 pub fn print_plan(args: &args::Plan) -> Result<(), Error> {
     let text = read(&args.file)?;
     let case: Case = serde_yaml::from_str(&text).map_err(|source| Error::Yaml { path: args.file.display().to_string(), source })?;
-    let plan = plan::plan(&case.observed, case.now);
-    print(&explain(&plan)?)
+    let told = match (&case.observed, &case.registry) {
+        (Some(observed), None) => {
+            let plan = plan::plan(observed, case.now);
+            explain(&plan.why, &plan)?
+        }
+        (None, Some(seen)) => {
+            let plan = plan_registry(seen, case.now);
+            explain(&why(&plan), &plan)?
+        }
+        _ => return Err(Error::NoCase(args.file.display().to_string())),
+    };
+    print(&told)
 }
 
-fn explain(plan: &Plan) -> Result<String, Error> {
+/// What is said about a ModelRegistry by the operator; nothing where its importer speaks.
+fn why(plan: &RegistryPlan) -> String {
+    let ready = plan.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
+    ready.map(|ready| format!("{}: {}", ready.reason, ready.message)).unwrap_or_default()
+}
+
+fn explain(why: &str, plan: &impl Serialize) -> Result<String, Error> {
     let yaml = serde_yaml::to_string(plan).map_err(Error::Write)?;
-    Ok(format!("# {}\n{yaml}", if plan.why.is_empty() { "There is nothing to do." } else { &plan.why }))
+    Ok(format!("# {}\n{yaml}", if why.is_empty() { "There is nothing to do." } else { why }))
 }
 
 fn read(path: &Path) -> Result<String, Error> {
@@ -154,11 +205,11 @@ mod tests {
 
     #[test]
     fn a_case_is_read_back() {
-        let case =
-            Case { title: "t".into(), now: Timestamp::UNIX_EPOCH, observed: Observed { name: "fraud".into(), ..Observed::default() } };
+        let observed = Some(Observed { name: "fraud".into(), ..Observed::default() });
+        let case = Case { title: "t".into(), now: Timestamp::UNIX_EPOCH, observed, registry: None };
         let text = format!("{HEADER}{}", serde_yaml::to_string(&case).unwrap());
         let back: Case = serde_yaml::from_str(&text).unwrap();
         assert_eq!(back.observed, case.observed);
-        assert!(explain(&Plan::default()).unwrap().starts_with("# There is nothing to do."));
+        assert!(explain("", &plan::Plan::default()).unwrap().starts_with("# There is nothing to do."));
     }
 }

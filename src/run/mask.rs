@@ -1,12 +1,15 @@
 //! What a dump must not tell: values that could be secrets. They are replaced everywhere alike, so that the planner compares as before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
 use crate::{
     api::{ModelDeploymentSpec, names},
-    plan::{Observed, content},
+    plan::{
+        Observed, content,
+        registry::{ObservedRegistry, importer},
+    },
 };
 
 /// Annotations whose values are told.
@@ -40,6 +43,34 @@ pub fn mask(observed: Observed) -> Result<Observed, serde_json::Error> {
     serde_json::from_value(value)
 }
 
+/// The same of what was observed of a ModelRegistry; its importer's Deployment is hashed anew, where it is what the spec asks for.
+///
+/// # Errors
+/// When what was observed does not serialize.
+pub fn registry(seen: ObservedRegistry) -> Result<ObservedRegistry, serde_json::Error> {
+    let hash = |seen: &ObservedRegistry| Some(importer::workload(seen, seen.image.as_deref()?)["metadata"]["labels"][names::HASH].clone());
+    let asked = hash(&seen);
+    let mut masks = Masks { told: own(&seen), ..Masks::default() };
+    let mut value = serde_json::to_value(seen)?;
+    masks.all(&mut value);
+    let masked: ObservedRegistry = serde_json::from_value(value.clone())?;
+    let label = value.pointer_mut("/workload/labels").and_then(|labels| labels.get_mut(names::HASH));
+    if let (Some(label), Some(new)) = (label.filter(|label| asked.as_ref() == Some(label)), hash(&masked)) {
+        *label = new;
+    }
+    serde_json::from_value(value)
+}
+
+/// The variables that every importer has: as they say nothing of anyone, they stay, and compare.
+fn own(seen: &ObservedRegistry) -> HashSet<(String, String)> {
+    let mut bare = seen.clone();
+    bare.spec.template = None;
+    let workload = importer::workload(&bare, "");
+    let env = workload.pointer("/spec/template/spec/containers/0/env").and_then(Value::as_array);
+    let pair = |variable: &Value| Some((variable["name"].as_str()?.to_owned(), variable["value"].as_str()?.to_owned()));
+    env.into_iter().flatten().filter_map(pair).collect()
+}
+
 /// The hashes of a stored content.
 fn hashed(written: &Value) -> Option<content::Content> {
     let mut spec = written.clone();
@@ -65,9 +96,12 @@ fn rename(value: &mut Value, renamed: &[(String, String)]) {
     }
 }
 
-/// The values that were masked, each with its number.
+/// The values that were masked, each with its number; and variables that are told.
 #[derive(Default)]
-struct Masks(HashMap<String, usize>);
+struct Masks {
+    masked: HashMap<String, usize>,
+    told: HashSet<(String, String)>,
+}
 
 impl Masks {
     fn all(&mut self, value: &mut Value) {
@@ -80,7 +114,11 @@ impl Masks {
 
     fn field(&mut self, name: &str, field: &mut Value) {
         match (name, &mut *field) {
-            ("env", Value::Array(variables)) => variables.iter_mut().filter_map(|v| v.get_mut("value")).for_each(|v| self.one(v)),
+            ("env", Value::Array(variables)) => {
+                let told = self.told.clone();
+                let is_told = |v: &Value| told.iter().any(|(name, value)| v["name"] == **name && v["value"] == **value);
+                variables.iter_mut().filter(|v| !is_told(v)).filter_map(|v| v.get_mut("value")).for_each(|v| self.one(v));
+            }
             ("annotations", Value::Object(annotations)) => {
                 let strange = |name: &str| !TOLD.iter().any(|told| name.starts_with(told));
                 annotations.iter_mut().filter(|(name, _)| strange(name)).for_each(|(_, v)| self.one(v));
@@ -92,8 +130,8 @@ impl Masks {
 
     fn one(&mut self, value: &mut Value) {
         if let Value::String(text) = value {
-            let next = self.0.len() + 1;
-            let number = *self.0.entry(std::mem::take(text)).or_insert(next);
+            let next = self.masked.len() + 1;
+            let number = *self.masked.entry(std::mem::take(text)).or_insert(next);
             *text = format!("(masked {number})");
         }
     }
@@ -101,10 +139,14 @@ impl Masks {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;
-    use crate::plan::observed::{ContentBody, StoredContent, Wanted, Workload};
+    use crate::plan::{
+        observed::{ContentBody, Controller, StoredContent, Wanted, Workload},
+        registry::{RegistryPlan, plan_registry},
+    };
 
     fn template(value: &str) -> Value {
         json!({"metadata": {"annotations": {"vault/token": value, "kubernetes.io/change-cause": "rollout 1"}},
@@ -147,5 +189,30 @@ mod tests {
         let masked = serde_json::to_value(mask(observed("s3cret")).unwrap()).unwrap();
         let env = &masked["deployment"]["spec"]["template"]["spec"]["containers"][0]["env"];
         assert_ne!(env[0]["value"], env[1]["value"]);
+    }
+
+    #[test]
+    fn an_importer_that_is_as_it_has_to_be_is_so_in_its_dump() {
+        let spec = json!({"mlflow": {"url": "http://mlflow:5000"}, "serviceAccountName": "importer", "credentialsSecret": {"name": "mlflow"},
+            "models": [], "template": {"metadata": {"annotations": {"vault/token": "s3cret"}},
+                "spec": {"containers": [{"name": "importer", "env": [{"name": "HTTPS_PROXY", "value": "http://me:s3cret@proxy"}]}]}}});
+        let mut seen = ObservedRegistry { name: "mlflow".into(), uid: "u".into(), image: Some("rollmodel:1".into()), ..Default::default() };
+        seen.spec = serde_json::from_value(spec).unwrap();
+        let body = importer::workload(&seen, "rollmodel:1");
+        let mut workload = Workload::default();
+        workload.spec.template = body["spec"]["template"].clone();
+        workload.spec.replicas = 1;
+        workload.status.ready_replicas = 1;
+        workload.meta.labels = serde_json::from_value(body["metadata"]["labels"].clone()).unwrap();
+        workload.meta.controller = Some(Controller { uid: "u".into(), ..Controller::default() });
+        seen.workload = Some(workload);
+        assert_eq!(plan_registry(&seen, Timestamp::UNIX_EPOCH), RegistryPlan::default());
+        let masked = registry(seen.clone()).unwrap();
+        let text = serde_json::to_string(&masked).unwrap();
+        assert!(!text.contains("s3cret") && text.contains("HTTPS_PROXY") && text.contains("ROLLMODEL_CREDENTIALS"), "{text}");
+        assert_eq!(plan_registry(&masked, Timestamp::UNIX_EPOCH), RegistryPlan::default());
+        seen.spec.service_account_name = "other".into();
+        let planned = plan_registry(&registry(seen).unwrap(), Timestamp::UNIX_EPOCH);
+        assert_eq!(planned.actions.len(), 1, "what differs still does");
     }
 }

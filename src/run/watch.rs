@@ -251,6 +251,7 @@ pub async fn fill(caches: &Caches, client: &Client, namespace: &str) -> Result<(
     list(client, namespace, &caches.pods).await?;
     list(client, namespace, &caches.jobs).await?;
     list(client, namespace, &caches.autoscalers).await?;
+    list(client, namespace, &caches.registries).await?;
     list(client, namespace, &caches.schemas).await
 }
 

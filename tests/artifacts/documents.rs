@@ -4,12 +4,15 @@ use std::{collections::BTreeMap, fs, process::Command};
 
 use crate::{
     fetcher::Fetcher,
-    servers::{root, run, s3::S3, tools},
+    servers::{mlflow::Mlflow, root, run, s3::S3, tools},
 };
 
 const PAGE: &str = "docs/artifacts.md";
 const FILES: [(&str, &str); 3] =
     [("MLmodel", "flavors: {sklearn: {}}\n"), ("model.skops", "weights"), ("requirements.txt", "scikit-learn\n")];
+
+/// The address on the page that stands for the one of a server here, whose port and ids are others each time.
+const LOGGED: &str = "mlflow.mlflow:5000/1/models/m-4f0c8e6d2b7a4c1e9d3f6a8b0c2e4d6f/artifacts";
 
 /// What differs from run to run.
 fn steady(line: &str) -> String {
@@ -37,7 +40,8 @@ fn commands(page: &str) -> Vec<(usize, String, Vec<String>)> {
 }
 
 /// What a command says, in the environment that the page gives it.
-fn said(fetcher: &Fetcher, command: &str, trusted: &str) -> Vec<String> {
+fn said(fetcher: &Fetcher, command: &str, trusted: &str, logged: &str) -> Vec<String> {
+    let command = command.replace(LOGGED, logged);
     let args: Vec<&str> = command.split(' ').collect();
     let mut child = fetcher.command(&args);
     if command.contains("--signature") {
@@ -49,7 +53,16 @@ fn said(fetcher: &Fetcher, command: &str, trusted: &str) -> Vec<String> {
     let out = child.current_dir(fetcher.path("")).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let all = format!("{}{}", text(out.stdout), text(out.stderr));
-    all.lines().map(steady).collect()
+    all.replace(logged, LOGGED).lines().map(steady).collect()
+}
+
+/// Logs the model in a tracking server; where it is there.
+fn logged() -> String {
+    let server = Mlflow::shared();
+    let run = server.begin_run("documents");
+    let files = FILES.map(|(name, text)| (name, text.as_bytes()));
+    let model = server.log_model("documents", &run, 0, &files, serde_json::json!([]));
+    format!("127.0.0.1:{}/{}/models/{}/artifacts", server.port(), server.experiment("documents"), model.id)
 }
 
 /// `ACCEPT=1` writes what the commands say into the page.
@@ -72,6 +85,7 @@ fn every_command_on_the_page_says_what_stands_below_it() {
     run(Command::new(tools("signing").join("bin/model_signing")).args(sign).current_dir(fetcher.path("")));
     s3.put("models", "fraud/7/model.sig", &fs::read(model.join("model.sig")).unwrap());
     let trusted = fs::read_to_string(&public).unwrap();
+    let logged = logged();
     let fetcher = fetcher.env(S3::env()).env([("AWS_ENDPOINT_URL", s3.endpoint())]);
 
     let page = fs::read_to_string(root().join(PAGE)).unwrap();
@@ -80,7 +94,7 @@ fn every_command_on_the_page_says_what_stands_below_it() {
     // From the end, so that the numbers of lines before stay; and in order, for one command makes what the next finds.
     let all: Vec<_> = commands(&page)
         .into_iter()
-        .map(|(number, command, stands)| (number, said(&fetcher, &command, &trusted), command, stands))
+        .map(|(number, command, stands)| (number, said(&fetcher, &command, &trusted, &logged), command, stands))
         .collect();
     for (number, says, command, stands) in all.into_iter().rev() {
         let says: Vec<String> = says.iter().map(|line| without_key(line)).collect();

@@ -9,6 +9,7 @@ use rollmodel::{
         credentials::Credentials,
         http::{Resolve, System as Dns},
     },
+    import::decide,
     import::system::{self, About, Candidate, Found, Kind, Means, Outcome, System, Trouble},
 };
 use serde_json::{Value, json};
@@ -207,6 +208,41 @@ fn numbers_are_those_of_the_run_s_end_and_what_is_none_is_left_out() {
         format!("{}{}={}", m.name, m.dataset.as_ref().map(|d| format!("@{d}")).unwrap_or_default(), m.value)
     };
     assert_eq!(spec.metrics.iter().map(shown).collect::<Vec<_>>(), ["auc@holdout=0.8", "auc@train=0.9", "val_loss=0.8"]);
+}
+
+/// What is measured of a version by now, where its record says so and so.
+fn evaluated(view: &View, candidate: &Candidate, record: &ModelVersionSpec) -> Option<Vec<String>> {
+    let id = record.origin.as_ref().and_then(|origin| origin.id.as_deref());
+    let measured = runtime().block_on(view.system.measured(candidate, id)).unwrap()?;
+    let all = decide::evaluations(&record.metrics, &[], &measured.metrics);
+    assert!(all.iter().all(|m| m.time.is_some()), "{all:?}");
+    Some(all.iter().map(|m| format!("{}={}{}", m.name, m.value, if measured.goes_on { "…" } else { "" })).collect())
+}
+
+#[test]
+fn numbers_that_come_after_the_import_are_told_beside_the_record_and_a_gone_model_tells_none() {
+    let server = Mlflow::shared();
+    let run = server.begin_run("measured");
+    server.log_metric(&run, "auc", 0.9);
+    server.log_metric(&run, "loss", 0.2);
+    let logged = server.log_model("measured", &run, 0, &[("MLmodel", MLMODEL)], json!([]));
+    server.register("Measured", &logged);
+    let mut view = View::registered("Measured");
+    let (record, candidate) = (view.record(), view.look().candidates.remove(0));
+    let told = |view: &View| evaluated(view, &candidate, &record);
+    assert_eq!(told(&view), Some(vec![]));
+    server.log_metric(&run, "auc", 0.8);
+    server.post("runs/log-metric", json!({"run_id": run, "key": "broken", "value": "NaN", "timestamp": 1_795_800_000_000_i64}));
+    server.log_metric(&run, "system/cpu", 4.0);
+    assert_eq!(told(&view), Some(vec!["auc=0.8…".into()]), "its run goes on");
+    server.end_run(&run, "FINISHED");
+    server.log_metric(&run, "drift", 0.1);
+    assert_eq!(told(&view), Some(vec!["auc=0.8".into(), "drift=0.1".into()]));
+    // Of two models of a run each has its own numbers.
+    server.log_model("measured", &run, 1, &[("MLmodel", MLMODEL)], json!([]));
+    assert_eq!(told(&view), Some(vec![]), "the run's last numbers may be the other's");
+    server.ask("DELETE", &format!("logged-models/{}", logged.id), &json!({"model_id": logged.id}));
+    assert_eq!(told(&view), None);
 }
 
 #[test]

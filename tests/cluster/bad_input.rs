@@ -3,13 +3,11 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::harness::{
     Cluster, audit,
     rest::{Rest, runtime},
-    root,
     story::{Story, condition, deployment, observed, version_of},
 };
 
@@ -385,17 +383,7 @@ fn a_request_that_makes_no_sense_is_refused_with_what_to_ask_instead() {
 fn nobody_asks_in_someone_elses_name_where_the_shipped_policy_is_installed() {
     let base = Base::new("asif");
     let story = &base.story;
-    // The shipped policy, for this namespace only: the other tests share the cluster, and ask as alice.
-    let shipped = std::fs::read_to_string(root().join("deploy/admission.yaml")).unwrap();
-    for document in serde_yaml::Deserializer::from_str(&shipped) {
-        let mut object = Value::deserialize(document).unwrap();
-        if object["kind"] == "ValidatingAdmissionPolicyBinding" {
-            let here = json!({"kubernetes.io/metadata.name": story.namespace});
-            object["spec"]["matchResources"] = json!({"namespaceSelector": {"matchLabels": here}});
-        }
-        story.apply(&object);
-    }
-    story.kubectl(&["apply", "-f", &root().join("deploy/people.yaml").display().to_string()]);
+    story.with_shipped_policies();
     story.kubectl(&["create", "rolebinding", "oncall", "--clusterrole=rollmodel-oncall", "--user=alice"]);
     let ask = |by: Value, flags: &[&str]| {
         let mut object = json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"generateName": "fraud-"}});

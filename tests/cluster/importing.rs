@@ -5,13 +5,14 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::{
+        audit,
         operator::{FETCH_IMAGE, binary},
         process::Process,
         rest::within,
         root,
-        story::{Story, condition},
+        story::{Story, condition, version_of},
     },
-    servers::mlflow::Mlflow,
+    servers::mlflow::{MLMODEL, Mlflow},
 };
 
 /// A namespace with an operator, a ServiceAccount, and the shipped ClusterRole bound to it unless `bare`.
@@ -104,6 +105,76 @@ fn what_is_registered_appears_by_itself_and_nothing_that_happens_there_changes_i
     story.kubectl(&["delete", "mreg", "mlflow"]);
     story.until_true("its importer is gone", || story.find("deployment", "mlflow-importer").is_none());
     assert!(story.find("mv", "fraud-1").is_some());
+}
+
+#[test]
+fn what_a_run_measures_later_becomes_evaluations_unless_somebody_else_writes_them() {
+    let (story, server, name) = (begin("later", false), Mlflow::start(), "Fraud Score (EU)");
+    story.with_shipped_policies();
+    let mark = audit::mark(story.cluster);
+    let run = server.begin_run("fraud");
+    server.log_metric(&run, "auc", 0.9);
+    let logged = server.log_model("fraud", &run, 0, &[("MLmodel", MLMODEL)], json!([]));
+    server.register(name, &logged);
+    story.apply(&registry(&server.url(), json!({"settleSeconds": 0})));
+    let importer = importer(&story, &[("ROLLMODEL_RECHECK_SECONDS", "1"), ("ROLLMODEL_LOG_LEVEL", "debug")]);
+    ready(&story, "Polled");
+    let record = story.get("mv", "fraud-1")["spec"].clone();
+    assert_eq!((&record["metrics"], record.get("evaluations")), (&json!([{"name": "auc", "value": 0.9}]), None));
+    let evaluations = || {
+        let all = story.get("mv", "fraud-1")["spec"]["evaluations"].as_array().cloned().unwrap_or_default();
+        all.iter().map(|e| format!("{}={}", e["name"].as_str().unwrap(), e["value"])).collect::<Vec<_>>().join(" ")
+    };
+    // Its run goes on, then ends; and is measured again, as by a Job of another day.
+    server.log_metric(&run, "drift", 0.1);
+    story.until_true("what came later is told", || evaluations() == "drift=0.1");
+    server.end_run(&run, "FINISHED");
+    server.log_metric(&run, "auc", 0.7);
+    story.until_true("and what is another by now", || evaluations() == "auc=0.7 drift=0.1");
+    let mut now = story.get("mv", "fraud-1");
+    assert!(now["spec"]["evaluations"][0]["time"].is_string());
+    now["spec"].as_object_mut().unwrap().remove("evaluations");
+    assert_eq!(now["spec"], record, "nothing else is changed");
+    let importers = format!("system:serviceaccount:{}:model-importer", story.namespace);
+    let granted = audit::granted(story.cluster, &[&["clusterrole", "rollmodel-importer"]]);
+    let unused = || granted.difference(&mark.rights(&importers).0).cloned().collect::<Vec<_>>();
+    story.until_true("it uses every right that it has", || unused().is_empty());
+    assert_eq!(mark.rights(&importers).1, [] as [Value; 0], "and needs no other");
+    // Git writes them from now on.
+    let theirs = version_of("fraud", "1", json!({"evaluations": [{"name": "reviewed", "value": 1}]}));
+    let git = ["apply", "-n", &story.namespace, "--server-side", "--force-conflicts", "--field-manager=git", "--validate=false", "-f", "-"];
+    story.cluster.kubectl_in(&git, &theirs.to_string());
+    server.log_metric(&run, "auc", 0.6);
+    story.until_true("they are left alone", || importer.log().contains("left to who owns them"));
+    assert_eq!(evaluations(), "reviewed=1");
+    // Bytes are looked at again as well.
+    server.put(&format!("{}/models/{}/artifacts/more", server.experiment("fraud"), logged.id), b"more");
+    let problems = || story.get("mreg", "mlflow")["status"]["problems"].clone();
+    story.until_true("other bytes are told", || problems()[0]["reason"] == "UpstreamChanged");
+}
+
+#[test]
+fn an_importer_whose_role_is_older_than_it_goes_on_importing() {
+    let (story, server, name) = (begin("older", true), Mlflow::start(), "Fraud Score (EU)");
+    let mut role = story.get("clusterrole", "rollmodel-importer");
+    for verbs in role["rules"].as_array_mut().unwrap().iter_mut().filter(|rule| rule["resources"][0] == "modelversions") {
+        verbs["verbs"] = json!(["list", "watch", "create"]);
+    }
+    story.apply(
+        &json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "older"}, "rules": role["rules"]}),
+    );
+    let account = format!("--serviceaccount={}:model-importer", story.namespace);
+    story.kubectl(&["create", "rolebinding", "older", "--role=older", &account]);
+    let logged = server.trained("fraud");
+    server.register(name, &logged);
+    story.apply(&registry(&server.url(), json!({})));
+    let mut importer = importer(&story, &[("ROLLMODEL_RECHECK_SECONDS", "1")]);
+    ready(&story, "Polled");
+    server.log_metric(&logged.run, "drift", 0.1);
+    story.until_true("what it may not write is logged", || importer.log().contains("its evaluations are not written"));
+    server.register(name, &logged);
+    story.until_true("the next version is there", || story.find("mv", "fraud-2").is_some());
+    assert!(importer.ended().is_none() && story.get("mv", "fraud-1")["spec"].get("evaluations").is_none());
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod importing;
 mod install;
 mod operator;
 mod restore;
+mod rights;
 mod rolling;
 mod schemas;
 // It shares the way processes are started, and is a module of another target as well.

@@ -1,16 +1,12 @@
 //! The operator as its users run it: as its own ServiceAccount, in pairs, ended and asked, and what it costs when nothing changes.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    process::Command,
-    time::Duration,
-};
+use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use serde_json::{Value, json};
 
 use crate::harness::{
     Cluster, Options, audit, levers,
-    operator::{Operator, binary},
+    operator::{FETCH_IMAGE, Operator, binary},
     proxy::Proxy,
     rest::{Rest, within},
     root,
@@ -34,46 +30,7 @@ fn leads(operator: &Operator) -> bool {
     operator.get("/metrics").1.contains("rollmodel_leader 1")
 }
 
-/// Group, resource with its subresource, verb.
-type Right = (String, String, String);
-
 const ACCOUNT: &str = "system:serviceaccount:rollmodel-system:rollmodel";
-
-fn granted(cluster: &Cluster) -> BTreeSet<Right> {
-    let mut all = BTreeSet::new();
-    for role in [
-        &["get", "clusterrole", "rollmodel", "-o", "json"][..],
-        &["get", "role", "-n", "rollmodel-system", "rollmodel-lease", "-o", "json"],
-    ] {
-        let role: Value = serde_json::from_str(&cluster.kubectl(role)).unwrap();
-        let texts = |rule: &Value, field: &str| -> Vec<String> {
-            rule[field].as_array().unwrap().iter().map(|t| t.as_str().unwrap().to_owned()).collect()
-        };
-        for rule in role["rules"].as_array().unwrap() {
-            for group in texts(rule, "apiGroups") {
-                for resource in texts(rule, "resources") {
-                    all.extend(texts(rule, "verbs").into_iter().map(|verb| (group.clone(), resource.clone(), verb)));
-                }
-            }
-        }
-    }
-    all
-}
-
-/// What the ServiceAccount did, and what it was forbidden.
-fn used(mark: &audit::Mark) -> (BTreeSet<Right>, Vec<Value>) {
-    let (mut rights, mut forbidden) = (BTreeSet::new(), Vec::new());
-    for entry in mark.entries().into_iter().filter(|e| e["user"]["username"] == ACCOUNT) {
-        let text = |path: &str| entry.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let sub = text("/objectRef/subresource");
-        let resource = if sub.is_empty() { text("/objectRef/resource") } else { format!("{}/{sub}", text("/objectRef/resource")) };
-        rights.insert((text("/objectRef/apiGroup"), resource, text("/verb")));
-        if entry["responseStatus"]["code"] == 403 {
-            forbidden.push(entry);
-        }
-    }
-    (rights, forbidden)
-}
 
 /// A Deployment and a Service as a backup brings them back: with our selector, without owner and labels.
 fn orphans(name: &str) -> [Value; 2] {
@@ -155,6 +112,10 @@ fn exercise(story: &Story, kubeconfig: &std::path::Path) {
     story.apply(&deployment("adopted", json!({"model": "fraud", "version": "6"})));
     let owned = |kind: &str| story.get(kind, "adopted")["metadata"]["ownerReferences"][0]["name"] == "adopted";
     story.until_true("both are adopted", || owned("deployment") && owned("service"));
+    let models = json!([{"name": "fraud", "registeredModel": "Fraud"}]);
+    let spec = json!({"mlflow": {"url": "http://127.0.0.1:9"}, "serviceAccountName": "default", "models": models, "suspend": true});
+    story.apply(&json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRegistry", "metadata": {"name": "mlflow"}, "spec": spec}));
+    story.until_true("the ModelRegistry is suspended", || condition(&story.get("mreg", "mlflow"), "Ready")["reason"] == "Suspended");
     // Servers before 1.34 are listed, not streamed from; `dump` lists on every server.
     let dump = Command::new(binary()).env("KUBECONFIG", kubeconfig).args(["dump", "fraud", "-n", &story.namespace]).output().unwrap();
     assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
@@ -166,7 +127,8 @@ fn as_its_own_service_account_it_may_do_all_that_it_does_and_does_all_that_it_ma
     let cluster = own.cluster();
     cluster.kubectl(&["apply", "--server-side", "-k", &root().join("deploy").display().to_string()]);
     cluster.kubectl(&["wait", "--for=condition=Established", "crd", "-l", "app.kubernetes.io/part-of=rollmodel", "--timeout=60s"]);
-    let granted = granted(cluster);
+    let roles = [&["clusterrole", "rollmodel"][..], &["role", "-n", "rollmodel-system", "rollmodel-lease"]];
+    let granted = audit::granted(cluster, &roles);
     for (group, resource, verb) in &granted {
         assert!(![group, resource, verb].contains(&&"*".to_owned()), "no wildcards");
         assert!(!resource.starts_with("secrets"), "no Secrets");
@@ -185,10 +147,10 @@ fn as_its_own_service_account_it_may_do_all_that_it_does_and_does_all_that_it_ma
     exercise(&story, &kubeconfig);
     // The one exception: some distributions demand it of whoever sets blockOwnerDeletion.
     let exception = ("rollmodel.dev".to_owned(), "modeldeployments/finalizers".to_owned(), "update".to_owned());
-    let unused = || granted.difference(&used(&mark).0).filter(|right| **right != exception).cloned().collect::<Vec<_>>();
+    let unused = || granted.difference(&mark.rights(ACCOUNT).0).filter(|right| **right != exception).cloned().collect::<Vec<_>>();
     within(Duration::from_secs(20), || unused().is_empty(), || format!("granted and never used: {:#?}", unused()));
     assert!(granted.contains(&exception), "the exception is not granted any more: take it out of this test");
-    let forbidden = used(&mark).1;
+    let forbidden = mark.rights(ACCOUNT).1;
     assert!(forbidden.is_empty(), "{forbidden:#?}");
 }
 
@@ -378,6 +340,19 @@ fn its_pages_and_its_commands_answer_and_a_dump_holds_no_secret() {
     for (args, says) in [(&["--help"][..], "--leader-elect"), (&["dump", "--help"], "ModelDeployment"), (&["plan", "--help"], "cluster")] {
         assert!(run(args).contains(says));
     }
+    // A ModelRegistry too.
+    let template = json!({"spec": {"containers": [{"name": "importer", "env": variables}]}});
+    let models = json!([{"name": "fraud", "registeredModel": "Fraud"}]);
+    let spec = json!({"mlflow": {"url": "http://127.0.0.1:9"}, "serviceAccountName": "default", "models": models, "template": template});
+    story.apply(&json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRegistry", "metadata": {"name": "mlflow"}, "spec": spec}));
+    story.until_true("its importer runs", || {
+        story.find("deployment", "mlflow-importer").is_some_and(|importer| importer["status"]["readyReplicas"] == 1)
+    });
+    run(&["dump", "mreg/mlflow", "-n", &story.namespace, "-o", &file, "--fetch-image", FETCH_IMAGE]);
+    let dumped = std::fs::read_to_string(&file).unwrap();
+    assert!(dumped.contains("AWS_SECRET_ACCESS_KEY") && !dumped.contains("hunter2"), "{dumped}");
+    let plan = run(&["plan", "-f", &file]);
+    assert!(plan.starts_with("# ") && !plan.contains("do: "), "a settled object's plan is empty: {plan}");
     let refused = Command::new(binary())
         .env("KUBECONFIG", story.cluster.kubeconfig())
         .args(["dump", "nothing", "-n", &story.namespace])

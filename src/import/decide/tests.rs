@@ -192,3 +192,37 @@ fn what_cannot_be_imported_is_not_tried_at_each_look() {
     world.verdicts.insert(("fraud".into(), "2".into(), at(2)), Verdict::Passed);
     assert_eq!((world.imports(), world.problems()), (vec![], vec!["UnsupportedSource 1".to_owned()]));
 }
+
+fn metrics(all: &[(&str, f64)]) -> Vec<Metric> {
+    let one = |(name, value): &(&str, f64)| {
+        let (name, dataset) = name.split_once('@').map_or((*name, None), |(name, dataset)| (name, Some(dataset.to_owned())));
+        Metric { name: name.into(), value: *value, dataset, time: None }
+    };
+    all.iter().map(one).collect()
+}
+
+#[test]
+fn evaluations_are_what_is_known_by_now_and_is_not_in_the_record() {
+    type Numbers = &'static [(&'static str, f64)];
+    let recorded = metrics(&[("auc", 0.9), ("auc@holdout", 0.8)]);
+    let cases: &[(&str, Numbers, Numbers, Numbers)] = &[
+        ("nothing new", &[], &[("auc", 0.9), ("auc@holdout", 0.8)], &[]),
+        ("a new name", &[], &[("auc", 0.9), ("drift", 0.1)], &[("drift", 0.1)]),
+        ("another value", &[], &[("auc", 0.7)], &[("auc", 0.7)]),
+        ("another dataset", &[], &[("auc@may", 0.8)], &[("auc@may", 0.8)]),
+        ("a newer value", &[("drift", 0.1)], &[("drift", 0.2)], &[("drift", 0.2)]),
+        ("the value of the record again", &[("auc", 0.7)], &[("auc", 0.9)], &[]),
+        ("not shown any more", &[("drift", 0.1)], &[], &[("drift", 0.1)]),
+        ("no number", &[], &[("a", f64::NAN), ("b", f64::INFINITY), ("c", f64::NEG_INFINITY)], &[]),
+        ("in order", &[("b", 1.0)], &[("c", 1.0), ("a@x", 1.0), ("a", 1.0)], &[("a", 1.0), ("a@x", 1.0), ("b", 1.0), ("c", 1.0)]),
+    ];
+    for (case, said, measured, want) in cases {
+        assert_eq!(evaluations(&recorded, &metrics(said), &metrics(measured)), metrics(want), "{case}");
+    }
+}
+
+#[test]
+fn evaluations_have_a_bound() {
+    let many: Vec<Metric> = (0..1000).map(|n| Metric { name: format!("m{n:04}"), value: 1.0, dataset: None, time: None }).collect();
+    assert_eq!(evaluations(&[], &many[500..], &many).len(), EVALUATIONS_MAX);
+}

@@ -3,6 +3,7 @@
 use super::{
     Server,
     api::is_denied,
+    metrics,
     place::{Placed, place},
     record::{self, KEEP, Known, SYSTEM},
     wire::{DownloadUri, Logged, LoggedAnswer, Run, RunAnswer},
@@ -15,7 +16,7 @@ use crate::{
     fetch::error::Reason,
     import::{
         artifact,
-        system::{About, Candidate, Kind, Outcome, Trouble},
+        system::{About, Candidate, Kind, Measured, Outcome, Trouble},
     },
 };
 
@@ -65,7 +66,7 @@ async fn run(server: &Server, candidate: &Candidate) -> Result<Result<Option<Run
 /// Whether it is to be written down yet; what came of it instead.
 fn settled(about: &About<'_>, run: Option<&Run>) -> Option<Outcome> {
     let candidate = about.candidate;
-    let goes_on = run.is_some_and(|run| matches!(run.info.status.as_str(), "RUNNING" | "SCHEDULED"));
+    let goes_on = run.is_some_and(goes_on);
     if about.rule.logged_models.is_none() {
         let waited = about.now.as_second() - candidate.time.as_second();
         return (goes_on && waited < about.settle).then(|| waits("RunNotEnded", None));
@@ -91,6 +92,10 @@ fn settled(about: &About<'_>, run: Option<&Run>) -> Option<Outcome> {
         }),
         _ => None,
     }
+}
+
+fn goes_on(run: &Run) -> bool {
+    matches!(run.info.status.as_str(), "RUNNING" | "SCHEDULED")
 }
 
 /// Where MLflow says that the artifact of a version is; and the logged model, where that says it.
@@ -165,4 +170,18 @@ pub(super) async fn size(server: &Server, candidate: &Candidate) -> Result<Optio
     let Some((uri, _)) = address(server, candidate).await? else { return Ok(None) };
     let Ok(placed) = place(&uri, &server.at, &server.url) else { return Ok(None) };
     Ok(artifact::size(&placed.address, &server.fetching).await?)
+}
+
+/// What is measured of a version by now. What may not be read any more, or was deleted, tells nothing: without the logged model, a number
+/// of the run could be of any dataset.
+pub(super) async fn measured(server: &Server, candidate: &Candidate, id: Option<&str>) -> Result<Option<Measured>, Trouble> {
+    let Ok(Some(run)) = run(server, candidate).await? else { return Ok(None) };
+    let logged = match id.or(candidate.id.as_deref()) {
+        Some(id) => match logged(server, id).await? {
+            Some(logged) => Some(logged),
+            None => return Ok(None),
+        },
+        None => None,
+    };
+    Ok(Some(Measured { metrics: metrics::timed(Some(&run), logged.as_ref()), goes_on: goes_on(&run) }))
 }

@@ -6,10 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::wire::{Logged, Measure, Run};
-use crate::api::{condition::bounded, version::Metric};
+use crate::api::{
+    condition::{Time, bounded},
+    version::Metric,
+};
 
 /// The most metrics of a record.
 pub const METRICS_MAX: usize = 256;
@@ -17,6 +21,14 @@ pub const METRICS_MAX: usize = 256;
 /// The metrics of a model, by name and dataset; and how many were left out.
 #[must_use]
 pub fn of(run: Option<&Run>, logged: Option<&Logged>) -> (Vec<Metric>, usize) {
+    let all: Vec<Metric> = timed(run, logged).into_iter().map(|metric| Metric { time: None, ..metric }).collect();
+    let left_out = all.len().saturating_sub(METRICS_MAX);
+    (all.into_iter().take(METRICS_MAX).collect(), left_out)
+}
+
+/// The metrics of a model, by name and dataset, each with the time at which it was logged.
+#[must_use]
+pub fn timed(run: Option<&Run>, logged: Option<&Logged>) -> Vec<Metric> {
     let own = logged.map(|l| l.data.metrics.as_slice()).unwrap_or_default();
     let theirs = run.map(|r| r.data.metrics.as_slice()).unwrap_or_default();
     // A logged model has 0 where the run has NaN.
@@ -37,9 +49,7 @@ pub fn of(run: Option<&Run>, logged: Option<&Logged>) -> (Vec<Metric>, usize) {
         let last_of_datasets = |m: &&Measure| measured.contains(m.key.as_str()) && !plain.contains(m.key.as_str());
         theirs.iter().filter(good).filter(|m| !last_of_datasets(m)).for_each(&mut take);
     }
-    let all: Vec<Metric> = newest.into_values().filter_map(metric).collect();
-    let left_out = all.len().saturating_sub(METRICS_MAX);
-    (all.into_iter().take(METRICS_MAX).collect(), left_out)
+    newest.into_values().filter_map(metric).collect()
 }
 
 fn dataset(m: &Measure) -> Option<&str> {
@@ -61,7 +71,9 @@ fn has_own(run: &Run, logged: &Logged) -> bool {
 
 fn metric(m: &Measure) -> Option<Metric> {
     let name = Some(bounded(&m.key, 253)).filter(|name| !name.is_empty())?;
-    Some(Metric { name, value: finite(&m.value)?, dataset: dataset(m).map(|d| bounded(d, 253)), time: None })
+    // Seconds, as the API server keeps them.
+    let time = Some(m.timestamp / 1000).filter(|time| *time > 0).and_then(|time| Timestamp::from_second(time).ok()).map(Time);
+    Some(Metric { name, value: finite(&m.value)?, dataset: dataset(m).map(|d| bounded(d, 253)), time })
 }
 
 /// A number that is one: MLflow writes infinity as the largest double, and NaN as text.
@@ -129,5 +141,13 @@ mod tests {
         let own = logged(json!([m("a", 2.0, 5), m("a", 1.0, 4)]));
         assert_eq!(shown(&Value::Null, &own), ["a=2"]);
         assert_eq!(shown(&run(json!([m("a", 3.0, 1)]), json!([])), &Value::Null), ["a=3"]);
+    }
+
+    #[test]
+    fn when_a_number_was_logged_is_told_of_what_was_measured_and_no_part_of_a_record() {
+        let logged: Logged = serde_json::from_value(logged(json!([m("auc", 0.9, 1_795_800_000_123), m("old", 1.0, 0)]))).unwrap();
+        let times: Vec<_> = timed(None, Some(&logged)).into_iter().map(|m| m.time).collect();
+        assert_eq!(times, [Some(Time(Timestamp::from_second(1_795_800_000).unwrap())), None]);
+        assert!(of(None, Some(&logged)).0.iter().all(|m| m.time.is_none()));
     }
 }

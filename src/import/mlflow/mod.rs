@@ -25,7 +25,7 @@ pub mod wire;
 
 use api::Api;
 
-use super::system::{About, Candidate, Found, Kind, Means, Outcome, Survey, System, Trouble};
+use super::system::{About, Candidate, Found, Kind, Means, Measured, Outcome, Survey, System, Trouble};
 use crate::{
     api::{ModelRegistrySpec, registry::Mlflow},
     fetch::{credentials::Credentials, guard::Allowed, source},
@@ -97,6 +97,10 @@ impl System for Server {
 
     async fn size(&self, candidate: &Candidate) -> Result<Option<u64>, Trouble> {
         describe::size(self, candidate).await
+    }
+
+    async fn measured(&self, candidate: &Candidate, id: Option<&str>) -> Result<Option<Measured>, Trouble> {
+        describe::measured(self, candidate, id).await
     }
 }
 

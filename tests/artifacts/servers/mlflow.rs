@@ -173,6 +173,13 @@ impl Mlflow {
         experiment["experiment_id"].as_str().expect("an id").to_owned()
     }
 
+    /// Logs a number in a run, now.
+    pub fn log_metric(&self, run: &str, key: &str, value: f64) {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_millis();
+        let now = u64::try_from(now).expect("a time");
+        self.post("runs/log-metric", json!({"run_id": run, "key": key, "value": value, "timestamp": now}));
+    }
+
     /// Ends a run.
     pub fn end_run(&self, run: &str, status: &str) {
         self.post("runs/update", json!({"run_id": run, "status": status, "end_time": 1_795_800_100_000_i64}));

@@ -1,7 +1,7 @@
 //! Who asked the API server for what, from its audit log.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{Read, Seek, SeekFrom},
     path::PathBuf,
@@ -26,6 +26,28 @@ pub struct Mark {
 /// Counts by (verb, resource with its subresource).
 pub type Counts = BTreeMap<(String, String), usize>;
 
+/// Group, resource with its subresource, verb.
+pub type Right = (String, String, String);
+
+/// Every right that roles grant, each role as kubectl finds it.
+pub fn granted(cluster: &Cluster, roles: &[&[&str]]) -> BTreeSet<Right> {
+    let mut all = BTreeSet::new();
+    for role in roles {
+        let role: Value = serde_json::from_str(&cluster.kubectl(&[&["get", "-o", "json"], *role].concat())).expect("a role");
+        let texts = |rule: &Value, field: &str| -> Vec<String> {
+            rule[field].as_array().into_iter().flatten().filter_map(|t| t.as_str().map(str::to_owned)).collect()
+        };
+        for rule in role["rules"].as_array().expect("rules") {
+            for group in texts(rule, "apiGroups") {
+                for resource in texts(rule, "resources") {
+                    all.extend(texts(rule, "verbs").into_iter().map(|verb| (group.clone(), resource.clone(), verb)));
+                }
+            }
+        }
+    }
+    all
+}
+
 /// Marks now.
 pub fn mark(cluster: &Cluster) -> Mark {
     let path = cluster.dir().join("audit.log");
@@ -41,6 +63,21 @@ impl Mark {
         let mut text = String::new();
         file.read_to_string(&mut text).expect("the audit log is text");
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The rights that an account used since the mark, and the entries of what it was forbidden.
+    pub fn rights(&self, account: &str) -> (BTreeSet<Right>, Vec<Value>) {
+        let (mut rights, mut forbidden) = (BTreeSet::new(), Vec::new());
+        for entry in self.entries().into_iter().filter(|e| e["user"]["username"] == account) {
+            let text = |path: &str| entry.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let sub = text("/objectRef/subresource");
+            let resource = if sub.is_empty() { text("/objectRef/resource") } else { format!("{}/{sub}", text("/objectRef/resource")) };
+            rights.insert((text("/objectRef/apiGroup"), resource, text("/verb")));
+            if entry["responseStatus"]["code"] == 403 {
+                forbidden.push(entry);
+            }
+        }
+        (rights, forbidden)
     }
 
     /// Requests since the mark by user agents that begin so, in one namespace where one is given; watches and leases left out.

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Cluster, operator::Operator};
+use super::{Cluster, operator::Operator, root};
 
 /// One test's corner of the shared cluster.
 pub struct Story {
@@ -66,6 +67,21 @@ impl Story {
         let out = self.cluster.try_kubectl(&[&["-n", &self.namespace], args].concat());
         assert!(!out.status.success(), "kubectl {} succeeded", args.join(" "));
         String::from_utf8_lossy(&out.stderr).into_owned()
+    }
+
+    /// Installs the shipped roles, and the shipped admission policies for this namespace only: others share the cluster, and ask as alice.
+    pub fn with_shipped_policies(&self) {
+        self.kubectl(&["apply", "--server-side", "-f", &root().join("deploy/people.yaml").display().to_string()]);
+        let shipped = std::fs::read_to_string(root().join("deploy/admission.yaml")).unwrap();
+        for document in serde_yaml::Deserializer::from_str(&shipped) {
+            let mut object = Value::deserialize(document).unwrap();
+            if object["kind"] == "ValidatingAdmissionPolicyBinding" {
+                let here = json!({"kubernetes.io/metadata.name": self.namespace});
+                object["spec"]["matchResources"] = json!({"namespaceSelector": {"matchLabels": here}});
+                object["metadata"]["name"] = json!(format!("{}-{}", object["spec"]["policyName"].as_str().unwrap(), self.namespace));
+            }
+            self.apply(&object);
+        }
     }
 
     /// Applies objects given as one JSON value or a list of them.
