@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::PoisonError,
+    path::PathBuf,
+    sync::{Arc, PoisonError},
 };
 
 use jiff::Timestamp;
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     api::{ModelRegistry, condition::bounded, names::version_name},
-    fetch::progress::size as shown_size,
+    fetch::{credentials::Credentials, progress::size as shown_size},
     plan::version::SPEC_MAX,
 };
 
@@ -28,6 +29,8 @@ const RECHECKS: usize = 5;
 /// What is remembered between two looks. Forgetting it costs requests, never a wrong act.
 pub struct Work {
     means: Means,
+    /// Where the Secret is mounted, which the kubelet changes when it is changed.
+    credentials: Option<PathBuf>,
     recheck_seconds: i64,
     system: Option<(i64, Box<dyn System>)>,
     looks: u64,
@@ -46,11 +49,11 @@ pub struct Looked {
 }
 
 impl Work {
-    /// With nothing remembered.
+    /// With nothing remembered; the credentials of `means` are read anew at each look.
     #[must_use]
-    pub fn new(means: Means, recheck_seconds: i64) -> Self {
+    pub fn new(means: Means, credentials: Option<PathBuf>, recheck_seconds: i64) -> Self {
         let (verdicts, missing, rechecks) = (HashMap::new(), BTreeMap::new(), HashMap::new());
-        Self { means, recheck_seconds, system: None, looks: 0, verdicts, missing, rechecks }
+        Self { means, credentials, recheck_seconds, system: None, looks: 0, verdicts, missing, rechecks }
     }
 
     /// One look.
@@ -67,6 +70,7 @@ impl Work {
     }
 
     async fn survey(&mut self, registry: &ModelRegistry) -> Result<system::Survey, system::Trouble> {
+        self.read_credentials()?;
         let generation = registry.metadata.generation.unwrap_or_default();
         if self.system.as_ref().is_none_or(|(of, _)| *of != generation) {
             self.system = Some((generation, system::open(&registry.spec, &self.means)?));
@@ -83,6 +87,15 @@ impl Work {
         let survey = system.survey(&registry.spec, whole).await?;
         self.looks += 1;
         Ok(survey)
+    }
+
+    fn read_credentials(&mut self) -> Result<(), system::Trouble> {
+        let wrong = |error: crate::fetch::error::Error| system::Trouble::new(system::Kind::Misconfigured, error.sentence);
+        let credentials = Credentials::read(self.credentials.as_deref(), std::env::vars()).map_err(wrong)?;
+        if *self.means.credentials != credentials {
+            (self.means.credentials, self.system) = (Arc::new(credentials), None);
+        }
+        Ok(())
     }
 
     async fn carry_out(
