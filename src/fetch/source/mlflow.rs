@@ -242,14 +242,15 @@ impl Source for Storage {
         if entry.ranges {
             let gone = || Error::transient(format!("{} gives no link to {} any more.", self.what(), escaped(&entry.key)));
             let url = self.link(&entry.key).await.ok_or_else(gone)?;
-            let read = ranged::read(&self.elsewhere, Get::new(url), Some(range)).await;
+            let read = ranged::read(&self.elsewhere, Get::new(url.clone()), Some(range)).await;
             if read.is_err()
                 && let Ok(mut links) = self.links.lock()
             {
-                // It may have ended before its time; the next attempt asks for another.
-                links.remove(&entry.key);
+                // It may have ended before its time; the next attempt asks for another, unless another part has one already.
+                let _ = links.extract_if(|key, (kept, _)| *key == entry.key && *kept == url).count();
             }
-            return read.map_err(|error| if error.reason == Reason::Unauthorized { Error::transient(error.sentence) } else { error });
+            let refused = || format!("{} gives links to {} that its storage refuses.", self.what(), escaped(&entry.key));
+            return read.map_err(|error| if error.reason == Reason::Unauthorized { Error::transient(refused()) } else { error });
         }
         let url = self.url(MLFLOW_API, &entry.key);
         ranged::read(&self.http, self.get(url), None).await
