@@ -251,7 +251,7 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub version: Option<String>,
-    /// What it is, in CamelCase: Conflict, UpstreamChanged, UpstreamMissing, UnsupportedSource, AmbiguousModels, Refused, Unreadable.
+    /// What it is, in CamelCase: Conflict, UpstreamChanged, UpstreamMissing, UnsupportedSource, DestinationMismatch, AmbiguousModels, Refused, Unreadable.
     #[schemars(length(max = 63))]
     pub reason: String,
     /// What it is and what to do, in a sentence.

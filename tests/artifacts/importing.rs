@@ -24,6 +24,8 @@ use crate::{
     },
 };
 
+mod destination;
+
 /// An importer's view of a server.
 struct View {
     spec: ModelRegistrySpec,

@@ -1,5 +1,9 @@
 //! What is asked of one version: its run, where its bytes are, its logged model, and the bytes themselves.
 
+use std::time::Duration;
+
+use tracing::debug;
+
 use super::{
     Server,
     api::is_denied,
@@ -18,6 +22,9 @@ use crate::{
         system::{About, Candidate, Kind, Outcome, Trouble},
     },
 };
+
+/// How long a look at the place where pods will read may take.
+const DESTINATION: Duration = Duration::from_secs(30);
 
 /// All that is to be written down of one version.
 pub(super) async fn describe(server: &Server, about: &About<'_>) -> Result<Outcome, Trouble> {
@@ -119,6 +126,37 @@ fn model_id(uri: &str) -> Option<String> {
     uri.split('/').find(hex).map(str::to_owned)
 }
 
+/// What there is where pods will read an artifact that the importer reads through the server.
+enum There {
+    /// So many bytes.
+    Bytes(u64),
+    /// Nothing.
+    Nothing,
+    /// The importer cannot tell, or reads there itself.
+    Unknown,
+}
+
+/// Looks, with whatever rights the importer has there, whether spec.mlflow.artifactsDestination leads to the artifact: else every pod would
+/// fail, later.
+async fn destination(server: &Server, placed: &Placed) -> There {
+    if placed.pods == placed.address {
+        return There::Unknown;
+    }
+    match tokio::time::timeout(DESTINATION, artifact::size(&placed.pods, &server.fetching)).await {
+        Ok(Ok(Some(size))) => There::Bytes(size),
+        Ok(Err(error)) if error.reason == Reason::NotFound => There::Nothing,
+        other => {
+            debug!(?other, "the destination cannot be looked at");
+            There::Unknown
+        }
+    }
+}
+
+fn mismatch(why: String) -> Outcome {
+    let message = format!("spec.mlflow.artifactsDestination is not where this server keeps artifacts (its --artifacts-destination): {why}");
+    Outcome::Problem { reason: "DestinationMismatch", message }
+}
+
 async fn record(
     server: &Server,
     about: &About<'_>,
@@ -126,6 +164,10 @@ async fn record(
     logged: Option<&Logged>,
     placed: &Placed,
 ) -> Result<Outcome, Trouble> {
+    let there = destination(server, placed).await;
+    if let There::Nothing = there {
+        return Ok(mismatch(format!("there is nothing at {}.", placed.pods)));
+    }
     let found = match artifact::read(&placed.address, &server.fetching, KEEP).await {
         Ok(found) => found,
         Err(error) if is_denied(&error) || error.reason == Reason::NotFound || error.reason == Reason::Refused => {
@@ -136,6 +178,11 @@ async fn record(
             return Ok(Outcome::Problem { reason: "Unreadable", message: format!("Its bytes cannot be read: {}", error.sentence) });
         }
     };
+    if let There::Bytes(size) = there
+        && size != found.size
+    {
+        return Ok(mismatch(format!("the server has {} bytes, and there are {size} at {}.", found.size, placed.pods)));
+    }
     let candidate = about.candidate;
     let origin = Origin {
         registry: server.registry.clone(),

@@ -21,6 +21,8 @@ pub struct Placed {
     pub uri: String,
     /// Where the importer reads it.
     pub address: Address,
+    /// Where pods read it, as the record says.
+    pub pods: Address,
 }
 
 /// Where pods find what MLflow says is at `uri`.
@@ -51,7 +53,7 @@ pub fn place(uri: &str, at: &Mlflow, server: &Url) -> Result<Placed, String> {
 /// What is written down has to be what is read back.
 fn checked(uri: String, address: Address) -> Result<Placed, String> {
     match uri.parse::<Address>() {
-        Ok(_) if uri.len() <= 2048 => Ok(Placed { uri, address }),
+        Ok(pods) if uri.len() <= 2048 => Ok(Placed { uri, address, pods }),
         Ok(_) => Err("The address of its artifact is longer than 2048 bytes.".into()),
         Err(error) => Err(error.to_string()),
     }
