@@ -109,6 +109,10 @@ pub struct Mlflow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = r"^(s3|gs|az|abfss?)://\S+$"))]
     pub artifacts_destination: Option<String>,
+    /// The workspace to look at, of a server with --enable-workspaces; its workspace default when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub workspace: Option<String>,
 }
 
 /// What is imported as one model.

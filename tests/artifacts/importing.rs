@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod destination;
+mod workspaces;
 
 /// An importer's view of a server.
 struct View {

@@ -203,6 +203,7 @@ async fn record(
         uri: &placed.uri,
         artifact: &found,
         pages: &server.pages,
+        workspace: server.at.workspace.as_deref(),
     };
     Ok(Outcome::Record(Box::new(record::describe(&known))))
 }
