@@ -16,7 +16,7 @@ use crate::{
         condition::{Time, bounded},
         version::Origin,
     },
-    fetch::error::Reason,
+    fetch::{error::Reason, source},
     import::{
         artifact,
         system::{About, Candidate, Kind, Outcome, Trouble},
@@ -142,7 +142,12 @@ async fn destination(server: &Server, placed: &Placed) -> There {
     if placed.pods == placed.address {
         return There::Unknown;
     }
-    match tokio::time::timeout(DESTINATION, artifact::size(&placed.pods, &server.fetching)).await {
+    let look = async {
+        let there = source::open(&placed.pods, &server.fetching).await?;
+        // Without credentials of its own it may not even ask the store that is meant.
+        if there.anonymous() { Ok(None) } else { artifact::size_in(&*there).await }
+    };
+    match tokio::time::timeout(DESTINATION, look).await {
         Ok(Ok(Some(size))) => There::Bytes(size),
         Ok(Err(error)) if error.reason == Reason::NotFound => There::Nothing,
         other => {
@@ -166,7 +171,7 @@ async fn record(
 ) -> Result<Outcome, Trouble> {
     let there = destination(server, placed).await;
     if let There::Nothing = there {
-        return Ok(mismatch(format!("there is nothing at {}.", placed.pods)));
+        return Ok(mismatch(format!("with the importer's own credentials, there is nothing at {}.", placed.pods)));
     }
     let found = match artifact::read(&placed.address, &server.fetching, KEEP).await {
         Ok(found) => found,

@@ -32,7 +32,7 @@ fn a_destination_that_is_not_the_servers_is_told_and_nothing_is_written_down() {
     recorded(outcome(&server, "s3://models/art", &env));
     for wrong in ["s3://models", "s3://other/art", "s3://missing/art"] {
         let want = format!(
-            "spec.mlflow.artifactsDestination is not where this server keeps artifacts (its --artifacts-destination): there is nothing at {wrong}/{path}."
+            "spec.mlflow.artifactsDestination is not where this server keeps artifacts (its --artifacts-destination): with the importer's own credentials, there is nothing at {wrong}/{path}."
         );
         assert_eq!(mismatch(outcome(&server, wrong, &env)), want);
     }
@@ -43,5 +43,7 @@ fn a_destination_that_is_not_the_servers_is_told_and_nothing_is_written_down() {
     for env in [vec![("AWS_ENDPOINT_URL", endpoint.as_str())], vec![env[0], ("AWS_SECRET_ACCESS_KEY", "hunter2"), env[2], env[4]]] {
         recorded(outcome(&server, "s3://other/art", &env));
     }
+    let elsewhere = Serving::start(axum::Router::new());
+    recorded(outcome(&server, "s3://other/art", &[("AWS_ENDPOINT_URL", elsewhere.url().as_str())]));
     recorded(outcome(&server, "s3://other/art", &[env[0], env[1], env[2], ("AWS_ENDPOINT_URL", "http://127.0.0.1:9")]));
 }
