@@ -23,7 +23,7 @@ use crate::{
 
 /// What the server says, in plain text, to who asks under a name that it was not told it has.
 const HOST_REFUSED: &str = "Invalid Host header";
-/// What its answer begins with where it has no such workspace; it says the same of one that the account may not see.
+/// What the message of its 404 begins with where it has no such workspace.
 const NO_WORKSPACE: &str = "Workspace '";
 
 /// Asks a tracking server.
@@ -110,7 +110,7 @@ impl Api {
         let said: Refusal = serde_json::from_slice(&body).unwrap_or_default();
         match status {
             StatusCode::NOT_FOUND if !self.workspace.is_empty() && said.message.starts_with(NO_WORKSPACE) => {
-                let sentence = format!("{what} has no such workspace, or none that this account may see: correct spec.mlflow.workspace.");
+                let sentence = format!("{what} has no such workspace: correct spec.mlflow.workspace.");
                 Err(Trouble::new(Kind::Misconfigured, sentence))
             }
             _ if said.error_code == "FEATURE_DISABLED" && !self.workspace.is_empty() => {

@@ -25,7 +25,7 @@ fn a_workspace_is_looked_at_where_the_spec_names_it_and_pods_fetch_from_it() {
     assert_eq!(View::with(rules(&server, Some("default")), &[]).look().candidates, []);
     let told = |server: &Mlflow, workspace| View::with(rules(server, Some(workspace)), &[]).survey(true).unwrap_err();
     let none = told(&server, "team-b");
-    assert!(none.kind == Kind::Misconfigured && none.sentence.ends_with("may see: correct spec.mlflow.workspace."), "{none}");
+    assert!(none.kind == Kind::Misconfigured && none.sentence.ends_with("has no such workspace: correct spec.mlflow.workspace."), "{none}");
     let plain = told(Mlflow::shared(), "team-a");
     assert!(plain.kind == Kind::Misconfigured && plain.sentence.contains("has no workspaces: leave spec.mlflow.workspace out"), "{plain}");
 }
