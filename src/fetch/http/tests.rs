@@ -73,3 +73,35 @@ async fn connections_are_kept_for_the_next_request_and_given_up_before_common_se
         assert_eq!(connections.load(Ordering::Relaxed), want, "after {seconds} s");
     }
 }
+
+/// Takes one request, says so much, and then nothing more for ever. Gives its address, and a word when the request came.
+async fn stalls(says: &'static [u8]) -> (Url, tokio::sync::oneshot::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    let (came, asked) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        stream.write_all(says).await.unwrap();
+        came.send(()).unwrap();
+        std::future::pending::<()>().await;
+    });
+    (url, asked)
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_or_never_ends_its_answer_is_left_after_a_minute() {
+    // Time that is paused goes on by itself once there is nothing else to wait for.
+    let (url, asked) = stalls(b"").await;
+    let asking = tokio::spawn(async move { ask(&client(), &url).await });
+    asked.await.unwrap();
+    tokio::time::pause();
+    let silent = asking.await.unwrap().unwrap_err();
+    tokio::time::resume();
+    assert!(silent.sentence.ends_with("did not begin to answer within 60 s."), "{silent}");
+    let (url, _asked) = stalls(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok").await;
+    let begun = client().get(Get::new(url)).await.unwrap();
+    tokio::time::pause();
+    let endless = text("it", begun).await.unwrap_err();
+    assert_eq!(endless.sentence, "The answer to it did not end within 60 s.");
+}
