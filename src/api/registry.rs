@@ -109,6 +109,10 @@ pub struct Mlflow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = r"^(s3|gs|az|abfss?)://\S+$"))]
     pub artifacts_destination: Option<String>,
+    /// The workspace to look at, of a server with --enable-workspaces; its workspace default when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub workspace: Option<String>,
 }
 
 /// What is imported as one model.
@@ -251,7 +255,7 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub version: Option<String>,
-    /// What it is, in CamelCase: Conflict, UpstreamChanged, UpstreamMissing, UnsupportedSource, AmbiguousModels, Refused, Unreadable.
+    /// What it is, in CamelCase: Conflict, UpstreamChanged, UpstreamMissing, UnsupportedSource, DestinationMismatch, AmbiguousModels, Refused, Unreadable.
     #[schemars(length(max = 63))]
     pub reason: String,
     /// What it is and what to do, in a sentence.

@@ -35,7 +35,7 @@ impl fmt::Debug for Secret {
 }
 
 /// All that was given, by name: what the Secret holds wins over the environment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
     mounted: BTreeMap<String, Secret>,
     environment: BTreeMap<String, Secret>,

@@ -1,7 +1,6 @@
 //! Requests over guarded connections: the one way by which this program talks to anybody.
 
 use std::{
-    error::Error as _,
     fmt,
     future::Future,
     io,
@@ -35,6 +34,8 @@ use super::{
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long a connection is kept for the next request. Common servers keep theirs for 5 s, and a request that meets the end of it is lost.
+const KEEP: Duration = Duration::from_secs(4);
 /// How long a server may think before it begins to answer.
 const ANSWER: Duration = Duration::from_secs(60);
 /// The most that a connection reads at once, in bytes.
@@ -113,6 +114,8 @@ impl Service<Uri> for Dial {
 #[derive(Clone)]
 pub struct Http {
     client: Client<HttpsConnector<Dial>, Full<Bytes>>,
+    /// Makes a connection for each request, and keeps none.
+    anew: Client<HttpsConnector<Dial>, Full<Bytes>>,
 }
 
 impl fmt::Debug for Http {
@@ -190,21 +193,26 @@ impl Http {
             .with_no_client_auth();
         let dial = Dial { guard: Arc::new(guard), resolve };
         let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().wrap_connector(dial);
-        let client = Client::builder(TokioExecutor::new())
-            .http1_max_buf_size(BUFFER)
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(30))
-            .build(connector);
-        Ok(Self { client })
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.http1_max_buf_size(BUFFER).pool_timer(TokioTimer::new()).pool_idle_timeout(KEEP);
+        let client = builder.build(connector.clone());
+        Ok(Self { client, anew: builder.pool_max_idle_per_host(0).build(connector) })
     }
 
-    /// Sends a request as it is, and gives the answer whatever it says.
+    /// Sends a request as it is, and gives the answer whatever it says. One whose connection ended before an answer came is sent once more,
+    /// on a new connection: the server may have given up the one that was kept, and no request of this program has an effect there.
     ///
     /// # Errors
     /// When there is no answer. The sentence names the host, never the query.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
         let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
-        match tokio::time::timeout(ANSWER, self.client.request(request)).await {
+        let asked = async {
+            match self.client.request(request.clone()).await {
+                Err(error) if hung_up(&error) => self.anew.request(request).await,
+                other => other,
+            }
+        };
+        match tokio::time::timeout(ANSWER, asked).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(unreached(&host, &error)),
             Err(_) => Err(Error::transient(format!("{} did not begin to answer within {} s.", escaped(&host), ANSWER.as_secs()))),
@@ -253,20 +261,32 @@ fn onward(get: Get, response: &Response<Incoming>) -> Result<Get, Error> {
     Ok(Get { url: next, credentials: HeaderMap::new(), ..get })
 }
 
+/// Whether a connection that was made ended before an answer came.
+fn hung_up(error: &hyper_util::client::legacy::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let ended = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
+            || matches!(io, Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof))
+    };
+    !error.is_connect() && causes(error).any(ended)
+}
+
+/// What is behind an error, the nearest first.
+fn causes<'e>(error: &'e (dyn std::error::Error + 'static)) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |cause: &&'e (dyn std::error::Error + 'static)| {
+        let cause: &'e _ = *cause;
+        cause.source()
+    })
+}
+
 /// What is told of a request without an answer; hyper's own words may quote an address, so only causes are told.
 fn unreached(host: &str, error: &hyper_util::client::legacy::Error) -> Error {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.source();
-    let mut last = None;
-    while let Some(at) = cause {
-        if let Some(io) = at.downcast_ref::<io::Error>()
-            && let Some(refused) = io.get_ref().and_then(|inner| inner.downcast_ref::<Refused>())
-        {
-            return Error::new(Reason::Refused, format!("{refused}."));
-        }
-        last = Some(at.to_string());
-        cause = at.source();
+    let refused = |at: &(dyn std::error::Error + 'static)| at.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<Refused>().cloned();
+    if let Some(refused) = causes(error).find_map(refused) {
+        return Error::new(Reason::Refused, format!("{refused}."));
     }
-    let why = last.unwrap_or_else(|| "the connection broke".into());
+    let why = causes(error).last().map_or_else(|| "the connection broke".into(), ToString::to_string);
     Error::transient(format!("Cannot reach {}: {}.", escaped(host), escaped(&why)))
 }
 
@@ -315,3 +335,6 @@ pub fn denied(what: &str, status: StatusCode, with_credentials: bool) -> Error {
         _ => Error::new(Reason::Unreachable, format!("{what} is answered with {code}, which is not expected.")),
     }
 }
+
+#[cfg(test)]
+mod tests;

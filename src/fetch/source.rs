@@ -82,6 +82,11 @@ pub trait Source: Send + Sync {
     /// What there is.
     async fn list(&self) -> Result<Listing, Error>;
 
+    /// Whether it is asked as by anybody, without credentials.
+    fn anonymous(&self) -> bool {
+        false
+    }
+
     /// Where an entry is on this machine, if it is: it is read from there.
     fn path(&self, _: &Entry) -> Option<PathBuf> {
         None

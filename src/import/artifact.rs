@@ -78,7 +78,15 @@ pub async fn read(address: &Address, means: &source::Means, keep: &'static [&'st
 /// # Errors
 /// When it cannot be listed.
 pub async fn size(address: &Address, means: &source::Means) -> Result<Option<u64>, Error> {
-    let listing = source::open(address, means).await?.list().await?;
+    size_in(&*source::open(address, means).await?).await
+}
+
+/// How many bytes a source has, by its listing alone; None where that does not tell.
+///
+/// # Errors
+/// When it cannot be listed.
+pub async fn size_in(source: &dyn Source) -> Result<Option<u64>, Error> {
+    let listing = source.list().await?;
     let counts = listing.entries.iter().filter(|entry| !matches!(&entry.place, Place::File(path) if digest::ignored(path.as_str())));
     Ok(counts.map(|entry| entry.size).sum())
 }

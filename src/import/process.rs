@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{ModelRegistry, ModelRegistryStatus},
-    fetch::{credentials::Credentials, http::System},
+    fetch::http::System,
     run::{args, client, memory::spread, metrics::Metrics},
 };
 
@@ -35,9 +35,6 @@ pub enum Error {
     /// What is watched may not be.
     #[error("{0}")]
     Watch(String),
-    /// The credentials cannot be read.
-    #[error("read the credentials: {0}")]
-    Credentials(crate::fetch::error::Error),
     /// No signals.
     #[error("listen for SIGTERM: {0}")]
     Signal(std::io::Error),
@@ -81,22 +78,18 @@ async fn import(args: &args::Import) -> Result<(), Error> {
     let cluster = Cluster { client, namespace, name: args.registry.clone() };
     let means = Means {
         registry: args.registry.clone(),
-        credentials: Arc::new(credentials(args)?),
+        credentials: Arc::default(),
         allowed: args.allowed.iter().flat_map(|list| list.0.clone()).collect(),
         resolve: Arc::new(System),
     };
+    let credentials = args.credentials.clone().filter(|path| !path.as_os_str().is_empty());
     let watched = cluster.watch();
     let mut failed = watched.failed.clone();
     let refused = async move { failed.wait_for(Option::is_some).await.ok().and_then(|why| why.clone()) };
     tokio::select! {
-        ended = work(&cluster, watched, Work::new(means, args.recheck_seconds)) => ended,
+        ended = work(&cluster, watched, Work::new(means, credentials, args.recheck_seconds)) => ended,
         Some(why) = refused => Err(Error::Watch(why)),
     }
-}
-
-fn credentials(args: &args::Import) -> Result<Credentials, Error> {
-    let directory = args.credentials.as_deref().filter(|path| !path.as_os_str().is_empty());
-    Credentials::read(directory, std::env::vars()).map_err(Error::Credentials)
 }
 
 /// Looks for ever.

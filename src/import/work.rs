@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::PoisonError,
+    path::PathBuf,
+    sync::{Arc, PoisonError},
 };
 
 use jiff::Timestamp;
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::{
     api::{ModelRegistry, condition::bounded, names::version_name},
+    fetch::credentials::Credentials,
     plan::version::SPEC_MAX,
 };
 
@@ -26,11 +28,23 @@ const WHOLE_EVERY: u64 = 60;
 /// What is remembered between two looks. Forgetting it costs requests, never a wrong act.
 pub struct Work {
     means: Means,
+    /// Where the Secret is mounted, which the kubelet changes when it is changed.
+    credentials: Option<PathBuf>,
     system: Option<(i64, Box<dyn System>)>,
     looks: u64,
     verdicts: HashMap<Which, Verdict>,
     missing: BTreeMap<String, u32>,
+    put_off: HashMap<Which, PutOff>,
     rechecks: Rechecks,
+}
+
+/// A version that could not be read: it holds up no other, and is tried again after twice as many looks each time.
+struct PutOff {
+    tries: u32,
+    /// The look at which it is tried again.
+    until: u64,
+    reason: &'static str,
+    message: String,
 }
 
 /// What a look came to, and what is here after it.
@@ -42,11 +56,12 @@ pub struct Looked {
 }
 
 impl Work {
-    /// With nothing remembered.
+    /// With nothing remembered; the credentials of `means` are read anew at each look.
     #[must_use]
-    pub fn new(means: Means, recheck_seconds: i64) -> Self {
-        let (verdicts, missing, rechecks) = (HashMap::new(), BTreeMap::new(), Rechecks::new(recheck_seconds));
-        Self { means, system: None, looks: 0, verdicts, missing, rechecks }
+    pub fn new(means: Means, credentials: Option<PathBuf>, recheck_seconds: i64) -> Self {
+        let (verdicts, missing, put_off) = (HashMap::new(), BTreeMap::new(), HashMap::new());
+        let rechecks = Rechecks::new(recheck_seconds);
+        Self { means, credentials, system: None, looks: 0, verdicts, missing, put_off, rechecks }
     }
 
     /// One look.
@@ -63,10 +78,12 @@ impl Work {
     }
 
     async fn survey(&mut self, registry: &ModelRegistry) -> Result<system::Survey, system::Trouble> {
+        self.read_credentials()?;
         let generation = registry.metadata.generation.unwrap_or_default();
         if self.system.as_ref().is_none_or(|(of, _)| *of != generation) {
             self.system = Some((generation, system::open(&registry.spec, &self.means)?));
             (self.looks, self.verdicts, self.missing) = (0, HashMap::new(), BTreeMap::new());
+            self.put_off.clear();
         }
         let whole = self.looks.is_multiple_of(WHOLE_EVERY);
         if whole {
@@ -79,6 +96,15 @@ impl Work {
         let survey = system.survey(&registry.spec, whole).await?;
         self.looks += 1;
         Ok(survey)
+    }
+
+    fn read_credentials(&mut self) -> Result<(), system::Trouble> {
+        let wrong = |error: crate::fetch::error::Error| system::Trouble::new(system::Kind::Misconfigured, error.sentence);
+        let credentials = Credentials::read(self.credentials.as_deref(), std::env::vars()).map_err(wrong)?;
+        if *self.means.credentials != credentials {
+            (self.means.credentials, self.system) = (Arc::new(credentials), None);
+        }
+        Ok(())
     }
 
     async fn carry_out(
@@ -148,6 +174,12 @@ impl Work {
         look: &mut Look,
     ) -> Result<Result<(), system::Trouble>, Error> {
         let (Some(rule), Some((_, system))) = (registry.spec.models.get(index), self.system.as_ref()) else { return Ok(Ok(())) };
+        let which = (found.name.clone(), candidate.version.clone(), candidate.time);
+        if let Some(off) = self.put_off.get(&which).filter(|off| off.until > self.looks) {
+            look.decision.waits.push((found.name.clone(), candidate.version.clone(), off.reason));
+            look.decision.problems.push(trouble(found, candidate, off.reason, off.message.clone()));
+            return Ok(Ok(()));
+        }
         let about = About { rule, candidate, settle: registry.spec.settle(), now: Timestamp::now() };
         let outcome = match system.describe(&about).await {
             Ok(outcome) => outcome,
@@ -157,7 +189,8 @@ impl Work {
             Outcome::Waits { reason, message } => {
                 look.decision.waits.push((found.name.clone(), candidate.version.clone(), reason));
                 if let Some(message) = message {
-                    look.decision.problems.push(trouble(found, candidate, reason, message));
+                    look.decision.problems.push(trouble(found, candidate, reason, message.clone()));
+                    self.put_off(which, reason, message);
                 }
                 return Ok(Ok(()));
             }
@@ -171,8 +204,15 @@ impl Work {
         if let Verdict::Problem(reason, message) = &verdict {
             look.decision.problems.push(trouble(found, candidate, reason, message.clone()));
         }
-        self.verdicts.insert((found.name.clone(), candidate.version.clone(), candidate.time), verdict);
+        self.put_off.remove(&which);
+        self.verdicts.insert(which, verdict);
         Ok(Ok(()))
+    }
+
+    fn put_off(&mut self, which: Which, reason: &'static str, message: String) {
+        let tries = self.put_off.get(&which).map_or(1, |off| off.tries.saturating_add(1));
+        let until = self.looks + WHOLE_EVERY.min(1 << tries.min(10));
+        self.put_off.insert(which, PutOff { tries, until, reason, message });
     }
 }
 

@@ -23,8 +23,10 @@ const STALE: i64 = 400;
 const RBAC_MISSING: &str = "RBACMissing: ";
 /// The reason of what cannot be told more closely.
 const NOT_READY: &str = "ImporterNotReady";
+/// The reason while an importer that runs has said nothing yet.
+const FIRST_LOOK: &str = "FirstLook";
 /// Reasons that are the operator's words.
-const OURS: [&str; 4] = [NOT_READY, "RBACMissing", "Suspended", "NameTaken"];
+const OURS: [&str; 5] = [NOT_READY, FIRST_LOOK, "RBACMissing", "Suspended", "NameTaken"];
 
 /// Everything that is known about one ModelRegistry.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
@@ -36,6 +38,9 @@ pub struct ObservedRegistry {
     pub name: String,
     /// Its uid.
     pub uid: String,
+    /// Its resourceVersion, on which what is said is written: the importer may have spoken since.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub resource_version: String,
     /// Its generation.
     pub generation: i64,
     /// What is wanted.
@@ -163,8 +168,12 @@ fn speak(seen: &ObservedRegistry, runs: bool, now: Timestamp) -> Option<Word> {
     if seen.spec.suspend {
         return Some(("True", "Suspended", "Nothing is imported while spec.suspend is true; what was imported stays.".into()));
     }
+    let status = seen.status.clone().unwrap_or_default();
+    let theirs = status.conditions.iter().any(|c| c.type_ == "Ready" && !OURS.contains(&c.reason.as_str()));
     if runs {
-        return None;
+        // One that ends at once, for want of rights say, was never available; what was said of it stays.
+        let stays = seen.workload.as_ref().is_some_and(|w| w.status.available_replicas > 0);
+        return (stays && !theirs).then(|| ("False", FIRST_LOOK, first_look(seen)));
     }
     let words = seen.words.as_deref().unwrap_or_default().trim();
     if let Some(why) = words.strip_prefix(RBAC_MISSING) {
@@ -174,9 +183,7 @@ fn speak(seen: &ObservedRegistry, runs: bool, now: Timestamp) -> Option<Word> {
         return Some(("False", NOT_READY, format!("The importer ended and is started again: {words}")));
     }
     // It may have spoken before Kubernetes says that it runs.
-    let status = seen.status.clone().unwrap_or_default();
     let fresh = status.last_poll_time.is_some_and(|time| now.as_second() - time.0.as_second() < STALE);
-    let theirs = status.conditions.iter().any(|c| c.type_ == "Ready" && !OURS.contains(&c.reason.as_str()));
     if fresh && theirs {
         return None;
     }
@@ -188,6 +195,11 @@ fn speak(seen: &ObservedRegistry, runs: bool, now: Timestamp) -> Option<Word> {
     Some(("False", NOT_READY, sentence))
 }
 
+fn first_look(seen: &ObservedRegistry) -> String {
+    let url = seen.spec.mlflow.as_ref().map(|mlflow| mlflow.url.as_str()).unwrap_or_default();
+    format!("The importer runs; its first look at {url} is under way.")
+}
+
 /// The conditions to write; None where they are written already.
 fn conditions(seen: &ObservedRegistry, (ready, reason, sentence): &Word, now: Timestamp) -> Option<Vec<Condition>> {
     let status = seen.status.clone().unwrap_or_default();
@@ -195,7 +207,7 @@ fn conditions(seen: &ObservedRegistry, (ready, reason, sentence): &Word, now: Ti
     let mut all = vec![make("Ready", ready)];
     match *reason {
         "Suspended" => {}
-        NOT_READY => all.push(make("Reconciling", "True")),
+        NOT_READY | FIRST_LOOK => all.push(make("Reconciling", "True")),
         _ => all.push(make("Stalled", "True")),
     }
     (status.conditions != all || status.observed_generation != Some(seen.generation)).then_some(all)

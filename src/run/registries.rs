@@ -25,6 +25,7 @@ const PODS: u32 = 10;
 /// A ModelRegistry.
 pub struct RegistryEntry {
     uid: String,
+    resource_version: String,
     generation: i64,
     spec: Packed<ModelRegistrySpec>,
     status: Option<Packed<ModelRegistryStatus>>,
@@ -37,6 +38,7 @@ impl Watched for RegistryEntry {
         let status: Option<ModelRegistryStatus> = object.status.read().ok().flatten();
         Ok(Self {
             uid: object.metadata.uid.take().unwrap_or_default(),
+            resource_version: object.metadata.resource_version.take().unwrap_or_default(),
             generation: object.metadata.generation.unwrap_or_default(),
             spec: Packed::pack(&object.spec.needed::<ModelRegistrySpec>()?)?,
             status: status.as_ref().map(Packed::pack).transpose()?,
@@ -64,6 +66,7 @@ impl Caches {
             namespace: key.namespace.to_string(),
             name: key.name.to_string(),
             uid: entry.uid.clone(),
+            resource_version: entry.resource_version.clone(),
             generation: entry.generation,
             spec: entry.spec.unpack().ok()?,
             status: entry.status.as_ref().and_then(|status| status.unpack().ok()),

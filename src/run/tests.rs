@@ -325,3 +325,31 @@ async fn a_job_that_is_forbidden_is_told_and_tried_again_later() {
     assert_eq!(verify(&world).await, ["POST jobs"]);
     assert_eq!(verify(&world).await, ["PATCH modelversions"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_an_importer_wrote_in_the_meantime_is_not_written_over() {
+    let mut world = World::new();
+    world.context.settings.fetch_image = Some("registry.example.com/rollmodel:1".into());
+    let spec = json!({"mlflow": {"url": "http://mlflow:5000"}, "serviceAccountName": "i", "models": [{"name": "fraud", "registeredModel": "Fraud"}]});
+    world.put("rollmodel.dev/v1alpha1", "ModelRegistry", "modelregistries", "mlflow", spec);
+    let path = "/apis/rollmodel.dev/v1alpha1/namespaces/ml/modelregistries/mlflow";
+    let pass = async || {
+        lock(&world.store).log.clear();
+        world.context.pass(What::Registry, &Key::new("ml", "mlflow")).await.unwrap();
+        short(&std::mem::take(&mut lock(&world.store).log))
+    };
+    let reason = || world.object(path)["status"]["conditions"][0]["reason"].clone();
+    assert_eq!(pass().await, ["POST deployments", "PATCH modelregistries"]);
+    assert_eq!(reason(), "ImporterNotReady");
+    world.edit("/apis/apps/v1/namespaces/ml/deployments/mlflow-importer", |o| {
+        o["status"] = json!({"readyReplicas": 1, "availableReplicas": 1})
+    });
+    // It speaks, and the caches do not show it yet.
+    world.feed();
+    let polled = json!({"conditions": [{"type": "Ready", "status": "True", "reason": "Polled", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+    world.edit_unseen(path, |o| o["status"] = polled);
+    assert_eq!(pass().await, ["PATCH modelregistries"]);
+    assert_eq!(reason(), "Polled");
+    world.feed();
+    assert_eq!(pass().await, [""; 0]);
+}

@@ -165,11 +165,16 @@ impl World {
     }
 
     pub fn edit(&self, path: &str, edit: impl FnOnce(&mut Value)) {
+        self.edit_unseen(path, edit);
+        self.feed();
+    }
+
+    /// As [`World::edit`]; the caches do not show it yet.
+    pub fn edit_unseen(&self, path: &str, edit: impl FnOnce(&mut Value)) {
         let mut object = self.object(path);
         edit(&mut object);
         object["metadata"]["generation"] = json!(object["metadata"]["generation"].as_i64().unwrap_or_default() + 1);
         lock(&self.store).keep(path, object);
-        self.feed();
     }
 }
 
@@ -273,6 +278,9 @@ fn act(store: &mut Store, method: &Method, path: &str, body: Value) -> (u16, Val
             if next["spec"] != object["spec"] {
                 next["metadata"]["generation"] = json!(object["metadata"]["generation"].as_i64().unwrap() + 1);
             }
+        }
+        (_, other) if other["metadata"].get("resourceVersion").is_some_and(|v| *v != object["metadata"]["resourceVersion"]) => {
+            return failure(409);
         }
         (_, apply) => next["status"] = apply["status"].clone(),
     }

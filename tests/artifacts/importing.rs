@@ -25,6 +25,9 @@ use crate::{
     },
 };
 
+mod destination;
+mod workspaces;
+
 /// An importer's view of a server.
 struct View {
     spec: ModelRegistrySpec,

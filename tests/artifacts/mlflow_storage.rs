@@ -1,5 +1,15 @@
 //! `mlflow-artifacts+http(s)://`: what a real tracking server hands out.
 
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use axum::{Router, body::Bytes, extract::Request, response::Response};
+use http::{StatusCode, header};
 use serde_json::json;
 
 use crate::{
@@ -8,6 +18,7 @@ use crate::{
         mlflow::{ADMIN, Logged, MLMODEL, Mlflow},
         proxy::Proxy,
         s3::S3,
+        serve::{Serving, content, json as answer, status},
     },
 };
 
@@ -84,4 +95,51 @@ fn credentials_go_to_the_server_that_they_are_of_and_to_no_other() {
     ]);
     let ran = wrong.fetch(&uri, &[]);
     assert!(ran.troubled("Unauthorized").contains("the credentials given do not allow it") && !format!("{ran:?}").contains("hunter2"));
+}
+
+/// What a tracking server answers that keeps one file, and whose storage takes the nth link to it so many times; and how many links it gave.
+fn links(weights: Vec<u8>, times: fn(usize) -> usize) -> (Serving, Arc<AtomicUsize>) {
+    let (given, used, weights) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(BTreeMap::new())), Bytes::from(weights));
+    let counted = given.clone();
+    let serve = move |request: &Request| -> Response {
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        let host = request.headers()[header::HOST].to_str().unwrap();
+        if path.starts_with("/storage/") {
+            let link: usize = query.strip_prefix("X-Amz-Signature=hunter2-").unwrap().parse().unwrap();
+            let mut used = used.lock().unwrap();
+            let used: &mut usize = used.entry(link).or_default();
+            *used += 1;
+            return match *used <= times(link) {
+                true => content(&weights, request.headers()),
+                false => status(StatusCode::FORBIDDEN, "Request has expired"),
+            };
+        }
+        if path.contains("/presigned/") {
+            let link = given.fetch_add(1, Ordering::SeqCst) + 1;
+            return answer(&json!({"url": format!("http://{host}/storage/weights.bin?X-Amz-Signature=hunter2-{link}")}));
+        }
+        match query {
+            "path=m" => answer(&json!({"files": [{"path": "weights.bin", "is_dir": false, "file_size": weights.len()}]})),
+            _ => status(StatusCode::NOT_FOUND, "nothing"),
+        }
+    };
+    (Serving::start(Router::new().fallback(move |request: Request| std::future::ready(serve(&request)))), counted)
+}
+
+#[test]
+fn a_link_that_ends_while_a_fetch_goes_on_is_asked_for_again_and_told_to_nobody() {
+    let weights = noise(3, 40 * MIB);
+    let (server, given) = links(weights.clone(), |_| 4);
+    let uri = format!("mlflow-artifacts+{}/m", server.url());
+    let fetcher = Fetcher::new();
+    let ran = fetcher.fetch(&uri, &[]);
+    ran.verified();
+    assert_eq!(tree(&fetcher.model()), [("weights.bin".into(), weights)]);
+    assert!(given.load(Ordering::SeqCst) >= 3, "{given:?} links for ten parts and a first look");
+    assert!(!format!("{ran:?}").contains("hunter2"), "{ran:?}");
+    // Links that lead nowhere after the first look are told, and where they led to is not.
+    let (server, _) = links(noise(4, 40 * MIB), |link| usize::from(link == 1));
+    let ran = Fetcher::new().fetch(&format!("mlflow-artifacts+{}/m", server.url()), &[]);
+    let told = ran.troubled("Unreachable");
+    assert!(told.contains("gives links to m/weights.bin that its storage refuses") && !format!("{ran:?}").contains("hunter2"), "{ran:?}");
 }

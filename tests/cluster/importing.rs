@@ -1,6 +1,15 @@
 //! ModelRegistries on a real control plane: the importer runs as its pod would, with the rights of the ServiceAccount that the user bound,
 //! against a real tracking server. (The fake nodes run nothing, so that it is started here.)
 
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -12,7 +21,12 @@ use crate::{
         root,
         story::{Story, condition, version_of},
     },
-    servers::mlflow::{MLMODEL, Mlflow},
+    servers::{
+        Dir,
+        mlflow::{ADMIN, MLMODEL, Mlflow},
+        proxy::{Mood, Proxy},
+        serve::Serving,
+    },
 };
 
 /// A namespace with an operator, a ServiceAccount, and the shipped ClusterRole bound to it unless `bare`.
@@ -75,6 +89,9 @@ fn what_is_registered_appears_by_itself_and_nothing_that_happens_there_changes_i
     story.until_true("its importer", || story.find("deployment", "mlflow-importer").is_some());
     let pod = story.get("deployment", "mlflow-importer")["spec"]["template"]["spec"].clone();
     assert_eq!((&pod["serviceAccountName"], &pod["containers"][0]["image"]), (&json!("model-importer"), &json!(FETCH_IMAGE)));
+    // Its pod runs, though the fake node runs nothing in it.
+    let told = ready(&story, "FirstLook");
+    assert_eq!(message(&told), format!("The importer runs; its first look at {} is under way.", server.url()));
     let process = importer(&story, &[]);
     let told = ready(&story, "Polled");
     assert_eq!((message(&told).as_str(), &told["status"]["serverVersion"]), ("1 version is imported.", &json!("3.17.2")));
@@ -221,4 +238,119 @@ fn an_importer_without_rights_ends_with_the_line_that_helps_and_one_that_crashes
 
 fn process_log(story: &Story) -> String {
     std::fs::read_to_string(story.cluster.dir().join(format!("importer-{}.log", story.namespace))).unwrap_or_default()
+}
+
+#[test]
+fn a_password_that_is_corrected_in_the_secret_works_at_the_next_look_and_a_server_that_comes_back_does_too() {
+    let (story, server, name, secret) = (begin("password", false), Mlflow::with_accounts(), "Fraud Score (EU)", Dir::fresh("secret"));
+    server.register(name, &server.trained("fraud"));
+    let proxy = Proxy::before(server.port());
+    let password = |password: &str| std::fs::write(secret.join("MLFLOW_TRACKING_PASSWORD"), password).unwrap();
+    std::fs::write(secret.join("MLFLOW_TRACKING_USERNAME"), ADMIN.0).unwrap();
+    password("hunter2");
+    story.apply(&registry(&proxy.endpoint(), json!({})));
+    let process = importer(&story, &[("ROLLMODEL_CREDENTIALS", secret.path().to_str().unwrap())]);
+    let told = ready(&story, "Unauthorized");
+    assert!(message(&told).ends_with("does not accept the credentials of spec.credentialsSecret (401)."), "{told}");
+    assert_eq!(condition(&told, "Stalled")["status"], "True");
+    password(ADMIN.1);
+    ready(&story, "Polled");
+    let failed = process.log().matches("the look failed").count();
+    assert!((1..=2).contains(&failed) && proxy.requests().len() < 20, "{failed} {:?}", proxy.requests());
+    proxy.set(Mood::Refuse);
+    let told = ready(&story, "Unreachable");
+    assert!(message(&told).starts_with("Cannot reach 127.0.0.1:"), "{told}");
+    assert_eq!((condition(&told, "Reconciling")["status"].as_str(), &told["status"]["imported"]), (Some("True"), &json!(1)));
+    let asked = proxy.connections();
+    proxy.set(Mood::Through);
+    ready(&story, "Polled");
+    let (log, connections) = (process.log(), proxy.connections() - asked);
+    assert!(log.matches("the look failed").count() < 10 && connections < 20, "{connections} connections\n{log}");
+    assert!(!log.contains("hunter2") && !log.contains(ADMIN.1), "{log}");
+}
+
+/// A server that counts what it is asked, and answers never or for ever.
+fn endless(answers: bool) -> (Serving, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let answer = move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move {
+            if !answers {
+                std::future::pending::<()>().await;
+            }
+            let chunk = axum::body::Bytes::from(vec![b' '; 1024 * 1024]);
+            axum::body::Body::from_stream(futures::stream::repeat_with(move || Ok::<_, std::io::Error>(chunk.clone())))
+        }
+    };
+    (Serving::start(axum::Router::new().fallback(answer)), asked)
+}
+
+#[test]
+fn a_server_that_is_slow_or_endless_or_refuses_its_name_is_one_sentence_and_a_few_requests() {
+    let story = begin("slow", false);
+    let (forever, asked) = endless(true);
+    story.apply(&registry(&forever.url(), json!({})));
+    let process = importer(&story, &[]);
+    let told = ready(&story, "Unreachable");
+    assert!(message(&told).ends_with("is answered with more than 16 MiB."), "{told}");
+    assert!(asked.load(Ordering::Relaxed) <= 4);
+    let turn_to = |url: &str| {
+        let patch = json!({"spec": {"mlflow": {"url": url}}}).to_string();
+        story.kubectl(&["patch", "mreg", "mlflow", "--type=merge", "-p", &patch]);
+    };
+    let other = Mlflow::start_for_host("mlflow.mlflow:*");
+    turn_to(&other.url());
+    let told = ready(&story, "HostRefused");
+    assert!(message(&told).contains(&format!("--allowed-hosts '127.0.0.1:{}'", other.port())), "{told}");
+    let (silent, asked) = endless(false);
+    turn_to(&silent.url());
+    let late = || message(&story.get("mreg", "mlflow")).ends_with("did not begin to answer within 60 s.");
+    within(std::time::Duration::from_secs(120), late, || process.log());
+    assert!(asked.load(Ordering::Relaxed) <= 2);
+    assert!(process.log().matches("the look failed").count() < 8, "{}", process.log());
+}
+
+#[test]
+fn bytes_that_are_overwritten_upstream_are_a_problem_and_an_event_and_the_record_stays() {
+    let (story, server, name) = (begin("overwritten", false), Mlflow::start(), "Fraud Score (EU)");
+    let logged = server.trained("fraud");
+    server.register(name, &logged);
+    story.apply(&registry(&server.url(), json!({})));
+    let _process = importer(&story, &[("ROLLMODEL_RECHECK_SECONDS", "1")]);
+    ready(&story, "Polled");
+    let record = story.get("mv", "fraud-1");
+    let problem_is = |reason: &str| story.get("mreg", "mlflow")["status"]["problems"][0]["reason"] == reason;
+    assert!(!problem_is("UpstreamChanged"));
+    server.put(&format!("{}/models/{}/artifacts/model.bin", server.experiment("fraud"), logged.id), b"other bytes");
+    story.until_true("it is told", || problem_is("UpstreamChanged"));
+    let problem = story.get("mreg", "mlflow")["status"]["problems"][0].clone();
+    let size = record["spec"]["artifact"]["size"].as_i64().unwrap();
+    let says = problem["message"].as_str().unwrap();
+    assert!(says.contains(&format!("and {size} (")) && says.contains("it was changed upstream. The record stays"), "{says}");
+    assert_eq!(story.event("UpstreamChanged"), format!("fraud 1: {says}"));
+    let after = story.get("mv", "fraud-1");
+    assert_eq!((&after["spec"], &after["metadata"]["resourceVersion"]), (&record["spec"], &record["metadata"]["resourceVersion"]));
+}
+
+#[test]
+fn a_version_whose_bytes_cannot_be_read_holds_up_no_other_and_is_imported_when_they_can() {
+    let (story, server, name) = (begin("unreadable", false), Mlflow::start(), "Fraud Score (EU)");
+    let (first, second) = (server.trained("fraud"), server.trained("fraud"));
+    // The server answers 500 to whoever lists this, as where its own store is broken.
+    let file = server.dir().join(format!("art/{}/models/{}/artifacts/loop", server.experiment("fraud"), first.id));
+    symlink("loop", &file).unwrap();
+    for logged in [&first, &second] {
+        server.register(name, logged);
+    }
+    story.apply(&registry(&server.url(), json!({})));
+    let _process = importer(&story, &[]);
+    story.until_true("the second is imported", || story.find("mv", "fraud-2").is_some());
+    let told = ready(&story, "Polled");
+    let problem = &told["status"]["problems"][0];
+    assert_eq!((&problem["version"], &problem["reason"]), (&json!("1"), &json!("Unreadable")), "{told}");
+    assert!(problem["message"].as_str().unwrap().starts_with("Its bytes cannot be read: "), "{problem}");
+    fs::remove_file(file).unwrap();
+    story.until_true("the first is imported", || story.find("mv", "fraud-1").is_some());
+    story.until_true("nothing is in the way", || story.get("mreg", "mlflow")["status"].get("problems").is_none());
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, ops::Range, sync::Mutex};
 
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use tokio::time::{Duration, Instant};
@@ -24,6 +24,10 @@ use crate::fetch::{
 
 /// Where a tracking server gives links to its storage.
 const PRESIGNED: &str = "/api/2.0/mlflow-artifacts/presigned";
+/// Directory of a workspace's storage in the server's, before its name.
+pub const WORKSPACES: &str = "workspaces/";
+/// The workspace of requests that name none.
+pub const DEFAULT: &str = "default";
 /// The most directories of one artifact.
 const DIRECTORIES: usize = 2000;
 /// How long a first byte is waited for.
@@ -90,7 +94,8 @@ impl Storage {
     }
 
     fn get(&self, url: Url) -> Get {
-        Get { credentials: self.credentials.clone(), ..Get::new(url) }
+        let workspace = self.path.strip_prefix(WORKSPACES).and_then(|path| path.split('/').next());
+        Get { headers: of_workspace(workspace), credentials: self.credentials.clone(), ..Get::new(url) }
     }
 
     fn refused(&self, status: StatusCode) -> Error {
@@ -196,6 +201,13 @@ impl Storage {
     }
 }
 
+/// The header by which a tracking server knows which workspace a request is about; it takes each other one for its default's.
+#[must_use]
+pub fn of_workspace(name: Option<&str>) -> HeaderMap {
+    let value = name.filter(|name| *name != DEFAULT).and_then(|name| HeaderValue::from_str(name).ok());
+    value.map(|value| (HeaderName::from_static("x-mlflow-workspace"), value)).into_iter().collect()
+}
+
 /// Whether the credentials are those of this server: MLFLOW_TRACKING_URI says so.
 fn knows(server: &Url, given: &Credentials) -> bool {
     let named = given.get(&["MLFLOW_TRACKING_URI"]).and_then(|uri| Url::parse(uri).ok());
@@ -242,14 +254,15 @@ impl Source for Storage {
         if entry.ranges {
             let gone = || Error::transient(format!("{} gives no link to {} any more.", self.what(), escaped(&entry.key)));
             let url = self.link(&entry.key).await.ok_or_else(gone)?;
-            let read = ranged::read(&self.elsewhere, Get::new(url), Some(range)).await;
+            let read = ranged::read(&self.elsewhere, Get::new(url.clone()), Some(range)).await;
             if read.is_err()
                 && let Ok(mut links) = self.links.lock()
             {
-                // It may have ended before its time; the next attempt asks for another.
-                links.remove(&entry.key);
+                // It may have ended before its time; the next attempt asks for another, unless another part has one already.
+                let _ = links.extract_if(|key, (kept, _)| *key == entry.key && *kept == url).count();
             }
-            return read.map_err(|error| if error.reason == Reason::Unauthorized { Error::transient(error.sentence) } else { error });
+            let refused = || format!("{} gives links to {} that its storage refuses.", self.what(), escaped(&entry.key));
+            return read.map_err(|error| if error.reason == Reason::Unauthorized { Error::transient(refused()) } else { error });
         }
         let url = self.url(MLFLOW_API, &entry.key);
         ranged::read(&self.http, self.get(url), None).await

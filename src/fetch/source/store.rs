@@ -160,6 +160,10 @@ impl Source for Store {
         Ok(Listing { shape: Shape::Directory, entries })
     }
 
+    fn anonymous(&self) -> bool {
+        self.anonymous
+    }
+
     async fn read(&self, entry: &Entry, range: Range<u64>) -> Result<Stream, Error> {
         let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), if_match: entry.pin.clone(), ..GetOptions::default() };
         let path = self.path(&entry.key)?;

@@ -9,12 +9,13 @@ use url::{Position, Url};
 
 use super::wire::Refusal;
 use crate::{
+    api::registry::Mlflow,
     fetch::{
         error::Reason,
         guard::{Guard, Trusted},
         http::{Get, Http, text},
         name::escaped,
-        source::mlflow::authorization,
+        source::mlflow::{authorization, of_workspace},
         uri::bare,
     },
     import::system::{Kind, Means, Trouble},
@@ -22,22 +23,30 @@ use crate::{
 
 /// What the server says, in plain text, to who asks under a name that it was not told it has.
 const HOST_REFUSED: &str = "Invalid Host header";
+/// What the message of its 404 begins with where it has no such workspace.
+const NO_WORKSPACE: &str = "Workspace '";
 
 /// Asks a tracking server.
 pub struct Api {
     http: Http,
     base: Url,
+    workspace: HeaderMap,
     credentials: HeaderMap,
 }
 
 impl Api {
     /// # Errors
     /// When the credentials make no sense.
-    pub fn new(base: &Url, means: &Means) -> Result<Self, Trouble> {
+    pub fn new(base: &Url, at: &Mlflow, means: &Means) -> Result<Self, Trouble> {
         let trusted = Trusted::Host(base.host_str().unwrap_or_default().to_owned());
         let guard = Guard { allowed: means.allowed.clone(), trusted, identity: None };
         let http = Http::new(guard, &means.credentials.certificates()?, means.resolve.clone())?;
-        Ok(Self { http, base: base.clone(), credentials: authorization(&means.credentials)? })
+        let workspace = of_workspace(at.workspace.as_deref());
+        Ok(Self { http, base: base.clone(), workspace, credentials: authorization(&means.credentials)? })
+    }
+
+    fn to(&self, url: Url) -> Get {
+        Get { headers: self.workspace.clone(), credentials: self.credentials.clone(), ..Get::new(url) }
     }
 
     fn url(&self, path: &str, query: &[(&str, &str)]) -> Url {
@@ -57,8 +66,7 @@ impl Api {
     /// When there is no answer, or one that says no.
     pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<Option<T>, Trouble> {
         let url = self.url(&format!("api/2.0/mlflow/{path}"), query);
-        let get = Get { credentials: self.credentials.clone(), ..Get::new(url) };
-        let response = self.http.get(get).await?;
+        let response = self.http.get(self.to(url)).await?;
         self.read(path, response.status(), text(&self.what(path), response).await?)
     }
 
@@ -70,6 +78,7 @@ impl Api {
         let url = self.url(&format!("api/2.0/mlflow/{path}"), &[]);
         let mut request = Request::post(&url[..Position::AfterQuery]).header(header::CONTENT_TYPE, "application/json");
         if let Some(headers) = request.headers_mut() {
+            headers.extend(self.workspace.clone());
             headers.extend(self.credentials.clone());
         }
         let wrong = |_| Trouble::new(Kind::Misconfigured, format!("{} cannot be asked.", self.what(path)));
@@ -80,8 +89,7 @@ impl Api {
 
     /// The server's version; None where it does not tell.
     pub async fn version(&self) -> Option<String> {
-        let get = Get { credentials: self.credentials.clone(), ..Get::new(self.url("version", &[])) };
-        let response = self.http.get(get).await.ok().filter(|answer| answer.status().is_success())?;
+        let response = self.http.get(self.to(self.url("version", &[]))).await.ok().filter(|answer| answer.status().is_success())?;
         let bytes = text("", response).await.ok()?;
         let version = String::from_utf8(bytes.to_vec()).ok()?;
         let plain = version.len() <= 40 && version.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+'));
@@ -101,6 +109,14 @@ impl Api {
         }
         let said: Refusal = serde_json::from_slice(&body).unwrap_or_default();
         match status {
+            StatusCode::NOT_FOUND if !self.workspace.is_empty() && said.message.starts_with(NO_WORKSPACE) => {
+                let sentence = format!("{what} has no such workspace: correct spec.mlflow.workspace.");
+                Err(Trouble::new(Kind::Misconfigured, sentence))
+            }
+            _ if said.error_code == "FEATURE_DISABLED" && !self.workspace.is_empty() => {
+                let sentence = format!("{what} has no workspaces: leave spec.mlflow.workspace out, or start it with --enable-workspaces.");
+                Err(Trouble::new(Kind::Misconfigured, sentence))
+            }
             StatusCode::NOT_FOUND if said.error_code == "RESOURCE_DOES_NOT_EXIST" => Ok(None),
             _ => Err(self.refused(&what, status, &body, &said)),
         }

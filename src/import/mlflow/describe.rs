@@ -1,5 +1,9 @@
 //! What is asked of one version: its run, where its bytes are, its logged model, and the bytes themselves.
 
+use std::time::Duration;
+
+use tracing::debug;
+
 use super::{
     Server,
     api::is_denied,
@@ -13,12 +17,15 @@ use crate::{
         condition::{Time, bounded},
         version::Origin,
     },
-    fetch::error::Reason,
+    fetch::{error::Reason, source},
     import::{
         artifact,
         system::{About, Candidate, Kind, Measured, Outcome, Trouble},
     },
 };
+
+/// How long a look at the place where pods will read may take.
+const DESTINATION: Duration = Duration::from_secs(30);
 
 /// All that is to be written down of one version.
 pub(super) async fn describe(server: &Server, about: &About<'_>) -> Result<Outcome, Trouble> {
@@ -124,6 +131,42 @@ fn model_id(uri: &str) -> Option<String> {
     uri.split('/').find(hex).map(str::to_owned)
 }
 
+/// What there is where pods will read an artifact that the importer reads through the server.
+enum There {
+    /// So many bytes.
+    Bytes(u64),
+    /// Nothing.
+    Nothing,
+    /// The importer cannot tell, or reads there itself.
+    Unknown,
+}
+
+/// Looks, with whatever rights the importer has there, whether spec.mlflow.artifactsDestination leads to the artifact: else every pod would
+/// fail, later.
+async fn destination(server: &Server, placed: &Placed) -> There {
+    if placed.pods == placed.address {
+        return There::Unknown;
+    }
+    let look = async {
+        let there = source::open(&placed.pods, &server.fetching).await?;
+        // Without credentials of its own it may not even ask the store that is meant.
+        if there.anonymous() { Ok(None) } else { artifact::size_in(&*there).await }
+    };
+    match tokio::time::timeout(DESTINATION, look).await {
+        Ok(Ok(Some(size))) => There::Bytes(size),
+        Ok(Err(error)) if error.reason == Reason::NotFound => There::Nothing,
+        other => {
+            debug!(?other, "the destination cannot be looked at");
+            There::Unknown
+        }
+    }
+}
+
+fn mismatch(why: String) -> Outcome {
+    let message = format!("spec.mlflow.artifactsDestination is not where this server keeps artifacts (its --artifacts-destination): {why}");
+    Outcome::Problem { reason: "DestinationMismatch", message }
+}
+
 async fn record(
     server: &Server,
     about: &About<'_>,
@@ -131,16 +174,25 @@ async fn record(
     logged: Option<&Logged>,
     placed: &Placed,
 ) -> Result<Outcome, Trouble> {
+    let there = destination(server, placed).await;
+    if let There::Nothing = there {
+        return Ok(mismatch(format!("with the importer's own credentials, there is nothing at {}.", placed.pods)));
+    }
     let found = match artifact::read(&placed.address, &server.fetching, KEEP).await {
         Ok(found) => found,
-        Err(error) if is_denied(&error) || error.reason == Reason::NotFound || error.reason == Reason::Refused => {
+        // What is wrong with one version's bytes says nothing of the others'.
+        Err(error) if is_denied(&error) || error.reason.passes() || matches!(error.reason, Reason::NotFound | Reason::Refused) => {
             return Ok(waits("Unreadable", Some(format!("Its bytes cannot be read: {}", error.sentence))));
         }
-        Err(error) if error.reason.passes() => return Err(Trouble::new(Kind::Unreachable, error.sentence)),
         Err(error) => {
             return Ok(Outcome::Problem { reason: "Unreadable", message: format!("Its bytes cannot be read: {}", error.sentence) });
         }
     };
+    if let There::Bytes(size) = there
+        && size != found.size
+    {
+        return Ok(mismatch(format!("the server has {} bytes, and there are {size} at {}.", found.size, placed.pods)));
+    }
     let candidate = about.candidate;
     let origin = Origin {
         registry: server.registry.clone(),
@@ -161,6 +213,7 @@ async fn record(
         uri: &placed.uri,
         artifact: &found,
         pages: &server.pages,
+        workspace: server.at.workspace.as_deref(),
     };
     Ok(Outcome::Record(Box::new(record::describe(&known))))
 }

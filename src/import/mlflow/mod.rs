@@ -57,7 +57,7 @@ impl Server {
             resolve: means.resolve.clone(),
             volumes: "/nonexistent".into(),
         };
-        let api = Api::new(&url, &means)?;
+        let api = Api::new(&url, at, &means)?;
         Ok(Self { api, at: at.clone(), url, pages, registry: means.registry, fetching, version: None, logged: logged::Seen::default() })
     }
 }

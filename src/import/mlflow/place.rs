@@ -1,5 +1,7 @@
 //! Where an artifact is: from MLflow's address of it to one that a pod can use alone.
 
+use std::borrow::Cow;
+
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
@@ -7,6 +9,7 @@ use crate::{
     api::registry::Mlflow,
     fetch::{
         name::escaped,
+        source::mlflow::{DEFAULT, WORKSPACES},
         uri::{Address, MLFLOW_API},
     },
 };
@@ -21,6 +24,8 @@ pub struct Placed {
     pub uri: String,
     /// Where the importer reads it.
     pub address: Address,
+    /// Where pods read it, as the record says.
+    pub pods: Address,
 }
 
 /// Where pods find what MLflow says is at `uri`.
@@ -29,9 +34,10 @@ pub struct Placed {
 /// A sentence, where no pod can use it.
 pub fn place(uri: &str, at: &Mlflow, server: &Url) -> Result<Placed, String> {
     if let Some(path) = proxied(uri) {
+        let path = &within(path, at.workspace.as_deref());
         let through = through(server, path);
         let address: Address = through.parse().map_err(|e: crate::fetch::uri::Error| e.to_string())?;
-        if !matches!(&address, Address::Mlflow { path: read, .. } if read == path) {
+        if !matches!(&address, Address::Mlflow { path: read, .. } if *read == *path) {
             return Err(format!("Its artifact is at {}, which is no plain path.", escaped(uri)));
         }
         let uri = match &at.artifacts_destination {
@@ -51,7 +57,7 @@ pub fn place(uri: &str, at: &Mlflow, server: &Url) -> Result<Placed, String> {
 /// What is written down has to be what is read back.
 fn checked(uri: String, address: Address) -> Result<Placed, String> {
     match uri.parse::<Address>() {
-        Ok(_) if uri.len() <= 2048 => Ok(Placed { uri, address }),
+        Ok(pods) if uri.len() <= 2048 => Ok(Placed { uri, address, pods }),
         Ok(_) => Err("The address of its artifact is longer than 2048 bytes.".into()),
         Err(error) => Err(error.to_string()),
     }
@@ -65,6 +71,14 @@ fn proxied(uri: &str) -> Option<&str> {
         None => rest,
     };
     Some(path.trim_matches('/'))
+}
+
+/// Where that is in the storage itself: the server puts what a workspace has below its name, where its own address does not say so.
+fn within<'a>(path: &'a str, workspace: Option<&str>) -> Cow<'a, str> {
+    match workspace.filter(|name| *name != DEFAULT && !path.starts_with(WORKSPACES)) {
+        Some(name) => format!("{WORKSPACES}{name}/{path}").into(),
+        None => path.into(),
+    }
 }
 
 fn through(server: &Url, path: &str) -> String {
@@ -99,6 +113,24 @@ mod tests {
             ("s3://models/direct/0/models/m-1/artifacts", plain, Some("s3://other"), "s3://models/direct/0/models/m-1/artifacts"),
         ] {
             assert_eq!(placed(uri, server, destination).as_deref(), Ok(want));
+        }
+    }
+
+    #[test]
+    fn what_a_workspace_has_is_below_its_name() {
+        let at = |workspace: &str| Mlflow {
+            workspace: Some(workspace.into()),
+            artifacts_destination: Some("s3://b".into()),
+            ..Mlflow::default()
+        };
+        for (uri, workspace, want) in [
+            ("mlflow-artifacts:/workspaces/team-a/2/x", "team-a", "s3://b/workspaces/team-a/2/x"),
+            ("mlflow-artifacts:/own/2/x", "team-a", "s3://b/workspaces/team-a/own/2/x"),
+            ("mlflow-artifacts:/1/x", "default", "s3://b/1/x"),
+            ("s3://own/2/x", "team-a", "s3://own/2/x"),
+        ] {
+            let placed = place(uri, &at(workspace), &Url::parse("http://mlflow:5000").unwrap()).unwrap();
+            assert_eq!(placed.uri, want);
         }
     }
 

@@ -56,6 +56,8 @@ pub struct Known<'a> {
     pub artifact: &'a Artifact,
     /// The server as people reach it.
     pub pages: &'a Url,
+    /// The workspace that it is in.
+    pub workspace: Option<&'a str>,
 }
 
 /// The record of a version.
@@ -90,7 +92,7 @@ pub fn describe(known: &Known<'_>) -> Described {
         features: Vec::new(),
         environment: environment(known),
         code: code(known),
-        run: known.run.map(|run| run_of(run, known.pages)),
+        run: known.run.map(|run| run_of(run, known)),
         parents: Vec::new(),
         origin: Some(known.origin.clone()),
         description: Some(bounded(known.description, 4096)).filter(|text| !text.is_empty()),
@@ -203,13 +205,14 @@ fn code(known: &Known<'_>) -> Option<Code> {
     })
 }
 
-fn run_of(run: &Run, pages: &Url) -> version::Run {
-    let (info, base) = (&run.info, pages.as_str().trim_end_matches('/'));
+fn run_of(run: &Run, known: &Known<'_>) -> version::Run {
+    let (info, base) = (&run.info, known.pages.as_str().trim_end_matches('/'));
+    let workspace = known.workspace.map(|name| format!("?workspace={name}")).unwrap_or_default();
     let user = tag(&run.data.tags, "mlflow.user").or(Some(info.user_id.as_str())).filter(|user| !user.is_empty());
     version::Run {
         system: Some(SYSTEM.into()),
         id: bounded(&info.run_id, 253),
-        url: Some(format!("{base}/#/experiments/{}/runs/{}", info.experiment_id, info.run_id)).filter(|url| url.len() <= 2048),
+        url: Some(format!("{base}/#/experiments/{}/runs/{}{workspace}", info.experiment_id, info.run_id)).filter(|url| url.len() <= 2048),
         user: user.map(|user| bounded(user, 253)),
         start_time: info.start_time.map(Time),
         // A run that was resumed keeps its old end.

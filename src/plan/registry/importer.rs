@@ -42,6 +42,8 @@ pub fn workload(seen: &ObservedRegistry, image: &str) -> Value {
         "spec": {
             "replicas": i32::from(!seen.spec.suspend),
             "strategy": {"type": "Recreate"},
+            // One that cannot work ends within moments.
+            "minReadySeconds": 5,
             "revisionHistoryLimit": 2,
             "selector": {"matchLabels": {REGISTRY: seen.name}},
             "template": template,

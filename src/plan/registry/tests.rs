@@ -43,7 +43,7 @@ fn running(seen: &ObservedRegistry, ready: i32) -> ObservedRegistry {
             ..Meta::default()
         },
         spec: WorkloadSpec { replicas: 1, template: body["spec"]["template"].clone(), ..WorkloadSpec::default() },
-        status: WorkloadStatus { ready_replicas: ready, ..WorkloadStatus::default() },
+        status: WorkloadStatus { ready_replicas: ready, available_replicas: ready, ..WorkloadStatus::default() },
         ..Workload::default()
     };
     ObservedRegistry { workload: Some(workload), ..seen.clone() }
@@ -69,9 +69,35 @@ fn an_importer_is_made_as_the_user_completed_it() {
     assert_eq!(says(&plan), "Ready=False ImporterNotReady, Reconciling=True ImporterNotReady");
 }
 
+/// With that as the reason of Ready.
+fn told(seen: &ObservedRegistry, reason: &str) -> ObservedRegistry {
+    let conditions = vec![said(&[], "Ready", "False", reason, "", 1, at(0))];
+    ObservedRegistry { status: Some(ModelRegistryStatus { conditions, ..ModelRegistryStatus::default() }), ..seen.clone() }
+}
+
 #[test]
 fn an_importer_that_runs_speaks_for_itself_and_nothing_is_written() {
-    assert_eq!(plan_registry(&running(&registry(), 1), at(0)), RegistryPlan::default());
+    assert_eq!(plan_registry(&told(&running(&registry(), 1), "Unreachable"), at(0)), RegistryPlan::default());
+}
+
+#[test]
+fn an_importer_that_runs_and_said_nothing_yet_is_told_once() {
+    for before in [running(&registry(), 1), told(&running(&registry(), 1), NOT_READY), told(&running(&registry(), 1), "RBACMissing")] {
+        let mut seen = before;
+        let plan = plan_registry(&seen, at(0));
+        assert_eq!(says(&plan), "Ready=False FirstLook, Reconciling=True FirstLook");
+        let conditions = plan.conditions.unwrap();
+        assert_eq!(conditions[0].message, "The importer runs; its first look at http://mlflow.mlflow:5000 is under way.");
+        seen.status = Some(ModelRegistryStatus { observed_generation: Some(1), conditions, ..ModelRegistryStatus::default() });
+        assert_eq!(plan_registry(&seen, at(60)), RegistryPlan::default());
+    }
+}
+
+#[test]
+fn of_an_importer_that_runs_for_moments_only_what_was_said_stays() {
+    let mut seen = told(&running(&registry(), 1), "RBACMissing");
+    seen.workload.as_mut().unwrap().status.available_replicas = 0;
+    assert_eq!(plan_registry(&seen, at(0)), RegistryPlan::default());
 }
 
 #[test]

@@ -37,7 +37,7 @@ impl Hand<'_, ObservedRegistry> {
         }
         if let Some(conditions) = &plan.conditions {
             sure(self.leads, self.key)?;
-            self.status(&json!({"observedGeneration": self.seen.generation, "conditions": conditions})).await?;
+            return self.status(&json!({"observedGeneration": self.seen.generation, "conditions": conditions})).await;
         }
         Ok(Applied::Done)
     }
@@ -60,9 +60,9 @@ impl Hand<'_, ObservedRegistry> {
     }
 
     /// The importer writes this status too, and each its words whole: so a merge patch, which replaces a list, and no apply, which would
-    /// leave the other's conditions in it.
-    async fn status(&self, status: &Value) -> Result<(), Error> {
-        let body = json!({"metadata": {"uid": self.seen.uid}, "status": status});
+    /// leave the other's conditions in it. What the importer wrote since this was planned is never written over.
+    async fn status(&self, status: &Value) -> Result<Applied, Error> {
+        let body = json!({"metadata": {"uid": self.seen.uid, "resourceVersion": self.seen.resource_version}, "status": status});
         let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
         let all = api::<Answer>(self.client, Kind::ModelRegistry, Some(&self.key.namespace));
         match all.patch_status(&self.key.name, &params, &Patch::Merge(body)).await {
@@ -71,10 +71,10 @@ impl Hand<'_, ObservedRegistry> {
                 self.metrics.action("registry_status");
                 let says = status["conditions"][0]["message"].as_str().unwrap_or_default();
                 info!(registry = %self.key, says, "status written");
-                Ok(())
+                Ok(Applied::Done)
             }
-            // Gone, or another by now: its event comes.
-            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
+            // Gone, or another by now, or the importer spoke: it is planned again with what there is then.
+            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(Applied::Behind),
             Err(source) => Err(self.error("write the status of ModelRegistry", &self.key.name, source)),
         }
     }

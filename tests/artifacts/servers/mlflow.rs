@@ -14,6 +14,8 @@ pub const ADMIN: (&str, &str) = ("admin", "admin-password-1234");
 pub struct Mlflow {
     server: Server,
     admin: bool,
+    /// The workspace that it is told things in.
+    workspace: Option<&'static str>,
 }
 
 /// A model that a run logged.
@@ -67,6 +69,14 @@ impl Mlflow {
         )
     }
 
+    /// One with workspaces, told things in one that is not the default's.
+    pub fn with_workspace(name: &'static str) -> Self {
+        let mut server = Self::start_with(&["--artifacts-destination", "./art", "--enable-workspaces"], &[], false);
+        server.post("/api/3.0/mlflow/workspaces", json!({"name": name}));
+        server.workspace = Some(name);
+        server
+    }
+
     fn start_with(args: &[&str], env: &[(&str, &str)], admin: bool) -> Self {
         let (dir, port) = (Dir::fresh("mlflow"), free_port());
         let listen = port.to_string();
@@ -106,7 +116,7 @@ impl Mlflow {
             let health = Command::new("curl").args(["-sf", "-o", "/dev/null", &format!("http://127.0.0.1:{port}/health")]).status();
             health.is_ok_and(|status| status.success())
         });
-        Self { server, admin }
+        Self { server, admin, workspace: None }
     }
 
     /// Its port on 127.0.0.1.
@@ -136,6 +146,7 @@ impl Mlflow {
             false => format!("{}/api/2.0/mlflow/{path}", self.url()),
         };
         let (method, admin, told) = (method.parse().expect("a method"), self.admin, format!("{method} {path}"));
+        let workspace = self.workspace.unwrap_or_default();
         let (status, text) = wait(async move {
             static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
             let make = || {
@@ -145,6 +156,7 @@ impl Mlflow {
             };
             let request = CLIENT.get_or_init(make).request(method, url).timeout(Duration::from_secs(60));
             let request = if admin { request.basic_auth(ADMIN.0, Some(ADMIN.1)) } else { request };
+            let request = if workspace.is_empty() { request } else { request.header("x-mlflow-workspace", workspace) };
             let answer = request.header("content-type", "application/json").body(body).send().await.expect("an answer");
             (answer.status(), answer.text().await.expect("a text"))
         });

@@ -66,6 +66,7 @@ fn described(run: Option<&Run>, logged: Option<&Logged>, artifact: &Artifact) ->
         uri: "s3://models/art/1/models/m-1/artifacts",
         artifact,
         pages: &pages,
+        workspace: None,
     })
 }
 
