@@ -81,9 +81,11 @@ bench: tools servers ## Measure rollouts against bare Deployments, and fetches a
 e2e: ## Walk the road on a real node: containerd, kubelet, S3, MLflow's models and MLServer; needs root (ROLLMODEL_E2E_KEEP=1 keeps logs).
 	@[ "$$(id -u)" = 0 ] || tests/e2e/enter.sh
 	@$(MAKE) tools
-	@tests/artifacts/tools/build.sh s3 >/dev/null
+	@tests/artifacts/tools/build.sh s3 mlflow debian >/dev/null
 	@tests/e2e/tools/build.sh all >/dev/null
+	@rm -f target/bench/road.txt
 	cargo test --locked --config "target.'cfg(unix)'.runner = 'tests/e2e/enter.sh'" --test e2e -- --ignored --test-threads 1
+	@cat target/bench/road.txt
 
 .PHONY: image
 image: ## Build the operator's image (IMAGE=rollmodel:dev, ENGINE=docker or podman).

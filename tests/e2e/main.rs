@@ -6,6 +6,7 @@
 mod cache;
 mod corner;
 mod devices;
+mod formats;
 #[path = "../cluster/harness/mod.rs"]
 mod harness;
 mod models;
@@ -14,4 +15,6 @@ mod road;
 #[path = "../artifacts/servers/mod.rs"]
 mod servers;
 mod stream;
+mod took;
 mod tracking;
+mod watch;

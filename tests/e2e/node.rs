@@ -179,7 +179,10 @@ impl Node {
     /// The last lines of each program's log.
     pub fn log_ends(&self) -> String {
         let names = ["containerd", "kubelet", "kube-proxy"];
-        names.iter().map(|name| format!("--- {name}\n{}", tail(&self.dir.join(format!("{name}.log"))))).collect()
+        // Some of the kubelet's lines fill a screen each.
+        let short = |line: &str| line.chars().take(240).chain(['\n']).collect::<String>();
+        let end = |name: &&str| tail(&self.dir.join(format!("{name}.log"))).lines().map(short).collect::<String>();
+        names.iter().map(|name| format!("--- {name}\n{}", end(name))).collect()
     }
 }
 

@@ -7,12 +7,15 @@ use std::{
     sync::OnceLock,
 };
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
     harness::process::{Process, Spawner},
     servers::{
-        self, Dir, run,
+        self, Dir, proxy,
+        proxy::Proxy,
+        run,
         s3::{KEY, REGION, S3, SECRET},
     },
 };
@@ -28,6 +31,8 @@ pub struct Tracking {
     pub url: String,
     address: String,
     s3: S3,
+    /// What pods reach the bucket by: it counts what they ask for.
+    front: Proxy,
     process: Process,
 }
 
@@ -46,8 +51,9 @@ impl Tracking {
     /// Starts one on an address of this machine; [`Tracking::wait`] waits until it is ready.
     pub fn start(address: &str) -> Self {
         static SPAWNER: OnceLock<Spawner> = OnceLock::new();
-        let s3 = S3::start_everywhere();
+        let s3 = S3::start();
         s3.make_bucket(BUCKET);
+        let front = Proxy::everywhere(s3.port());
         let dir = Dir::fresh("mlflow");
         let database = format!("sqlite:///{}/mlflow.db", dir.path().display());
         let port = PORT.to_string();
@@ -62,7 +68,7 @@ impl Tracking {
         let process = SPAWNER.get_or_init(Spawner::start).spawn(&python, &args, &env, dir.path(), &dir.join("log"));
         // Its files go with the machine.
         std::mem::forget(dir);
-        Self { url: format!("http://{address}:{PORT}"), address: address.to_owned(), s3, process }
+        Self { url: format!("http://{address}:{PORT}"), address: address.to_owned(), s3, front, process }
     }
 
     /// Whether it answers; fails if it has ended.
@@ -100,11 +106,30 @@ impl Tracking {
         versions.map(|v| (v.clone(), bucket_uri(uri(&v).as_str().unwrap()))).collect()
     }
 
+    /// When a version was registered.
+    pub fn registered(&self, model: &str, version: &str) -> Timestamp {
+        let found = self.ask(&[], &format!("model-versions/get?name={}&version={version}", servers::escaped(model)));
+        Timestamp::from_millisecond(found["model_version"]["creation_timestamp"].as_i64().unwrap()).unwrap()
+    }
+
     /// What a client in a pod, or on this machine, reads the bucket with.
     pub fn credentials(&self) -> Vec<(&'static str, String)> {
-        let endpoint = format!("http://{}:{}", self.address, self.s3.port());
+        let endpoint = format!("http://{}:{}", self.address, self.front.port());
         let keys = [("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET), ("AWS_REGION", REGION)];
         keys.into_iter().map(|(name, value)| (name, value.to_owned())).chain([("AWS_ENDPOINT_URL", endpoint)]).collect()
+    }
+
+    /// What clients in pods asked the bucket for of what is at an address.
+    pub fn asked(&self, uri: &str) -> Vec<proxy::Seen> {
+        let key = uri.strip_prefix(&format!("s3://{BUCKET}/")).unwrap().trim_end_matches('/');
+        let listed = servers::escaped(key).replace('/', "%2F");
+        let of = |seen: &proxy::Seen| seen.path.contains(key) || seen.query.contains(key) || seen.query.contains(&listed);
+        self.front.requests().into_iter().filter(of).collect()
+    }
+
+    /// The end of its log.
+    pub fn log_end(&self) -> String {
+        self.process.log_end()
     }
 
     /// Puts a file beside others.
