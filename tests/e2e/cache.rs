@@ -66,7 +66,7 @@ fn a_large_artifact_is_downloaded_once_and_second_pods_and_rollbacks_download_no
     assert!(first.len() == 1 && first[0].starts_with("Verified: ") && !first[0].contains("cached"), "{first:?}");
     // From now on the bucket has nothing to download, and is not asked for it.
     corner.models.remove(GOOD, &weights);
-    let asked = corner.models.asked(GOOD).len();
+    let asked = corner.models.fetched(GOOD).len();
     assert!(asked > 0);
     corner.story.patch(&json!({"replicas": 2}));
     corner.story.until("two serve", |o| o["status"]["serving"]["ready"] == 2);
@@ -77,6 +77,6 @@ fn a_large_artifact_is_downloaded_once_and_second_pods_and_rollbacks_download_no
     corner.story.settles("Held", GOOD);
     let again = fetches(&corner, GOOD);
     assert!(again.len() == 2 && again.iter().all(|said| said.ends_with("cached=true")), "{again:?}");
-    assert_eq!(corner.models.asked(GOOD).len(), asked, "{:#?}", &corner.models.asked(GOOD)[asked..]);
+    assert_eq!(corner.models.fetched(GOOD).len(), asked, "{:#?}", &corner.models.fetched(GOOD)[asked..]);
     fs::remove_dir_all(claimed).unwrap();
 }

@@ -118,6 +118,8 @@ pub fn spec(version: &str, replicas: u32) -> Value {
         json!({"runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000, "seccompProfile": {"type": "RuntimeDefault"}});
     let template = json!({"spec": {"automountServiceAccountToken": false, "securityContext": user, "containers": [container],
         "volumes": [{"name": "tmp", "emptyDir": {}}]}});
+    // Loading takes most of a rollout's time: new pods do it side by side.
+    let strategy = json!({"rollingUpdate": {"maxSurge": "100%", "maxUnavailable": 0}});
     json!({"model": "fraud", "version": version, "replicas": replicas, "delivery": {"credentialsSecret": {"name": CREDENTIALS}},
-        "template": template, "progressDeadlineSeconds": 180})
+        "template": template, "progressDeadlineSeconds": 180, "strategy": strategy})
 }

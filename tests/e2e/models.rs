@@ -116,12 +116,12 @@ impl Models {
         let fraud = json!({"name": "fraud", "registeredModel": REGISTERED, "image": image});
         let flowers = json!({"name": "flowers", "registeredModel": FLOWERS, "image": image});
         let trial = json!({"name": TRIAL, "loggedModels": {"experiment": TRIAL}, "image": image});
-        let mlflow = json!({"url": self.tracking.url, "artifactsDestination": tracking::DESTINATION});
+        let mlflow = json!({"url": self.tracking.url_of_importers(), "artifactsDestination": tracking::DESTINATION});
         json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRegistry", "metadata": {"name": "mlflow"}, "spec": {"mlflow": mlflow,
             "serviceAccountName": IMPORTER, "intervalSeconds": 10, "models": [fraud, flowers, trial], "credentialsSecret": {"name": CREDENTIALS}}})
     }
 
-    /// Changes one byte of a version's weights in the bucket.
+    /// Changes one byte of a version's weights in the bucket, or changes it back.
     pub fn tamper(&self, version: &str) {
         let file = self.tracking.file(&self.uris[version], "model.skops");
         let mut bytes = fs::read(&file).unwrap();
@@ -159,8 +159,13 @@ impl Models {
     }
 
     /// What pods asked the bucket for of a version's files.
-    pub fn asked(&self, version: &str) -> Vec<Seen> {
-        self.tracking.asked(&self.tracking.versions(REGISTERED)[version])
+    pub fn fetched(&self, version: &str) -> Vec<Seen> {
+        self.tracking.fetched(&self.tracking.versions(REGISTERED)[version])
+    }
+
+    /// What importers asked the tracking server for of a version's files.
+    pub fn imported(&self, version: &str) -> Vec<Seen> {
+        self.tracking.imported(&self.tracking.versions(REGISTERED)[version])
     }
 
     /// The end of the tracking server's log.

@@ -97,7 +97,7 @@ impl Node {
              authorization: {{mode: AlwaysAllow}}\ncontainerRuntimeEndpoint: unix://{SOCKET}\ncgroupDriver: cgroupfs\ncgroupRoot: /{cgroup}\n\
              failCgroupV1: false\nfailSwapOn: false\nresolvConf: \"\"\nimageGCHighThresholdPercent: 100\nserializeImagePulls: false\n\
              evictionHard: {{memory.available: 1Mi, nodefs.available: 1Mi, imagefs.available: 1Mi, nodefs.inodesFree: 1%, imagefs.inodesFree: 1%}}\n\
-             crashLoopBackOff: {{maxContainerRestartPeriod: 5s}}\n",
+             crashLoopBackOff: {{maxContainerRestartPeriod: 1s}}\n",
             self.cluster.dir().display()
         );
         let network = "{\"cniVersion\": \"0.4.0\", \"name\": \"pods\", \"plugins\": [{\"type\": \"bridge\", \"bridge\": \"pods0\", \"isGateway\": true, \

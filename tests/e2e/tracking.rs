@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
@@ -33,6 +34,8 @@ pub struct Tracking {
     s3: S3,
     /// What pods reach the bucket by: it counts what they ask for.
     front: Proxy,
+    /// What importers reach the server by.
+    looks: Proxy,
     process: Process,
 }
 
@@ -53,7 +56,8 @@ impl Tracking {
         static SPAWNER: OnceLock<Spawner> = OnceLock::new();
         let s3 = S3::start();
         s3.make_bucket(BUCKET);
-        let front = Proxy::everywhere(s3.port());
+        let front = Proxy::everywhere(SocketAddr::from(([127, 0, 0, 1], s3.port())));
+        let looks = Proxy::everywhere(format!("{address}:{PORT}").parse().unwrap());
         let dir = Dir::fresh("mlflow");
         let database = format!("sqlite:///{}/mlflow.db", dir.path().display());
         let port = PORT.to_string();
@@ -68,7 +72,7 @@ impl Tracking {
         let process = SPAWNER.get_or_init(Spawner::start).spawn(&python, &args, &env, dir.path(), &dir.join("log"));
         // Its files go with the machine.
         std::mem::forget(dir);
-        Self { url: format!("http://{address}:{PORT}"), address: address.to_owned(), s3, front, process }
+        Self { url: format!("http://{address}:{PORT}"), address: address.to_owned(), s3, front, looks, process }
     }
 
     /// Whether it answers; fails if it has ended.
@@ -119,12 +123,19 @@ impl Tracking {
         keys.into_iter().map(|(name, value)| (name, value.to_owned())).chain([("AWS_ENDPOINT_URL", endpoint)]).collect()
     }
 
-    /// What clients in pods asked the bucket for of what is at an address.
-    pub fn asked(&self, uri: &str) -> Vec<proxy::Seen> {
-        let key = uri.strip_prefix(&format!("s3://{BUCKET}/")).unwrap().trim_end_matches('/');
-        let listed = servers::escaped(key).replace('/', "%2F");
-        let of = |seen: &proxy::Seen| seen.path.contains(key) || seen.query.contains(key) || seen.query.contains(&listed);
-        self.front.requests().into_iter().filter(of).collect()
+    /// Its address for importers.
+    pub fn url_of_importers(&self) -> String {
+        format!("http://{}:{}", self.address, self.looks.port())
+    }
+
+    /// What pods asked the bucket for of a model's files.
+    pub fn fetched(&self, uri: &str) -> Vec<proxy::Seen> {
+        asked(&self.front, uri)
+    }
+
+    /// What importers asked the server for of a model's files.
+    pub fn imported(&self, uri: &str) -> Vec<proxy::Seen> {
+        asked(&self.looks, uri)
     }
 
     /// The end of its log.
@@ -143,6 +154,12 @@ impl Tracking {
         let key = uri.strip_prefix(&format!("s3://{BUCKET}/")).unwrap();
         self.s3.file(BUCKET, &format!("{key}{name}"))
     }
+}
+
+/// The requests for what is of the logged model at an address, by its id.
+fn asked(proxy: &Proxy, uri: &str) -> Vec<proxy::Seen> {
+    let id = uri.split('/').find(|part| part.starts_with("m-")).unwrap();
+    proxy.requests().into_iter().filter(|seen| seen.path.contains(id) || seen.query.contains(id)).collect()
 }
 
 /// Where the server's own proxy keeps what it calls `mlflow-artifacts:/…`.

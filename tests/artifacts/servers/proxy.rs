@@ -70,9 +70,9 @@ impl Proxy {
         Self::listening("127.0.0.1", server)
     }
 
-    /// Starts one before a port of 127.0.0.1 that listens on every address of this machine, for pods.
-    pub fn everywhere(port: u16) -> Self {
-        Self::listening("0.0.0.0", SocketAddr::from(([127, 0, 0, 1], port)))
+    /// Starts one before any address of this machine that listens on every one, for pods.
+    pub fn everywhere(server: SocketAddr) -> Self {
+        Self::listening("0.0.0.0", server)
     }
 
     fn listening(host: &str, server: SocketAddr) -> Self {
