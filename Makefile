@@ -83,7 +83,9 @@ E2E = cargo test --locked --config "target.'cfg(unix)'.runner = 'tests/e2e/enter
 
 .PHONY: e2e
 e2e: e2e-tools ## Every test on a real node: containerd, kubelet, S3, MLflow's models and MLServer; needs root (ROLLMODEL_E2E_KEEP=1 keeps logs).
+	@rm -f target/bench/road.txt
 	$(E2E)
+	@cat target/bench/road.txt
 
 .PHONY: road
 road: e2e-tools ## Tell the demo's second act: docs/mlflow.md, each command of it, on a real node; needs root.
@@ -120,7 +122,7 @@ tools-and-servers: tools
 e2e-tools:
 	@[ "$$(id -u)" = 0 ] || tests/e2e/enter.sh
 	@$(MAKE) tools
-	@tests/artifacts/tools/build.sh s3 mlflow >/dev/null
+	@tests/artifacts/tools/build.sh s3 mlflow debian >/dev/null
 	@tests/e2e/tools/build.sh all >/dev/null
 binaries:
 	@cargo build --locked --bin rollmodel --example cluster

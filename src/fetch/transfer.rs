@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File, OpenOptions},
+    io::{ErrorKind, Read, Seek, SeekFrom},
     ops::Range,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -214,10 +215,14 @@ impl Transfer {
             let failed = |e: &std::io::Error| Error::io(format!("read {what}"), e);
             // O_NOFOLLOW: what was a file when it was listed may have become a link.
             let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-            let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|e| failed(&e))?;
-            buffer.bytes.resize(usize::try_from(range.end - range.start).unwrap_or_default(), 0);
-            file.read_exact_at(&mut buffer.bytes, range.start).map_err(|e| failed(&e))?;
-            progress.more(range.end - range.start);
+            let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|e| failed(&e))?;
+            file.seek(SeekFrom::Start(range.start)).map_err(|e| failed(&e))?;
+            let want = range.end - range.start;
+            let read = file.take(want).read_to_end(&mut buffer.bytes).map_err(|e| failed(&e))?;
+            if read as u64 != want {
+                return Err(failed(&ErrorKind::UnexpectedEof.into()));
+            }
+            progress.more(want);
             Ok(buffer)
         })
         .await

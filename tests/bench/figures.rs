@@ -53,17 +53,18 @@ fn rounded(value: f64) -> f64 {
 /// The rows as a table, and a sentence where a bar does not hold.
 pub fn table(rows: &[Value]) -> String {
     let text = |row: &Value, field: &str| row[field].as_str().unwrap_or_default().to_owned();
-    let mut out = format!("{:<30} {:>10} {:<9} {:>8}  {}\n", "figure", "value", "unit", "bar", "holds");
+    let mut out = format!("{:<31} {:>10} {:<9} {:>8}  {}\n", "figure", "value", "unit", "bar", "holds");
     for row in rows {
         let (bar, holds) = match &row["bar"] {
             Value::Null => ("-".to_owned(), "-"),
             bar => (format!("≤ {bar}"), if row["holds"] == true { "yes" } else { "NO" }),
         };
-        out.push_str(&format!("{:<30} {:>10} {:<9} {:>8}  {holds}\n", text(row, "name"), row["value"].to_string(), text(row, "unit"), bar));
+        out.push_str(&format!("{:<31} {:>10} {:<9} {:>8}  {holds}\n", text(row, "name"), row["value"].to_string(), text(row, "unit"), bar));
     }
     let barred = rows.iter().filter(|row| !row["bar"].is_null()).count();
     let missed: Vec<String> = rows.iter().filter(|row| row["holds"] != true).map(|row| text(row, "name")).collect();
     match missed.len() {
+        0 if barred == 0 => {}
         0 => out.push_str("Every bar holds.\n"),
         n => out.push_str(&format!("{n} of {barred} bars do NOT hold: {}.\n", missed.join(", "))),
     }

@@ -1,5 +1,6 @@
 //! CRDs that are missing or older than the operator, and objects that it cannot read.
 
+use rollmodel::api::names::SCHEMA_LEVEL_NOW;
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -39,7 +40,9 @@ fn missing_crds_are_waited_for_by_name_and_with_older_ones_no_rollout_begins() {
     level(cluster, "0");
     cluster.until("it says that they are older", || ready(&story).0 == 503);
     let (_, text) = ready(&story);
-    assert!(text.contains("CRD modelversions.rollmodel.dev is older than this operator (schema level 0, needed 3): apply crds/"), "{text}");
+    let older =
+        format!("CRD modelversions.rollmodel.dev is older than this operator (schema level 0, needed {SCHEMA_LEVEL_NOW}): apply crds/");
+    assert!(text.contains(&older), "{text}");
     story.want("7");
     let mdep = story.settles("Pending", "6");
     assert_eq!(condition(&mdep, "Ready")["reason"], "CRDsOlder");
@@ -47,7 +50,7 @@ fn missing_crds_are_waited_for_by_name_and_with_older_ones_no_rollout_begins() {
     story.kubectl(&["set", "image", "deployment/fraud", "model=evil:1"]);
     story.until_true("the image is put back", || story.image().ends_with("fraud:6"));
     assert_eq!(story.newest(), 1);
-    level(cluster, &rollmodel::api::names::SCHEMA_LEVEL_NOW.to_string());
+    level(cluster, &SCHEMA_LEVEL_NOW.to_string());
     story.serves("7");
     assert_eq!(ready(&story).0, 200);
 }

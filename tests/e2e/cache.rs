@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, Permissions},
     os::unix::fs::PermissionsExt,
+    path::PathBuf,
 };
 
 use serde_json::{Value, json};
@@ -14,13 +15,11 @@ use crate::{
     node::MLSERVER,
 };
 
-/// How large the artifact is, in MiB; with ROLLMODEL_E2E_MIB another, such as 2048: a debug build hashes twenty a second.
-fn size() -> u64 {
-    std::env::var("ROLLMODEL_E2E_MIB").ok().and_then(|text| text.parse().ok()).unwrap_or(64)
-}
+/// How large the artifact is, in bytes.
+const SIZE: u64 = 2 << 30;
 
-/// A claim on a directory of the node, bound as a provisioner would.
-fn claim(corner: &Corner, name: &str) {
+/// A claim on a directory of the node, bound as a provisioner would; gives the directory.
+fn claim(corner: &Corner, name: &str) -> PathBuf {
     let directory = root().join("target/tmp/claims").join(name);
     fs::create_dir_all(&directory).unwrap();
     fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
@@ -35,6 +34,7 @@ fn claim(corner: &Corner, name: &str) {
     for (kind, object) in [("pv", volume.as_str()), ("pvc", name)] {
         story.kubectl(&["patch", kind, object, "--subresource=status", "--type=merge", "-p", &bound]);
     }
+    directory
 }
 
 /// What the fetching containers of the pods of a version said at their end.
@@ -50,10 +50,13 @@ fn fetches(corner: &Corner, version: &str) -> Vec<String> {
 #[ignore = "needs root and a machine of its own: make e2e"]
 fn a_large_artifact_is_downloaded_once_and_second_pods_and_rollbacks_download_nothing() {
     let corner = Corner::begin("cache");
-    claim(&corner, "model-cache");
+    let claimed = claim(&corner, "model-cache");
     let weights = root().join("target/tmp/weights.bin");
-    File::create(&weights).unwrap().set_len(size() << 20).unwrap();
+    fs::write(&weights, "weights").unwrap();
     corner.models.add(GOOD, &weights);
+    // It grows where it is: what is not written takes no room on this disk.
+    let stored = corner.models.file(GOOD, "weights.bin");
+    File::options().write(true).open(stored).unwrap().set_len(SIZE).unwrap();
     corner.import(MLSERVER);
     let mut wanted = spec(GOOD, 1);
     wanted["delivery"]["cache"] = json!({"claimName": "model-cache", "sizeLimit": "8Gi"});
@@ -61,8 +64,10 @@ fn a_large_artifact_is_downloaded_once_and_second_pods_and_rollbacks_download_no
     corner.story.serves(GOOD);
     let first = fetches(&corner, GOOD);
     assert!(first.len() == 1 && first[0].starts_with("Verified: ") && !first[0].contains("cached"), "{first:?}");
-    // From now on the bucket has nothing to download.
+    // From now on the bucket has nothing to download, and is not asked for it.
     corner.models.remove(GOOD, &weights);
+    let asked = corner.models.fetched(GOOD).len();
+    assert!(asked > 0);
     corner.story.patch(&json!({"replicas": 2}));
     corner.story.until("two serve", |o| o["status"]["serving"]["ready"] == 2);
     assert_eq!(fetches(&corner, GOOD).iter().filter(|said| said.contains("cached=true")).count(), 1);
@@ -72,4 +77,6 @@ fn a_large_artifact_is_downloaded_once_and_second_pods_and_rollbacks_download_no
     corner.story.settles("Held", GOOD);
     let again = fetches(&corner, GOOD);
     assert!(again.len() == 2 && again.iter().all(|said| said.ends_with("cached=true")), "{again:?}");
+    assert_eq!(corner.models.fetched(GOOD).len(), asked, "{:#?}", &corner.models.fetched(GOOD)[asked..]);
+    fs::remove_dir_all(claimed).unwrap();
 }

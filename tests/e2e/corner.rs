@@ -1,16 +1,16 @@
 //! One test's corner of the node: a namespace with an operator, models in a bucket, and a ModelDeployment `fraud`.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, thread};
 
 use serde_json::{Value, json};
 
 use crate::{
     harness::{
         operator::Operator,
-        rest::within,
+        rest::{Rest, within},
         story::{Story, condition, deployment},
     },
-    models::{BETTER, BROKEN, CREDENTIALS, GOOD, IMPORTER, Models, TAMPERED},
+    models::{BETTER, BROKEN, CREDENTIALS, GOOD, IMPORTER, Models, TAMPERED, TREES},
     node::{FETCH_IMAGE, Node},
 };
 
@@ -50,17 +50,23 @@ impl Corner {
         self.story.kubectl(&["create", "serviceaccount", IMPORTER]);
         self.story.kubectl(&["create", "rolebinding", IMPORTER, "--clusterrole=rollmodel-importer", &account]);
         self.story.apply(&self.models.registry(image));
-        for version in [GOOD, BETTER, TAMPERED, BROKEN] {
-            self.appears(&format!("fraud-{version}"));
-        }
-        self.appears(&format!("trial-{}", self.models.logged));
+        let mut wanted: Vec<String> = [GOOD, BETTER, TAMPERED, BROKEN].map(|version| format!("fraud-{version}")).into();
+        wanted.extend([TREES.to_owned(), format!("trial-{}", self.models.logged)]);
+        self.appear(&wanted);
     }
 
     /// Waits until a ModelVersion is there.
     pub fn appears(&self, name: &str) {
-        let there = || self.story.find("mv", name).is_some();
+        self.appear(&[name.to_owned()]);
+    }
+
+    fn appear(&self, names: &[String]) {
+        let rest = Rest::new(self.story.cluster, &self.story.namespace);
         let registry = || self.story.find("mreg", "mlflow").unwrap_or_default()["status"].to_string();
-        within(self.story.cluster.patience(), there, || format!("ModelVersion {name} does not appear: {}", registry()));
+        for name in names {
+            let there = || rest.get(&format!("modelversions/{name}")).is_some();
+            within(self.story.cluster.patience(), there, || format!("ModelVersion {name} does not appear: {}", registry()));
+        }
     }
 
     /// Applies ModelDeployment fraud.
@@ -81,6 +87,27 @@ impl Corner {
     }
 }
 
+impl Drop for Corner {
+    /// What a failure was about; and nothing runs on that would be in the way of the next test.
+    fn drop(&mut self) {
+        let kubectl = |args: &[&str]| {
+            let out = self.story.cluster.try_kubectl(&[&["-n", &self.story.namespace], args].concat());
+            String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned()
+        };
+        if !thread::panicking() {
+            kubectl(&["delete", "mdep,mreg", "--all", "--wait=false"]);
+            return;
+        }
+        for args in [&["get", "mdep,mv,mro,pods"][..], &["get", "events", "--sort-by=.lastTimestamp"]] {
+            eprintln!("--- kubectl {}\n{}", args.join(" "), kubectl(args));
+        }
+        for label in ["rollmodel.dev/deployment", "rollmodel.dev/registry"] {
+            eprintln!("--- logs of pods with {label}\n{}", kubectl(&["logs", "-l", label, "--all-containers", "--prefix", "--tail=12"]));
+        }
+        eprintln!("--- mlflow server\n{}{}", self.models.log_end(), self.node.log_ends());
+    }
+}
+
 /// A ModelDeployment's spec: pods as the restricted Pod Security Standard wants them.
 pub fn spec(version: &str, replicas: u32) -> Value {
     let resources = json!({"requests": {"cpu": "50m", "memory": "256Mi"}});
@@ -91,6 +118,8 @@ pub fn spec(version: &str, replicas: u32) -> Value {
         json!({"runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000, "seccompProfile": {"type": "RuntimeDefault"}});
     let template = json!({"spec": {"automountServiceAccountToken": false, "securityContext": user, "containers": [container],
         "volumes": [{"name": "tmp", "emptyDir": {}}]}});
+    // Loading takes most of a rollout's time: new pods do it side by side.
+    let strategy = json!({"rollingUpdate": {"maxSurge": "100%", "maxUnavailable": 0}});
     json!({"model": "fraud", "version": version, "replicas": replicas, "delivery": {"credentialsSecret": {"name": CREDENTIALS}},
-        "template": template, "progressDeadlineSeconds": 180})
+        "template": template, "progressDeadlineSeconds": 180, "strategy": strategy})
 }

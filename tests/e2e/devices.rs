@@ -20,10 +20,30 @@ fn give_devices(corner: &Corner, count: u32) {
     corner.story.until_true("the kubelet offers the devices", offered);
 }
 
+/// A server that is there and gone at once, where MLServer takes ten seconds a pod to load what it is made of: ready as long as it has the model.
+const SERVER: &str = "
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from os.path import exists
+from signal import SIGTERM, signal
+
+class Ping(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if exists('/mnt/models/MLmodel') else 503)
+        self.end_headers()
+
+signal(SIGTERM, lambda *_: exit())
+HTTPServer(('', 8080), Ping).serve_forever()
+";
+
 /// Four pods with a device each.
 fn with_devices(version: &str, surge: u32, unavailable: u32) -> Value {
     let mut spec = spec(version, 4);
-    spec["template"]["spec"]["containers"][0]["resources"]["limits"] = json!({DEVICE: "1"});
+    spec["protocol"] = json!("HTTP");
+    // A pod that drains keeps its device, and the next one waits for it.
+    spec["template"]["spec"]["terminationGracePeriodSeconds"] = json!(2);
+    let container = &mut spec["template"]["spec"]["containers"][0];
+    container["resources"]["limits"] = json!({DEVICE: "1"});
+    container["command"] = json!(["/usr/local/bin/python3", "-c", SERVER]);
     spec["strategy"] = json!({"rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}});
     spec
 }

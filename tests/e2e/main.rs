@@ -6,6 +6,7 @@
 mod cache;
 mod corner;
 mod devices;
+mod formats;
 #[path = "../cluster/harness/mod.rs"]
 mod harness;
 mod models;
@@ -15,5 +16,7 @@ mod road;
 #[path = "../artifacts/servers/mod.rs"]
 mod servers;
 mod stream;
+mod took;
 mod tracking;
 mod walk;
+mod watch;

@@ -1,14 +1,23 @@
 //! Real models: trained by scripts in Jobs that know nothing of Rollmodel, and logged to a real tracking server, from which a ModelRegistry
 //! imports them.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command, sync::OnceLock, thread};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+    thread,
+    time::Instant,
+};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
     harness::root,
     node::{self, MLSERVER, Node},
-    servers::run,
+    servers::{proxy::Seen, run},
     tracking::{self, Tracking},
 };
 
@@ -26,8 +35,12 @@ pub const TAMPERED: &str = "3";
 pub const BROKEN: &str = "4";
 /// The better one of the next night, trained when [`Models::train_again`] is called.
 pub const NIGHTLY: &str = "5";
+/// What [`Models::answers`] knows the one version of model `flowers` by, which is of another library.
+pub const TREES: &str = "flowers-1";
 /// What the registered model is called by those who train it.
 const REGISTERED: &str = "Fraud Score";
+/// What that of [`TREES`] is.
+const FLOWERS: &str = "Flower Age";
 /// The experiment of runs that register nothing.
 const TRIAL: &str = "trial";
 /// Where Jobs train.
@@ -65,13 +78,15 @@ impl Models {
         // In this order they get their numbers.
         apply(node, &job("fraud", &["good", "better", "better", "broken"], &tracking.url));
         apply(node, &job(TRIAL, &["logged"], &tracking.url));
+        apply(node, &job("flowers", &["trees"], &tracking.url));
         trained(node);
         let mut uris = tracking.versions(REGISTERED);
         let logged = tracking.logged(TRIAL).pop().unwrap();
-        let time = jiff::Timestamp::from_millisecond(logged.created).unwrap().strftime("%Y%m%d-%H%M%S").to_string();
+        let time = Timestamp::from_millisecond(logged.created).unwrap().strftime("%Y%m%d-%H%M%S").to_string();
         let version = format!("{time}-{}", &logged.id["m-".len()..][..8]);
         let registered = |version: &str| (version.to_owned(), format!("models:/{REGISTERED}/{version}"));
-        let asked = [registered(GOOD), registered(BETTER), (version.clone(), format!("models:/{}", logged.id))];
+        let trees = (TREES.to_owned(), format!("models:/{FLOWERS}/1"));
+        let asked = [registered(GOOD), registered(BETTER), (version.clone(), format!("models:/{}", logged.id)), trees];
         uris.insert(version.clone(), logged.uri);
         let (question, answers) = ask(tracking, &asked);
         Self { tracking, uris, logged: version, question, answers }
@@ -98,13 +113,14 @@ impl Models {
     /// What imports them, served by an image.
     pub fn registry(&self, image: &str) -> Value {
         let fraud = json!({"name": "fraud", "registeredModel": REGISTERED, "image": image});
+        let flowers = json!({"name": "flowers", "registeredModel": FLOWERS, "image": image});
         let trial = json!({"name": TRIAL, "loggedModels": {"experiment": TRIAL}, "image": image});
-        let mlflow = json!({"url": self.tracking.url, "artifactsDestination": tracking::DESTINATION});
+        let mlflow = json!({"url": self.tracking.url_of_importers(), "artifactsDestination": tracking::DESTINATION});
         json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRegistry", "metadata": {"name": "mlflow"}, "spec": {"mlflow": mlflow,
-            "serviceAccountName": IMPORTER, "intervalSeconds": 10, "models": [fraud, trial], "credentialsSecret": {"name": CREDENTIALS}}})
+            "serviceAccountName": IMPORTER, "intervalSeconds": 10, "models": [fraud, flowers, trial], "credentialsSecret": {"name": CREDENTIALS}}})
     }
 
-    /// Changes one byte of a version's weights in the bucket.
+    /// Changes one byte of a version's weights in the bucket, or changes it back.
     pub fn tamper(&self, version: &str) {
         let file = self.tracking.file(&self.uris[version], "model.skops");
         let mut bytes = fs::read(&file).unwrap();
@@ -120,7 +136,40 @@ impl Models {
 
     /// Takes it away again.
     pub fn remove(&self, version: &str, file: &Path) {
-        fs::remove_file(self.tracking.file(&self.uris[version], file.file_name().unwrap().to_str().unwrap())).unwrap();
+        fs::remove_file(self.file(version, file.file_name().unwrap().to_str().unwrap())).unwrap();
+    }
+
+    /// Where one of a version's files is on the disk, behind the bucket's back.
+    pub fn file(&self, version: &str, name: &str) -> PathBuf {
+        self.tracking.file(&self.uris[version], name)
+    }
+
+    /// A version's files, by name.
+    pub fn files(&self, version: &str) -> Vec<(String, Vec<u8>)> {
+        let files = fs::read_dir(self.file(version, "")).unwrap().map(|entry| entry.unwrap());
+        let read = |entry: fs::DirEntry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap());
+        files.filter(|entry| entry.file_type().unwrap().is_file()).map(read).collect()
+    }
+
+    /// When it was registered, by the tracking server's clock, which is this machine's.
+    pub fn registered(&self, version: &str) -> Instant {
+        let ago = Timestamp::now().duration_since(self.tracking.registered(REGISTERED, version));
+        Instant::now() - ago.unsigned_abs()
+    }
+
+    /// What pods asked the bucket for of a version's files.
+    pub fn fetched(&self, version: &str) -> Vec<Seen> {
+        self.tracking.fetched(&self.tracking.versions(REGISTERED)[version])
+    }
+
+    /// What importers asked the tracking server for of a version's files.
+    pub fn imported(&self, version: &str) -> Vec<Seen> {
+        self.tracking.imported(&self.tracking.versions(REGISTERED)[version])
+    }
+
+    /// The end of the tracking server's log.
+    pub fn log_end(&self) -> String {
+        self.tracking.log_end()
     }
 
     /// The Secret for pods that read the bucket.

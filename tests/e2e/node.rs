@@ -97,7 +97,7 @@ impl Node {
              authorization: {{mode: AlwaysAllow}}\ncontainerRuntimeEndpoint: unix://{SOCKET}\ncgroupDriver: cgroupfs\ncgroupRoot: /{cgroup}\n\
              failCgroupV1: false\nfailSwapOn: false\nresolvConf: \"\"\nimageGCHighThresholdPercent: 100\nserializeImagePulls: false\n\
              evictionHard: {{memory.available: 1Mi, nodefs.available: 1Mi, imagefs.available: 1Mi, nodefs.inodesFree: 1%, imagefs.inodesFree: 1%}}\n\
-             crashLoopBackOff: {{maxContainerRestartPeriod: 5s}}\n",
+             crashLoopBackOff: {{maxContainerRestartPeriod: 1s}}\n",
             self.cluster.dir().display()
         );
         let network = "{\"cniVersion\": \"0.4.0\", \"name\": \"pods\", \"plugins\": [{\"type\": \"bridge\", \"bridge\": \"pods0\", \"isGateway\": true, \
@@ -179,7 +179,10 @@ impl Node {
     /// The last lines of each program's log.
     pub fn log_ends(&self) -> String {
         let names = ["containerd", "kubelet", "kube-proxy"];
-        names.iter().map(|name| format!("--- {name}\n{}", tail(&self.dir.join(format!("{name}.log"))))).collect()
+        // Some of the kubelet's lines fill a screen each.
+        let short = |line: &str| line.chars().take(240).chain(['\n']).collect::<String>();
+        let end = |name: &&str| tail(&self.dir.join(format!("{name}.log"))).lines().map(short).collect::<String>();
+        names.iter().map(|name| format!("--- {name}\n{}", end(name))).collect()
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 /// What a version answers, by its name.
@@ -113,6 +114,14 @@ impl Stream {
     }
 }
 
+/// What the times of records are rounded to.
+const GRAIN: SignedDuration = SignedDuration::from_secs(1);
+
+/// When that was, by the clock that records are written by.
+fn clock(at: Instant) -> Timestamp {
+    Timestamp::now() - SignedDuration::try_from(at.elapsed()).unwrap()
+}
+
 impl Seen {
     /// Fails unless every prediction was answered, by what the model of the version that gave it predicts.
     pub fn assert_right(&self, answers: &Answers) {
@@ -133,5 +142,26 @@ impl Seen {
         assert_eq!(next, None, "not every version of {versions:?} answered in its turn");
         let last = self.answers.last().map(|a| &a.version);
         assert_eq!(last, versions.last(), "the last prediction is not of what serves");
+    }
+
+    /// Fails if a version answered when the records tell of others: it has to be that of the newest rollout that had begun, unless that one
+    /// failed, or what was served before it.
+    pub fn assert_told_by(&self, records: &[Value]) {
+        let mut records: Vec<&Value> = records.iter().map(|r| &r["spec"]).collect();
+        records.sort_by_key(|r| r["number"].as_i64());
+        let start = |r: &Value| r["startTime"].as_str().unwrap().parse::<Timestamp>().unwrap();
+        let serves = |r: &&&Value| r["outcome"] == "Promoted";
+        for answer in &self.answers {
+            let at = clock(answer.at);
+            // The newest that had begun, and those that had perhaps.
+            let (sure, perhaps) = (at - GRAIN, at + GRAIN);
+            let begun = |until: Timestamp| records.iter().take_while(|r| start(r) <= until).count();
+            let told = (begun(sure).max(1)..=begun(perhaps)).flat_map(|count| {
+                let (newest, before) = records[..count].split_last().unwrap();
+                [newest].into_iter().filter(serves).chain(before.iter().rev().find(serves))
+            });
+            let told: Vec<&str> = told.filter_map(|r| r["version"].as_str()).collect();
+            assert!(told.contains(&answer.version.as_str()), "{answer:?} came at {at}, when {told:?} served by the records {records:#?}");
+        }
     }
 }

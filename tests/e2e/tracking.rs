@@ -2,12 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
     time::Duration,
 };
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
@@ -16,7 +18,9 @@ use crate::{
         rest::within,
     },
     servers::{
-        self, Dir, run,
+        self, Dir, proxy,
+        proxy::Proxy,
+        run,
         s3::{KEY, REGION, S3, SECRET},
     },
 };
@@ -34,6 +38,10 @@ pub struct Tracking {
     pub url: String,
     address: String,
     s3: S3,
+    /// What pods reach the bucket by: it counts what they ask for.
+    front: Proxy,
+    /// What importers reach the server by.
+    looks: Proxy,
     process: Process,
 }
 
@@ -61,8 +69,10 @@ impl Tracking {
 
     fn start(address: &str) -> Self {
         static SPAWNER: OnceLock<Spawner> = OnceLock::new();
-        let s3 = S3::start_everywhere();
+        let s3 = S3::start();
         s3.make_bucket(BUCKET);
+        let front = Proxy::everywhere(SocketAddr::from(([127, 0, 0, 1], s3.port())));
+        let looks = Proxy::everywhere(format!("{address}:{PORT}").parse().unwrap());
         let dir = Dir::fresh("mlflow");
         let database = format!("sqlite:///{}/mlflow.db", dir.path().display());
         let port = PORT.to_string();
@@ -77,7 +87,7 @@ impl Tracking {
         let process = SPAWNER.get_or_init(Spawner::start).spawn(&python, &args, &env, dir.path(), &dir.join("log"));
         // Its files go with the machine.
         std::mem::forget(dir);
-        Self { url: format!("http://{address}:{PORT}"), address: address.to_owned(), s3, process }
+        Self { url: format!("http://{address}:{PORT}"), address: address.to_owned(), s3, front, looks, process }
     }
 
     /// Whether it answers; fails if it has ended.
@@ -115,11 +125,37 @@ impl Tracking {
         versions.map(|v| (v.clone(), bucket_uri(uri(&v).as_str().unwrap()))).collect()
     }
 
+    /// When a version was registered.
+    pub fn registered(&self, model: &str, version: &str) -> Timestamp {
+        let found = self.ask(&[], &format!("model-versions/get?name={}&version={version}", servers::escaped(model)));
+        Timestamp::from_millisecond(found["model_version"]["creation_timestamp"].as_i64().unwrap()).unwrap()
+    }
+
     /// What a client in a pod, or on this machine, reads the bucket with.
     pub fn credentials(&self) -> Vec<(&'static str, String)> {
-        let endpoint = format!("http://{}:{}", self.address, self.s3.port());
+        let endpoint = format!("http://{}:{}", self.address, self.front.port());
         let keys = [("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET), ("AWS_REGION", REGION)];
         keys.into_iter().map(|(name, value)| (name, value.to_owned())).chain([("AWS_ENDPOINT_URL", endpoint)]).collect()
+    }
+
+    /// Its address for importers.
+    pub fn url_of_importers(&self) -> String {
+        format!("http://{}:{}", self.address, self.looks.port())
+    }
+
+    /// What pods asked the bucket for of a model's files.
+    pub fn fetched(&self, uri: &str) -> Vec<proxy::Seen> {
+        asked(&self.front, uri)
+    }
+
+    /// What importers asked the server for of a model's files.
+    pub fn imported(&self, uri: &str) -> Vec<proxy::Seen> {
+        asked(&self.looks, uri)
+    }
+
+    /// The end of its log.
+    pub fn log_end(&self) -> String {
+        self.process.log_end()
     }
 
     /// Puts a file beside others.
@@ -133,6 +169,12 @@ impl Tracking {
         let key = uri.strip_prefix(&format!("s3://{BUCKET}/")).unwrap();
         self.s3.file(BUCKET, &format!("{key}{name}"))
     }
+}
+
+/// The requests for what is of the logged model at an address, by its id.
+fn asked(proxy: &Proxy, uri: &str) -> Vec<proxy::Seen> {
+    let id = uri.split('/').find(|part| part.starts_with("m-")).unwrap();
+    proxy.requests().into_iter().filter(|seen| seen.path.contains(id) || seen.query.contains(id)).collect()
 }
 
 /// Where the server's own proxy keeps what it calls `mlflow-artifacts:/…`.

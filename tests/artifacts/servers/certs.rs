@@ -39,7 +39,13 @@ impl Authority {
 
     /// A certificate of a server on 127.0.0.1 and `localhost`, in a server's directory.
     pub fn sign(&self, dir: &Dir) -> Certificate {
-        let mut params = CertificateParams::new(["127.0.0.1", "localhost"].map(String::from)).expect("names");
+        self.sign_for(dir, &["127.0.0.1", "localhost"])
+    }
+
+    /// A certificate of a server with these names and addresses, in its directory.
+    pub fn sign_for(&self, dir: &Dir, names: &[&str]) -> Certificate {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("names");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate().expect("a key");
         let files = Certificate { certificate: dir.join("server.crt"), key: dir.join("server.key") };

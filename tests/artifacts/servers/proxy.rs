@@ -67,11 +67,20 @@ impl Proxy {
 
     /// Starts one before any address of this machine.
     pub fn before_address(server: SocketAddr) -> Self {
+        Self::listening("127.0.0.1", server)
+    }
+
+    /// Starts one before any address of this machine that listens on every one, for pods.
+    pub fn everywhere(server: SocketAddr) -> Self {
+        Self::listening("0.0.0.0", server)
+    }
+
+    fn listening(host: &str, server: SocketAddr) -> Self {
         let _guard = runtime().enter();
         let socket = TcpSocket::new_v4().expect("a socket");
         // What is counted as sent may still be in the kernel when a client dies: keep that small.
         socket.set_send_buffer_size(64 << 10).expect("a small buffer");
-        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+        socket.bind(format!("{host}:0").parse().expect("an address")).expect("a port");
         let listener = socket.listen(1024).expect("it listens");
         let address = listener.local_addr().expect("its address");
         let shared = Arc::new(Shared { mood: watch::Sender::default(), counts: Mutex::default(), changed: Condvar::new() });
@@ -79,7 +88,7 @@ impl Proxy {
         Self { shared, address, task }
     }
 
-    /// Its port on 127.0.0.1.
+    /// Its port.
     pub fn port(&self) -> u16 {
         self.address.port()
     }

@@ -35,6 +35,8 @@ pub enum Auth {
 pub struct Registry {
     server: Server,
     auth: Auth,
+    /// The address of this machine that it is reached by.
+    address: String,
     tokens: Option<Tokens>,
     /// The authority that its certificate is of, when it speaks TLS.
     authority: Option<PathBuf>,
@@ -43,12 +45,18 @@ pub struct Registry {
 impl Registry {
     /// Starts one; with an authority it speaks TLS.
     pub fn start(auth: Auth, authority: Option<&Authority>) -> Self {
+        Self::start_at("127.0.0.1", auth, authority)
+    }
+
+    /// Starts one that is reached by another address of this machine too, for pods.
+    pub fn start_at(address: &str, auth: Auth, authority: Option<&Authority>) -> Self {
         let (dir, port) = (Dir::fresh("registry"), free_port());
         let tokens = (auth == Auth::Token).then(|| Tokens::start(authority));
         // JSON is YAML.
-        let mut http = json!({"addr": format!("127.0.0.1:{port}"), "secret": "rollmodel-test"});
+        let listen = if address == "127.0.0.1" { address } else { "0.0.0.0" };
+        let mut http = json!({"addr": format!("{listen}:{port}"), "secret": "rollmodel-test"});
         if let Some(authority) = authority {
-            authority.sign(&dir);
+            authority.sign_for(&dir, &["127.0.0.1", "localhost", address]);
             http["tls"] = json!({"certificate": "server.crt", "key": "server.key"});
         }
         let mut config = json!({
@@ -70,17 +78,17 @@ impl Registry {
         let env = [("OTEL_TRACES_EXPORTER", "none")];
         let program = tools("debian").join("usr/bin/docker-registry");
         let server = Server::start(&program, &["serve", "config.yml"], &env, port, dir);
-        Self { server, auth, tokens, authority: authority.map(Authority::certificate) }
+        Self { server, auth, address: address.to_owned(), tokens, authority: authority.map(Authority::certificate) }
     }
 
-    /// Its port on 127.0.0.1.
+    /// Its port.
     pub fn port(&self) -> u16 {
         self.server.port()
     }
 
     /// Its name as references to images begin with it.
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port())
+        format!("{}:{}", self.address, self.port())
     }
 
     /// Its address.

@@ -26,23 +26,18 @@ pub struct S3 {
 impl S3 {
     /// Starts one that speaks plain HTTP.
     pub fn start() -> Self {
-        Self::start_with("127.0.0.1", None)
-    }
-
-    /// Starts one that speaks plain HTTP on every address of this machine, for pods.
-    pub fn start_everywhere() -> Self {
-        Self::start_with("0.0.0.0", None)
+        Self::start_with(None)
     }
 
     /// Starts one that speaks TLS.
     pub fn start_tls(authority: &Authority) -> Self {
-        Self::start_with("127.0.0.1", Some(authority))
+        Self::start_with(Some(authority))
     }
 
-    fn start_with(host: &str, authority: Option<&Authority>) -> Self {
+    fn start_with(authority: Option<&Authority>) -> Self {
         let (dir, port) = (Dir::fresh("s3"), free_port());
         fs::create_dir(dir.join("buckets")).expect("the buckets' directory");
-        let listen = format!("{host}:{port}");
+        let listen = format!("127.0.0.1:{port}");
         // Without --keep-alive every request is a connection of its own, which S3 does not do.
         let mut args = vec!["--port", &listen, "--region", REGION, "--keep-alive", "--quiet"];
         // It reads them after it went into the buckets' directory.

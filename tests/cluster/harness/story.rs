@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Cluster, operator::Operator, root};
+use super::{Cluster, operator::Operator, rest::Rest, root};
 
 /// One test's corner of the shared cluster.
 pub struct Story {
@@ -171,8 +171,10 @@ impl Story {
     /// Waits until something holds of ModelDeployment fraud, watching it, and gives it.
     pub fn until(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         let (began, patience) = (Instant::now(), self.cluster.patience());
+        // Without kubectl, of which each start costs as much as what is waited for.
+        let rest = Rest::new(self.cluster, &self.namespace);
         loop {
-            let object = self.find("mdep", "fraud").unwrap_or_default();
+            let object = rest.get("modeldeployments/fraud").unwrap_or_default();
             if is(&object) {
                 return object;
             }

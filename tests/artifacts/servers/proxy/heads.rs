@@ -1,12 +1,16 @@
 //! The heads of HTTP/1 requests as they pass. A request begins with what a client says after the server has answered, so pipelined
 //! requests are not told apart; nobody pipelines.
 
+use std::time::Instant;
+
 /// A head longer than this is not read.
 const LONGEST: usize = 64 << 10;
 
 /// A request whose head the proxy read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
+    /// When it came.
+    pub at: Instant,
     /// The method.
     pub method: String,
     /// The path, escaped as it was sent, without the query.
@@ -58,5 +62,5 @@ fn parse(head: &str) -> Option<Seen> {
     let (target, _version) = rest.split_once(" HTTP/1.")?;
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let header = |line: &str| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("range")).map(|(_, v)| v.trim().to_owned());
-    Some(Seen { method: method.into(), path: path.into(), query: query.into(), range: lines.find_map(header) })
+    Some(Seen { at: Instant::now(), method: method.into(), path: path.into(), query: query.into(), range: lines.find_map(header) })
 }
