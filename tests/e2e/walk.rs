@@ -31,7 +31,7 @@ const RECORDING: &str = "docs/road.cast";
 const PICTURE: &str = "docs/road.svg";
 
 #[test]
-#[ignore = "needs root and a machine of its own: make e2e"]
+#[ignore = "needs root and a machine of its own: make road"]
 fn every_command_on_the_pages_about_mlflow_says_what_stands_below_it() {
     let mut teller = Teller::begin();
     teller.tell(

@@ -134,7 +134,7 @@ fn container(seen: &ObservedRegistry, image: &str, mut own: Map<String, Value>) 
     given.extend(env);
     own.insert("env".into(), given.into());
     // It streams what it hashes, and holds listings: little, whatever the models' size.
-    own.entry("resources").or_insert(json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}}));
+    own.entry("resources").or_insert(json!({"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}}));
     own.entry("securityContext").or_insert_with(fetcher::security_context);
     own
 }
