@@ -32,7 +32,7 @@ else
 endif
 
 .PHONY: test
-test: ## Check everything and run every test, on a real control plane (about 35 minutes on a fresh machine with 2 cores, 10 to 15 the next time).
+test: ## Check everything and run every test, on a real control plane (about 45 minutes on a fresh machine with 2 cores, 13 to 17 the next time).
 	@$(MAKE) -j2 tools-and-servers checks
 	cargo test --locked
 

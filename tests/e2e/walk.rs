@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, IsTerminal, Write},
     os::unix::fs::symlink,
     path::PathBuf,
     process::{Command, Stdio},
@@ -117,6 +117,11 @@ impl Walk {
     }
 }
 
+/// A text without what makes it bold, dim or green.
+fn plain(text: &str) -> String {
+    ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[32m"].iter().fold(text.to_owned(), |text, look| text.replace(look, ""))
+}
+
 /// Tells the story as it goes, where somebody listens.
 struct Teller {
     to: Option<File>,
@@ -144,6 +149,8 @@ impl Teller {
     fn tell(&mut self, text: &str) {
         self.gap = false;
         if let Some(to) = &mut self.to {
+            let colored = to.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            let text = if colored { text.to_owned() } else { plain(text) };
             to.write_all(text.as_bytes()).unwrap();
         }
         if let (true, Some(cast), Some(began)) = (self.records, &mut self.cast, self.began) {
