@@ -6,8 +6,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Client,
     api::{ListParams, Patch, PatchParams, PostParams},
@@ -29,19 +28,15 @@ use crate::{
         names,
         version::{Metric, Origin},
     },
-    plan::content,
     run::{
-        apply::instance,
         client::said,
-        kinds::Kind,
+        event::{self, Regarding},
+        kinds::{Key, Kind},
         object::{Kept, Object, Usual},
         reduced::record_digest,
         watch::api,
     },
 };
-
-/// The longest note of an Event that the API server takes.
-const NOTE_MAX: usize = 1024;
 
 /// Why the API server could not be asked, or did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -308,16 +303,9 @@ impl Cluster {
 
     /// Writes an Event about the ModelRegistry, once for each key. One that is lost is logged, and fails nothing.
     pub async fn tell(&self, uid: &str, warning: bool, (reason, message, key): (&str, &str, &str)) {
-        let digest = content::digest(&json!([uid, key]));
-        let name = format!("{}.{}", self.name, names::hash16(&digest));
-        let event: Value = json!({
-            "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": name, "namespace": self.namespace},
-            "eventTime": MicroTime(Timestamp::now()), "type": if warning { "Warning" } else { "Normal" },
-            "reason": reason, "action": reason, "note": bounded(message, NOTE_MAX),
-            "reportingController": "rollmodel.dev/importer", "reportingInstance": bounded(&instance(), 128),
-            "regarding": {"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRegistry", "namespace": self.namespace, "name": self.name, "uid": uid},
-        });
-        let request = http::Request::post(format!("/apis/events.k8s.io/v1/namespaces/{}/events", self.namespace))
+        let about = Regarding { kind: Kind::ModelRegistry, key: &Key::new(self.namespace.as_str(), self.name.as_str()), uid };
+        let event = event::event("importer", &about, warning, (reason, message, key));
+        let request = http::Request::post(event::path(&self.namespace))
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(event.to_string().into_bytes());
         let Ok(request) = request else { return };

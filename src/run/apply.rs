@@ -7,7 +7,6 @@ mod version;
 use std::sync::Mutex;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
@@ -21,6 +20,7 @@ use tracing::{info, warn};
 use super::{
     cache,
     client::said,
+    event::{self, NOTE_MAX, Regarding},
     kinds::{Key, Kind},
     lease::Leads,
     memory::{Left, Memo, lock},
@@ -32,7 +32,7 @@ use super::{
 use crate::{
     api::{ModelRolloutSpec, condition::bounded, names},
     plan::{
-        Action, Lookup, Observed, Plan, Prunable, content,
+        Action, Lookup, Observed, Plan, Prunable,
         observed::{Blocked, ContentBody, Refusal},
     },
 };
@@ -41,9 +41,6 @@ pub use error::Error;
 
 /// What is read of the answer to a write.
 pub type Answer = Kept<NameOnly>;
-
-/// The longest note of an Event that the API server takes.
-const NOTE_MAX: usize = 1024;
 
 /// What applying a plan came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -374,30 +371,13 @@ impl Hand<'_, Observed> {
     }
 }
 
-/// What an Event is about.
-struct Regarding<'a> {
-    kind: Kind,
-    key: &'a Key,
-    uid: &'a str,
-}
-
 /// Writes an Event (reason, message, and the key that makes it this one), once. Best effort: one that is lost is logged, and fails nothing.
 async fn tell(client: &Client, memo: &Mutex<Memo>, about: &Regarding<'_>, warning: bool, (reason, message, key): (&str, &str, &str)) {
     if !lock(memo).tell(key) {
         return;
     }
-    let (namespace, name) = (&about.key.namespace, &about.key.name);
-    let digest = content::digest(&json!([about.uid, key]));
-    let event = json!({
-        "apiVersion": "events.k8s.io/v1", "kind": "Event",
-        "metadata": {"name": format!("{name}.{}", names::hash16(&digest)), "namespace": namespace},
-        "eventTime": MicroTime(Timestamp::now()), "type": if warning { "Warning" } else { "Normal" },
-        "reason": reason, "action": reason, "note": bounded(message, NOTE_MAX),
-        "reportingController": "rollmodel.dev/operator", "reportingInstance": instance(),
-        "regarding": {"apiVersion": "rollmodel.dev/v1alpha1", "kind": about.kind.name(), "namespace": namespace, "name": name,
-            "uid": about.uid},
-    });
-    match post(client, &format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"), &event).await {
+    let event = event::event("operator", about, warning, (reason, message, key));
+    match post(client, &event::path(&about.key.namespace), &event).await {
         Ok(_) => info!(object = %about.key, reason, says = message, "event"),
         Err(error) if taken(&error) => {}
         Err(error) => {

@@ -15,6 +15,7 @@ pub mod args;
 pub mod cache;
 pub mod case;
 pub mod client;
+pub mod event;
 pub mod kinds;
 pub mod lease;
 pub mod lookup;
