@@ -44,6 +44,21 @@ pub enum Verdict {
     Passed,
     /// It cannot be imported as it is: reason and sentence.
     Problem(&'static str, String),
+    /// It could not be read: it holds up no other, and is tried again later.
+    Later(Later),
+}
+
+/// When what could not be read is tried again, and why it could not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Later {
+    /// How often it was tried.
+    pub tries: u32,
+    /// The look at which it is tried again.
+    pub until: u64,
+    /// What it waits for, in CamelCase.
+    pub reason: &'static str,
+    /// What a person has to do.
+    pub message: String,
 }
 
 /// What identifies a candidate in memory: the rule, the version, and when it was made.
@@ -64,6 +79,8 @@ pub struct Seen<'a> {
     pub existing: &'a BTreeMap<String, Existing>,
     /// What was found out before.
     pub verdicts: &'a HashMap<Which, Verdict>,
+    /// The number of this look.
+    pub look: u64,
     /// In how many looks in a row a ModelVersion (by name) was missing there, this one included.
     pub missing: &'a BTreeMap<String, u32>,
 }
@@ -166,6 +183,10 @@ fn one(seen: &Seen<'_>, found: &Found, place: (usize, usize), candidate: &Candid
                 (Some(Verdict::Same), _) if other.is_some() => {}
                 (Some(Verdict::Passed), _) => {}
                 (_, Some(waits)) => out.waits.push((found.name.clone(), candidate.version.clone(), waits)),
+                (Some(Verdict::Later(later)), _) if later.until > seen.look => {
+                    out.waits.push((found.name.clone(), candidate.version.clone(), later.reason));
+                    out.problems.push(problem(later.reason, later.message.clone()));
+                }
                 _ if !plain(&candidate.version) => {
                     out.problems.push(problem("Refused", "Not imported: no ModelVersion can have that version.".into()));
                 }

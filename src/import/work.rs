@@ -11,7 +11,7 @@ use tracing::{debug, info};
 
 use super::{
     cluster::{Cluster, Error, Versions, Written},
-    decide::{self, Existing, Seen, Trouble, Verdict, Which},
+    decide::{self, Existing, Later, Seen, Trouble, Verdict, Which},
     recheck::{self, Rechecks},
     status::Look,
     system::{self, About, Candidate, Described, Found, Means, Outcome, System},
@@ -34,17 +34,7 @@ pub struct Work {
     looks: u64,
     verdicts: HashMap<Which, Verdict>,
     missing: BTreeMap<String, u32>,
-    put_off: HashMap<Which, PutOff>,
     rechecks: Rechecks,
-}
-
-/// A version that could not be read: it holds up no other, and is tried again after twice as many looks each time.
-struct PutOff {
-    tries: u32,
-    /// The look at which it is tried again.
-    until: u64,
-    reason: &'static str,
-    message: String,
 }
 
 /// What a look came to, and what is here after it.
@@ -59,9 +49,8 @@ impl Work {
     /// With nothing remembered; the credentials of `means` are read anew at each look.
     #[must_use]
     pub fn new(means: Means, credentials: Option<PathBuf>, recheck_seconds: i64) -> Self {
-        let (verdicts, missing, put_off) = (HashMap::new(), BTreeMap::new(), HashMap::new());
-        let rechecks = Rechecks::new(recheck_seconds);
-        Self { means, credentials, system: None, looks: 0, verdicts, missing, put_off, rechecks }
+        let (verdicts, missing, rechecks) = (HashMap::new(), BTreeMap::new(), Rechecks::new(recheck_seconds));
+        Self { means, credentials, system: None, looks: 0, verdicts, missing, rechecks }
     }
 
     /// One look.
@@ -83,12 +72,11 @@ impl Work {
         if self.system.as_ref().is_none_or(|(of, _)| *of != generation) {
             self.system = Some((generation, system::open(&registry.spec, &self.means)?));
             (self.looks, self.verdicts, self.missing) = (0, HashMap::new(), BTreeMap::new());
-            self.put_off.clear();
         }
         let whole = self.looks.is_multiple_of(WHOLE_EVERY);
         if whole {
             // What could not be imported may have been mended.
-            self.verdicts.retain(|_, verdict| *verdict == Verdict::Same);
+            self.verdicts.retain(|_, verdict| matches!(verdict, Verdict::Same | Verdict::Later(_)));
         }
         let Some((_, system)) = self.system.as_mut() else {
             return Err(system::Trouble::new(system::Kind::Misconfigured, "There is no system to look at."));
@@ -161,6 +149,7 @@ impl Work {
             found: &survey.models,
             existing,
             verdicts: &self.verdicts,
+            look: self.looks,
             missing: &self.missing,
         })
     }
@@ -175,11 +164,6 @@ impl Work {
     ) -> Result<Result<(), system::Trouble>, Error> {
         let (Some(rule), Some((_, system))) = (registry.spec.models.get(index), self.system.as_ref()) else { return Ok(Ok(())) };
         let which = (found.name.clone(), candidate.version.clone(), candidate.time);
-        if let Some(off) = self.put_off.get(&which).filter(|off| off.until > self.looks) {
-            look.decision.waits.push((found.name.clone(), candidate.version.clone(), off.reason));
-            look.decision.problems.push(trouble(found, candidate, off.reason, off.message.clone()));
-            return Ok(Ok(()));
-        }
         let about = About { rule, candidate, settle: registry.spec.settle(), now: Timestamp::now() };
         let outcome = match system.describe(&about).await {
             Ok(outcome) => outcome,
@@ -190,7 +174,8 @@ impl Work {
                 look.decision.waits.push((found.name.clone(), candidate.version.clone(), reason));
                 if let Some(message) = message {
                     look.decision.problems.push(trouble(found, candidate, reason, message.clone()));
-                    self.put_off(which, reason, message);
+                    let later = self.later(&which, reason, message);
+                    self.verdicts.insert(which, Verdict::Later(later));
                 }
                 return Ok(Ok(()));
             }
@@ -204,15 +189,17 @@ impl Work {
         if let Verdict::Problem(reason, message) = &verdict {
             look.decision.problems.push(trouble(found, candidate, reason, message.clone()));
         }
-        self.put_off.remove(&which);
         self.verdicts.insert(which, verdict);
         Ok(Ok(()))
     }
 
-    fn put_off(&mut self, which: Which, reason: &'static str, message: String) {
-        let tries = self.put_off.get(&which).map_or(1, |off| off.tries.saturating_add(1));
-        let until = self.looks + WHOLE_EVERY.min(1 << tries.min(10));
-        self.put_off.insert(which, PutOff { tries, until, reason, message });
+    /// When it is tried again: after twice as many looks each time.
+    fn later(&self, which: &Which, reason: &'static str, message: String) -> Later {
+        let tries = match self.verdicts.get(which) {
+            Some(Verdict::Later(later)) => later.tries.saturating_add(1),
+            _ => 1,
+        };
+        Later { tries, until: self.looks + WHOLE_EVERY.min(1 << tries.min(10)), reason, message }
     }
 }
 

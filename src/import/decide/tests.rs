@@ -72,6 +72,7 @@ impl World {
             found: std::slice::from_ref(&self.found),
             existing: &self.existing,
             verdicts: &self.verdicts,
+            look: 3,
             missing: &self.missing,
         })
     }
@@ -225,4 +226,17 @@ fn evaluations_are_what_is_known_by_now_and_is_not_in_the_record() {
 fn evaluations_have_a_bound() {
     let many: Vec<Metric> = (0..1000).map(|n| Metric { name: format!("m{n:04}"), value: 1.0, dataset: None, time: None }).collect();
     assert_eq!(evaluations(&[], &many[500..], &many).len(), EVALUATIONS_MAX);
+}
+
+#[test]
+fn what_could_not_be_read_waits_for_its_look_with_a_problem_and_holds_up_no_other() {
+    let mut world = World::of((1..=2).map(there).collect());
+    let later = |until| Verdict::Later(Later { tries: 1, until, reason: "Unreadable", message: "no.".into() });
+    let which = ("fraud".to_owned(), "1".to_owned(), world.found.candidates[0].time);
+    world.verdicts.insert(which.clone(), later(4));
+    assert_eq!((world.imports(), world.problems()), (vec!["2".to_owned()], vec!["Unreadable 1".to_owned()]));
+    assert_eq!(world.decide().waits, [("fraud".to_owned(), "1".to_owned(), "Unreadable")]);
+    // The world is at its third look.
+    world.verdicts.insert(which, later(3));
+    assert_eq!((world.imports(), world.problems()), (vec!["1".to_owned(), "2".to_owned()], Vec::new()));
 }
