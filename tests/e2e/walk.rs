@@ -67,9 +67,9 @@ impl Walk {
         let tracking = starting.join().unwrap();
         let directory = root().join("target/tmp/walk");
         fs::create_dir_all(&directory).unwrap();
-        for file in fs::read_dir(root().join("tests/e2e/walk")).unwrap() {
-            let file = file.unwrap();
-            fs::copy(file.path(), directory.join(file.file_name())).unwrap();
+        let own = fs::read_dir(root().join("tests/e2e/walk")).unwrap().map(|file| file.unwrap().path());
+        for file in own.chain([root().join("tests/e2e/training/shapes.py")]) {
+            fs::copy(&file, directory.join(file.file_name().unwrap())).unwrap();
         }
         symlink(root(), directory.join("rollmodel")).unwrap();
         let credentials = tracking.credentials().into_iter().map(|(name, value)| format!("{name}={value}\n"));
