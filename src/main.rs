@@ -1,4 +1,5 @@
-//! `rollmodel`: the operator, the importer that it starts for each ModelRegistry, and two commands that look from outside.
+//! `rollmodel`: the operator, the importer that it starts for each ModelRegistry, and two commands
+//! that look from outside.
 
 use std::process::ExitCode;
 
@@ -22,10 +23,12 @@ async fn main() -> ExitCode {
     let result = match &args.command {
         Some(Command::Dump(dump)) => case::dump(dump).await.map_err(|error| error.to_string()),
         Some(Command::Plan(plan)) => case::print_plan(plan).map_err(|error| error.to_string()),
-        Some(Command::Import(import)) => match telemetry::start(import.log_format, &import.log_level) {
-            Ok(()) => process::run(import.clone()).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        },
+        Some(Command::Import(import)) => {
+            match telemetry::start(import.log_format, &import.log_level) {
+                Ok(()) => process::run(import.clone()).await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            }
+        }
         None => match telemetry::start(args.run.log_format, &args.run.log_level) {
             Ok(()) => operator::run(args.run).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),

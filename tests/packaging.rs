@@ -1,7 +1,8 @@
-//! What ships beside the program: `deploy/` and the chart install the same objects, rendered here by the real tools, and what the
-//! documents and the Makefile say is so.
+//! What ships beside the program: `deploy/` and the chart install the same objects, rendered here
+//! by the real tools, and what the documents and the Makefile say is so.
 //!
-//! `ROLLMODEL_GENERATE=1 cargo test --test packaging`, which `make generate` runs, writes what is generated here.
+//! `ROLLMODEL_GENERATE=1 cargo test --test packaging`, which `make generate` runs, writes what is
+//! generated here.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
@@ -33,8 +34,18 @@ fn tool(name: &str) -> Command {
             .stderr(Stdio::inherit())
             .output()
             .expect("run tests/cluster/tools/build.sh");
-        assert!(built.status.success(), "tests/cluster/tools/build.sh failed; its last lines say why");
-        PathBuf::from(String::from_utf8(built.stdout).unwrap().lines().last().expect("build.sh prints a directory").trim())
+        assert!(
+            built.status.success(),
+            "tests/cluster/tools/build.sh failed; its last lines say why"
+        );
+        PathBuf::from(
+            String::from_utf8(built.stdout)
+                .unwrap()
+                .lines()
+                .last()
+                .expect("build.sh prints a directory")
+                .trim(),
+        )
     });
     let mut command = Command::new(dir.join(name));
     command.current_dir(root());
@@ -55,7 +66,17 @@ fn stdout_of(command: Command) -> String {
 /// `helm template` with these further arguments.
 fn helm(args: &[&str]) -> Command {
     let mut command = tool("helm");
-    command.args(["template", "rollmodel", "charts/rollmodel", "--namespace", NAMESPACE, "--kube-version", "1.37.2"]).args(args);
+    command
+        .args([
+            "template",
+            "rollmodel",
+            "charts/rollmodel",
+            "--namespace",
+            NAMESPACE,
+            "--kube-version",
+            "1.37.2",
+        ])
+        .args(args);
     command
 }
 
@@ -70,8 +91,11 @@ fn objects(yaml: &str) -> Objects {
             continue;
         }
         normalise(&mut object);
-        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let key = format!("{} {}/{}", text("/kind"), text("/metadata/namespace"), text("/metadata/name"));
+        let text = |pointer: &str| {
+            object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let key =
+            format!("{} {}/{}", text("/kind"), text("/metadata/namespace"), text("/metadata/name"));
         assert!(found.insert(key.clone(), object).is_none(), "{key} is there twice");
     }
     found
@@ -83,7 +107,9 @@ fn normalise(value: &mut Value) {
             for field in ["labels", "annotations"] {
                 if let Some(Value::Object(pairs)) = map.get_mut(field) {
                     pairs.retain(|k, _| {
-                        !k.starts_with("helm.sh/") && k != "app.kubernetes.io/managed-by" && k != "app.kubernetes.io/version"
+                        !k.starts_with("helm.sh/")
+                            && k != "app.kubernetes.io/managed-by"
+                            && k != "app.kubernetes.io/version"
                     });
                 }
                 if map.get(field).and_then(Value::as_object).is_some_and(Map::is_empty) {
@@ -117,7 +143,12 @@ fn differences(path: &str, left: &Value, right: &Value, found: &mut Vec<String>)
     match (left, right) {
         (Value::Object(l), Value::Object(r)) => {
             for key in l.keys().chain(r.keys()).collect::<BTreeSet<_>>() {
-                differences(&format!("{path}/{key}"), l.get(key).unwrap_or(&Value::Null), r.get(key).unwrap_or(&Value::Null), found);
+                differences(
+                    &format!("{path}/{key}"),
+                    l.get(key).unwrap_or(&Value::Null),
+                    r.get(key).unwrap_or(&Value::Null),
+                    found,
+                );
             }
         }
         (Value::Array(l), Value::Array(r)) if l.len() == r.len() => {
@@ -139,8 +170,12 @@ fn deploy_and_the_chart_install_the_same_objects() {
     let mut wrong = Vec::new();
     for key in deploy.keys().chain(chart.keys()).collect::<BTreeSet<_>>() {
         match (deploy.get(key), chart.get(key)) {
-            (Some(_), None) => wrong.push(format!("{key} is in deploy/ and not in charts/rollmodel/templates")),
-            (None, Some(_)) => wrong.push(format!("{key} is in charts/rollmodel/templates and not in deploy/")),
+            (Some(_), None) => {
+                wrong.push(format!("{key} is in deploy/ and not in charts/rollmodel/templates"))
+            }
+            (None, Some(_)) => {
+                wrong.push(format!("{key} is in charts/rollmodel/templates and not in deploy/"))
+            }
             (Some(l), Some(r)) => differences(key, l, r, &mut wrong),
             (None, None) => {}
         }
@@ -155,14 +190,25 @@ fn deploy_and_the_chart_install_the_same_objects() {
 #[test]
 fn the_chart_carries_the_generated_crds() {
     let names = |dir: &str| -> BTreeSet<String> {
-        let files = fs::read_dir(root().join(dir)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let files = fs::read_dir(root().join(dir))
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap());
         files.filter(|name| name.ends_with(".yaml")).collect()
     };
     let (ours, charts) = ("crds", "charts/rollmodel/files/crds");
     let listed: Value = serde_yaml::from_str(&read("crds/Kustomization")).unwrap();
-    let listed: BTreeSet<String> = listed["resources"].as_array().unwrap().iter().map(|f| f.as_str().unwrap().to_owned()).collect();
+    let listed: BTreeSet<String> = listed["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| f.as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(names(ours), listed, "crds/Kustomization names every file of crds/");
-    assert_eq!(names(ours), names(charts), "the files of {charts}: run `make generate` and remove what is left over");
+    assert_eq!(
+        names(ours),
+        names(charts),
+        "the files of {charts}: run `make generate` and remove what is left over"
+    );
     for file in names(ours) {
         assert!(
             read(&format!("{ours}/{file}")) == read(&format!("{charts}/{file}")),
@@ -176,7 +222,8 @@ fn the_operator_believes_requesters_only_where_the_policy_is_installed() {
     let believes = |args: &[&str]| {
         let chart = objects(&stdout_of(helm(args)));
         let policy = chart.keys().any(|key| key.starts_with("ValidatingAdmissionPolicy "));
-        let args = &chart[&format!("Deployment {NAMESPACE}/rollmodel")]["spec"]["template"]["spec"]["containers"][0]["args"];
+        let args = &chart[&format!("Deployment {NAMESPACE}/rollmodel")]["spec"]["template"]["spec"]
+            ["containers"][0]["args"];
         (policy, args.as_array().unwrap().contains(&"--requesters-verified".into()))
     };
     assert_eq!(believes(&[]), (true, true));
@@ -205,7 +252,15 @@ fn looking_after_one_namespace_needs_no_cluster_wide_right_but_to_read_crds() {
     let ours = |kind: &str| -> Vec<&Value> {
         let all = chart.iter().filter(|(key, _)| key.starts_with(&format!("{kind} ")));
         let all = all.filter(|(key, _)| *key != "ClusterRole /rollmodel-importer");
-        all.map(|(_, o)| o).filter(|o| !o["metadata"]["labels"].as_object().unwrap().keys().any(|k| k.contains("aggregate-to"))).collect()
+        all.map(|(_, o)| o)
+            .filter(|o| {
+                !o["metadata"]["labels"]
+                    .as_object()
+                    .unwrap()
+                    .keys()
+                    .any(|k| k.contains("aggregate-to"))
+            })
+            .collect()
     };
     let cluster: Vec<Value> = ours("ClusterRole").into_iter().flat_map(rules).collect();
     assert_eq!(cluster.len(), 1, "{cluster:?}");
@@ -224,19 +279,34 @@ fn looking_after_one_namespace_needs_no_cluster_wide_right_but_to_read_crds() {
         "--set",
         "watchNamespace=risk,crds.enabled=false,crds.read=false,people.enabled=false,admissionPolicies.enabled=false",
     ])));
-    assert!(alone.keys().all(|key| !key.contains(" /")), "nothing cluster-wide: {:?}", alone.keys());
+    assert!(
+        alone.keys().all(|key| !key.contains(" /")),
+        "nothing cluster-wide: {:?}",
+        alone.keys()
+    );
 }
 
 #[test]
 fn the_operator_may_not_read_secrets_write_pods_or_use_a_wildcard() {
     for (key, object) in kustomized().iter().filter(|(key, _)| key.contains("Role ")) {
         for rule in object["rules"].as_array().unwrap() {
-            let words = |field: &str| -> Vec<&str> { rule[field].as_array().into_iter().flatten().map(|w| w.as_str().unwrap()).collect() };
-            let (groups, resources, verbs) = (words("apiGroups"), words("resources"), words("verbs"));
-            assert!(![&groups, &resources, &verbs].iter().any(|w| w.contains(&"*")), "{key} has a wildcard: {rule}");
-            assert!(!verbs.iter().any(|v| ["escalate", "bind", "impersonate"].contains(v)), "{key}: {rule}");
+            let words = |field: &str| -> Vec<&str> {
+                rule[field].as_array().into_iter().flatten().map(|w| w.as_str().unwrap()).collect()
+            };
+            let (groups, resources, verbs) =
+                (words("apiGroups"), words("resources"), words("verbs"));
             assert!(
-                !resources.iter().any(|r| r.starts_with("secrets") || r.starts_with("configmaps") || r.starts_with("pods/")),
+                ![&groups, &resources, &verbs].iter().any(|w| w.contains(&"*")),
+                "{key} has a wildcard: {rule}"
+            );
+            assert!(
+                !verbs.iter().any(|v| ["escalate", "bind", "impersonate"].contains(v)),
+                "{key}: {rule}"
+            );
+            assert!(
+                !resources.iter().any(|r| r.starts_with("secrets")
+                    || r.starts_with("configmaps")
+                    || r.starts_with("pods/")),
                 "{key}: {rule}"
             );
             if resources.contains(&"pods") {
@@ -250,18 +320,27 @@ fn the_operator_may_not_read_secrets_write_pods_or_use_a_wildcard() {
 fn nobody_but_the_operator_writes_records() {
     for role in ["rollmodel-view", "rollmodel-edit", "rollmodel-oncall"] {
         for rule in kustomized()[&format!("ClusterRole /{role}")]["rules"].as_array().unwrap() {
-            let has = |field: &str, word: &str| rule[field].as_array().unwrap().iter().any(|w| w == word);
+            let has =
+                |field: &str, word: &str| rule[field].as_array().unwrap().iter().any(|w| w == word);
             if has("resources", "modelrollouts") {
                 assert_eq!(rule["verbs"], serde_json::json!(["get", "list", "watch"]), "{role}");
             }
-            assert!(!rule["resources"].as_array().unwrap().iter().any(|r| r.as_str().unwrap().ends_with("/status")), "{role}");
+            assert!(
+                !rule["resources"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .any(|r| r.as_str().unwrap().ends_with("/status")),
+                "{role}"
+            );
         }
     }
 }
 
 #[test]
 fn the_operators_pod_fits_pod_security_restricted() {
-    let pod = &kustomized()[&format!("Deployment {NAMESPACE}/rollmodel")]["spec"]["template"]["spec"];
+    let pod =
+        &kustomized()[&format!("Deployment {NAMESPACE}/rollmodel")]["spec"]["template"]["spec"];
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
     for container in pod["containers"].as_array().unwrap() {
@@ -269,7 +348,10 @@ fn the_operators_pod_fits_pod_security_restricted() {
         assert_eq!(context["allowPrivilegeEscalation"], false);
         assert_eq!(context["readOnlyRootFilesystem"], true);
         assert_eq!(context["capabilities"]["drop"], serde_json::json!(["ALL"]));
-        assert!(container["resources"]["limits"].get("cpu").is_none(), "a CPU limit throttles a rollback");
+        assert!(
+            container["resources"]["limits"].get("cpu").is_none(),
+            "a CPU limit throttles a rollback"
+        );
     }
     assert!(pod.get("volumes").is_none() && pod.get("hostNetwork").is_none());
 }
@@ -298,7 +380,8 @@ fn a_digest_wins_over_the_tag() {
         "--set",
         "image.repository=registry.example.com/rollmodel",
     ])));
-    let image = &chart[&format!("Deployment {NAMESPACE}/rollmodel")]["spec"]["template"]["spec"]["containers"][0]["image"];
+    let image = &chart[&format!("Deployment {NAMESPACE}/rollmodel")]["spec"]["template"]["spec"]["containers"]
+        [0]["image"];
     assert_eq!(image, &Value::from(format!("registry.example.com/rollmodel@{digest}")));
 }
 
@@ -306,19 +389,33 @@ fn a_digest_wins_over_the_tag() {
 fn artifacts_are_fetched_with_the_operators_own_image_unless_another_is_named() {
     let images = |objects: &Objects| {
         let container = objects[&format!("Deployment {NAMESPACE}/rollmodel")]["spec"]["template"]["spec"]["containers"][0].clone();
-        let env = container["env"].as_array().unwrap().iter().find(|e| e["name"] == "ROLLMODEL_FETCH_IMAGE").unwrap().clone();
+        let env = container["env"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|e| e["name"] == "ROLLMODEL_FETCH_IMAGE")
+            .unwrap()
+            .clone();
         (container["image"].clone(), env["value"].clone())
     };
     let chart = |args: &[&str]| images(&objects(&stdout_of(helm(args))));
-    for (own, fetches) in [images(kustomized()), chart(&[]), chart(&["--set", "image.repository=registry.example.com/rollmodel"])] {
+    for (own, fetches) in [
+        images(kustomized()),
+        chart(&[]),
+        chart(&["--set", "image.repository=registry.example.com/rollmodel"]),
+    ] {
         assert_eq!(own, fetches);
     }
-    assert_eq!(chart(&["--set", "fetchImage=registry.example.com/fetch:1"]).1, "registry.example.com/fetch:1");
+    assert_eq!(
+        chart(&["--set", "fetchImage=registry.example.com/fetch:1"]).1,
+        "registry.example.com/fetch:1"
+    );
 }
 
 /// The leaves of values.yaml in order, as (path, default, the comment above).
 fn values() -> Vec<(String, String, String)> {
-    let (mut found, mut parents, mut comment) = (Vec::new(), Vec::<(usize, String)>::new(), Vec::<String>::new());
+    let (mut found, mut parents, mut comment) =
+        (Vec::new(), Vec::<(usize, String)>::new(), Vec::<String>::new());
     for line in read("charts/rollmodel/values.yaml").lines() {
         let text = line.trim_start();
         if let Some(said) = text.strip_prefix('#') {
@@ -330,7 +427,9 @@ fn values() -> Vec<(String, String, String)> {
             continue;
         }
         let indent = line.len() - text.len();
-        let (key, value) = text.split_once(':').unwrap_or_else(|| panic!("values.yaml: `{line}` is not `key: value`"));
+        let (key, value) = text
+            .split_once(':')
+            .unwrap_or_else(|| panic!("values.yaml: `{line}` is not `key: value`"));
         parents.retain(|(at, _)| *at < indent);
         if value.trim().is_empty() {
             parents.push((indent, key.to_owned()));
@@ -347,13 +446,21 @@ fn values() -> Vec<(String, String, String)> {
 
 #[test]
 fn the_charts_readme_lists_every_value() {
-    let (path, start, end) =
-        ("charts/rollmodel/README.md", "<!-- values: written by `make generate` from values.yaml -->\n", "<!-- end of values -->");
+    let (path, start, end) = (
+        "charts/rollmodel/README.md",
+        "<!-- values: written by `make generate` from values.yaml -->\n",
+        "<!-- end of values -->",
+    );
     let have = read(path);
     let (before, rest) = have.split_once(start).expect("the mark before the table");
     let (_, after) = rest.split_once(end).expect("the mark after the table");
-    let rows: String = values().into_iter().map(|(key, default, told)| format!("| `{key}` | `{default}` | {told} |\n")).collect();
-    let want = format!("{before}{start}| value | default | what it does |\n|---|---|---|\n{rows}{end}{after}");
+    let rows: String = values()
+        .into_iter()
+        .map(|(key, default, told)| format!("| `{key}` | `{default}` | {told} |\n"))
+        .collect();
+    let want = format!(
+        "{before}{start}| value | default | what it does |\n|---|---|---|\n{rows}{end}{after}"
+    );
     if std::env::var_os("ROLLMODEL_GENERATE").is_some() {
         fs::write(root().join(path), want).unwrap();
     } else {
@@ -364,13 +471,22 @@ fn the_charts_readme_lists_every_value() {
 #[test]
 fn make_help_tells_every_task_in_one_sentence() {
     let makefile = read("Makefile");
-    let tasks: BTreeSet<&str> = makefile.lines().filter_map(|l| l.strip_prefix(".PHONY:")).flat_map(str::split_whitespace).collect();
+    let tasks: BTreeSet<&str> = makefile
+        .lines()
+        .filter_map(|l| l.strip_prefix(".PHONY:"))
+        .flat_map(str::split_whitespace)
+        .collect();
     let mut make = Command::new("make");
-    make.current_dir(root()).env_remove("MAKEFLAGS").env_remove("MAKELEVEL").args(["--no-print-directory", "help"]);
+    make.current_dir(root())
+        .env_remove("MAKEFLAGS")
+        .env_remove("MAKELEVEL")
+        .args(["--no-print-directory", "help"]);
     let help = stdout_of(make);
     for task in tasks {
         let line = help.lines().find(|l| l.split_whitespace().next() == Some(task));
-        let line = line.unwrap_or_else(|| panic!("`make help` does not tell {task}: write `{task}: … ## One sentence.`"));
+        let line = line.unwrap_or_else(|| {
+            panic!("`make help` does not tell {task}: write `{task}: … ## One sentence.`")
+        });
         assert!(line.trim_end().ends_with('.'), "{line}");
     }
 }
@@ -379,15 +495,25 @@ fn make_help_tells_every_task_in_one_sentence() {
 fn what_the_documents_name_is_there() {
     let folders = ["src/", "tests/", "deploy/", "charts/", "crds/", "docs/", ".ci/"];
     let mut gone = Vec::new();
-    for document in
-        ["README.md", "CONTRIBUTING.md", "deploy/README.md", "docs/artifacts.md", "docs/runbook.md", "charts/rollmodel/README.md"]
-    {
+    for document in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "deploy/README.md",
+        "docs/artifacts.md",
+        "docs/runbook.md",
+        "charts/rollmodel/README.md",
+    ] {
         let text = read(document);
         let quoted = text.split('`').skip(1).step_by(2).flat_map(str::split_whitespace);
-        let linked = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(to, _)| to);
+        let linked =
+            text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(to, _)| to);
         for name in quoted.chain(linked) {
             let name = name.trim_end_matches(['.', ',', ':', ';']);
-            let from = if folders.iter().any(|f| name.starts_with(f)) { root().to_owned() } else { continue };
+            let from = if folders.iter().any(|f| name.starts_with(f)) {
+                root().to_owned()
+            } else {
+                continue;
+            };
             let plain = name.split(['*', '<', '{', '…']).next().unwrap_or(name);
             if !from.join(plain).exists() {
                 gone.push(format!("{document}: {name}"));
@@ -431,8 +557,12 @@ fn words(file: &Path) -> BTreeSet<String> {
 
 fn sources(path: &Path, found: &mut Vec<PathBuf>) {
     match path.is_dir() {
-        true => fs::read_dir(path).unwrap().for_each(|entry| sources(&entry.unwrap().path(), found)),
-        false if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") => found.push(path.to_owned()),
+        true => {
+            fs::read_dir(path).unwrap().for_each(|entry| sources(&entry.unwrap().path(), found))
+        }
+        false if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") => {
+            found.push(path.to_owned())
+        }
         false => {}
     }
 }
@@ -445,13 +575,23 @@ fn the_runbook_tells_every_reason_of_a_model_registry_and_no_other() {
     }
     let mut reasons: BTreeSet<String> = files.iter().flat_map(|file| words(file)).collect();
     reasons.retain(|word| !NO_REASONS.contains(&word.as_str()));
-    assert!(reasons.len() > 15 && reasons.contains("HostRefused"), "the reasons are not found any more: {reasons:?}");
+    assert!(
+        reasons.len() > 15 && reasons.contains("HostRefused"),
+        "the reasons are not found any more: {reasons:?}"
+    );
     let page = read("docs/runbook.md");
     let (_, section) = page.split_once("\n## Importing\n").expect("the section");
     let section = section.split("\n## ").next().unwrap();
-    let missing: Vec<&String> = reasons.iter().filter(|reason| !section.contains(&format!("`{reason}`"))).collect();
-    assert!(missing.is_empty(), "docs/runbook.md, Importing, does not tell what to do about {missing:?} (or NO_REASONS lacks it)");
-    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(reason, _)| reason.to_owned());
+    let missing: Vec<&String> =
+        reasons.iter().filter(|reason| !section.contains(&format!("`{reason}`"))).collect();
+    assert!(
+        missing.is_empty(),
+        "docs/runbook.md, Importing, does not tell what to do about {missing:?} (or NO_REASONS lacks it)"
+    );
+    let rows = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(reason, _)| reason.to_owned());
     let gone: Vec<String> = rows.filter(|reason| !reasons.contains(reason)).collect();
     assert!(gone.is_empty(), "docs/runbook.md, Importing, tells of {gone:?}, which nothing says");
 }

@@ -1,4 +1,5 @@
-//! metav1.Condition, and the one rule about it: the transition time moves only when the status flips.
+//! metav1.Condition, and the one rule about it: the transition time moves only when the status
+//! flips.
 
 use jiff::Timestamp;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -8,14 +9,33 @@ pub const MESSAGE_MAX: usize = 1024;
 
 /// A condition that holds (or not) for `generation`, at `now` unless `old` already said so.
 #[must_use]
-pub fn condition(old: &[Condition], kind: &str, holds: bool, reason: &str, message: &str, generation: i64, now: Timestamp) -> Condition {
+pub fn condition(
+    old: &[Condition],
+    kind: &str,
+    holds: bool,
+    reason: &str,
+    message: &str,
+    generation: i64,
+    now: Timestamp,
+) -> Condition {
     said(old, kind, if holds { "True" } else { "False" }, reason, message, generation, now)
 }
 
 /// As [`condition`], with any status: True, False or Unknown.
 #[must_use]
-pub fn said(old: &[Condition], kind: &str, status: &str, reason: &str, message: &str, generation: i64, now: Timestamp) -> Condition {
-    let since = old.iter().find(|c| c.type_ == kind && c.status == status).map_or(Time(now), |c| c.last_transition_time.clone());
+pub fn said(
+    old: &[Condition],
+    kind: &str,
+    status: &str,
+    reason: &str,
+    message: &str,
+    generation: i64,
+    now: Timestamp,
+) -> Condition {
+    let since = old
+        .iter()
+        .find(|c| c.type_ == kind && c.status == status)
+        .map_or(Time(now), |c| c.last_transition_time.clone());
     Condition {
         type_: kind.into(),
         status: status.into(),

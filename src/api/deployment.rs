@@ -55,7 +55,8 @@ pub struct ModelDeploymentSpec {
     #[x_kube(validation = Rule::new("self == oldSelf").message("model is immutable: make a ModelDeployment for the other model"))]
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub model: String,
-    /// Version that should serve: the spec.version of a ModelVersion of this model. Quote it in YAML.
+    /// Version that should serve: the spec.version of a ModelVersion of this model. Quote it in
+    /// YAML.
     #[x_kube(validation = Rule::new(format!("self.matches(r'{VERSION}')")).message(VERSION_SAID))]
     #[schemars(length(min = 1, max = 63), regex(pattern = VERSION))]
     pub version: String,
@@ -63,16 +64,19 @@ pub struct ModelDeploymentSpec {
     #[serde(default = "one_replica")]
     #[schemars(range(min = 0, max = 10000))]
     pub replicas: i32,
-    /// How clients talk to the server, from which ports and probes follow; OpenInferenceV2 when absent.
+    /// How clients talk to the server, from which ports and probes follow; OpenInferenceV2 when
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
-    /// How the artifact reaches the pod. Absent: by an init container if the version has an artifact.
+    /// How the artifact reaches the pod. Absent: by an init container if the version has an
+    /// artifact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
     /// The Service in front of the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceSpec>,
-    /// A pod template overlay. The container named `model` is completed: image, artifact mount, env, ports, probes, preStop. An image written here wins over the version's.
+    /// A pod template overlay. The container named `model` is completed: image, artifact mount,
+    /// env, ports, probes, preStop. An image written here wins over the version's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "opaque_object")]
     pub template: Option<serde_json::Value>,
@@ -83,7 +87,8 @@ pub struct ModelDeploymentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86400))]
     pub min_ready_seconds: Option<i32>,
-    /// How long a rollout may go without progress before it is told as failed or waiting; 600 when absent.
+    /// How long a rollout may go without progress before it is told as failed or waiting; 600 when
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub progress_deadline_seconds: Option<i32>,
@@ -143,10 +148,12 @@ pub struct Delivery {
     /// Init, ImageVolume or InImage. Absent: Init if the version has an artifact, else InImage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<DeliveryMode>,
-    /// Init: the Secret that it is fetched with. Absent: the one that the ModelPolicy names, or what the pods' ServiceAccount may read.
+    /// Init: the Secret that it is fetched with. Absent: the one that the ModelPolicy names, or
+    /// what the pods' ServiceAccount may read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret: Option<SecretRef>,
-    /// Init: where fetched artifacts are kept, so that the next pod and a rollback download nothing.
+    /// Init: where fetched artifacts are kept, so that the next pod and a rollback download
+    /// nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
     /// ImageVolume: the directory in the image that is mounted, such as models. Absent: all of it.
@@ -174,9 +181,13 @@ pub struct Cache {
     /// Name of a PersistentVolumeClaim of the same namespace, which many pods can mount at once.
     #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub claim_name: String,
-    /// How much it may hold, such as 200Gi: what was used longest ago goes first. Absent: nothing is evicted.
+    /// How much it may hold, such as 200Gi: what was used longest ago goes first. Absent: nothing
+    /// is evicted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[1-9][0-9]*(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"))]
+    #[schemars(
+        length(min = 1, max = 32),
+        regex(pattern = r"^[1-9][0-9]*(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$")
+    )]
     pub size_limit: Option<String>,
 }
 
@@ -289,7 +300,8 @@ pub struct ModelDeploymentStatus {
     pub history: Vec<HistoryEntry>,
 }
 
-/// One word for people, as the table of states in the README explains it; tools read the conditions.
+/// One word for people, as the table of states in the README explains it; tools read the
+/// conditions.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum State {
     /// Its version is not there yet.
@@ -356,7 +368,8 @@ pub struct Revision {
 pub struct Hold {
     /// What was rejected.
     pub rejected: Rejected,
-    /// Version: the version, whatever its template; Content: this content; Exact: this content exactly.
+    /// Version: the version, whatever its template; Content: this content; Exact: this content
+    /// exactly.
     pub scope: Scope,
     /// What caused the rejection.
     pub trigger: Trigger,

@@ -1,4 +1,5 @@
-//! What users write and read: the kinds of `rollmodel.dev/v1alpha1`, with every rule a user can break as CEL beside its field. No logic.
+//! What users write and read: the kinds of `rollmodel.dev/v1alpha1`, with every rule a user can
+//! break as CEL beside its field. No logic.
 
 pub mod condition;
 pub mod deployment;

@@ -38,12 +38,14 @@ pub const SCHEMA_LEVEL: &str = "rollmodel.dev/schema-level";
 /// The schema this build generates. Raise it whenever a field is added to a CRD.
 pub const SCHEMA_LEVEL_NOW: u32 = 4;
 
-/// Annotation that people put on a ModelVersion to have its artifact verified (again): any value that was not answered yet.
+/// Annotation that people put on a ModelVersion to have its artifact verified (again): any value
+/// that was not answered yet.
 pub const VERIFY: &str = "rollmodel.dev/verify";
 
 /// The name of the container that serves the model, which the operator completes.
 pub const CONTAINER: &str = "model";
-/// The name of the container that fetches and verifies the artifact, in serving pods and in verification Jobs.
+/// The name of the container that fetches and verifies the artifact, in serving pods and in
+/// verification Jobs.
 pub const FETCH: &str = "rollmodel-fetch";
 /// The one name that a ModelPolicy may have.
 pub const POLICY: &str = "default";
@@ -61,7 +63,8 @@ pub fn hash16(hash: &str) -> &str {
     hex.get(..16).unwrap_or(hex)
 }
 
-/// The name of the ControllerRevision that stores a content, `<mdep>-<hash16>`; the n-th rendering of it ends in `-<n>`.
+/// The name of the ControllerRevision that stores a content, `<mdep>-<hash16>`; the n-th rendering
+/// of it ends in `-<n>`.
 #[must_use]
 pub fn content_name(deployment: &str, hash: &str, rendering: u32) -> String {
     match rendering {
@@ -76,7 +79,8 @@ pub fn record_name(deployment: &str, number: i64) -> String {
     format!("{deployment}-{number}")
 }
 
-/// The name of a verification Job, at most 63 characters: of the version's as much as fits, and what tells it from every other.
+/// The name of a verification Job, at most 63 characters: of the version's as much as fits, and
+/// what tells it from every other.
 #[must_use]
 pub fn job_name(version: &str, hash: &str) -> String {
     let hex = hash16(hash);

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::deployment::{SUBDOMAIN, SecretRef};
 
-/// What has to be so before a version is newly served in this namespace, and who verifies. What serves already, and going back, it never touches.
+/// What has to be so before a version is newly served in this namespace, and who verifies. What
+/// serves already, and going back, it never touches.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[kube(
     group = "rollmodel.dev",
@@ -36,7 +37,8 @@ pub struct ModelPolicySpec {
     /// Whose signature an artifact has to carry. Absent: signatures are not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_signature: Option<RequireSignature>,
-    /// Who verifies versions that name no digest, and when versions are verified again. Absent: nobody.
+    /// Who verifies versions that name no digest, and when versions are verified again. Absent:
+    /// nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<VerificationPolicy>,
     /// How artifacts are fetched where a ModelDeployment does not say.
@@ -72,7 +74,8 @@ pub struct VerificationPolicy {
     /// Secret that they read artifacts with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret: Option<SecretRef>,
-    /// How many hours after a verification a version that serves is verified again. Absent: only when somebody asks.
+    /// How many hours after a verification a version that serves is verified again. Absent: only
+    /// when somebody asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 8760))]
     pub interval_hours: Option<i32>,
@@ -85,7 +88,8 @@ pub struct DeliveryPolicy {
     /// Secret that artifacts are fetched with where the ModelDeployment names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret: Option<SecretRef>,
-    /// Hosts (`minio.storage:9000`) and networks (`10.0.0.0/8`) that a fetch may reach although they are not public.
+    /// Hosts (`minio.storage:9000`) and networks (`10.0.0.0/8`) that a fetch may reach although
+    /// they are not public.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 259), regex(pattern = r"^[^\s,]+$")))]
     pub allowed_hosts: Vec<String>,

@@ -14,7 +14,8 @@ pub const PROBLEMS_MAX: usize = 64;
 /// The most versions that wait, and the most aliases, that a status names of one model.
 pub const NAMED_MAX: usize = 16;
 
-/// Imports versions from another system. It never serves them, and nothing that happens there changes a record.
+/// Imports versions from another system. It never serves them, and nothing that happens there
+/// changes a record.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[kube(
     group = "rollmodel.dev",
@@ -44,17 +45,20 @@ pub struct ModelRegistrySpec {
     /// An MLflow tracking server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mlflow: Option<Mlflow>,
-    /// Secret that is mounted into the importer: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, and ca.crt. The operator never reads it.
+    /// Secret that is mounted into the importer: MLFLOW_TRACKING_USERNAME and
+    /// MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, and ca.crt. The operator never reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret: Option<SecretRef>,
-    /// ServiceAccount of the importer, bound to ClusterRole rollmodel-importer; workload identity hangs on it.
+    /// ServiceAccount of the importer, bound to ClusterRole rollmodel-importer; workload identity
+    /// hangs on it.
     #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub service_account_name: String,
     /// How many seconds there are between two looks; 60 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 86400))]
     pub interval_seconds: Option<i32>,
-    /// How many seconds the end of a run is waited for before the record of a registered version is written; 600 when absent.
+    /// How many seconds the end of a run is waited for before the record of a registered version is
+    /// written; 600 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 604_800))]
     pub settle_seconds: Option<i32>,
@@ -86,7 +90,8 @@ impl ModelRegistrySpec {
         i64::from(self.settle_seconds.unwrap_or(600))
     }
 
-    /// How many versions of each model are imported that were there before, also where the spec is silent.
+    /// How many versions of each model are imported that were there before, also where the spec is
+    /// silent.
     #[must_use]
     pub fn newest(&self) -> usize {
         self.backfill.as_ref().and_then(|b| usize::try_from(b.newest).ok()).unwrap_or(20)
@@ -97,7 +102,8 @@ impl ModelRegistrySpec {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Mlflow {
-    /// Its address as the importer reaches it; a path before its API is kept. The server has to allow this host (--allowed-hosts).
+    /// Its address as the importer reaches it; a path before its API is kept. The server has to
+    /// allow this host (--allowed-hosts).
     #[x_kube(validation = Rule::new("self.matches('^https?://[^@?#]+$')").message("url must be http:// or https://, a host, and nothing secret"))]
     #[schemars(length(min = 1, max = 2048), regex(pattern = r"^https?://[^\s@?#]+$"))]
     pub url: String,
@@ -105,11 +111,13 @@ pub struct Mlflow {
     #[serde(rename = "externalURL", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048), regex(pattern = r"^https?://[^\s@?#]+$"))]
     pub external_url: Option<String>,
-    /// Where the server keeps artifacts (its --artifacts-destination), such as s3://models/art: pods then fetch from there. Absent: they fetch through the server.
+    /// Where the server keeps artifacts (its --artifacts-destination), such as s3://models/art:
+    /// pods then fetch from there. Absent: they fetch through the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = r"^(s3|gs|az|abfss?)://\S+$"))]
     pub artifacts_destination: Option<String>,
-    /// The workspace to look at, of a server with --enable-workspaces; its workspace default when absent.
+    /// The workspace to look at, of a server with --enable-workspaces; its workspace default when
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub workspace: Option<String>,
@@ -135,7 +143,8 @@ pub struct ModelRule {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16), schema_with = "tags")]
     pub version_tags: BTreeMap<String, String>,
-    /// Image that serves these versions, best pinned by digest. Absent: the ModelDeployment's template names one.
+    /// Image that serves these versions, best pinned by digest. Absent: the ModelDeployment's
+    /// template names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
@@ -162,7 +171,8 @@ fn tags(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 /// What is imported of what was there before.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
 pub struct Backfill {
-    /// How many of the newest versions of each model; those that an alias names come besides. 20 when backfill is absent.
+    /// How many of the newest versions of each model; those that an alias names come besides. 20
+    /// when backfill is absent.
     #[schemars(range(min = 0, max = 10000))]
     pub newest: i32,
 }
@@ -255,7 +265,8 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub version: Option<String>,
-    /// What it is, in CamelCase: Conflict, UpstreamChanged, UpstreamMissing, UnsupportedSource, DestinationMismatch, AmbiguousModels, Refused, Unreadable.
+    /// What it is, in CamelCase: Conflict, UpstreamChanged, UpstreamMissing, UnsupportedSource,
+    /// DestinationMismatch, AmbiguousModels, Refused, Unreadable.
     #[schemars(length(max = 63))]
     pub reason: String,
     /// What it is and what to do, in a sentence.
@@ -286,7 +297,12 @@ mod tests {
     #[test]
     fn what_a_user_can_get_wrong_is_told() {
         assert_eq!(refused(with(json!({"name": "fraud", "registeredModel": "Fraud"}))), "");
-        assert_eq!(refused(with(json!({"name": "fraud", "loggedModels": {"experiment": "Default", "tags": {"a": "b"}}}))), "");
+        assert_eq!(
+            refused(with(
+                json!({"name": "fraud", "loggedModels": {"experiment": "Default", "tags": {"a": "b"}}})
+            )),
+            ""
+        );
         for (rule, told) in [
             (json!({"name": "fraud"}), "exactly one of registeredModel and loggedModels"),
             (json!({"name": "fraud", "loggedModels": {"experiment": "Default"}}), "everybody's"),
@@ -298,7 +314,9 @@ mod tests {
             let says = refused(with(rule));
             assert!(says.contains(told), "{says}");
         }
-        let nothing = refused(json!({"serviceAccountName": "importer", "models": [{"name": "fraud", "registeredModel": "Fraud"}]}));
+        let nothing = refused(
+            json!({"serviceAccountName": "importer", "models": [{"name": "fraud", "registeredModel": "Fraud"}]}),
+        );
         assert!(nothing.contains("name the system"), "{nothing}");
     }
 }

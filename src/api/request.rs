@@ -5,7 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A person asks: undo, abort, retry, pause, resume or restart. Created once, answered in its status, deleted a day after.
+/// A person asks: undo, abort, retry, pause, resume or restart. Created once, answered in its
+/// status, deleted a day after.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[kube(
     group = "rollmodel.dev",
@@ -36,11 +37,13 @@ pub struct RolloutRequestSpec {
     pub deployment: String,
     /// What is asked for.
     pub verb: Verb,
-    /// Undo: the rollout to go back to. Absent: the newest one that served something else and is not rejected.
+    /// Undo: the rollout to go back to. Absent: the newest one that served something else and is
+    /// not rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 9_007_199_254_740_991_i64))]
     pub to_rollout: Option<i64>,
-    /// The newest rollout the person saw (0: none). If there is a newer one by then, the request is refused: two people never undo each other by accident.
+    /// The newest rollout the person saw (0: none). If there is a newer one by then, the request is
+    /// refused: two people never undo each other by accident.
     #[schemars(range(min = 0, max = 9_007_199_254_740_991_i64))]
     pub if_rollout: i64,
     /// Restart: render the pod template anew, with today's helper images.

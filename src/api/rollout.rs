@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 /// The most decisions one record holds.
 pub const DECISIONS_MAX: usize = 32;
 
-/// One decision to serve one content, forward or back: what, why and on whose word, written before anything is done.
+/// One decision to serve one content, forward or back: what, why and on whose word, written before
+/// anything is done.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[kube(
     group = "rollmodel.dev",
@@ -110,8 +111,17 @@ pub struct ModelRolloutSpec {
     pub decisions: Vec<Decision>,
 }
 
-/// The fields of a record that are added once, after it was made; every other one is written at creation.
-pub const ADDED_ONCE: [&str; 7] = ["outcome", "message", "endTime", "servedFrom", "servedUntil", "wasAvailable", "observedImages"];
+/// The fields of a record that are added once, after it was made; every other one is written at
+/// creation.
+pub const ADDED_ONCE: [&str; 7] = [
+    "outcome",
+    "message",
+    "endTime",
+    "servedFrom",
+    "servedUntil",
+    "wasAvailable",
+    "observedImages",
+];
 /// The field of a record that is appended to.
 pub const APPENDED: [&str; 1] = ["decisions"];
 
@@ -130,7 +140,8 @@ pub struct DeploymentRef {
 /// Who decided, and why.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
 pub struct By {
-    /// Who: a person, `kubectl (unverified)` where it was kubectl rollout, `spec` where it was the spec, `operator` where a rollout failed.
+    /// Who: a person, `kubectl (unverified)` where it was kubectl rollout, `spec` where it was the
+    /// spec, `operator` where a rollout failed.
     #[schemars(length(max = 253))]
     pub actor: String,
     /// Whether admission vouched for the actor.
@@ -161,7 +172,8 @@ pub struct RequestRef {
 pub struct Rejection {
     /// Number of the rollout that is rejected.
     pub rollout: i64,
-    /// Version: the version, whatever its template; Content: the content, whatever its labels and annotations; Exact: the content as it was.
+    /// Version: the version, whatever its template; Content: the content, whatever its labels and
+    /// annotations; Exact: the content as it was.
     pub scope: Scope,
     /// The recordDigest, the core, or the hash, by scope.
     #[schemars(length(max = 80))]
@@ -206,7 +218,15 @@ impl Trigger {
     /// Whether such a rollout goes back, and so is never itself gone back from by failure.
     #[must_use]
     pub fn goes_back(self) -> bool {
-        matches!(self, Self::Undo | Self::Abort | Self::Failed | Self::Refused | Self::Yanked | Self::Recreated)
+        matches!(
+            self,
+            Self::Undo
+                | Self::Abort
+                | Self::Failed
+                | Self::Refused
+                | Self::Yanked
+                | Self::Recreated
+        )
     }
 
     /// Whether a person asked for it.

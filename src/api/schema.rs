@@ -1,14 +1,21 @@
-//! From the Rust types to the CRDs in `crds/`: what the derive cannot say is added here, for every kind alike.
+//! From the Rust types to the CRDs in `crds/`: what the derive cannot say is added here, for every
+//! kind alike.
 //!
-//! - `nullable` goes: an absent field is absent, and the API server must never store `null` (it would change digests).
-//! - immutability is generated, one rule a field at spec level, so that fields of the future have it too.
-//! - `status` has the default `{observedGeneration: -1}`, so that nothing reads an empty status as settled.
+//! - `nullable` goes: an absent field is absent, and the API server must never store `null` (it
+//!   would change digests).
+//! - immutability is generated, one rule a field at spec level, so that fields of the future have
+//!   it too.
+//! - `status` has the default `{observedGeneration: -1}`, so that nothing reads an empty status as
+//!   settled.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
-use super::{ModelDeployment, ModelPolicy, ModelRegistry, ModelRollout, ModelVersion, RolloutRequest, names, rollout, version::MUTABLE};
+use super::{
+    ModelDeployment, ModelPolicy, ModelRegistry, ModelRollout, ModelVersion, RolloutRequest, names,
+    rollout, version::MUTABLE,
+};
 
 /// A CRD that could not be made from its type.
 #[derive(Debug, thiserror::Error)]
@@ -66,11 +73,15 @@ impl Rule {
     fn cel(self, field: &str) -> Value {
         let (rule, message) = match self {
             Self::Immutable(instead) => (
-                format!("has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"),
+                format!(
+                    "has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
+                ),
                 format!("{field} is immutable: {instead}"),
             ),
             Self::AddedOnce => (
-                format!("!has(oldSelf.{field}) || (has(self.{field}) && self.{field} == oldSelf.{field})"),
+                format!(
+                    "!has(oldSelf.{field}) || (has(self.{field}) && self.{field} == oldSelf.{field})"
+                ),
                 format!("{field} is written once: a record is never rewritten"),
             ),
             Self::Appended => (
@@ -84,9 +95,14 @@ impl Rule {
     }
 }
 
-fn finish(kind: &'static str, crd: CustomResourceDefinition, rule: impl Fn(&str) -> Option<Rule>) -> Result<Value, Error> {
+fn finish(
+    kind: &'static str,
+    crd: CustomResourceDefinition,
+    rule: impl Fn(&str) -> Option<Rule>,
+) -> Result<Value, Error> {
     let mut crd = serde_json::to_value(crd).map_err(|source| Error { kind, source })?;
-    crd["metadata"]["annotations"] = json!({names::SCHEMA_LEVEL: names::SCHEMA_LEVEL_NOW.to_string()});
+    crd["metadata"]["annotations"] =
+        json!({names::SCHEMA_LEVEL: names::SCHEMA_LEVEL_NOW.to_string()});
     crd["metadata"]["labels"] = json!({"app.kubernetes.io/part-of": "rollmodel"});
     let schema = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     strip_nullable(schema);
@@ -122,6 +138,11 @@ fn strip_object(map: &mut Map<String, Value>) {
     if map.get("nullable") == Some(&Value::Bool(true)) {
         map.remove("nullable");
     }
+    // Line breaks inside a paragraph belong to the source file, not to `kubectl explain`.
+    if let Some(Value::String(text)) = map.get_mut("description") {
+        let paragraphs: Vec<String> = text.split("\n\n").map(|p| p.replace('\n', " ")).collect();
+        *text = paragraphs.join("\n\n");
+    }
     if let Some(Value::Array(values)) = map.get_mut("enum") {
         values.retain(|v| !v.is_null());
     }
@@ -146,10 +167,13 @@ mod tests {
     /// The CEL rules of a schema that speak of a field.
     fn rules_of(schema: &Value, field: &str) -> Vec<String> {
         let all = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
-        all.filter(|r| r["fieldPath"] == format!(".{field}")).map(|r| r["rule"].as_str().unwrap().to_owned()).collect()
+        all.filter(|r| r["fieldPath"] == format!(".{field}"))
+            .map(|r| r["rule"].as_str().unwrap().to_owned())
+            .collect()
     }
 
-    /// Calls `see` with every schema of ours under `schema`, and its path. What a condition holds is Kubernetes' own.
+    /// Calls `see` with every schema of ours under `schema`, and its path. What a condition holds
+    /// is Kubernetes' own.
     fn walk(schema: &Value, path: &str, see: &mut impl FnMut(&str, &Value)) {
         see(path, schema);
         for (name, field) in schema["properties"].as_object().into_iter().flatten() {
@@ -177,13 +201,18 @@ mod tests {
         found
     }
 
-    const IMMUTABLE: &str = "has(self.x) == has(oldSelf.x) && (!has(self.x) || self.x == oldSelf.x)";
+    const IMMUTABLE: &str =
+        "has(self.x) == has(oldSelf.x) && (!has(self.x) || self.x == oldSelf.x)";
 
     #[test]
     fn every_field_of_a_version_is_immutable_but_the_three_that_can_change() {
         let spec = part("modelversions.yaml", "spec");
         for field in fields(&spec) {
-            let want = if MUTABLE.contains(&field.as_str()) { vec![] } else { vec![IMMUTABLE.replace(".x", &format!(".{field}"))] };
+            let want = if MUTABLE.contains(&field.as_str()) {
+                vec![]
+            } else {
+                vec![IMMUTABLE.replace(".x", &format!(".{field}"))]
+            };
             assert_eq!(rules_of(&spec, &field), want, "{field}");
         }
         assert!(MUTABLE.iter().all(|f| spec["properties"][*f].is_object()));
@@ -192,7 +221,8 @@ mod tests {
     #[test]
     fn a_field_of_the_future_is_immutable_too() {
         let mut crd = ModelVersion::crd();
-        let schema = crd.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
+        let schema =
+            crd.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
         let spec = schema.properties.as_mut().unwrap().get_mut("spec").unwrap();
         spec.properties.as_mut().unwrap().insert("future".into(), Default::default());
         let crd = finish("ModelVersion", crd, version_rule).unwrap();
@@ -230,9 +260,13 @@ mod tests {
         let unbounded = complaints(|_, schema| {
             let has = |keys: &[&str]| keys.iter().any(|k| !schema[*k].is_null());
             match schema["type"].as_str() {
-                Some("string") if !has(&["maxLength", "enum", "format"]) => Some("is a string of any length"),
+                Some("string") if !has(&["maxLength", "enum", "format"]) => {
+                    Some("is a string of any length")
+                }
                 Some("array") if !has(&["maxItems"]) => Some("is a list of any length"),
-                Some("object") if has(&["additionalProperties"]) && !has(&["maxProperties"]) => Some("is a map of any size"),
+                Some("object") if has(&["additionalProperties"]) && !has(&["maxProperties"]) => {
+                    Some("is a map of any size")
+                }
                 None if schema["x-kubernetes-int-or-string"] != true => Some("has no type"),
                 _ => None,
             }
@@ -242,10 +276,13 @@ mod tests {
 
     #[test]
     fn every_integer_of_a_version_is_read_alike_by_everyone() {
-        // Canonical JSON (RFC 8785), of which the recordDigest is taken, knows integers up to 2^53 - 1 only.
+        // Canonical JSON (RFC 8785), of which the recordDigest is taken, knows integers up to 2^53
+        // - 1 only.
         let mut wide = Vec::new();
         walk(&part("modelversions.yaml", "spec"), "spec", &mut |path, schema| {
-            let within = |bound: &str| schema[bound].as_f64().is_some_and(|n| n.abs() <= 9_007_199_254_740_991.0);
+            let within = |bound: &str| {
+                schema[bound].as_f64().is_some_and(|n| n.abs() <= 9_007_199_254_740_991.0)
+            };
             if schema["type"] == "integer" && !(within("minimum") && within("maximum")) {
                 wide.push(path.to_owned());
             }
@@ -255,7 +292,8 @@ mod tests {
 
     #[test]
     fn nothing_is_nullable_and_every_status_begins_unseen() {
-        let nullable = complaints(|_, schema| (!schema["nullable"].is_null()).then_some("is nullable"));
+        let nullable =
+            complaints(|_, schema| (!schema["nullable"].is_null()).then_some("is nullable"));
         assert!(nullable.is_empty(), "{nullable:?}");
         for file in ["modelversions.yaml", "modeldeployments.yaml", "rolloutrequests.yaml"] {
             let status = part(file, "status");

@@ -15,17 +15,17 @@ mod status;
 pub const DIGEST: &str = "^sha256:[0-9a-f]{64}$";
 /// What is said of a digest that is not written so, beside the pattern.
 const DIGEST_SAID: &str = "digest must be sha256: and 64 hexadecimal digits in lower case";
-/// The address of an artifact: nothing before an `@` in front of the path, where credentials would be; `hf://` names a revision so, and
-/// `abfs://` a container of one of Azure's accounts.
-const URI: &str =
-    r"^(hf://[^\s:]+|abfss?://[a-z0-9-]+@[a-z0-9]+[.](dfs|blob)[.]core[.]windows[.]net(/\S*)?|[a-z][a-z0-9+.-]*://[^\s@/]+(/\S*)?)$";
+/// The address of an artifact: nothing before an `@` in front of the path, where credentials would
+/// be; `hf://` names a revision so, and `abfs://` a container of one of Azure's accounts.
+const URI: &str = r"^(hf://[^\s:]+|abfss?://[a-z0-9-]+@[a-z0-9]+[.](dfs|blob)[.]core[.]windows[.]net(/\S*)?|[a-z][a-z0-9+.-]*://[^\s@/]+(/\S*)?)$";
 /// A version's string.
-pub const VERSION: &str = r"^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*$";
+pub const VERSION: &str =
+    r"^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*$";
 /// What is said of a version that is not written so, beside the pattern.
-pub const VERSION_SAID: &str =
-    "version may hold letters, digits, '.', '_' and '-' only, with a letter or a digit at both ends and around each dot";
+pub const VERSION_SAID: &str = "version may hold letters, digits, '.', '_' and '-' only, with a letter or a digit at both ends and around each dot";
 
-/// One version of one model, and all that reproducing it needs. Everything but description, evaluations and lifecycle is immutable.
+/// One version of one model, and all that reproducing it needs. Everything but description,
+/// evaluations and lifecycle is immutable.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[kube(
     group = "rollmodel.dev",
@@ -56,11 +56,13 @@ pub struct ModelVersionSpec {
     /// Name of the model, a DNS label. Immutable.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub model: String,
-    /// Version of the model: at most 63 of letters, digits, '.', '_' and '-', alphanumeric at both ends and around each dot. Quote it in YAML. Immutable.
+    /// Version of the model: at most 63 of letters, digits, '.', '_' and '-', alphanumeric at both
+    /// ends and around each dot. Quote it in YAML. Immutable.
     #[x_kube(validation = Rule::new(format!("self.matches(r'{VERSION}')")).message(VERSION_SAID))]
     #[schemars(length(min = 1, max = 63), regex(pattern = VERSION))]
     pub version: String,
-    /// Container image that serves this version, best pinned by digest. Absent: the ModelDeployment's template names one.
+    /// Container image that serves this version, best pinned by digest. Absent: the
+    /// ModelDeployment's template names one.
     #[x_kube(validation = Rule::new("!self.contains('@') || self.matches('@(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$')")
         .message("the digest of an image must be @sha256: and 64 hexadecimal digits in lower case (or @sha512: and 128), at the end"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,7 +127,8 @@ pub struct ModelVersionSpec {
     pub lifecycle: Option<Lifecycle>,
 }
 
-/// The fields of a ModelVersion's spec that can change; every other one, also of the future, is immutable and part of the recordDigest.
+/// The fields of a ModelVersion's spec that can change; every other one, also of the future, is
+/// immutable and part of the recordDigest.
 pub const MUTABLE: [&str; 3] = ["description", "evaluations", "lifecycle"];
 
 fn text_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
@@ -136,11 +139,13 @@ fn text_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Artifact {
-    /// Address of the bytes: s3, gs, az, abfs, https, hf, oci, pvc or mlflow-artifacts+https. It holds no credentials.
+    /// Address of the bytes: s3, gs, az, abfs, https, hf, oci, pvc or mlflow-artifacts+https. It
+    /// holds no credentials.
     #[x_kube(validation = Rule::new(format!("self.matches(r'{URI}')")).message("uri must be scheme://path, without spaces and without credentials before the host"))]
     #[schemars(length(min = 1, max = 2048), regex(pattern = URI))]
     pub uri: String,
-    /// What the bytes must be: the sha256 of one file, the OpenSSF model-signing root of a directory, the manifest digest of an OCI artifact.
+    /// What the bytes must be: the sha256 of one file, the OpenSSF model-signing root of a
+    /// directory, the manifest digest of an OCI artifact.
     #[x_kube(validation = Rule::new(format!("self.matches('{DIGEST}')")).message(DIGEST_SAID))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DIGEST), length(max = 71))]
@@ -153,7 +158,8 @@ pub struct Artifact {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub format: Option<String>,
-    /// Whether the artifact is a tar, tar.gz, tar.zst or zip that is unpacked after its digest was checked.
+    /// Whether the artifact is a tar, tar.gz, tar.zst or zip that is unpacked after its digest was
+    /// checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unpack: Option<bool>,
     /// Signature over the artifact; the keys that are trusted come from policy, never from here.

@@ -9,7 +9,10 @@ fn main() -> ExitCode {
     match run(Path::new("crds"), check) {
         Ok(stale) if stale.is_empty() => ExitCode::SUCCESS,
         Ok(stale) => {
-            eprintln!("crds/ differs from src/api in {}: run `make generate` and commit the result", stale.join(", "));
+            eprintln!(
+                "crds/ differs from src/api in {}: run `make generate` and commit the result",
+                stale.join(", ")
+            );
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -19,12 +22,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes (or only compares) each file; gives the names of those that differed and were not written.
+/// Writes (or only compares) each file; gives the names of those that differed and were not
+/// written.
 fn run(dir: &Path, check: bool) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let mut stale = Vec::new();
     for (file, crd) in schema::crds()? {
         let path = dir.join(file);
-        let want = format!("# Generated from src/api by `make generate`.\n{}", serde_yaml::to_string(&crd)?);
+        let want = format!(
+            "# Generated from src/api by `make generate`.\n{}",
+            serde_yaml::to_string(&crd)?
+        );
         if fs::read_to_string(&path).is_ok_and(|have| have == want) {
             continue;
         }

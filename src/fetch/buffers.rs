@@ -1,5 +1,5 @@
-//! The memory of a transfer: so many buffers, made once and used again and again. Whoever has none waits, which bounds both the memory and
-//! the number of parts that are read at once.
+//! The memory of a transfer: so many buffers, made once and used again and again. Whoever has none
+//! waits, which bounds both the memory and the number of parts that are read at once.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,10 +28,12 @@ impl Buffers {
         Self { turns: Arc::new(Semaphore::new(count)), idle: Arc::default() }
     }
 
-    /// An empty buffer with room for so many bytes; who asks first has the first that is free. None when all is over.
+    /// An empty buffer with room for so many bytes; who asks first has the first that is free. None
+    /// when all is over.
     pub async fn take(&self, room: usize) -> Option<Buffer> {
         let turn = self.turns.clone().acquire_owned().await.ok()?;
-        let mut bytes = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let mut bytes =
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         bytes.clear();
         bytes.reserve_exact(room);
         Some(Buffer { bytes, idle: self.idle.clone(), _turn: turn })
@@ -41,7 +43,10 @@ impl Buffers {
 impl Drop for Buffer {
     fn drop(&mut self) {
         // Before the turn is given back, so that the next finds it.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(std::mem::take(&mut self.bytes));
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(std::mem::take(&mut self.bytes));
     }
 }
 

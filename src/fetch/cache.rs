@@ -38,12 +38,14 @@ pub struct Held {
 }
 
 impl Cache {
-    /// The cache in a directory, of at most `limit` bytes, for which the artifacts of `keep` do not make room.
+    /// The cache in a directory, of at most `limit` bytes, for which the artifacts of `keep` do not
+    /// make room.
     ///
     /// # Errors
     /// When the volume cannot be written to.
     pub fn open(directory: &Path, limit: Option<u64>, keep: Vec<Digest>) -> Result<Self, Error> {
-        let failed = |e: &io::Error| Error::io(format!("write to the cache at {}", directory.display()), e);
+        let failed =
+            |e: &io::Error| Error::io(format!("write to the cache at {}", directory.display()), e);
         let cache = Self { directory: directory.to_owned(), limit, keep };
         for part in [cache.models(), cache.locks()] {
             fs::create_dir_all(part).map_err(|e| failed(&e))?;
@@ -94,18 +96,28 @@ impl Cache {
     fn lock_file(&self, name: &str) -> Result<File, Error> {
         let path = self.locks().join(name);
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).open(path).map_err(|e| Error::io("open a lock of the cache", &e))
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(|e| Error::io("open a lock of the cache", &e))
     }
 
-    /// Makes room for the artifact at a place: those that were used longest ago go, until what is left and this one are within the limit. One that
-    /// somebody reads or makes stays.
+    /// Makes room for the artifact at a place: those that were used longest ago go, until what is
+    /// left and this one are within the limit. One that somebody reads or makes stays.
     ///
     /// # Errors
     /// When it does not fit.
     pub fn make_room(&self, keep: &Path, needed: u64) -> Result<(), Error> {
         let Some(limit) = self.limit else { return Ok(()) };
         if needed > limit {
-            let sentence = format!("The artifact has {} and the cache's sizeLimit is {}: raise it.", size(needed), size(limit));
+            let sentence = format!(
+                "The artifact has {} and the cache's sizeLimit is {}: raise it.",
+                size(needed),
+                size(limit)
+            );
             return Err(Error::new(Reason::Refused, sentence));
         }
         // One at a time, so that two do not both count on the same room.
@@ -118,7 +130,9 @@ impl Cache {
             if total + needed <= limit {
                 return Ok(());
             }
-            let kept = [false, true].iter().any(|unpacked| self.keep.iter().any(|digest| name == Self::name(digest, *unpacked)));
+            let kept = [false, true].iter().any(|unpacked| {
+                self.keep.iter().any(|digest| name == Self::name(digest, *unpacked))
+            });
             if !kept && self.evict(&name)? {
                 total -= bytes;
             }
@@ -158,8 +172,10 @@ impl Cache {
         }
         eprintln!("evicting {name} from the cache, which was used longest ago");
         let place = self.models().join(name);
-        fs::remove_dir_all(&place).map_err(|e| Error::io(format!("evict {name} from the cache"), &e))?;
-        // The lock stays: another pod may just have opened it, and would hold a lock that nobody else sees.
+        fs::remove_dir_all(&place)
+            .map_err(|e| Error::io(format!("evict {name} from the cache"), &e))?;
+        // The lock stays: another pod may just have opened it, and would hold a lock that nobody
+        // else sees.
         let _ = fs::remove_file(self.record(name));
         Ok(true)
     }

@@ -1,6 +1,9 @@
 //! The command line of `rollmodel-fetch`, and what it says at its end.
 
-use std::{collections::BTreeMap, ffi::OsString, fs, path::PathBuf, process::ExitCode, str::FromStr, sync::Arc};
+use std::{
+    collections::BTreeMap, ffi::OsString, fs, path::PathBuf, process::ExitCode, str::FromStr,
+    sync::Arc,
+};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
@@ -26,8 +29,8 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 
 /// Fetches the bytes of a model, and shows them only when they are what was registered.
 ///
-/// It ends with 0 when they are; with 3 when the bytes or the request are at fault, so that trying again does not help; with 1 when the
-/// environment is, so that it may.
+/// It ends with 0 when they are; with 3 when the bytes or the request are at fault, so that trying
+/// again does not help; with 1 when the environment is, so that it may.
 #[derive(Debug, Parser)]
 #[command(name = "rollmodel-fetch", version)]
 pub struct Args {
@@ -50,15 +53,22 @@ struct FetchArgs {
     /// Address of the artifact: s3, gs, az, abfs, https, hf, oci or pvc, or a path.
     uri: String,
     /// Directory that the artifact becomes.
-    #[arg(long, value_name = "DIRECTORY", required_unless_present = "cache", conflicts_with = "cache")]
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        required_unless_present = "cache",
+        conflicts_with = "cache"
+    )]
     to: Option<PathBuf>,
-    /// Cache that the artifact is kept in, as models/sha256-<hex>; other pods' fetches of it download nothing.
+    /// Cache that the artifact is kept in, as models/sha256-<hex>; other pods' fetches of it
+    /// download nothing.
     #[arg(long, value_name = "DIRECTORY", requires = "digest")]
     cache: Option<PathBuf>,
     /// The most bytes of the cache; what was used longest ago goes.
     #[arg(long, value_name = "BYTES", requires = "cache")]
     cache_size_limit: Option<u64>,
-    /// Digest of an artifact that stays in the cache, however long ago it was used; may be given more than once.
+    /// Digest of an artifact that stays in the cache, however long ago it was used; may be given
+    /// more than once.
     #[arg(long, value_name = "sha256:HEX", requires = "cache")]
     cache_keep: Vec<Digest>,
     /// Unpack the file, which is a tar, tar.gz, tar.zst or zip, once its digest is checked.
@@ -96,8 +106,8 @@ struct Expected {
     /// How many bytes there must be.
     #[arg(long, value_name = "BYTES")]
     size: Option<u64>,
-    /// Address of the OpenSSF Model Signing bundle. It is looked at where ROLLMODEL_TRUSTED_KEYS or ROLLMODEL_TRUSTED_CERTIFICATES (PEM)
-    /// say whom to trust; then there has to be one.
+    /// Address of the OpenSSF Model Signing bundle. It is looked at where ROLLMODEL_TRUSTED_KEYS or
+    /// ROLLMODEL_TRUSTED_CERTIFICATES (PEM) say whom to trust; then there has to be one.
     #[arg(long, value_name = "URI")]
     signature: Option<String>,
 }
@@ -111,7 +121,12 @@ struct Common {
     #[arg(long = "allow-host", env = "ROLLMODEL_ALLOWED_HOSTS", value_name = "HOST,…")]
     allowed: Vec<AllowedList>,
     /// Where volumes of pvc:// are mounted, each under its claim's name.
-    #[arg(long, env = "ROLLMODEL_PVC_ROOT", value_name = "DIRECTORY", default_value = "/mnt/rollmodel-pvc")]
+    #[arg(
+        long,
+        env = "ROLLMODEL_PVC_ROOT",
+        value_name = "DIRECTORY",
+        default_value = "/mnt/rollmodel-pvc"
+    )]
     pvc_root: PathBuf,
     /// File for the last line [default: /dev/termination-log where it exists].
     #[arg(long, value_name = "FILE")]
@@ -126,19 +141,30 @@ impl FromStr for AllowedList {
     type Err = NotAllowed;
 
     fn from_str(text: &str) -> Result<Self, NotAllowed> {
-        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::parse).collect::<Result<_, _>>().map(Self)
+        text.split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
 /// Runs what the arguments say, and ends as they want.
-pub async fn run(arguments: impl IntoIterator<Item = OsString>, environment: BTreeMap<String, String>) -> ExitCode {
+pub async fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: BTreeMap<String, String>,
+) -> ExitCode {
     let args = Args::parse_from(arguments);
     let common = match &args.command {
         Command::Fetch(fetch) => &fetch.common,
         Command::Verify(verify) => &verify.common,
         Command::Digest(digest) => &digest.common,
     };
-    let log = common.termination_log.clone().or_else(|| Some(PathBuf::from(TERMINATION_LOG)).filter(|path| path.exists()));
+    let log = common
+        .termination_log
+        .clone()
+        .or_else(|| Some(PathBuf::from(TERMINATION_LOG)).filter(|path| path.exists()));
     let result = tokio::select! {
         result = carry_out(&args.command, common, environment) => result,
         // The first process of a container is not ended by a signal that it does not handle.
@@ -146,7 +172,10 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, environment: BTr
     };
     let (message, code) = match &result {
         Ok(outcome) => (said(outcome), ExitCode::SUCCESS),
-        Err(error) => (one_line(&format!("{}: {error}", error.reason)), ExitCode::from(error.reason.exit_code())),
+        Err(error) => (
+            one_line(&format!("{}: {error}", error.reason)),
+            ExitCode::from(error.reason.exit_code()),
+        ),
     };
     if let Some(log) = log
         && let Err(error) = fs::write(&log, &message)
@@ -156,7 +185,12 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, environment: BTr
     match (&args.command, &result) {
         (Command::Digest(_), Ok(outcome)) => {
             println!("{}", outcome.digest);
-            eprintln!("{} in {} {}", size(outcome.size), outcome.files, if outcome.files == 1 { "file" } else { "files" });
+            eprintln!(
+                "{} in {} {}",
+                size(outcome.size),
+                outcome.files,
+                if outcome.files == 1 { "file" } else { "files" }
+            );
         }
         _ => eprintln!("{message}"),
     }
@@ -165,7 +199,9 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, environment: BTr
 
 async fn stop() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -174,7 +210,11 @@ async fn stop() {
     }
 }
 
-async fn carry_out(command: &Command, common: &Common, environment: BTreeMap<String, String>) -> Result<Outcome, Error> {
+async fn carry_out(
+    command: &Command,
+    common: &Common,
+    environment: BTreeMap<String, String>,
+) -> Result<Outcome, Error> {
     // Who wants to know a digest wants to sign or register it yet.
     let trust = if matches!(command, Command::Digest(_)) { None } else { trust(&environment)? };
     let fetch = Fetch {
@@ -201,19 +241,32 @@ fn request(command: &Command) -> Result<Request, Error> {
         Command::Digest(args) => (&args.uri, &nothing, false, To::Nowhere),
     };
     let signature = expected.signature.as_deref().map(address).transpose()?;
-    Ok(Request { address: address(uri)?, digest: expected.digest, size: expected.size, signature, unpack, to })
+    Ok(Request {
+        address: address(uri)?,
+        digest: expected.digest,
+        size: expected.size,
+        signature,
+        unpack,
+        to,
+    })
 }
 
 fn address(text: &str) -> Result<Address, Error> {
     text.parse().map_err(|error: super::uri::Error| {
-        let reason = if error == super::uri::Error::Credentials { Reason::Refused } else { Reason::InvalidRequest };
+        let reason = if error == super::uri::Error::Credentials {
+            Reason::Refused
+        } else {
+            Reason::InvalidRequest
+        };
         Error::new(reason, error.to_string())
     })
 }
 
 /// Whom the environment says to trust.
 fn trust(environment: &BTreeMap<String, String>) -> Result<Option<Trust>, Error> {
-    let of = |name: &str| environment.get(name).map(String::as_str).filter(|text| !text.trim().is_empty());
+    let of = |name: &str| {
+        environment.get(name).map(String::as_str).filter(|text| !text.trim().is_empty())
+    };
     let (keys, certificates) = (of("ROLLMODEL_TRUSTED_KEYS"), of("ROLLMODEL_TRUSTED_CERTIFICATES"));
     if keys.or(certificates).is_none() {
         return Ok(None);
@@ -221,7 +274,9 @@ fn trust(environment: &BTreeMap<String, String>) -> Result<Option<Trust>, Error>
     let wrong = |error| {
         Error::new(
             Reason::InvalidRequest,
-            format!("The keys or certificates to trust (ModelPolicy requireSignature) cannot be used: {error}"),
+            format!(
+                "The keys or certificates to trust (ModelPolicy requireSignature) cannot be used: {error}"
+            ),
         )
     };
     let list = |text: Option<&str>| text.map(str::to_owned).into_iter().collect::<Vec<_>>();
@@ -231,7 +286,9 @@ fn trust(environment: &BTreeMap<String, String>) -> Result<Option<Trust>, Error>
 fn to(args: &FetchArgs) -> Result<To, Error> {
     Ok(match (&args.to, &args.cache) {
         (Some(directory), _) => To::Directory(directory.clone()),
-        (None, Some(cache)) => To::Cache(Cache::open(cache, args.cache_size_limit, args.cache_keep.clone())?),
+        (None, Some(cache)) => {
+            To::Cache(Cache::open(cache, args.cache_size_limit, args.cache_keep.clone())?)
+        }
         (None, None) => To::Nowhere,
     })
 }
@@ -239,14 +296,21 @@ fn to(args: &FetchArgs) -> Result<To, Error> {
 /// What is said when all is well; tools read it, so its form stays.
 fn said(outcome: &Outcome) -> String {
     let cached = if outcome.cached { " cached=true" } else { "" };
-    let signer = outcome.signer.as_ref().map(|signer| format!(" signer={signer}")).unwrap_or_default();
-    format!("Verified: digest={} size={} files={}{signer}{cached}", outcome.digest, outcome.size, outcome.files)
+    let signer =
+        outcome.signer.as_ref().map(|signer| format!(" signer={signer}")).unwrap_or_default();
+    format!(
+        "Verified: digest={} size={} files={}{signer}{cached}",
+        outcome.digest, outcome.size, outcome.files
+    )
 }
 
 fn one_line(text: &str) -> String {
     let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.len() > MESSAGE_MAX {
-        let end = (0..=MESSAGE_MAX - '…'.len_utf8()).rev().find(|at| line.is_char_boundary(*at)).unwrap_or_default();
+        let end = (0..=MESSAGE_MAX - '…'.len_utf8())
+            .rev()
+            .find(|at| line.is_char_boundary(*at))
+            .unwrap_or_default();
         line.truncate(end);
         line.push('…');
     }

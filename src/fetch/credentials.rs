@@ -1,4 +1,5 @@
-//! Credentials: a mounted Secret in the shapes that KServe's users have, and behind it the environment, where workload identity is.
+//! Credentials: a mounted Secret in the shapes that KServe's users have, and behind it the
+//! environment, where workload identity is.
 
 use std::{collections::BTreeMap, fmt, fs, path::Path};
 
@@ -46,13 +47,18 @@ impl Credentials {
     ///
     /// # Errors
     /// When the Secret cannot be read.
-    pub fn read(directory: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Error> {
+    pub fn read(
+        directory: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Error> {
         let mounted = directory.map(mounted).transpose()?.unwrap_or_default();
-        let environment = environment.into_iter().map(|(name, value)| (name, Secret(value))).collect();
+        let environment =
+            environment.into_iter().map(|(name, value)| (name, Secret(value))).collect();
         Ok(Self { mounted, environment })
     }
 
-    /// With one more variable in the environment, which wins over what the Secret holds under that name.
+    /// With one more variable in the environment, which wins over what the Secret holds under that
+    /// name.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.mounted.remove(name);
@@ -69,21 +75,28 @@ impl Credentials {
     /// Whether one of these names is given as `true` or `1`.
     #[must_use]
     pub fn flag(&self, names: &[&str]) -> bool {
-        self.get(names).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "true" | "1" | "yes"))
+        self.get(names).is_some_and(|value| {
+            matches!(value.to_ascii_lowercase().as_str(), "true" | "1" | "yes")
+        })
     }
 
-    /// Whether anything of these names is in the environment, which workload identity's webhooks write.
+    /// Whether anything of these names is in the environment, which workload identity's webhooks
+    /// write.
     #[must_use]
     pub fn environment(&self, name: &str) -> Option<&str> {
         lookup(&self.environment, &[name])
     }
 
-    /// Certificates to trust beside the system's, in DER: `ca.crt` or `cabundle.crt` of the Secret, or the file that AWS_CA_BUNDLE names.
+    /// Certificates to trust beside the system's, in DER: `ca.crt` or `cabundle.crt` of the Secret,
+    /// or the file that AWS_CA_BUNDLE names.
     ///
     /// # Errors
     /// When there is a file and no certificate in it.
     pub fn certificates(&self) -> Result<Vec<Vec<u8>>, Error> {
-        let from_file = |path: &str| fs::read_to_string(path).map_err(|e| Error::io("read the file that AWS_CA_BUNDLE names", &e));
+        let from_file = |path: &str| {
+            fs::read_to_string(path)
+                .map_err(|e| Error::io("read the file that AWS_CA_BUNDLE names", &e))
+        };
         let pem = match lookup(&self.mounted, &["ca.crt", "cabundle.crt"]) {
             Some(pem) => pem.to_owned(),
             None => match self.environment("AWS_CA_BUNDLE") {
@@ -103,14 +116,22 @@ impl Credentials {
 }
 
 fn lookup<'a>(from: &'a BTreeMap<String, Secret>, names: &[&str]) -> Option<&'a str> {
-    names.iter().find_map(|name| from.get(*name)).map(Secret::reveal).filter(|value| !value.is_empty())
+    names
+        .iter()
+        .find_map(|name| from.get(*name))
+        .map(Secret::reveal)
+        .filter(|value| !value.is_empty())
 }
 
 fn certificates(pem: &str) -> Vec<Vec<u8>> {
-    CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok).map(|certificate| certificate.to_vec()).collect()
+    CertificateDer::pem_slice_iter(pem.as_bytes())
+        .filter_map(Result::ok)
+        .map(|certificate| certificate.to_vec())
+        .collect()
 }
 
-/// The keys of a mounted Secret. Those of KServe's `storage-config`, each a JSON object, are spread out under the names of the rest.
+/// The keys of a mounted Secret. Those of KServe's `storage-config`, each a JSON object, are spread
+/// out under the names of the rest.
 fn mounted(directory: &Path) -> Result<BTreeMap<String, Secret>, Error> {
     let failed = |error: &std::io::Error| Error::io("read the mounted credentials", error);
     let mut found = BTreeMap::new();
@@ -130,14 +151,16 @@ fn mounted(directory: &Path) -> Result<BTreeMap<String, Secret>, Error> {
         let Ok(text) = fs::read_to_string(&path) else { continue };
         found.insert(name, Secret(text.trim_end_matches(['\n', '\r']).to_owned()));
     }
-    let spread: Vec<(String, Secret)> = found.values().flat_map(|secret| storage_config(secret.reveal())).collect();
+    let spread: Vec<(String, Secret)> =
+        found.values().flat_map(|secret| storage_config(secret.reveal())).collect();
     for (name, value) in spread {
         found.entry(name).or_insert(value);
     }
     Ok(found)
 }
 
-/// One key of KServe's `storage-config` (`{"type": "s3", "access_key_id": …}`) under the names of the environment.
+/// One key of KServe's `storage-config` (`{"type": "s3", "access_key_id": …}`) under the names of
+/// the environment.
 fn storage_config(text: &str) -> Vec<(String, Secret)> {
     let Ok(Value::Object(fields)) = serde_json::from_str::<Value>(text) else { return Vec::new() };
     if fields.get("type").and_then(Value::as_str) != Some("s3") {
@@ -164,8 +187,11 @@ mod tests {
     use super::*;
 
     fn given(files: &[(&str, &str)], environment: &[(&str, &str)]) -> Credentials {
-        let directory =
-            std::env::temp_dir().join(format!("rollmodel-credentials-{}-{:?}", std::process::id(), std::thread::current().id()));
+        let directory = std::env::temp_dir().join(format!(
+            "rollmodel-credentials-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(directory.join("..data")).unwrap();
         for (name, text) in files {
@@ -179,8 +205,10 @@ mod tests {
 
     #[test]
     fn what_the_secret_holds_wins_over_the_environment_and_line_ends_are_no_part_of_it() {
-        let credentials =
-            given(&[("AWS_ACCESS_KEY_ID", "mounted\n"), ("AWS_REGION", "")], &[("AWS_ACCESS_KEY_ID", "env"), ("AWS_REGION", "eu-1")]);
+        let credentials = given(
+            &[("AWS_ACCESS_KEY_ID", "mounted\n"), ("AWS_REGION", "")],
+            &[("AWS_ACCESS_KEY_ID", "env"), ("AWS_REGION", "eu-1")],
+        );
         assert_eq!(credentials.get(&["AWS_ACCESS_KEY_ID"]), Some("mounted"));
         assert_eq!(credentials.get(&["AWS_REGION"]), Some("eu-1"));
         assert_eq!(credentials.get(&["HF_TOKEN"]), None);
@@ -197,7 +225,8 @@ mod tests {
 
     #[test]
     fn nothing_that_is_secret_is_shown_by_debugging() {
-        let credentials = given(&[("HF_TOKEN", "hunter2")], &[("AWS_SECRET_ACCESS_KEY", "hunter2")]);
+        let credentials =
+            given(&[("HF_TOKEN", "hunter2")], &[("AWS_SECRET_ACCESS_KEY", "hunter2")]);
         assert!(!format!("{credentials:?}").contains("hunter2"));
     }
 

@@ -76,8 +76,8 @@ fn nibble(digit: u8) -> Result<u8, NotADigest> {
 /// The files of an artifact, with their digests, in the order of their paths.
 pub type Files = BTreeMap<RelativePath, Digest>;
 
-/// The root of a directory as OpenSSF Model Signing v1.0 takes it (serialization method `files`, sha256): the sha256 of the files' raw
-/// digests, one after the other, in the order of their paths.
+/// The root of a directory as OpenSSF Model Signing v1.0 takes it (serialization method `files`,
+/// sha256): the sha256 of the files' raw digests, one after the other, in the order of their paths.
 #[must_use]
 pub fn root(files: &Files) -> Digest {
     root_of(files.values())
@@ -85,11 +85,16 @@ pub fn root(files: &Files) -> Digest {
 
 /// The root over digests in the order given.
 pub(super) fn root_of<'a>(digests: impl Iterator<Item = &'a Digest>) -> Digest {
-    Digest(digests.fold(Sha256::new(), |hasher, digest| hasher.chain_update(digest.0)).finalize().into())
+    Digest(
+        digests
+            .fold(Sha256::new(), |hasher, digest| hasher.chain_update(digest.0))
+            .finalize()
+            .into(),
+    )
 }
 
-/// Whether a path is no part of a directory's digest, and so is not delivered either: the bundle that signs the directory, and what git
-/// keeps beside it. `model_signing` leaves the same out.
+/// Whether a path is no part of a directory's digest, and so is not delivered either: the bundle
+/// that signs the directory, and what git keeps beside it. `model_signing` leaves the same out.
 #[must_use]
 pub fn ignored(path: &str) -> bool {
     let first = path.split('/').next().unwrap_or_default();

@@ -2,7 +2,8 @@
 
 use std::{fmt, io};
 
-/// Why a fetch failed; its name is the first word of the termination message, and a reason for conditions.
+/// Why a fetch failed; its name is the first word of the termination message, and a reason for
+/// conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The bytes are not those that were registered.
@@ -47,7 +48,15 @@ impl Reason {
     /// Whether it may pass by itself.
     #[must_use]
     pub fn passes(self) -> bool {
-        matches!(self, Self::Unreachable | Self::Unauthorized | Self::NoSpace | Self::Interrupted | Self::CacheBusy | Self::IOError)
+        matches!(
+            self,
+            Self::Unreachable
+                | Self::Unauthorized
+                | Self::NoSpace
+                | Self::Interrupted
+                | Self::CacheBusy
+                | Self::IOError
+        )
     }
 }
 
@@ -59,7 +68,8 @@ impl fmt::Display for Reason {
 
 /// Why a fetch failed, and the sentence for people.
 ///
-/// Sentences are made of names that were checked or escaped; query strings, headers and credentials never get into one.
+/// Sentences are made of names that were checked or escaped; query strings, headers and credentials
+/// never get into one.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{sentence}")]
 pub struct Error {

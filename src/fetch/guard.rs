@@ -1,8 +1,11 @@
-//! Which addresses a fetch may connect to. Every connection of every source passes here, after its name was resolved and before it is
-//! made, to exactly the addresses that were looked at: so it does not matter how an address was written, or what DNS says the next time.
+//! Which addresses a fetch may connect to. Every connection of every source passes here, after its
+//! name was resolved and before it is made, to exactly the addresses that were looked at: so it
+//! does not matter how an address was written, or what DNS says the next time.
 //!
-//! - Loopback, link-local (where clouds keep their metadata), unspecified, multicast and reserved addresses: never.
-//! - Private addresses: only where a host was named by someone other than the version's author, that is by the credentials, the
+//! - Loopback, link-local (where clouds keep their metadata), unspecified, multicast and reserved
+//!   addresses: never.
+//! - Private addresses: only where a host was named by someone other than the version's author,
+//!   that is by the credentials, the
 //!   environment or the cloud itself, or is on the list of allowed hosts.
 //! - Hosts and networks on that list: always; it is an administrator's.
 
@@ -47,7 +50,8 @@ fn class_v4(v4: Ipv4Addr) -> Class {
 
 fn class_v6(v6: Ipv6Addr) -> Class {
     let s = v6.segments();
-    // Metadata services in the unique-local block: Amazon's (and its Pod Identity agent), and Google's.
+    // Metadata services in the unique-local block: Amazon's (and its Pod Identity agent), and
+    // Google's.
     let metadata = (s[0] == 0xfd00 && s[1] == 0xec2) || (s[0] == 0xfd20 && s[1] == 0xce);
     // Global unicast is 2000::/3; beside it there is only what is private.
     match () {
@@ -58,7 +62,8 @@ fn class_v6(v6: Ipv6Addr) -> Class {
     }
 }
 
-/// The IPv4 address that an IPv6 one stands for: mapped, compatible, NAT64 (RFC 6052, RFC 8215), 6to4; Teredo goes through a server.
+/// The IPv4 address that an IPv6 one stands for: mapped, compatible, NAT64 (RFC 6052, RFC 8215),
+/// 6to4; Teredo goes through a server.
 fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let s = v6.segments();
     let at = |high: u16, low: u16| {
@@ -67,7 +72,9 @@ fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     };
     match s {
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => at(high, low),
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => {
+            at(high, low)
+        }
         [0x64, 0xff9b, _, _, _, _, high, low] => at(high, low),
         [0x2002, high, low, ..] => at(high, low),
         [0x2001, 0, ..] => Some(Ipv4Addr::UNSPECIFIED),
@@ -97,7 +104,10 @@ impl FromStr for Allowed {
             return Ok(Self::Network(address, if address.is_ipv4() { 32 } else { 128 }));
         }
         if let Some((address, bits)) = text.split_once('/') {
-            let (address, bits) = (address.parse::<IpAddr>().map_err(|_| NotAllowed)?, bits.parse::<u8>().map_err(|_| NotAllowed)?);
+            let (address, bits) = (
+                address.parse::<IpAddr>().map_err(|_| NotAllowed)?,
+                bits.parse::<u8>().map_err(|_| NotAllowed)?,
+            );
             let most = if address.is_ipv4() { 32 } else { 128 };
             return if bits <= most { Ok(Self::Network(address, bits)) } else { Err(NotAllowed) };
         }
@@ -123,7 +133,9 @@ impl Allowed {
             (Self::Network(IpAddr::V4(net), bits), IpAddr::V4(address)) => {
                 same(u128::from(u32::from(*net)) << 96, u128::from(u32::from(address)) << 96, *bits)
             }
-            (Self::Network(IpAddr::V6(net), bits), IpAddr::V6(address)) => same(u128::from(*net), u128::from(address), *bits),
+            (Self::Network(IpAddr::V6(net), bits), IpAddr::V6(address)) => {
+                same(u128::from(*net), u128::from(address), *bits)
+            }
             _ => false,
         }
     }
@@ -140,7 +152,8 @@ pub struct Guard {
     pub allowed: Vec<Allowed>,
     /// Hosts that may be at a private address, for the version's author did not choose them.
     pub trusted: Trusted,
-    /// The one host at a forbidden address that gives this pod its identity, where the environment says so.
+    /// The one host at a forbidden address that gives this pod its identity, where the environment
+    /// says so.
     pub identity: Option<String>,
 }
 
@@ -177,9 +190,14 @@ pub enum Refused {
     },
 }
 
-/// `models.example.com is at 10.0.0.7, which is`, or `10.0.0.7 is` where the host is written as an address.
+/// `models.example.com is at 10.0.0.7, which is`, or `10.0.0.7 is` where the host is written as an
+/// address.
 fn at(host: &str, address: IpAddr) -> String {
-    if host == address.to_string() { format!("{host} is") } else { format!("{host} is at {address}, which is") }
+    if host == address.to_string() {
+        format!("{host} is")
+    } else {
+        format!("{host} is at {address}, which is")
+    }
 }
 
 impl Guard {
@@ -192,7 +210,9 @@ impl Guard {
     }
 
     fn check_one(&self, host: &str, port: u16, address: IpAddr) -> Result<(), Refused> {
-        if self.allowed.iter().any(|a| a.holds(address)) || self.identity.as_deref().is_some_and(|i| i.eq_ignore_ascii_case(host)) {
+        if self.allowed.iter().any(|a| a.holds(address))
+            || self.identity.as_deref().is_some_and(|i| i.eq_ignore_ascii_case(host))
+        {
             return Ok(());
         }
         let trusted = match &self.trusted {
@@ -204,7 +224,9 @@ impl Guard {
             Class::Public => Ok(()),
             Class::Private if trusted || self.allowed.iter().any(|a| a.names(host, port)) => Ok(()),
             Class::Private => Err(Refused::Private { host: super::name::escaped(host), address }),
-            Class::Forbidden => Err(Refused::Forbidden { host: super::name::escaped(host), address }),
+            Class::Forbidden => {
+                Err(Refused::Forbidden { host: super::name::escaped(host), address })
+            }
         }
     }
 }
@@ -282,7 +304,14 @@ mod tests {
         ] {
             assert_eq!(class(ip(text)), Class::Private, "{text}");
         }
-        for text in ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"] {
+        for text in [
+            "1.1.1.1",
+            "172.32.0.1",
+            "100.128.0.1",
+            "2606:4700::1111",
+            "::ffff:1.1.1.1",
+            "64:ff9b::101:101",
+        ] {
             assert_eq!(class(ip(text)), Class::Public, "{text}");
         }
     }
@@ -290,8 +319,11 @@ mod tests {
     #[test]
     fn a_private_address_needs_somebody_else_than_the_versions_author_to_name_its_host() {
         let private = [ip("10.0.0.7")];
-        let guard =
-            |allowed: &[&str], trusted| Guard { allowed: allowed.iter().map(|a| a.parse().unwrap()).collect(), trusted, identity: None };
+        let guard = |allowed: &[&str], trusted| Guard {
+            allowed: allowed.iter().map(|a| a.parse().unwrap()).collect(),
+            trusted,
+            identity: None,
+        };
         let none = guard(&[], Trusted::None);
         let says = none.check("minio.ml", 9000, &private).unwrap_err().to_string();
         assert_eq!(
@@ -325,8 +357,12 @@ mod tests {
 
     #[test]
     fn a_trusted_or_allowed_name_does_not_lead_to_this_machine_and_an_allowed_network_does() {
-        let trusted = Guard { trusted: Trusted::All, allowed: vec!["a".parse().unwrap()], identity: None };
-        assert!(matches!(trusted.check("a", 80, &[ip("127.0.0.1")]), Err(Refused::Forbidden { .. })));
+        let trusted =
+            Guard { trusted: Trusted::All, allowed: vec!["a".parse().unwrap()], identity: None };
+        assert!(matches!(
+            trusted.check("a", 80, &[ip("127.0.0.1")]),
+            Err(Refused::Forbidden { .. })
+        ));
         let network = Guard { allowed: vec!["127.0.0.0/8".parse().unwrap()], ..Guard::default() };
         assert_eq!(network.check("a", 80, &[ip("127.0.0.1")]), Ok(()));
         assert!(network.check("a", 80, &[ip("::1")]).is_err());

@@ -73,7 +73,8 @@ pub struct Fetch {
     pub trust: Option<Trust>,
 }
 
-/// Where an artifact is made: the directory that holds it, its place, what is known of it, and the cache that it is in.
+/// Where an artifact is made: the directory that holds it, its place, what is known of it, and the
+/// cache that it is in.
 struct Site<'a> {
     parent: PathBuf,
     place: PathBuf,
@@ -96,7 +97,9 @@ impl Fetch {
     /// Whatever is in the way, as one sentence. Nothing is visible then that was not before.
     pub async fn run(&self, request: &Request) -> Result<Outcome, Error> {
         if request.signature.is_some() && self.trust.is_none() {
-            eprintln!("the signature is not looked at, since no key is trusted (ModelPolicy requireSignature)");
+            eprintln!(
+                "the signature is not looked at, since no key is trusted (ModelPolicy requireSignature)"
+            );
         }
         match &request.to {
             To::Nowhere => {
@@ -111,9 +114,18 @@ impl Fetch {
     }
 
     async fn to_directory(&self, request: &Request, place: &Path) -> Result<Outcome, Error> {
-        let parent = place.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        let parent = place
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."))
+            .to_owned();
         let name = place.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let site = Site { record: Staging::record(&parent, &name), parent, place: place.to_owned(), cache: None };
+        let site = Site {
+            record: Staging::record(&parent, &name),
+            parent,
+            place: place.to_owned(),
+            cache: None,
+        };
         match self.known(request, &site).await? {
             Some(found) => Ok(found),
             None => self.make(request, &site).await,
@@ -121,13 +133,16 @@ impl Fetch {
     }
 
     async fn to_cache(&self, request: &Request, cache: &Cache) -> Result<Outcome, Error> {
-        let digest = request.digest.ok_or_else(|| Error::new(Reason::InvalidRequest, "A cache is kept by digest: give --digest."))?;
+        let digest = request.digest.ok_or_else(|| {
+            Error::new(Reason::InvalidRequest, "A cache is kept by digest: give --digest.")
+        })?;
         let unpack = request.unpack;
         let hold = |alone| {
             let cache = cache.clone();
             blocking(move || cache.hold(&digest, unpack, alone))
         };
-        // Many look at once; who has to make it does so alone, and looks again, since another may have made it meanwhile.
+        // Many look at once; who has to make it does so alone, and looks again, since another may
+        // have made it meanwhile.
         for alone in [false, true] {
             let held = hold(alone).await?;
             let site = |held| Site {
@@ -148,10 +163,14 @@ impl Fetch {
         Err(Error::new(Reason::CacheBusy, "The cache did not keep what was put into it."))
     }
 
-    /// What is visible already, if it is what is asked for. It is read and hashed each time: a disk may rot, and a volume may have others
-    /// who write to it.
+    /// What is visible already, if it is what is asked for. It is read and hashed each time: a disk
+    /// may rot, and a volume may have others who write to it.
     async fn known(&self, request: &Request, site: &Site<'_>) -> Result<Option<Outcome>, Error> {
-        let (Some(wanted), Some(record), true) = (request.digest, Record::read(&site.record), site.place.exists()) else { return Ok(None) };
+        let (Some(wanted), Some(record), true) =
+            (request.digest, Record::read(&site.record), site.place.exists())
+        else {
+            return Ok(None);
+        };
         // What was unpacked, or was not, is not what is asked for now.
         if record.plain == (request.unpack || matches!(request.address, Address::Oci(_))) {
             return Ok(None);
@@ -160,21 +179,38 @@ impl Fetch {
         // What cannot be listed or read is not the artifact either.
         let files = files(seen.as_deref().unwrap_or_default());
         if !record.fits(&wanted, &files) {
-            let why = seen.err().map(|error| format!(" ({})", error.sentence.trim_end_matches('.'))).unwrap_or_default();
-            eprintln!("what is at {} is not {wanted}{why}: it is fetched anew", site.place.display());
+            let why = seen
+                .err()
+                .map(|error| format!(" ({})", error.sentence.trim_end_matches('.')))
+                .unwrap_or_default();
+            eprintln!(
+                "what is at {} is not {wanted}{why}: it is fetched anew",
+                site.place.display()
+            );
             return Ok(None);
         }
         // Of an archive it is the archive that was signed, and its digest is known.
         let (shape, artifact) = match &request.address {
             Address::Oci(_) => (Shape::Manifest(wanted), Files::new()),
             _ if record.plain => (Shape::Directory, files.clone()),
-            address => (Shape::File, Files::from([(source::named("the archive", &address.file_name())?, wanted)])),
+            address => (
+                Shape::File,
+                Files::from([(source::named("the archive", &address.file_name())?, wanted)]),
+            ),
         };
-        let signer = self.still_signed(request, shape, &artifact, signed::kept(&site.record)).await?;
-        Ok(Some(Outcome { digest: wanted, size: record.size, files: files.len(), signer, cached: true }))
+        let signer =
+            self.still_signed(request, shape, &artifact, signed::kept(&site.record)).await?;
+        Ok(Some(Outcome {
+            digest: wanted,
+            size: record.size,
+            files: files.len(),
+            signer,
+            cached: true,
+        }))
     }
 
-    /// Everything that is in a directory, hashed: what was put there is looked at in the same way when it is made and when it is found again.
+    /// Everything that is in a directory, hashed: what was put there is looked at in the same way
+    /// when it is made and when it is found again.
     async fn contents(&self, directory: &Path, doing: &str) -> Result<Vec<Fetched>, Error> {
         let progress = Arc::new(Progress::default());
         let _shown = Shown::start(progress.clone(), doing.into());
@@ -196,7 +232,10 @@ impl Fetch {
             let tree = staging.target().tree;
             (staging, seen, tree)
         } else {
-            let (staging, tree) = blocking(move || unpacked::unpack(&staging, &seen, unpack, most).map(|tree| (staging, tree))).await?;
+            let (staging, tree) = blocking(move || {
+                unpacked::unpack(&staging, &seen, unpack, most).map(|tree| (staging, tree))
+            })
+            .await?;
             let seen = self.contents(&tree, "checking what was unpacked").await?;
             (staging, seen, tree)
         };
@@ -217,7 +256,8 @@ impl Fetch {
             if let Some(bundle) = bundle {
                 signed::keep(&record, &bundle)?;
             }
-            // The record is there before the artifact is: it says nothing of an artifact that is not.
+            // The record is there before the artifact is: it says nothing of an artifact that is
+            // not.
             note.write(&record)?;
             staging.publish(&tree, &place)
         })
@@ -225,15 +265,24 @@ impl Fetch {
         Ok(Outcome { files: files.len(), signer, ..outcome })
     }
 
-    async fn transfer(&self, request: &Request, into: Option<(&Staging, &Site<'_>)>) -> Result<(Vec<Fetched>, Shape), Error> {
+    async fn transfer(
+        &self,
+        request: &Request,
+        into: Option<(&Staging, &Site<'_>)>,
+    ) -> Result<(Vec<Fetched>, Shape), Error> {
         let source = source::open(&request.address, &self.means).await?;
         let mut listing = source.list().await?;
         if listing.shape == Shape::Directory {
             listing.entries.retain(|entry| !matches!(&entry.place, Place::File(path) if digest::ignored(path.as_str())));
         }
-        if let Some(signature) = request.signature.as_ref().and_then(|s| within(&request.address, s)) {
-            // Like model.sig at the top: the signature is no part of what it signs, and nobody vouches for it.
-            listing.entries.retain(|entry| !matches!(&entry.place, Place::File(path) if path.as_str() == signature));
+        if let Some(signature) =
+            request.signature.as_ref().and_then(|s| within(&request.address, s))
+        {
+            // Like model.sig at the top: the signature is no part of what it signs, and nobody
+            // vouches for it.
+            listing.entries.retain(
+                |entry| !matches!(&entry.place, Place::File(path) if path.as_str() == signature),
+            );
         }
         let said: Option<u64> = listing.entries.iter().map(|e| e.size).sum();
         if let (Some(want), Some(said)) = (request.size, said)
@@ -251,7 +300,8 @@ impl Fetch {
         let shown = Shown::start(progress.clone(), request.address.to_string());
         let limits = Limits { unsaid: request.size, ..self.limits };
         let target = into.map(|(staging, _)| staging.target());
-        let seen = Transfer::new(source, target, limits, progress.clone()).run(listing.entries).await?;
+        let seen =
+            Transfer::new(source, target, limits, progress.clone()).run(listing.entries).await?;
         drop(shown);
         eprintln!("{}  {}", request.address, progress.summary());
         Ok((seen, listing.shape))
@@ -279,10 +329,9 @@ fn checked(request: &Request, shape: Shape, seen: &[Fetched]) -> Result<Outcome,
     let found = match shape {
         Shape::Manifest(digest) => digest,
         Shape::Directory => digest::root(&files(seen)),
-        Shape::File => seen
-            .first()
-            .map(|f| f.digest)
-            .ok_or_else(|| Error::new(Reason::NotFound, format!("There is nothing at {}.", request.address)))?,
+        Shape::File => seen.first().map(|f| f.digest).ok_or_else(|| {
+            Error::new(Reason::NotFound, format!("There is nothing at {}.", request.address))
+        })?,
     };
     if let Some(want) = request.digest.filter(|want| *want != found) {
         let sentence = format!(
@@ -291,13 +340,20 @@ fn checked(request: &Request, shape: Shape, seen: &[Fetched]) -> Result<Outcome,
         );
         return Err(Error::new(Reason::Mismatch, sentence));
     }
-    if let Some(want) = request.size.filter(|want| *want != bytes && !matches!(shape, Shape::Manifest(_))) {
+    if let Some(want) =
+        request.size.filter(|want| *want != bytes && !matches!(shape, Shape::Manifest(_)))
+    {
         return Err(wrong_size(request, bytes, want));
     }
     Ok(Outcome { digest: found, size: bytes, files: seen.len(), signer: None, cached: false })
 }
 
 fn wrong_size(request: &Request, found: u64, want: u64) -> Error {
-    let sentence = format!("{} has {found} bytes ({}), and {want} ({}) is what was registered.", request.address, size(found), size(want));
+    let sentence = format!(
+        "{} has {found} bytes ({}), and {want} ({}) is what was registered.",
+        request.address,
+        size(found),
+        size(want)
+    );
     Error::new(Reason::SizeMismatch, sentence)
 }

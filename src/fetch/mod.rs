@@ -1,4 +1,5 @@
-//! `rollmodel-fetch`: brings the bytes of a version to where they are used, and shows them only when they are what was registered.
+//! `rollmodel-fetch`: brings the bytes of a version to where they are used, and shows them only
+//! when they are what was registered.
 pub mod buffers;
 pub mod cache;
 pub mod cli;

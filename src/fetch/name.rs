@@ -1,6 +1,8 @@
-//! Names that came from outside: entries of archives, keys of S3, files of a Hugging Face repository, annotations of an image.
+//! Names that came from outside: entries of archives, keys of S3, files of a Hugging Face
+//! repository, annotations of an image.
 //!
-//! [`RelativePath`] is a name that may become a file; [`Names`] keeps apart what some volume would take for one file.
+//! [`RelativePath`] is a name that may become a file; [`Names`] keeps apart what some volume would
+//! take for one file.
 
 use std::{
     cmp::Ordering,
@@ -37,13 +39,17 @@ pub enum Error {
     #[error("the name `{0}` is there twice: leave one of the two out")]
     Twice(String),
     /// Two names that some volume takes for one.
-    #[error("the name `{0}` differs from another only in upper and lower case, or in how its accents are written: rename one of the two")]
+    #[error(
+        "the name `{0}` differs from another only in upper and lower case, or in how its accents are written: rename one of the two"
+    )]
     Alike(String),
     /// A file below which there are others.
     #[error("the name `{0}` is that of a file and of a directory: rename one of the two")]
     FileAndDirectory(String),
     /// More files and directories than are taken.
-    #[error("there are more than {0} files and directories: leave some out, or pack many small files into few")]
+    #[error(
+        "there are more than {0} files and directories: leave some out, or pack many small files into few"
+    )]
     TooMany(usize),
 }
 
@@ -82,11 +88,13 @@ pub enum Fault {
     Dots,
 }
 
-/// A relative path: UTF-8, components separated by single `/`, none of them empty, `.` or `..`, no control character, line break or
-/// backslash, at most [`PATH_MAX`] bytes, [`COMPONENT_MAX`] bytes a component and [`DEPTH_MAX`] components. Joined to a directory
-/// without links, it is a path below it.
+/// A relative path: UTF-8, components separated by single `/`, none of them empty, `.` or `..`, no
+/// control character, line break or backslash, at most [`PATH_MAX`] bytes, [`COMPONENT_MAX`] bytes
+/// a component and [`DEPTH_MAX`] components. Joined to a directory without links, it is a path
+/// below it.
 ///
-/// Paths are ordered component by component, as Python's `PurePosixPath` and so OpenSSF Model Signing orders them: `a/b` before `a-b`.
+/// Paths are ordered component by component, as Python's `PurePosixPath` and so OpenSSF Model
+/// Signing orders them: `a/b` before `a-b`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RelativePath(String);
 
@@ -141,7 +149,9 @@ impl RelativePath {
             return Ok(EntryName { path: None, slash: rest.is_empty() });
         }
         let plain = rest.strip_suffix(b"/").filter(|plain| !plain.is_empty());
-        let path = sound(plain.unwrap_or(rest)).map(Self).map_err(|fault| Error::Refused { name: escaped(name), fault })?;
+        let path = sound(plain.unwrap_or(rest))
+            .map(Self)
+            .map_err(|fault| Error::Refused { name: escaped(name), fault })?;
         Ok(EntryName { path: Some(path), slash: plain.is_some() })
     }
 
@@ -172,7 +182,8 @@ fn sound(name: &[u8]) -> Result<String, Fault> {
         return Err(Fault::TooLong);
     }
     let name = str::from_utf8(name).map_err(|_| Fault::NotUtf8)?;
-    // Unicode's line and paragraph separator are no control characters, but break lines all the same.
+    // Unicode's line and paragraph separator are no control characters, but break lines all the
+    // same.
     if name.contains(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')) {
         return Err(Fault::Control);
     }
@@ -194,7 +205,8 @@ fn sound(name: &[u8]) -> Result<String, Fault> {
     Ok(name.to_owned())
 }
 
-/// Text from outside as it may stand in a message: one line, nothing invisible, bytes that are no UTF-8 as `\xff`, of bounded length.
+/// Text from outside as it may stand in a message: one line, nothing invisible, bytes that are no
+/// UTF-8 as `\xff`, of bounded length.
 #[must_use]
 pub fn escaped(text: impl AsRef<[u8]>) -> String {
     let mut out = String::new();
@@ -221,13 +233,15 @@ pub fn escaped(text: impl AsRef<[u8]>) -> String {
 
 /// The names of one artifact, none of which may stand for another's file on any volume.
 ///
-/// Names are compared as Unicode's canonical caseless matching does (normalized, case folded, normalized): on a volume that ignores case
-/// or normalizes names (APFS, SMB, ext4 with casefold) `Model.bin` and `model.bin`, or the two ways to write `é`, are one file. There one
-/// would overwrite the other, and which content is served would depend on the volume. What is refused here is refused everywhere.
+/// Names are compared as Unicode's canonical caseless matching does (normalized, case folded,
+/// normalized): on a volume that ignores case or normalizes names (APFS, SMB, ext4 with casefold)
+/// `Model.bin` and `model.bin`, or the two ways to write `é`, are one file. There one would
+/// overwrite the other, and which content is served would depend on the volume. What is refused
+/// here is refused everywhere.
 ///
-/// Of each name two hashes are kept instead of its text, so that the longest names cost no more than the shortest, some 30 bytes. The
-/// hash is keyed at random: two names that differ are taken for one by chance in less than one of 10^9 artifacts of
-/// 100,000 names, and then refused.
+/// Of each name two hashes are kept instead of its text, so that the longest names cost no more
+/// than the shortest, some 30 bytes. The hash is keyed at random: two names that differ are taken
+/// for one by chance in less than one of 10^9 artifacts of 100,000 names, and then refused.
 #[derive(Debug)]
 pub struct Names {
     held: HashMap<u64, Held>,
@@ -249,7 +263,8 @@ impl Names {
         Self { held: HashMap::new(), hasher: RandomState::new(), most }
     }
 
-    /// Takes a file's name. Returns the directories on the way to it that were not there yet, outermost first.
+    /// Takes a file's name. Returns the directories on the way to it that were not there yet,
+    /// outermost first.
     ///
     /// # Errors
     /// If the name cannot stand beside those that are there.
@@ -257,7 +272,8 @@ impl Names {
         self.take(name, true)
     }
 
-    /// Takes a directory's name, which may be there already. Returns what was not there yet, outermost first, itself last.
+    /// Takes a directory's name, which may be there already. Returns what was not there yet,
+    /// outermost first, itself last.
     ///
     /// # Errors
     /// If the name cannot stand beside those that are there.
@@ -275,13 +291,18 @@ impl Names {
             match self.held.get(&self.hasher.hash_one(folded)) {
                 None if self.held.len() >= self.most => return Err(Error::TooMany(self.most)),
                 None => {
-                    self.held.insert(self.hasher.hash_one(folded), Held { exact: hash, file: file && last });
+                    self.held.insert(
+                        self.hasher.hash_one(folded),
+                        Held { exact: hash, file: file && last },
+                    );
                     if !(file && last) {
                         new.push(exact);
                     }
                 }
                 Some(held) if held.exact != hash => return Err(Error::Alike(escaped(exact))),
-                Some(held) if held.file != (file && last) => return Err(Error::FileAndDirectory(escaped(exact))),
+                Some(held) if held.file != (file && last) => {
+                    return Err(Error::FileAndDirectory(escaped(exact)));
+                }
                 Some(held) if held.file => return Err(Error::Twice(escaped(exact))),
                 Some(_) => {}
             }
@@ -381,10 +402,17 @@ mod tests {
             ("./.", None, false),
         ] {
             let entry = RelativePath::entry(name.as_bytes()).unwrap();
-            assert_eq!((entry.path.as_ref().map(RelativePath::as_str), entry.slash), (wanted, slash), "{name}");
+            assert_eq!(
+                (entry.path.as_ref().map(RelativePath::as_str), entry.slash),
+                (wanted, slash),
+                "{name}"
+            );
         }
         for name in ["", "/", "//", "a//", ".//a", "..", "./..", "../", "a/./b", "/./a", "a/."] {
-            assert!(matches!(RelativePath::entry(name.as_bytes()), Err(Error::Refused { .. })), "{name}");
+            assert!(
+                matches!(RelativePath::entry(name.as_bytes()), Err(Error::Refused { .. })),
+                "{name}"
+            );
         }
     }
 
@@ -402,7 +430,11 @@ mod tests {
         ] {
             assert_eq!(escaped(text), wanted);
         }
-        for text in ["x".repeat(100_000).into_bytes(), "\u{1}".repeat(100_000).into_bytes(), vec![0xff; 100_000]] {
+        for text in [
+            "x".repeat(100_000).into_bytes(),
+            "\u{1}".repeat(100_000).into_bytes(),
+            vec![0xff; 100_000],
+        ] {
             let shown = escaped(text);
             assert!(shown.len() <= SHOWN_MAX + 16 && shown.ends_with('…'), "{shown}");
         }
@@ -429,7 +461,10 @@ mod tests {
             for (first, second) in [(first, second), (second, first)] {
                 let mut names = Names::new(10);
                 names.file(&path(first)).unwrap();
-                assert!(matches!(names.file(&path(second)), Err(Error::Alike(_))), "{first} {second}");
+                assert!(
+                    matches!(names.file(&path(second)), Err(Error::Alike(_))),
+                    "{first} {second}"
+                );
             }
         }
         let mut names = Names::new(10);

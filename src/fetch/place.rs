@@ -1,5 +1,5 @@
-//! Putting an artifact in its place: written aside, synced, and then made visible as a whole by one rename. What a killed fetch left
-//! behind is swept away by the next.
+//! Putting an artifact in its place: written aside, synced, and then made visible as a whole by one
+//! rename. What a killed fetch left behind is swept away by the next.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -26,12 +26,14 @@ pub const OWN: &str = ".rollmodel";
 pub struct Staging {
     own: PathBuf,
     directory: PathBuf,
-    /// Held as long as the fetch lives: by it the next one knows a directory that nobody uses any more.
+    /// Held as long as the fetch lives: by it the next one knows a directory that nobody uses any
+    /// more.
     _lock: File,
 }
 
 impl Staging {
-    /// Makes one in the directory where the artifact is to appear, and sweeps away those of fetches that were killed.
+    /// Makes one in the directory where the artifact is to appear, and sweeps away those of fetches
+    /// that were killed.
     ///
     /// # Errors
     /// When the volume cannot be written to.
@@ -98,8 +100,9 @@ impl Drop for Staging {
     }
 }
 
-/// A name for a directory, and the lock that holds it. The lock comes first, so that a sweeper never finds a directory without one; where
-/// a sweeper took it before it was locked, there is another name.
+/// A name for a directory, and the lock that holds it. The lock comes first, so that a sweeper
+/// never finds a directory without one; where a sweeper took it before it was locked, there is
+/// another name.
 fn claim(own: &Path) -> io::Result<(PathBuf, File)> {
     loop {
         let directory = own.join(format!("fetch-{:x}-{}", nanoseconds(), std::process::id()));
@@ -122,7 +125,11 @@ fn locked_by(directory: &Path) -> PathBuf {
 /// Removes the directories of fetches that were killed: those whose lock nobody holds.
 fn sweep(own: &Path) {
     let Ok(entries) = fs::read_dir(own) else { return };
-    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "lock")) {
+    for path in entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "lock"))
+    {
         let Ok(lock) = File::open(&path) else { continue };
         if try_lock(&lock).unwrap_or(false) {
             let _ = fs::remove_dir_all(path.with_extension(""));
@@ -147,8 +154,12 @@ fn free(path: &Path) -> Option<u64> {
 /// When there is less.
 pub fn room(parent: &Path, needed: u64) -> Result<(), Error> {
     let Some(free) = free(parent).filter(|free| *free < needed) else { return Ok(()) };
-    let sentence =
-        format!("The volume at {} has {} free and the artifact needs {}: give it more room.", parent.display(), size(free), size(needed));
+    let sentence = format!(
+        "The volume at {} has {} free and the artifact needs {}: give it more room.",
+        parent.display(),
+        size(free),
+        size(needed)
+    );
     Err(Error::new(Reason::NoSpace, sentence))
 }
 
@@ -157,7 +168,8 @@ pub fn room(parent: &Path, needed: u64) -> Result<(), Error> {
 pub struct Record {
     /// The digest of the artifact.
     pub digest: String,
-    /// The root over the visible files, which for an unpacked archive or an OCI artifact is another than the digest.
+    /// The root over the visible files, which for an unpacked archive or an OCI artifact is another
+    /// than the digest.
     pub root: String,
     /// The artifact's bytes.
     pub size: u64,
@@ -165,7 +177,8 @@ pub struct Record {
     pub visible: u64,
     /// How many files are visible.
     pub files: usize,
-    /// Whether the root is also the digest, or the one file's: then the record need not be believed.
+    /// Whether the root is also the digest, or the one file's: then the record need not be
+    /// believed.
     pub plain: bool,
 }
 

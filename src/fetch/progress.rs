@@ -1,4 +1,5 @@
-//! How far a fetch is, on standard error: one line that moves for a person, a line now and then for a log.
+//! How far a fetch is, on standard error: one line that moves for a person, a line now and then for
+//! a log.
 
 use std::{
     io::{IsTerminal, Write},
@@ -54,7 +55,12 @@ impl Progress {
     #[must_use]
     pub fn summary(&self) -> String {
         let (done, took) = (self.done(), self.began.elapsed());
-        format!("{} in {:.1} s ({}/s)", size(done), took.as_secs_f64(), size((done as f64 / took.as_secs_f64().max(0.001)) as u64))
+        format!(
+            "{} in {:.1} s ({}/s)",
+            size(done),
+            took.as_secs_f64(),
+            size((done as f64 / took.as_secs_f64().max(0.001)) as u64)
+        )
     }
 
     /// The line.
@@ -72,7 +78,11 @@ fn line(done: u64, total: u64, took: Duration) -> String {
         return format!("{} at {rate_said}", size(done));
     }
     let percent = done.min(total) * 100 / total;
-    let left = if rate < 1.0 || done == 0 { String::new() } else { format!(", {} left", time((total.saturating_sub(done)) as f64 / rate)) };
+    let left = if rate < 1.0 || done == 0 {
+        String::new()
+    } else {
+        format!(", {} left", time((total.saturating_sub(done)) as f64 / rate))
+    };
     format!("{percent:>3} %  {} of {} at {rate_said}{left}", size(done), size(total))
 }
 
@@ -146,7 +156,12 @@ mod tests {
         for (done, total, seconds, want) in [
             (0, 100 * mib, 1, "  0 %  0 B of 100.0 MiB at 0 B/s"),
             (50 * mib, 100 * mib, 5, " 50 %  50.0 MiB of 100.0 MiB at 10.0 MiB/s, 5 s left"),
-            (1024 * mib, 70 * 1024 * mib, 10, "  1 %  1.0 GiB of 70.0 GiB at 102.4 MiB/s, 12 min left"),
+            (
+                1024 * mib,
+                70 * 1024 * mib,
+                10,
+                "  1 %  1.0 GiB of 70.0 GiB at 102.4 MiB/s, 12 min left",
+            ),
             (5 * mib, 0, 5, "5.0 MiB at 1.0 MiB/s"),
             (100, 100, 1, "100 %  100 B of 100 B at 100 B/s, 0 s left"),
         ] {

@@ -1,4 +1,5 @@
-//! Whether somebody trusted signed what was fetched: the bundle is brought like everything else, and looked at by [`super::signature`].
+//! Whether somebody trusted signed what was fetched: the bundle is brought like everything else,
+//! and looked at by [`super::signature`].
 
 use std::{fs, path::Path};
 
@@ -44,16 +45,22 @@ impl Fetch {
                 &fetched
             }
         };
-        let signed = signature::verify(bundle, trust, files, None, &request.address.to_string()).map_err(|error| {
-            let reason = if error.why == Why::Keyless { Reason::Unsupported } else { Reason::SignatureInvalid };
-            Error::new(reason, error.to_string())
-        })?;
+        let signed = signature::verify(bundle, trust, files, None, &request.address.to_string())
+            .map_err(|error| {
+                let reason = if error.why == Why::Keyless {
+                    Reason::Unsupported
+                } else {
+                    Reason::SignatureInvalid
+                };
+                Error::new(reason, error.to_string())
+            })?;
         Ok(Some(match signed.by {
             Signer::Key { fingerprint } | Signer::Certificate { fingerprint, .. } => fingerprint,
         }))
     }
 
-    /// Who signed files that are there already: by the bundle that was kept, or, where that does not hold, by the one that there is now.
+    /// Who signed files that are there already: by the bundle that was kept, or, where that does
+    /// not hold, by the one that there is now.
     pub(super) async fn still_signed(
         &self,
         request: &Request,
@@ -79,20 +86,31 @@ impl Fetch {
             return Err(Error::new(Reason::SignatureMissing, sentence));
         };
         let missing = |error: Error| {
-            let reason = if error.reason == Reason::NotFound { Reason::SignatureMissing } else { error.reason };
+            let reason = if error.reason == Reason::NotFound {
+                Reason::SignatureMissing
+            } else {
+                error.reason
+            };
             Error::new(reason, format!("Cannot read the signature. {}", error.sentence))
         };
         let source = source::open(address, &self.means).await?;
         let listing = source.list().await.map_err(missing)?;
         let [entry] = listing.entries.as_slice() else {
-            return Err(Error::new(Reason::InvalidRequest, format!("The signature {address} is a directory: name the file.")));
+            return Err(Error::new(
+                Reason::InvalidRequest,
+                format!("The signature {address} is a directory: name the file."),
+            ));
         };
-        let mut arriving = source.read(entry, 0..entry.size.unwrap_or(BUNDLE_MAX)).await.map_err(missing)?;
+        let mut arriving =
+            source.read(entry, 0..entry.size.unwrap_or(BUNDLE_MAX)).await.map_err(missing)?;
         let mut bundle = Vec::new();
         while let Some(some) = arriving.try_next().await.map_err(missing)? {
             bundle.extend_from_slice(&some);
             if bundle.len() as u64 > BUNDLE_MAX {
-                return Err(Error::new(Reason::SignatureInvalid, format!("The signature {address} is larger than 32 MiB.")));
+                return Err(Error::new(
+                    Reason::SignatureInvalid,
+                    format!("The signature {address} is larger than 32 MiB."),
+                ));
             }
         }
         Ok(bundle)
@@ -110,5 +128,6 @@ pub fn kept(record: &Path) -> Option<Vec<u8>> {
 /// # Errors
 /// When it cannot be written.
 pub fn keep(record: &Path, bundle: &[u8]) -> Result<(), Error> {
-    write_whole(&record.with_extension("sig"), bundle).map_err(|e| Error::io("keep the signature", &e))
+    write_whole(&record.with_extension("sig"), bundle)
+        .map_err(|e| Error::io("keep the signature", &e))
 }

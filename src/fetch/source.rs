@@ -110,7 +110,8 @@ pub struct Means {
 }
 
 impl Means {
-    /// Connections to hosts that somebody named, and to the host that gives this pod its identity, where there is one.
+    /// Connections to hosts that somebody named, and to the host that gives this pod its identity,
+    /// where there is one.
     ///
     /// # Errors
     /// When certificates are given that are none.
@@ -128,12 +129,18 @@ pub async fn open(address: &Address, means: &Means) -> Result<Arc<dyn Source>, E
     Ok(match address {
         Address::S3 { bucket, key } => Arc::new(store::s3(bucket, key, means)?),
         Address::Gs { bucket, key } => Arc::new(store::gs(bucket, key, means).await?),
-        Address::Az { account, container, key } => Arc::new(store::az(account.as_deref(), container, key, means)?),
+        Address::Az { account, container, key } => {
+            Arc::new(store::az(account.as_deref(), container, key, means)?)
+        }
         Address::Https(url) => Arc::new(https::Https::new(url, means)?),
-        Address::Hf { repository, revision, path } => Arc::new(hf::Hub::new(repository, revision, path, means)?),
+        Address::Hf { repository, revision, path } => {
+            Arc::new(hf::Hub::new(repository, revision, path, means)?)
+        }
         Address::Mlflow { server, path } => Arc::new(mlflow::Storage::new(server, path, means)?),
         Address::Oci(reference) => Arc::new(oci::Registry::new(reference, means)?),
-        Address::Pvc { claim, path } => Arc::new(local::Local::below(&means.volumes.join(claim), path)?),
+        Address::Pvc { claim, path } => {
+            Arc::new(local::Local::below(&means.volumes.join(claim), path)?)
+        }
         Address::Local(path) => Arc::new(local::Local::new(path.into())),
     })
 }
@@ -149,5 +156,6 @@ pub fn exactly(path: PathBuf) -> Arc<dyn Source> {
 /// # Errors
 /// When no file may be called so.
 pub fn named(what: &str, name: &str) -> Result<RelativePath, Error> {
-    RelativePath::parse(name).map_err(|error| Error::new(Reason::UnsafeArchive, format!("Cannot take {what}: {error}.")))
+    RelativePath::parse(name)
+        .map_err(|error| Error::new(Reason::UnsafeArchive, format!("Cannot take {what}: {error}.")))
 }

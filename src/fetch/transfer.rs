@@ -1,5 +1,6 @@
-//! The transfer: parts of entries are read side by side, each written where it belongs as it is whole, and hashed in order. What is held
-//! in memory is bounded by the number of parts, whatever the size of the artifact.
+//! The transfer: parts of entries are read side by side, each written where it belongs as it is
+//! whole, and hashed in order. What is held in memory is bounded by the number of parts, whatever
+//! the size of the artifact.
 
 use std::{
     collections::BTreeSet,
@@ -41,7 +42,8 @@ pub struct Limits {
     pub floor: u64,
     /// How often a part is asked for again without progress.
     pub attempts: u32,
-    /// How long the first pause between two attempts is; each is twice the one before, up to 50 times.
+    /// How long the first pause between two attempts is; each is twice the one before, up to 50
+    /// times.
     pub pause: Duration,
     /// The most bytes of an entry whose size nobody says.
     pub unsaid: Option<u64>,
@@ -97,7 +99,12 @@ pub struct Transfer {
 impl Transfer {
     /// A transfer that writes what it reads, or only hashes it.
     #[must_use]
-    pub fn new(source: Arc<dyn Source>, into: Option<Target>, limits: Limits, progress: Arc<Progress>) -> Self {
+    pub fn new(
+        source: Arc<dyn Source>,
+        into: Option<Target>,
+        limits: Limits,
+        progress: Arc<Progress>,
+    ) -> Self {
         Self { source, into, limits, progress, buffers: Buffers::new(limits.parts) }
     }
 
@@ -108,15 +115,20 @@ impl Transfer {
     pub async fn run(&self, entries: Vec<Entry>) -> Result<Vec<Fetched>, Error> {
         let files = self.prepare(&entries)?;
         self.progress.of(entries.iter().filter_map(|e| e.size).sum());
-        let each = entries.into_iter().zip(files).map(|(entry, file)| self.clone().entry(entry, file));
+        let each =
+            entries.into_iter().zip(files).map(|(entry, file)| self.clone().entry(entry, file));
         stream::iter(each).buffered(self.limits.parts).try_collect().await
     }
 
-    /// Checks all names against each other, makes their directories, and says where each entry is written.
+    /// Checks all names against each other, makes their directories, and says where each entry is
+    /// written.
     fn prepare(&self, entries: &[Entry]) -> Result<Vec<Option<PathBuf>>, Error> {
         if entries.len() > self.limits.files {
             let most = self.limits.files;
-            return Err(Error::new(Reason::Unsupported, format!("There are more than {most} files: pack them into an archive.")));
+            return Err(Error::new(
+                Reason::Unsupported,
+                format!("There are more than {most} files: pack them into an archive."),
+            ));
         }
         let mut names = Names::new(2 * self.limits.files);
         let mut made = BTreeSet::new();
@@ -134,7 +146,8 @@ impl Transfer {
             for directory in directories {
                 let directory = into.tree.join(directory);
                 if made.insert(directory.clone()) {
-                    fs::create_dir(&directory).map_err(|e| Error::io("make a directory of the artifact", &e))?;
+                    fs::create_dir(&directory)
+                        .map_err(|e| Error::io("make a directory of the artifact", &e))?;
                 }
             }
             files.push(Some(into.tree.join(path.as_path())));
@@ -153,14 +166,24 @@ impl Transfer {
             said => self.whole(&entry, said, file).await?,
         };
         if let Some(want) = entry.digest.filter(|want| *want != digest) {
-            let sentence = format!("{} has the sha256 {}, and its source says {}.", shown(&entry), digest.hex(), want.hex());
+            let sentence = format!(
+                "{} has the sha256 {}, and its source says {}.",
+                shown(&entry),
+                digest.hex(),
+                want.hex()
+            );
             return Err(Error::new(Reason::Mismatch, sentence));
         }
         Ok(Fetched { place: entry.place.clone(), digest, size, file: path })
     }
 
     /// Part by part, or all at once where the server turns out to give no parts.
-    async fn parts(&self, entry: &Arc<Entry>, size: u64, file: Option<Arc<File>>) -> Result<(Digest, u64), Error> {
+    async fn parts(
+        &self,
+        entry: &Arc<Entry>,
+        size: u64,
+        file: Option<Arc<File>>,
+    ) -> Result<(Digest, u64), Error> {
         match self.ranges(entry, size, file.clone()).await {
             Ok(digest) => Ok((digest, size)),
             Err(error) if error.again == Again::Whole => self.whole(entry, Some(size), file).await,
@@ -169,16 +192,23 @@ impl Transfer {
     }
 
     /// Parts side by side, hashed in order.
-    async fn ranges(&self, entry: &Arc<Entry>, size: u64, file: Option<Arc<File>>) -> Result<Digest, Error> {
+    async fn ranges(
+        &self,
+        entry: &Arc<Entry>,
+        size: u64,
+        file: Option<Arc<File>>,
+    ) -> Result<Digest, Error> {
         let count = size.div_ceil(self.limits.part);
         let part = |number: u64| {
             let range = number * self.limits.part..size.min((number + 1) * self.limits.part);
             let (this, entry, file) = (self.clone(), entry.clone(), file.clone());
             async move {
-                // Parts of an entry get their buffers in order, so that the one which is hashed next always has one.
+                // Parts of an entry get their buffers in order, so that the one which is hashed
+                // next always has one.
                 let room = usize::try_from(range.end - range.start).unwrap_or_default();
                 let buffer = this.buffers.take(room).await.ok_or_else(stopped)?;
-                let task = tokio::spawn(async move { this.part(&entry, range, file, buffer).await });
+                let task =
+                    tokio::spawn(async move { this.part(&entry, range, file, buffer).await });
                 AbortOnDropHandle::new(task).await.map_err(|_| stopped())?
             }
         };
@@ -194,7 +224,13 @@ impl Transfer {
         Ok(Digest(hasher.finalize().into()))
     }
 
-    async fn part(&self, entry: &Entry, range: Range<u64>, file: Option<Arc<File>>, mut buffer: Buffer) -> Result<Buffer, Error> {
+    async fn part(
+        &self,
+        entry: &Entry,
+        range: Range<u64>,
+        file: Option<Arc<File>>,
+        mut buffer: Buffer,
+    ) -> Result<Buffer, Error> {
         if let Some(path) = self.source.path(entry) {
             buffer = self.read_local(shown(entry), path, range.clone(), buffer).await?;
         } else {
@@ -203,19 +239,30 @@ impl Transfer {
         let Some(file) = file else { return Ok(buffer) };
         let what = shown(entry);
         blocking(move || {
-            file.write_all_at(&buffer.bytes, range.start).map_err(|e| Error::io(format!("write {what}"), &e))?;
+            file.write_all_at(&buffer.bytes, range.start)
+                .map_err(|e| Error::io(format!("write {what}"), &e))?;
             Ok(buffer)
         })
         .await
     }
 
-    async fn read_local(&self, what: String, path: PathBuf, range: Range<u64>, mut buffer: Buffer) -> Result<Buffer, Error> {
+    async fn read_local(
+        &self,
+        what: String,
+        path: PathBuf,
+        range: Range<u64>,
+        mut buffer: Buffer,
+    ) -> Result<Buffer, Error> {
         let progress = self.progress.clone();
         blocking(move || {
             let failed = |e: &std::io::Error| Error::io(format!("read {what}"), e);
             // O_NOFOLLOW: what was a file when it was listed may have become a link.
             let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-            let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|e| failed(&e))?;
+            let mut file = OpenOptions::new()
+                .read(true)
+                .custom_flags(flags)
+                .open(path)
+                .map_err(|e| failed(&e))?;
             file.seek(SeekFrom::Start(range.start)).map_err(|e| failed(&e))?;
             let want = range.end - range.start;
             let read = file.take(want).read_to_end(&mut buffer.bytes).map_err(|e| failed(&e))?;
@@ -229,7 +276,12 @@ impl Transfer {
     }
 
     /// Reads a part over the network, again and again from where the connection broke.
-    async fn read_remote(&self, entry: &Entry, range: Range<u64>, bytes: &mut Vec<u8>) -> Result<(), Error> {
+    async fn read_remote(
+        &self,
+        entry: &Entry,
+        range: Range<u64>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         let want = usize::try_from(range.end - range.start).unwrap_or_default();
         let mut patience = Patience::new(&self.limits);
         while bytes.len() < want {
@@ -243,27 +295,49 @@ impl Transfer {
     }
 
     /// Reads into a part until it is whole or the connection fails.
-    async fn more(&self, entry: &Entry, range: Range<u64>, bytes: &mut Vec<u8>, want: usize) -> Result<(), Error> {
+    async fn more(
+        &self,
+        entry: &Entry,
+        range: Range<u64>,
+        bytes: &mut Vec<u8>,
+        want: usize,
+    ) -> Result<(), Error> {
         let mut pace = Pace::new(&self.limits);
         let mut arriving = self.source.read(entry, range).await?;
         while let Some(some) = pace.next(&mut arriving, entry).await? {
             if bytes.len() + some.len() > want {
-                return Err(Error::new(Reason::Unreachable, format!("{} is answered with more bytes than were asked for.", shown(entry))));
+                return Err(Error::new(
+                    Reason::Unreachable,
+                    format!("{} is answered with more bytes than were asked for.", shown(entry)),
+                ));
             }
             bytes.extend_from_slice(&some);
             self.progress.more(some.len() as u64);
         }
         if bytes.len() < want {
-            return Err(Error::transient(format!("The answer for {} ended {} early.", shown(entry), size((want - bytes.len()) as u64))));
+            return Err(Error::transient(format!(
+                "The answer for {} ended {} early.",
+                shown(entry),
+                size((want - bytes.len()) as u64)
+            )));
         }
         Ok(())
     }
 
-    /// All of an entry in one answer, for servers that cannot give parts; a broken connection begins anew.
-    async fn whole(&self, entry: &Arc<Entry>, said: Option<u64>, file: Option<Arc<File>>) -> Result<(Digest, u64), Error> {
+    /// All of an entry in one answer, for servers that cannot give parts; a broken connection
+    /// begins anew.
+    async fn whole(
+        &self,
+        entry: &Arc<Entry>,
+        said: Option<u64>,
+        file: Option<Arc<File>>,
+    ) -> Result<(Digest, u64), Error> {
         let most = said.or(self.limits.unsaid).ok_or_else(|| {
             let how = "write artifact.size (or --size), so that it cannot go on for ever";
-            Error::new(Reason::Unsupported, format!("The server does not say how large {} is: {how}.", shown(entry)))
+            Error::new(
+                Reason::Unsupported,
+                format!("The server does not say how large {} is: {how}.", shown(entry)),
+            )
         })?;
         let mut patience = Patience::new(&self.limits);
         loop {
@@ -311,7 +385,8 @@ impl Transfer {
                 let (file, what) = (file.clone(), shown(entry));
                 (hasher, buffer) = blocking(move || {
                     hasher.update(&buffer.bytes);
-                    file.map_or(Ok(()), |f| f.write_all_at(&buffer.bytes, at)).map_err(|e| Error::io(format!("write {what}"), &e))?;
+                    file.map_or(Ok(()), |f| f.write_all_at(&buffer.bytes, at))
+                        .map_err(|e| Error::io(format!("write {what}"), &e))?;
                     buffer.bytes.clear();
                     Ok((hasher, buffer))
                 })
@@ -332,7 +407,8 @@ impl Transfer {
     }
 }
 
-/// How long a connection is waited for: it must give something within `stall`, and `floor` bytes in each such time.
+/// How long a connection is waited for: it must give something within `stall`, and `floor` bytes in
+/// each such time.
 struct Pace {
     stall: Duration,
     floor: u64,
@@ -345,8 +421,13 @@ impl Pace {
         Self { stall: limits.stall, floor: limits.floor, since: Instant::now(), bytes: 0 }
     }
 
-    async fn next(&mut self, arriving: &mut super::source::Stream, entry: &Entry) -> Result<Option<bytes::Bytes>, Error> {
-        let slow = || Error::transient(format!("The answer for {} came to a standstill.", shown(entry)));
+    async fn next(
+        &mut self,
+        arriving: &mut super::source::Stream,
+        entry: &Entry,
+    ) -> Result<Option<bytes::Bytes>, Error> {
+        let slow =
+            || Error::transient(format!("The answer for {} came to a standstill.", shown(entry)));
         let some = timeout(self.stall, arriving.try_next()).await.map_err(|_| slow())??;
         self.bytes += some.as_ref().map_or(0, |s| s.len() as u64);
         if self.since.elapsed() >= self.stall && some.is_some() {
@@ -370,7 +451,8 @@ impl Patience {
         Self { limits: *limits, tried: 0 }
     }
 
-    /// Waits before the next attempt, or gives the error back where there is none. Progress makes patient again.
+    /// Waits before the next attempt, or gives the error back where there is none. Progress makes
+    /// patient again.
     async fn again(&mut self, error: Error, progress: u64) -> Result<(), Error> {
         if error.again != Again::Soon {
             return Err(error);
@@ -380,7 +462,8 @@ impl Patience {
         }
         self.tried += 1;
         if self.tried >= self.limits.attempts {
-            let sentence = format!("{}, after {} attempts.", error.sentence.trim_end_matches('.'), self.tried);
+            let sentence =
+                format!("{}, after {} attempts.", error.sentence.trim_end_matches('.'), self.tried);
             return Err(Error { again: Again::No, sentence, ..error });
         }
         let pause = self.limits.pause * 2_u32.pow(self.tried - 1).min(50);
@@ -400,8 +483,18 @@ fn shown(entry: &Entry) -> String {
 }
 
 async fn create(path: PathBuf) -> Result<File, Error> {
-    let what = |path: &Path| format!("make {}", escaped(path.file_name().unwrap_or_default().to_string_lossy().as_ref()));
-    blocking(move || OpenOptions::new().read(true).write(true).create_new(true).open(&path).map_err(|e| Error::io(what(&path), &e))).await
+    let what = |path: &Path| {
+        format!("make {}", escaped(path.file_name().unwrap_or_default().to_string_lossy().as_ref()))
+    };
+    blocking(move || {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(|e| Error::io(what(&path), &e))
+    })
+    .await
 }
 
 fn stopped() -> Error {
@@ -412,6 +505,8 @@ fn stopped() -> Error {
 ///
 /// # Errors
 /// Those of the work.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(stopped()))
 }

@@ -1,8 +1,10 @@
-//! Unpacking archives whose author may be hostile: a digest says that they are the bytes that were registered, not that they mean well.
+//! Unpacking archives whose author may be hostile: a digest says that they are the bytes that were
+//! registered, not that they mean well.
 //!
-//! What is written are regular files and directories, below one directory that the caller made and no one else writes to; all else is
-//! refused, and with it the archive. Limits hold while it is unpacked, whatever its headers say. Blocking; memory is bounded by
-//! [`Limits`]: about 40 bytes an entry, a zstd window, and a few buffers. After an error the directory holds some of the files.
+//! What is written are regular files and directories, below one directory that the caller made and
+//! no one else writes to; all else is refused, and with it the archive. Limits hold while it is
+//! unpacked, whatever its headers say. Blocking; memory is bounded by [`Limits`]: about 40 bytes an
+//! entry, a zstd window, and a few buffers. After an error the directory holds some of the files.
 //!
 //! | to change | open |
 //! |---|---|
@@ -33,7 +35,8 @@ mod tests;
 
 pub use error::Error;
 
-/// Is told how many bytes were written since it was told last, zero where only time passed, and stops it all with `Break`.
+/// Is told how many bytes were written since it was told last, zero where only time passed, and
+/// stops it all with `Break`.
 pub type Progress<'p> = &'p mut dyn FnMut(u64) -> ControlFlow<()>;
 
 /// How much an archive may unpack to.
@@ -41,15 +44,16 @@ pub type Progress<'p> = &'p mut dyn FnMut(u64) -> ControlFlow<()>;
 pub struct Limits {
     /// Bytes of all files. Somewhat more may be read: headers, and files that are not kept.
     pub bytes: u64,
-    /// Entries of the archive; also files and directories, with those that have no entry of their own.
+    /// Entries of the archive; also files and directories, with those that have no entry of their
+    /// own.
     pub entries: usize,
     /// The binary logarithm of the largest zstd window, in bytes.
     pub zstd_window_log: u32,
 }
 
 impl Limits {
-    /// At most so many bytes, 100,000 entries, and zstd windows of 8 MiB: what RFC 8878 asks every decoder for, `zstd -19` makes, and
-    /// builders of images use.
+    /// At most so many bytes, 100,000 entries, and zstd windows of 8 MiB: what RFC 8878 asks every
+    /// decoder for, `zstd -19` makes, and builders of images use.
     #[must_use]
     pub const fn bytes(bytes: u64) -> Self {
         Self { bytes, entries: 100_000, zstd_window_log: 23 }
@@ -73,8 +77,9 @@ impl Format {
     /// How many bytes are enough to recognise any of them.
     pub const HEAD: usize = 512;
 
-    /// Recognises a format by the first bytes, [`Format::HEAD`] or all there are; names of files say nothing. What gzip or zstd hold is
-    /// taken for a tar: whether it is one shows when it is unpacked.
+    /// Recognises a format by the first bytes, [`Format::HEAD`] or all there are; names of files
+    /// say nothing. What gzip or zstd hold is taken for a tar: whether it is one shows when it is
+    /// unpacked.
     ///
     /// # Errors
     /// [`Error::Unknown`]
@@ -115,7 +120,8 @@ pub struct Unpacked {
 pub enum Keep {
     /// All of it.
     All,
-    /// What is below this directory, without it: of `models/a/b`, kept below `models`, `a/b` is written.
+    /// What is below this directory, without it: of `models/a/b`, kept below `models`, `a/b` is
+    /// written.
     Below(RelativePath),
 }
 
@@ -127,7 +133,8 @@ impl Keep {
             name = shorter;
         }
         // Names in a layer are relative to the image's root, and some builders write that.
-        let rest = name.strip_prefix(b"/").unwrap_or(name).strip_prefix(directory.as_str().as_bytes())?;
+        let rest =
+            name.strip_prefix(b"/").unwrap_or(name).strip_prefix(directory.as_str().as_bytes())?;
         match rest {
             [] => Some(b"."),
             [b'/'] => Some(b"./"),
@@ -141,7 +148,13 @@ impl Keep {
 ///
 /// # Errors
 /// If anything in it is refused, if it holds no file, or if reading or writing fails.
-pub fn unpack_file(file: &File, format: Format, into: &Path, limits: Limits, progress: Progress) -> Result<Unpacked, Error> {
+pub fn unpack_file(
+    file: &File,
+    format: Format,
+    into: &Path,
+    limits: Limits,
+    progress: Progress,
+) -> Result<Unpacked, Error> {
     let mut tree = tree::Tree::new(into.to_owned(), limits, progress);
     match format {
         Format::Zip => zipfile::unpack(&mut tree, file)?,
@@ -156,8 +169,9 @@ pub fn unpack_file(file: &File, format: Format, into: &Path, limits: Limits, pro
     }
 }
 
-/// The layers of one image, unpacked as they are read into one directory, with limits on all of them together. A file that one layer
-/// replaces or deletes in another is refused: an image of models has each once.
+/// The layers of one image, unpacked as they are read into one directory, with limits on all of
+/// them together. A file that one layer replaces or deletes in another is refused: an image of
+/// models has each once.
 pub struct Layers<'p> {
     tree: tree::Tree<'p>,
 }
@@ -172,7 +186,8 @@ impl<'p> Layers<'p> {
     /// Unpacks what is to be kept of a layer, which may be nothing. The reader is read to its end.
     ///
     /// # Errors
-    /// If anything that is kept is refused, if it is no tar, or if reading or writing fails. No layer can be added after that.
+    /// If anything that is kept is refused, if it is no tar, or if reading or writing fails. No
+    /// layer can be added after that.
     pub fn add(&mut self, layer: impl Read, keep: &Keep) -> Result<(), Error> {
         let (layer, format) = recognised(layer)?;
         let mut tar = input::decoded(layer, format, self.tree.limits.zstd_window_log)?;

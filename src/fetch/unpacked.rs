@@ -14,18 +14,27 @@ use super::{
     unpack::{Format, Keep, Layers, Limits, unpack_file},
 };
 
-/// How many times its size an archive may become, beside [`SLACK`]: models compress little, bombs a thousandfold.
+/// How many times its size an archive may become, beside [`SLACK`]: models compress little, bombs a
+/// thousandfold.
 const RATIO: u64 = 100;
 /// How large even a tiny archive may become, in bytes.
 const SLACK: u64 = 64 * 1024 * 1024;
-/// Unpacks what was fetched, the one file where that is asked for or the layers of an OCI artifact; where to.
+/// Unpacks what was fetched, the one file where that is asked for or the layers of an OCI artifact;
+/// where to.
 ///
 /// # Errors
 /// When an archive is none, could do harm, or becomes larger than it may.
-pub fn unpack(staging: &Staging, seen: &[Fetched], whole: bool, most: Option<u64>) -> Result<PathBuf, Error> {
+pub fn unpack(
+    staging: &Staging,
+    seen: &[Fetched],
+    whole: bool,
+    most: Option<u64>,
+) -> Result<PathBuf, Error> {
     let into = staging.another("unpacked")?;
     let packed: u64 = seen.iter().map(|f| f.size).sum();
-    let limits = Limits::bytes(most.unwrap_or(u64::MAX).min(packed.saturating_mul(RATIO).saturating_add(SLACK)));
+    let limits = Limits::bytes(
+        most.unwrap_or(u64::MAX).min(packed.saturating_mul(RATIO).saturating_add(SLACK)),
+    );
     let mut progress = |_| ControlFlow::Continue(());
     match seen {
         [only] if whole && matches!(only.place, Place::File(_)) => {
@@ -33,7 +42,12 @@ pub fn unpack(staging: &Staging, seen: &[Fetched], whole: bool, most: Option<u64
             let format = Format::of(&file)?;
             unpack_file(&file, format, &into, limits, &mut progress)?;
         }
-        _ if whole => return Err(Error::new(Reason::InvalidRequest, "There is no single file to unpack: leave artifact.unpack out.")),
+        _ if whole => {
+            return Err(Error::new(
+                Reason::InvalidRequest,
+                "There is no single file to unpack: leave artifact.unpack out.",
+            ));
+        }
         _ => {
             let mut layers = Layers::new(&into, limits, &mut progress);
             for layer in seen {
@@ -42,7 +56,10 @@ pub fn unpack(staging: &Staging, seen: &[Fetched], whole: bool, most: Option<u64
                 }
             }
             if files_beside(seen, &into)? + layers.unpacked().files == 0 {
-                return Err(Error::new(Reason::NotFound, "There is no file in it: an image has to keep its model below /models."));
+                return Err(Error::new(
+                    Reason::NotFound,
+                    "There is no file in it: an image has to keep its model below /models.",
+                ));
             }
         }
     }
@@ -62,7 +79,10 @@ fn files_beside(seen: &[Fetched], into: &Path) -> Result<u64, Error> {
         let (Place::File(path), Some(file)) = (&fetched.place, &fetched.file) else { continue };
         let place = into.join(path.as_path());
         if place.exists() {
-            return Err(Error::new(Reason::UnsafeArchive, format!("{path} is there twice: leave one of the two out.")));
+            return Err(Error::new(
+                Reason::UnsafeArchive,
+                format!("{path} is there twice: leave one of the two out."),
+            ));
         }
         if let Some(parent) = place.parent() {
             fs::create_dir_all(parent).map_err(|e| failed(&e))?;

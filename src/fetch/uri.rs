@@ -21,7 +21,8 @@ pub enum Address {
         /// Key of the object, or of all below it.
         key: String,
     },
-    /// `az://container/key`, `abfs://container/key` or `abfs://container@account.dfs.core.windows.net/key`.
+    /// `az://container/key`, `abfs://container/key` or
+    /// `abfs://container@account.dfs.core.windows.net/key`.
     Az {
         /// Account; absent: the credentials name it.
         account: Option<String>,
@@ -41,8 +42,9 @@ pub enum Address {
         /// File or directory in it; empty: all.
         path: String,
     },
-    /// `mlflow-artifacts+https://host/path`: what MLflow's tracking server hands out of its own storage. Where the server has a path
-    /// before its API, the address is that of the API: `mlflow-artifacts+https://host/prefix/api/2.0/mlflow-artifacts/artifacts/path`.
+    /// `mlflow-artifacts+https://host/path`: what MLflow's tracking server hands out of its own
+    /// storage. Where the server has a path before its API, the address is that of the API:
+    /// `mlflow-artifacts+https://host/prefix/api/2.0/mlflow-artifacts/artifacts/path`.
     Mlflow {
         /// The tracking server.
         server: Url,
@@ -62,7 +64,8 @@ pub enum Address {
     Local(String),
 }
 
-/// What addresses of a tracking server's storage begin with. Plain HTTP is for a server inside the cluster: the digest holds either way.
+/// What addresses of a tracking server's storage begin with. Plain HTTP is for a server inside the
+/// cluster: the digest holds either way.
 const MLFLOW: &str = "mlflow-artifacts+https";
 const MLFLOW_PLAIN: &str = "mlflow-artifacts+http";
 /// Where a tracking server serves its storage.
@@ -77,13 +80,19 @@ pub enum Error {
     )]
     Credentials,
     /// Characters that no address has.
-    #[error("The artifact's address holds control characters or spaces: write it in one line, with %20 for a space.")]
+    #[error(
+        "The artifact's address holds control characters or spaces: write it in one line, with %20 for a space."
+    )]
     Characters,
     /// A scheme that is not known.
-    #[error("The artifact's address is of a kind that is not known: s3, gs, az, abfs, https, hf, oci, pvc and mlflow-artifacts+https are.")]
+    #[error(
+        "The artifact's address is of a kind that is not known: s3, gs, az, abfs, https, hf, oci, pvc and mlflow-artifacts+https are."
+    )]
     Scheme,
     /// Plain HTTP.
-    #[error("The artifact's address is plain http, on which anybody may change the bytes: use https.")]
+    #[error(
+        "The artifact's address is plain http, on which anybody may change the bytes: use https."
+    )]
     Plain,
     /// Parts that are missing or make no sense.
     #[error("The artifact's address is not complete: {0}.")]
@@ -97,7 +106,9 @@ impl FromStr for Address {
         if text.is_empty() || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(Error::Characters);
         }
-        let Some((scheme, rest)) = text.split_once("://") else { return Ok(Self::Local(text.to_owned())) };
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Ok(Self::Local(text.to_owned()));
+        };
         match scheme {
             "s3" => object(rest).map(|(bucket, key)| Self::S3 { bucket, key }),
             "gs" => object(rest).map(|(bucket, key)| Self::Gs { bucket, key }),
@@ -122,10 +133,14 @@ fn object(rest: &str) -> Result<(String, String), Error> {
     }
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     if bucket.is_empty() || !bucket.chars().all(good) {
-        return Err(Error::Shape("write scheme://bucket/key, the bucket of letters, digits, '-', '.' and '_'"));
+        return Err(Error::Shape(
+            "write scheme://bucket/key, the bucket of letters, digits, '-', '.' and '_'",
+        ));
     }
     if key.contains(['?', '#']) {
-        return Err(Error::Shape("a key has no '?' and no '#'; a signed link cannot be used as an address"));
+        return Err(Error::Shape(
+            "a key has no '?' and no '#'; a signed link cannot be used as an address",
+        ));
     }
     Ok((bucket.to_owned(), key.to_owned()))
 }
@@ -136,16 +151,23 @@ fn abfs(rest: &str) -> Result<Address, Error> {
         return object(rest).map(|(container, key)| Address::Az { account: None, container, key });
     };
     // Only Azure's own hosts: credentials are sent there.
-    let account = host.strip_suffix(".dfs.core.windows.net").or_else(|| host.strip_suffix(".blob.core.windows.net"));
-    let account = account.filter(|a| !a.is_empty() && a.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()));
-    let account = account.ok_or(Error::Shape("write abfs://container@account.dfs.core.windows.net/path"))?;
+    let account = host
+        .strip_suffix(".dfs.core.windows.net")
+        .or_else(|| host.strip_suffix(".blob.core.windows.net"));
+    let account = account.filter(|a| {
+        !a.is_empty() && a.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+    });
+    let account =
+        account.ok_or(Error::Shape("write abfs://container@account.dfs.core.windows.net/path"))?;
     let (container, key) = object(&format!("{container}/{key}"))?;
     Ok(Address::Az { account: Some(account.to_owned()), container, key })
 }
 
 fn https(text: &str) -> Result<Address, Error> {
     let url = Url::parse(text).map_err(|_| Error::Shape("write https://host/path"))?;
-    if !url.username().is_empty() || url.password().is_some() || text["https://".len()..].split('/').next().is_some_and(|a| a.contains('@'))
+    if !url.username().is_empty()
+        || url.password().is_some()
+        || text["https://".len()..].split('/').next().is_some_and(|a| a.contains('@'))
     {
         return Err(Error::Credentials);
     }
@@ -158,12 +180,16 @@ fn https(text: &str) -> Result<Address, Error> {
     Ok(Address::Https(url))
 }
 
-/// Whether a query parameter of that name may be a credential: signed links of every cloud, tokens, keys and passwords.
+/// Whether a query parameter of that name may be a credential: signed links of every cloud, tokens,
+/// keys and passwords.
 fn secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["sig", "token", "key", "secret", "pass", "pwd", "cred", "auth", "session", "policy", "jwt", "code"]
-        .iter()
-        .any(|part| name.contains(part))
+    [
+        "sig", "token", "key", "secret", "pass", "pwd", "cred", "auth", "session", "policy", "jwt",
+        "code",
+    ]
+    .iter()
+    .any(|part| name.contains(part))
 }
 
 fn hf(rest: &str) -> Result<Address, Error> {
@@ -177,18 +203,28 @@ fn hf(rest: &str) -> Result<Address, Error> {
     };
     let (revision, path) = behind.split_once('/').unwrap_or((behind, ""));
     let good = |part: &str| {
-        !part.is_empty() && part != "." && part != ".." && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        !part.is_empty()
+            && part != "."
+            && part != ".."
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
     };
     let parts: Vec<&str> = repository.split('/').collect();
     if parts.len() != 2 || !parts.iter().all(|p| good(p)) || !good(revision) {
         return Err(SHAPE);
     }
-    Ok(Address::Hf { repository: repository.to_owned(), revision: revision.to_owned(), path: path.trim_matches('/').to_owned() })
+    Ok(Address::Hf {
+        repository: repository.to_owned(),
+        revision: revision.to_owned(),
+        path: path.trim_matches('/').to_owned(),
+    })
 }
 
 fn mlflow(text: &str) -> Result<Address, Error> {
-    const SHAPE: Error = Error::Shape("write mlflow-artifacts+https://host/path, the path as in mlflow-artifacts:/path");
-    let mut server = text.strip_prefix("mlflow-artifacts+").and_then(|url| Url::parse(url).ok()).ok_or(SHAPE)?;
+    const SHAPE: Error = Error::Shape(
+        "write mlflow-artifacts+https://host/path, the path as in mlflow-artifacts:/path",
+    );
+    let mut server =
+        text.strip_prefix("mlflow-artifacts+").and_then(|url| Url::parse(url).ok()).ok_or(SHAPE)?;
     if !server.username().is_empty() || server.password().is_some() {
         return Err(Error::Credentials);
     }
@@ -197,7 +233,9 @@ fn mlflow(text: &str) -> Result<Address, Error> {
     }
     let whole = server.path().to_owned();
     let (prefix, path) = whole.split_once(MLFLOW_API).unwrap_or(("", &whole));
-    let path = percent_encoding::percent_decode_str(path.trim_matches('/')).decode_utf8().map_err(|_| SHAPE)?;
+    let path = percent_encoding::percent_decode_str(path.trim_matches('/'))
+        .decode_utf8()
+        .map_err(|_| SHAPE)?;
     if path.is_empty() || path.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return Err(SHAPE);
     }
@@ -206,7 +244,8 @@ fn mlflow(text: &str) -> Result<Address, Error> {
 }
 
 fn oci(rest: &str) -> Result<Address, Error> {
-    const SHAPE: Error = Error::Shape("write oci://registry/repository@sha256:… or oci://registry/repository:tag");
+    const SHAPE: Error =
+        Error::Shape("write oci://registry/repository@sha256:… or oci://registry/repository:tag");
     let host = rest.split('/').next().unwrap_or_default();
     if host.contains('@') {
         return Err(Error::Credentials);
@@ -236,11 +275,21 @@ impl Address {
     pub fn file_name(&self) -> String {
         let path = match self {
             Self::S3 { key, .. } | Self::Gs { key, .. } | Self::Az { key, .. } => key.clone(),
-            Self::Https(url) => percent_encoding::percent_decode_str(url.path()).decode_utf8_lossy().into_owned(),
-            Self::Hf { path, .. } | Self::Pvc { path, .. } | Self::Mlflow { path, .. } | Self::Local(path) => path.clone(),
+            Self::Https(url) => {
+                percent_encoding::percent_decode_str(url.path()).decode_utf8_lossy().into_owned()
+            }
+            Self::Hf { path, .. }
+            | Self::Pvc { path, .. }
+            | Self::Mlflow { path, .. }
+            | Self::Local(path) => path.clone(),
             Self::Oci(reference) => reference.repository().to_owned(),
         };
-        path.trim_end_matches('/').rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("model").to_owned()
+        path.trim_end_matches('/')
+            .rsplit('/')
+            .next()
+            .filter(|name| !name.is_empty())
+            .unwrap_or("model")
+            .to_owned()
     }
 }
 
@@ -250,15 +299,22 @@ impl fmt::Display for Address {
         match self {
             Self::S3 { bucket, key } => write!(f, "s3://{bucket}/{}", shown(key)),
             Self::Gs { bucket, key } => write!(f, "gs://{bucket}/{}", shown(key)),
-            Self::Az { account: None, container, key } => write!(f, "az://{container}/{}", shown(key)),
+            Self::Az { account: None, container, key } => {
+                write!(f, "az://{container}/{}", shown(key))
+            }
             Self::Az { account: Some(account), container, key } => {
                 write!(f, "abfs://{container}@{account}.dfs.core.windows.net/{}", shown(key))
             }
             Self::Https(url) => write!(f, "{}", bare(url)),
-            Self::Hf { repository, revision, path } if path.is_empty() => write!(f, "hf://{repository}@{revision}"),
-            Self::Hf { repository, revision, path } => write!(f, "hf://{repository}@{revision}/{}", shown(path)),
+            Self::Hf { repository, revision, path } if path.is_empty() => {
+                write!(f, "hf://{repository}@{revision}")
+            }
+            Self::Hf { repository, revision, path } => {
+                write!(f, "hf://{repository}@{revision}/{}", shown(path))
+            }
             Self::Mlflow { server, path } => {
-                let (base, api) = (bare(server), if server.path() == "/" { "" } else { MLFLOW_API });
+                let (base, api) =
+                    (bare(server), if server.path() == "/" { "" } else { MLFLOW_API });
                 write!(f, "mlflow-artifacts+{}{api}/{}", base.trim_end_matches('/'), shown(path))
             }
             Self::Oci(reference) => write!(f, "oci://{reference}"),
@@ -358,7 +414,11 @@ mod tests {
             "abfs://models@evil.example.com/x",
             "abfs://models@a/b.dfs.core.windows.net/x",
         ] {
-            assert!(matches!(text.parse::<Address>(), Err(Error::Shape(_))), "{text}: {:?}", text.parse::<Address>());
+            assert!(
+                matches!(text.parse::<Address>(), Err(Error::Shape(_))),
+                "{text}: {:?}",
+                text.parse::<Address>()
+            );
         }
     }
 

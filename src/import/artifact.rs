@@ -1,5 +1,5 @@
-//! Reads an artifact once, from beginning to end, to know its digest. Nothing is kept but the small files that a record is made of,
-//! and those as they were when they were hashed.
+//! Reads an artifact once, from beginning to end, to know its digest. Nothing is kept but the small
+//! files that a record is made of, and those as they were when they were hashed.
 
 use std::{
     collections::BTreeMap,
@@ -50,24 +50,40 @@ pub struct Small {
 ///
 /// # Errors
 /// When it cannot be read, or there is nothing.
-pub async fn read(address: &Address, means: &source::Means, keep: &'static [&'static str]) -> Result<Artifact, Error> {
-    let kept = Arc::new(Kept { source: source::open(address, means).await?, keep, read: Mutex::default() });
+pub async fn read(
+    address: &Address,
+    means: &source::Means,
+    keep: &'static [&'static str],
+) -> Result<Artifact, Error> {
+    let kept = Arc::new(Kept {
+        source: source::open(address, means).await?,
+        keep,
+        read: Mutex::default(),
+    });
     let mut listing = kept.source.list().await?;
-    listing.entries.retain(|entry| !matches!(&entry.place, Place::File(path) if digest::ignored(path.as_str())));
+    listing.entries.retain(
+        |entry| !matches!(&entry.place, Place::File(path) if digest::ignored(path.as_str())),
+    );
     if listing.entries.is_empty() {
         return Err(Error::new(Reason::NotFound, format!("There is nothing at {address}.")));
     }
     let (part, parts) = LIMITS;
     let limits = Limits { part, parts, ..Limits::default() };
-    let seen = Transfer::new(kept.clone(), None, limits, Arc::new(Progress::default())).run(listing.entries).await?;
-    let files: Files =
-        seen.iter().filter_map(|f| if let Place::File(path) = &f.place { Some((path.clone(), f.digest)) } else { None }).collect();
+    let seen = Transfer::new(kept.clone(), None, limits, Arc::new(Progress::default()))
+        .run(listing.entries)
+        .await?;
+    let files: Files = seen
+        .iter()
+        .filter_map(|f| {
+            if let Place::File(path) = &f.place { Some((path.clone(), f.digest)) } else { None }
+        })
+        .collect();
     let whole = match listing.shape {
         Shape::Manifest(digest) => digest,
         Shape::Directory => digest::root(&files),
-        Shape::File => {
-            seen.first().map(|f| f.digest).ok_or_else(|| Error::new(Reason::NotFound, format!("There is nothing at {address}.")))?
-        }
+        Shape::File => seen.first().map(|f| f.digest).ok_or_else(|| {
+            Error::new(Reason::NotFound, format!("There is nothing at {address}."))
+        })?,
     };
     let small = kept.small(&files)?;
     Ok(Artifact { digest: whole.to_string(), size: seen.iter().map(|f| f.size).sum(), small })
@@ -87,7 +103,9 @@ pub async fn size(address: &Address, means: &source::Means) -> Result<Option<u64
 /// When it cannot be listed.
 pub async fn size_in(source: &dyn Source) -> Result<Option<u64>, Error> {
     let listing = source.list().await?;
-    let counts = listing.entries.iter().filter(|entry| !matches!(&entry.place, Place::File(path) if digest::ignored(path.as_str())));
+    let counts = listing.entries.iter().filter(
+        |entry| !matches!(&entry.place, Place::File(path) if digest::ignored(path.as_str())),
+    );
     Ok(counts.map(|entry| entry.size).sum())
 }
 
@@ -106,16 +124,23 @@ impl Kept {
         for (path, want) in files {
             let Some(bytes) = read.get(path.as_str()) else { continue };
             if Digest::of(bytes) != *want {
-                return Err(Error::new(Reason::Interrupted, format!("{path} changed while it was read.")));
+                return Err(Error::new(
+                    Reason::Interrupted,
+                    format!("{path} changed while it was read."),
+                ));
             }
-            small.insert(path.as_str().to_owned(), Small { bytes: bytes.clone(), digest: want.to_string() });
+            small.insert(
+                path.as_str().to_owned(),
+                Small { bytes: bytes.clone(), digest: want.to_string() },
+            );
         }
         Ok(small)
     }
 
     fn name<'e>(&self, entry: &'e Entry) -> Option<&'e str> {
         let Place::File(path) = &entry.place else { return None };
-        (self.keep.contains(&path.as_str()) && entry.size.is_some_and(|size| size <= SMALL_MAX)).then_some(path.as_str())
+        (self.keep.contains(&path.as_str()) && entry.size.is_some_and(|size| size <= SMALL_MAX))
+            .then_some(path.as_str())
     }
 }
 
@@ -136,7 +161,10 @@ impl Source for Kept {
         let bytes = stream
             .try_fold(Vec::new(), |mut all, some: Bytes| async move {
                 if all.len() + some.len() > most {
-                    return Err(Error::new(Reason::SizeMismatch, "A file has more bytes than its listing says."));
+                    return Err(Error::new(
+                        Reason::SizeMismatch,
+                        "A file has more bytes than its listing says.",
+                    ));
                 }
                 all.extend_from_slice(&some);
                 Ok(all)

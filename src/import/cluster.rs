@@ -1,4 +1,5 @@
-//! The API server as an importer sees it: its ModelRegistry and the namespace's ModelVersions are watched, and little is written.
+//! The API server as an importer sees it: its ModelRegistry and the namespace's ModelVersions are
+//! watched, and little is written.
 
 use std::{
     collections::BTreeMap,
@@ -126,13 +127,19 @@ impl Cluster {
         Watched { registry: registry_seen, versions, synced: synced_seen, failed: failed_seen }
     }
 
-    async fn watch_registry(self, seen: watch::Sender<Option<Arc<ModelRegistry>>>, failed: watch::Sender<Option<String>>) {
+    async fn watch_registry(
+        self,
+        seen: watch::Sender<Option<Arc<ModelRegistry>>>,
+        failed: watch::Sender<Option<String>>,
+    ) {
         let all = Api::<ModelRegistry>::namespaced(self.client.clone(), &self.namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={}", self.name));
         let mut events = std::pin::pin!(watcher(all, config).default_backoff());
         while let Some(event) = events.next().await {
             match event {
-                Ok(Event::Apply(object) | Event::InitApply(object)) => drop(seen.send(Some(Arc::new(object)))),
+                Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                    drop(seen.send(Some(Arc::new(object))))
+                }
                 Ok(Event::Delete(_)) => drop(seen.send(None)),
                 Ok(Event::Init | Event::InitDone) => {}
                 Err(error) => self.trouble(&error, "list and watch modelregistries", &failed),
@@ -140,9 +147,16 @@ impl Cluster {
         }
     }
 
-    async fn watch_versions(self, versions: Versions, synced: watch::Sender<bool>, failed: watch::Sender<Option<String>>) {
+    async fn watch_versions(
+        self,
+        versions: Versions,
+        synced: watch::Sender<bool>,
+        failed: watch::Sender<Option<String>>,
+    ) {
         let all = api::<Kept<Usual>>(&self.client, Kind::ModelVersion, Some(&self.namespace));
-        let mut events = std::pin::pin!(watcher(all, watcher::Config::default().page_size(100)).default_backoff());
+        let mut events = std::pin::pin!(
+            watcher(all, watcher::Config::default().page_size(100)).default_backoff()
+        );
         let mut listed = None;
         while let Some(event) = events.next().await {
             let mut versions = versions.write().unwrap_or_else(PoisonError::into_inner);
@@ -168,12 +182,18 @@ impl Cluster {
         }
     }
 
-    /// Says what is in the way of a watch; what will not pass by itself ends the process, whose next start is put off by the kubelet.
-    fn trouble(&self, error: &watcher::Error, what: &'static str, failed: &watch::Sender<Option<String>>) {
+    /// Says what is in the way of a watch; what will not pass by itself ends the process, whose
+    /// next start is put off by the kubelet.
+    fn trouble(
+        &self,
+        error: &watcher::Error,
+        what: &'static str,
+        failed: &watch::Sender<Option<String>>,
+    ) {
         let source = match error {
-            watcher::Error::InitialListFailed(source) | watcher::Error::WatchStartFailed(source) | watcher::Error::WatchFailed(source) => {
-                source
-            }
+            watcher::Error::InitialListFailed(source)
+            | watcher::Error::WatchStartFailed(source)
+            | watcher::Error::WatchFailed(source) => source,
             other => return warn!(error = %other, what, "this fails; it is tried again"),
         };
         if is(source, 403) {
@@ -190,8 +210,10 @@ impl Cluster {
     /// When they cannot be listed.
     pub async fn bound(&self, model: &str, version: &str) -> Result<Vec<String>, Error> {
         let all = Api::<ModelRollout>::namespaced(self.client.clone(), &self.namespace);
-        let params = ListParams::default().fields(&format!("spec.model={model},spec.version={version}"));
-        let list = all.list(&params).await.map_err(|source| self.error("list modelrollouts", source))?;
+        let params =
+            ListParams::default().fields(&format!("spec.model={model},spec.version={version}"));
+        let list =
+            all.list(&params).await.map_err(|source| self.error("list modelrollouts", source))?;
         Ok(list.items.into_iter().map(|rollout| rollout.spec.record_digest).collect())
     }
 
@@ -208,29 +230,46 @@ impl Cluster {
     ///
     /// # Errors
     /// When the API server does not answer, or forbids it.
-    pub async fn create(&self, spec: &ModelVersionSpec, left_out: &[String]) -> Result<Written, Error> {
+    pub async fn create(
+        &self,
+        spec: &ModelVersionSpec,
+        left_out: &[String],
+    ) -> Result<Written, Error> {
         let name = names::version_name(&spec.model, &spec.version);
         let mut version = ModelVersion::new(&name, spec.clone());
         version.metadata = ObjectMeta {
             name: Some(name.clone()),
             namespace: Some(self.namespace.clone()),
             labels: Some(BTreeMap::from([(names::REGISTRY.into(), self.name.clone())])),
-            annotations: (!left_out.is_empty()).then(|| BTreeMap::from([(names::LEFT_OUT.into(), bounded(&left_out.join("; "), 2048))])),
+            annotations: (!left_out.is_empty()).then(|| {
+                BTreeMap::from([(names::LEFT_OUT.into(), bounded(&left_out.join("; "), 2048))])
+            }),
             ..ObjectMeta::default()
         };
-        let params = PostParams { field_manager: Some(names::IMPORTER.into()), ..PostParams::default() };
-        match Api::<ModelVersion>::namespaced(self.client.clone(), &self.namespace).create(&params, &version).await {
+        let params =
+            PostParams { field_manager: Some(names::IMPORTER.into()), ..PostParams::default() };
+        match Api::<ModelVersion>::namespaced(self.client.clone(), &self.namespace)
+            .create(&params, &version)
+            .await
+        {
             Ok(_) => {
                 info!(version = name, "imported");
                 Ok(Written::Created)
             }
             Err(error) if is(&error, 409) => Ok(Written::Taken),
-            Err(kube::Error::Api(answer)) if matches!(answer.code, 400 | 422) => Ok(Written::Refused(answer.message.clone())),
-            // Admission and quota forbid too, in their own words.
-            Err(kube::Error::Api(answer)) if answer.code == 403 && !answer.message.contains("cannot create resource") => {
+            Err(kube::Error::Api(answer)) if matches!(answer.code, 400 | 422) => {
                 Ok(Written::Refused(answer.message.clone()))
             }
-            Err(error) if is(&error, 403) => Err(Error::Forbidden { what: "create modelversions", namespace: self.namespace.clone() }),
+            // Admission and quota forbid too, in their own words.
+            Err(kube::Error::Api(answer))
+                if answer.code == 403 && !answer.message.contains("cannot create resource") =>
+            {
+                Ok(Written::Refused(answer.message.clone()))
+            }
+            Err(error) if is(&error, 403) => Err(Error::Forbidden {
+                what: "create modelversions",
+                namespace: self.namespace.clone(),
+            }),
             Err(source) => Err(self.error(&format!("create ModelVersion {name}"), source)),
         }
     }
@@ -242,25 +281,44 @@ impl Cluster {
     pub async fn record(&self, name: &str) -> Result<Option<Record>, Error> {
         let all = api::<Kept<Usual>>(&self.client, Kind::ModelVersion, Some(&self.namespace));
         let params = ListParams::default().fields(&format!("metadata.name={name}"));
-        let list = all.list(&params).await.map_err(|source| self.error("list modelversions", source))?;
-        let read = |object: Object| Record { uid: object.metadata.uid.clone().unwrap_or_default(), spec: object.spec.or_default() };
+        let list =
+            all.list(&params).await.map_err(|source| self.error("list modelversions", source))?;
+        let read = |object: Object| Record {
+            uid: object.metadata.uid.clone().unwrap_or_default(),
+            spec: object.spec.or_default(),
+        };
         Ok(list.items.into_iter().next().map(|object| read(object.0)))
     }
 
-    /// Writes a version's evaluations, unless they are somebody else's. What is refused is logged, and fails nothing.
+    /// Writes a version's evaluations, unless they are somebody else's. What is refused is logged,
+    /// and fails nothing.
     ///
     /// # Errors
     /// When the API server does not answer.
-    pub async fn evaluate(&self, name: &str, uid: &str, evaluations: &[Metric]) -> Result<(), Error> {
+    pub async fn evaluate(
+        &self,
+        name: &str,
+        uid: &str,
+        evaluations: &[Metric],
+    ) -> Result<(), Error> {
         let body = json!({
             "apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelVersion", "metadata": {"name": name, "uid": uid},
             "spec": {"evaluations": evaluations},
         });
         let versions = Api::<ModelVersion>::namespaced(self.client.clone(), &self.namespace);
-        match versions.patch_metadata(name, &PatchParams::apply(names::IMPORTER), &Patch::Apply(body)).await {
-            Ok(_) => info!(version = name, evaluations = evaluations.len(), "evaluations written down"),
+        match versions
+            .patch_metadata(name, &PatchParams::apply(names::IMPORTER), &Patch::Apply(body))
+            .await
+        {
+            Ok(_) => {
+                info!(version = name, evaluations = evaluations.len(), "evaluations written down")
+            }
             // Also where it is gone meanwhile, or another.
-            Err(error) if is(&error, 409) => debug!(version = name, says = said(&error), "its evaluations are left to who owns them"),
+            Err(error) if is(&error, 409) => debug!(
+                version = name,
+                says = said(&error),
+                "its evaluations are left to who owns them"
+            ),
             Err(error) if is(&error, 403) => {
                 warn!(
                     version = name,
@@ -271,7 +329,11 @@ impl Cluster {
             Err(kube::Error::Api(answer)) if matches!(answer.code, 400 | 404 | 422) => {
                 warn!(version = name, error = answer.message, "its evaluations are not taken");
             }
-            Err(source) => return Err(self.error(&format!("write the evaluations of ModelVersion {name}"), source)),
+            Err(source) => {
+                return Err(
+                    self.error(&format!("write the evaluations of ModelVersion {name}"), source)
+                );
+            }
         }
         Ok(())
     }
@@ -280,30 +342,44 @@ impl Cluster {
     ///
     /// # Errors
     /// When the API server does not answer, or forbids it.
-    pub async fn status(&self, uid: &str, status: &ModelRegistryStatus) -> Result<Option<ModelRegistry>, Error> {
-        // The operator writes this status too while the importer does not run, and each its words whole: so a merge patch, which replaces
-        // a list, and no apply, which would leave the other's conditions in it. What is absent now is null.
+    pub async fn status(
+        &self,
+        uid: &str,
+        status: &ModelRegistryStatus,
+    ) -> Result<Option<ModelRegistry>, Error> {
+        // The operator writes this status too while the importer does not run, and each its words
+        // whole: so a merge patch, which replaces a list, and no apply, which would leave the
+        // other's conditions in it. What is absent now is null.
         let absent =
-            ["conditions", "lastPollTime", "serverVersion", "imported", "models", "problems"].map(|field| (field.to_owned(), Value::Null));
+            ["conditions", "lastPollTime", "serverVersion", "imported", "models", "problems"]
+                .map(|field| (field.to_owned(), Value::Null));
         let mut all: serde_json::Map<String, Value> = absent.into_iter().collect();
-        let said = serde_json::to_value(status).map_err(|source| Error::Json(self.name.clone(), source))?;
+        let said = serde_json::to_value(status)
+            .map_err(|source| Error::Json(self.name.clone(), source))?;
         all.extend(said.as_object().cloned().unwrap_or_default());
         let body = json!({"metadata": {"uid": uid}, "status": all});
-        let params = PatchParams { field_manager: Some(names::IMPORTER.into()), ..PatchParams::default() };
+        let params =
+            PatchParams { field_manager: Some(names::IMPORTER.into()), ..PatchParams::default() };
         let registries = Api::<ModelRegistry>::namespaced(self.client.clone(), &self.namespace);
         match registries.patch_status(&self.name, &params, &Patch::Merge(body)).await {
             Ok(object) => Ok(Some(object)),
             Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(None),
-            Err(error) if is(&error, 403) => {
-                Err(Error::Forbidden { what: "patch modelregistries/status", namespace: self.namespace.clone() })
-            }
+            Err(error) if is(&error, 403) => Err(Error::Forbidden {
+                what: "patch modelregistries/status",
+                namespace: self.namespace.clone(),
+            }),
             Err(source) => Err(self.error("write the status", source)),
         }
     }
 
-    /// Writes an Event about the ModelRegistry, once for each key. One that is lost is logged, and fails nothing.
+    /// Writes an Event about the ModelRegistry, once for each key. One that is lost is logged, and
+    /// fails nothing.
     pub async fn tell(&self, uid: &str, warning: bool, (reason, message, key): (&str, &str, &str)) {
-        let about = Regarding { kind: Kind::ModelRegistry, key: &Key::new(self.namespace.as_str(), self.name.as_str()), uid };
+        let about = Regarding {
+            kind: Kind::ModelRegistry,
+            key: &Key::new(self.namespace.as_str(), self.name.as_str()),
+            uid,
+        };
         let event = event::event("importer", &about, warning, (reason, message, key));
         let request = http::Request::post(event::path(&self.namespace))
             .header(http::header::CONTENT_TYPE, "application/json")
@@ -312,12 +388,20 @@ impl Cluster {
         match self.client.request::<Value>(request).await {
             Ok(_) => info!(reason, says = message, "event"),
             Err(error) if is(&error, 409) => debug!(reason, "this Event is there already"),
-            Err(error) => warn!(reason, says = message, error = said(&error), "this Event could not be written"),
+            Err(error) => warn!(
+                reason,
+                says = message,
+                error = said(&error),
+                "this Event could not be written"
+            ),
         }
     }
 
     fn error(&self, what: &str, source: kube::Error) -> Error {
-        Error::Request { what: format!("{what} in namespace {}", self.namespace), source: Box::new(source) }
+        Error::Request {
+            what: format!("{what} in namespace {}", self.namespace),
+            source: Box::new(source),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Deciding: from what was seen there and what is here to what is to be imported. Pure: no I/O, no clock.
+//! Deciding: from what was seen there and what is here to what is to be imported. Pure: no I/O, no
+//! clock.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,7 +12,8 @@ use crate::api::{
     version::{Metric, Origin, VERSION},
 };
 
-/// How many looks in a row a version has to be missing in before that is told: pages of a listing are no snapshot.
+/// How many looks in a row a version has to be missing in before that is told: pages of a listing
+/// are no snapshot.
 pub const MISSING_LOOKS: u32 = 3;
 /// The most evaluations of a version; the API server takes no more.
 pub const EVALUATIONS_MAX: usize = 256;
@@ -98,7 +100,8 @@ pub struct Decision {
     pub problems: Vec<Trouble>,
     /// Names of ModelVersions of ours that are not there any more.
     pub gone: BTreeSet<String>,
-    /// Whether nothing at all is shown although something was imported before: that proves no deletion.
+    /// Whether nothing at all is shown although something was imported before: that proves no
+    /// deletion.
     pub blind: bool,
 }
 
@@ -126,9 +129,13 @@ pub fn decide(seen: &Seen<'_>) -> Decision {
         }
         gone(seen, found, &mut out);
     }
-    let ours = |found: &Found| seen.existing.values().any(|e| e.model == found.name && is_ours(seen, e));
-    out.blind = seen.found.iter().all(|found| found.candidates.is_empty()) && seen.found.iter().any(ours);
-    let age = |(rule, place): &(usize, usize)| seen.found.get(*rule).and_then(|f| f.candidates.get(*place)).map(|c| c.time);
+    let ours =
+        |found: &Found| seen.existing.values().any(|e| e.model == found.name && is_ours(seen, e));
+    out.blind =
+        seen.found.iter().all(|found| found.candidates.is_empty()) && seen.found.iter().any(ours);
+    let age = |(rule, place): &(usize, usize)| {
+        seen.found.get(*rule).and_then(|f| f.candidates.get(*place)).map(|c| c.time)
+    };
     out.imports.sort_by_key(age);
     out
 }
@@ -137,30 +144,53 @@ fn is_ours(seen: &Seen<'_>, existing: &Existing) -> bool {
     existing.origin.as_ref().is_some_and(|origin| origin.registry == seen.registry)
 }
 
-/// Places of the candidates of a rule that are to be here: the newest, those that an alias names, and all that came after the
-/// ModelRegistry.
+/// Places of the candidates of a rule that are to be here: the newest, those that an alias names,
+/// and all that came after the ModelRegistry.
 ///
-/// It is decided anew each time from what there is, so that a new process, or a ModelRegistry made again, decides the same.
+/// It is decided anew each time from what there is, so that a new process, or a ModelRegistry made
+/// again, decides the same.
 fn wanted(seen: &Seen<'_>, found: &Found) -> BTreeSet<usize> {
-    let mut by_age: Vec<usize> = (0..found.candidates.len()).filter(|place| found.candidates[*place].fits).collect();
+    let mut by_age: Vec<usize> =
+        (0..found.candidates.len()).filter(|place| found.candidates[*place].fits).collect();
     by_age.sort_by_key(|place| std::cmp::Reverse(found.candidates[*place].time));
     let newest: BTreeSet<usize> = by_age.iter().copied().take(seen.spec.newest()).collect();
     let aliased: BTreeSet<&str> = found.aliases.values().map(String::as_str).collect();
     let is_wanted = |place: &usize| {
         let candidate = &found.candidates[*place];
-        newest.contains(place) || aliased.contains(candidate.version.as_str()) || candidate.time >= seen.created
+        newest.contains(place)
+            || aliased.contains(candidate.version.as_str())
+            || candidate.time >= seen.created
     };
     by_age.into_iter().filter(is_wanted).collect()
 }
 
-fn one(seen: &Seen<'_>, found: &Found, place: (usize, usize), candidate: &Candidate, wanted: bool, out: &mut Decision) {
-    let problem = |reason, message| Trouble { model: found.name.clone(), version: Some(candidate.version.clone()), reason, message };
+fn one(
+    seen: &Seen<'_>,
+    found: &Found,
+    place: (usize, usize),
+    candidate: &Candidate,
+    wanted: bool,
+    out: &mut Decision,
+) {
+    let problem = |reason, message| Trouble {
+        model: found.name.clone(),
+        version: Some(candidate.version.clone()),
+        reason,
+        message,
+    };
     let name = version_name(&found.name, &candidate.version);
     match seen.existing.get(&name) {
-        Some(existing) if (&existing.model, &existing.version) != (&found.name, &candidate.version) => {
+        Some(existing)
+            if (&existing.model, &existing.version) != (&found.name, &candidate.version) =>
+        {
             if wanted {
                 let (model, version) = (&existing.model, &existing.version);
-                out.problems.push(problem("Conflict", format!("Not imported: the name {name} is taken by version {version} of {model}.")));
+                out.problems.push(problem(
+                    "Conflict",
+                    format!(
+                        "Not imported: the name {name} is taken by version {version} of {model}."
+                    ),
+                ));
             }
         }
         Some(existing) if is_ours(seen, existing) => {
@@ -179,16 +209,23 @@ fn one(seen: &Seen<'_>, found: &Found, place: (usize, usize), candidate: &Candid
             }
             let which = (found.name.clone(), candidate.version.clone(), candidate.time);
             match (seen.verdicts.get(&which), candidate.waits) {
-                (Some(Verdict::Problem(reason, message)), _) => out.problems.push(problem(reason, message.clone())),
+                (Some(Verdict::Problem(reason, message)), _) => {
+                    out.problems.push(problem(reason, message.clone()))
+                }
                 (Some(Verdict::Same), _) if other.is_some() => {}
                 (Some(Verdict::Passed), _) => {}
-                (_, Some(waits)) => out.waits.push((found.name.clone(), candidate.version.clone(), waits)),
+                (_, Some(waits)) => {
+                    out.waits.push((found.name.clone(), candidate.version.clone(), waits))
+                }
                 (Some(Verdict::Later(later)), _) if later.until > seen.look => {
                     out.waits.push((found.name.clone(), candidate.version.clone(), later.reason));
                     out.problems.push(problem(later.reason, later.message.clone()));
                 }
                 _ if !plain(&candidate.version) => {
-                    out.problems.push(problem("Refused", "Not imported: no ModelVersion can have that version.".into()));
+                    out.problems.push(problem(
+                        "Refused",
+                        "Not imported: no ModelVersion can have that version.".into(),
+                    ));
                 }
                 _ if other.is_some() => out.compares.push(place),
                 _ => out.imports.push(place),
@@ -200,7 +237,8 @@ fn one(seen: &Seen<'_>, found: &Found, place: (usize, usize), candidate: &Candid
 /// Whether a record is of the same version there.
 pub(super) fn same(origin: Option<&Origin>, candidate: &Candidate) -> bool {
     let Some(origin) = origin else { return false };
-    let time = origin.time.as_ref().is_none_or(|time| time.0.as_second() == candidate.time.as_second());
+    let time =
+        origin.time.as_ref().is_none_or(|time| time.0.as_second() == candidate.time.as_second());
     let id = origin.id.as_ref().zip(candidate.id.as_ref()).is_none_or(|(a, b)| a == b);
     let model = origin.model.as_ref().is_none_or(|model| bounded_same(model, &candidate.model));
     time && id && model
@@ -216,7 +254,9 @@ fn plain(version: &str) -> bool {
     debug_assert!(VERSION.starts_with('^'));
     let good = |part: &str| {
         let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-        ends(part.chars().next()) && ends(part.chars().last()) && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+        ends(part.chars().next())
+            && ends(part.chars().last())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
     };
     version.len() <= 63 && version.split('.').all(good)
 }
@@ -225,10 +265,14 @@ fn plain(version: &str) -> bool {
 fn gone(seen: &Seen<'_>, found: &Found, out: &mut Decision) {
     let there: BTreeSet<&str> = found.candidates.iter().map(|c| c.version.as_str()).collect();
     let ours = seen.existing.iter().filter(|(_, e)| e.model == found.name && is_ours(seen, e));
-    let missing: Vec<(&String, &Existing)> = ours.filter(|(_, e)| !there.contains(e.version.as_str())).collect();
+    let missing: Vec<(&String, &Existing)> =
+        ours.filter(|(_, e)| !there.contains(e.version.as_str())).collect();
     out.gone.extend(missing.iter().map(|(name, _)| (*name).clone()));
-    let told: Vec<&Existing> =
-        missing.iter().filter(|(name, _)| seen.missing.get(*name).is_some_and(|n| *n >= MISSING_LOOKS)).map(|(_, e)| *e).collect();
+    let told: Vec<&Existing> = missing
+        .iter()
+        .filter(|(name, _)| seen.missing.get(*name).is_some_and(|n| *n >= MISSING_LOOKS))
+        .map(|(_, e)| *e)
+        .collect();
     if told.is_empty() {
         return;
     }
@@ -237,7 +281,12 @@ fn gone(seen: &Seen<'_>, found: &Found, out: &mut Decision) {
             "{} is not shown any more: it was deleted or renamed, or this account may not read it. What was imported stays; if it was renamed, change the rule.",
             crate::fetch::name::escaped(&found.upstream)
         );
-        out.problems.push(Trouble { model: found.name.clone(), version: None, reason: "UpstreamMissing", message });
+        out.problems.push(Trouble {
+            model: found.name.clone(),
+            version: None,
+            reason: "UpstreamMissing",
+            message,
+        });
         return;
     }
     out.problems.extend(told.into_iter().map(|e| Trouble {
@@ -250,12 +299,18 @@ fn gone(seen: &Seen<'_>, found: &Found, out: &mut Decision) {
 
 /// Counts anew in how many looks in a row what is gone was missing.
 #[must_use]
-pub fn count_missing(before: &BTreeMap<String, u32>, gone: &BTreeSet<String>) -> BTreeMap<String, u32> {
-    gone.iter().map(|name| (name.clone(), before.get(name).copied().unwrap_or_default().saturating_add(1))).collect()
+pub fn count_missing(
+    before: &BTreeMap<String, u32>,
+    gone: &BTreeSet<String>,
+) -> BTreeMap<String, u32> {
+    gone.iter()
+        .map(|name| (name.clone(), before.get(name).copied().unwrap_or_default().saturating_add(1)))
+        .collect()
 }
 
-/// The evaluations of a version: the numbers that are known by now and are not those of its record, by name and dataset. What was
-/// written down before and is not shown any more stays: an empty answer proves nothing.
+/// The evaluations of a version: the numbers that are known by now and are not those of its record,
+/// by name and dataset. What was written down before and is not shown any more stays: an empty
+/// answer proves nothing.
 #[must_use]
 pub fn evaluations(recorded: &[Metric], said: &[Metric], measured: &[Metric]) -> Vec<Metric> {
     let key = |m: &Metric| (m.name.clone(), m.dataset.clone());

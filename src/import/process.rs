@@ -1,4 +1,5 @@
-//! The process: looks when it is time or the spec changed, says what came of it, and waits longer each time the system does not answer.
+//! The process: looks when it is time or the spec changed, says what came of it, and waits longer
+//! each time the system does not answer.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -43,7 +44,8 @@ pub enum Error {
     Ended,
 }
 
-/// Runs until SIGTERM or Ctrl-C; ends by itself where it has not the rights, with its last words for people.
+/// Runs until SIGTERM or Ctrl-C; ends by itself where it has not the rights, with its last words
+/// for people.
 ///
 /// # Errors
 /// Whatever is in the way of working at all.
@@ -85,7 +87,8 @@ async fn import(args: &args::Import) -> Result<(), Error> {
     let credentials = args.credentials.clone().filter(|path| !path.as_os_str().is_empty());
     let watched = cluster.watch();
     let mut failed = watched.failed.clone();
-    let refused = async move { failed.wait_for(Option::is_some).await.ok().and_then(|why| why.clone()) };
+    let refused =
+        async move { failed.wait_for(Option::is_some).await.ok().and_then(|why| why.clone()) };
     tokio::select! {
         ended = work(&cluster, watched, Work::new(means, credentials, args.recheck_seconds)) => ended,
         Some(why) = refused => Err(Error::Watch(why)),
@@ -104,7 +107,11 @@ async fn work(cluster: &Cluster, mut watched: Watched, mut work: Work) -> Result
             }
             if due <= Instant::now() {
                 let looked = work.look(cluster, &registry, &watched.versions).await?;
-                failures = if looked.look.trouble.as_ref().is_some_and(|t| t.kind.passes()) { failures.saturating_add(1) } else { 0 };
+                failures = if looked.look.trouble.as_ref().is_some_and(|t| t.kind.passes()) {
+                    failures.saturating_add(1)
+                } else {
+                    0
+                };
                 let wait = wait(&registry, failures);
                 tell(cluster, &registry, &looked, wait).await?;
                 due = Instant::now() + wait;
@@ -117,18 +124,26 @@ async fn work(cluster: &Cluster, mut watched: Watched, mut work: Work) -> Result
     }
 }
 
-/// How long until the next look: the spec's interval, or less at first and more later where the system does not answer; never twice the same.
+/// How long until the next look: the spec's interval, or less at first and more later where the
+/// system does not answer; never twice the same.
 fn wait(registry: &ModelRegistry, failures: u32) -> Duration {
     let interval = Duration::from_secs(registry.spec.interval());
     let wait = match failures {
         0 => interval,
         n => Duration::from_secs(1 << n.min(10)).clamp(Duration::from_secs(1), BACKOFF_MAX),
     };
-    wait.mul_f64(0.9 + 0.2 * spread(&(registry.metadata.uid.as_deref(), Timestamp::now().as_nanosecond())))
+    wait.mul_f64(
+        0.9 + 0.2 * spread(&(registry.metadata.uid.as_deref(), Timestamp::now().as_nanosecond())),
+    )
 }
 
 /// Writes the status where it says something new, and an Event for each new problem.
-async fn tell(cluster: &Cluster, registry: &ModelRegistry, looked: &Looked, wait: Duration) -> Result<(), Error> {
+async fn tell(
+    cluster: &Cluster,
+    registry: &ModelRegistry,
+    looked: &Looked,
+    wait: Duration,
+) -> Result<(), Error> {
     if let Some(trouble) = &looked.look.trouble {
         warn!(reason = trouble.kind.reason(), says = trouble.sentence, next_look_in = ?wait, "the look failed");
     }
@@ -149,14 +164,26 @@ async fn tell(cluster: &Cluster, registry: &ModelRegistry, looked: &Looked, wait
     Ok(())
 }
 
-async fn problems(cluster: &Cluster, uid: &str, old: &ModelRegistryStatus, new: &ModelRegistryStatus) {
+async fn problems(
+    cluster: &Cluster,
+    uid: &str,
+    old: &ModelRegistryStatus,
+    new: &ModelRegistryStatus,
+) {
     let known = |p: &crate::api::registry::Problem| {
-        old.problems.iter().any(|o| (&o.model, &o.version, &o.reason) == (&p.model, &p.version, &p.reason))
+        old.problems
+            .iter()
+            .any(|o| (&o.model, &o.version, &o.reason) == (&p.model, &p.version, &p.reason))
     };
     for problem in new.problems.iter().filter(|p| !known(p)) {
         let version = problem.version.as_deref().unwrap_or_default();
         let says = format!("{} {version}: {}", problem.model, problem.message);
-        let key = format!("{}-{version}-{}-{}", problem.model, problem.reason, problem.since.0.as_second());
+        let key = format!(
+            "{}-{version}-{}-{}",
+            problem.model,
+            problem.reason,
+            problem.since.0.as_second()
+        );
         cluster.tell(uid, true, (&problem.reason, &says, &key)).await;
     }
 }

@@ -1,5 +1,6 @@
-//! What is looked at again of what was imported: once in a while whether its artifact has as many bytes as were written down, and what
-//! was measured since; more often what is measured while its run goes on. A few versions a look, those first that are due longest.
+//! What is looked at again of what was imported: once in a while whether its artifact has as many
+//! bytes as were written down, and what was measured since; more often what is measured while its
+//! run goes on. A few versions a look, those first that are due longest.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -72,7 +73,11 @@ impl Rechecks {
     ///
     /// # Errors
     /// When the API server does not do its part; inside, what is wrong with the system.
-    pub async fn look(&mut self, seen: &Seen<'_>, problems: &mut Vec<Trouble>) -> Result<Result<(), system::Trouble>, Error> {
+    pub async fn look(
+        &mut self,
+        seen: &Seen<'_>,
+        problems: &mut Vec<Trouble>,
+    ) -> Result<Result<(), system::Trouble>, Error> {
         let now = Timestamp::now();
         let pace = seen.registry.spec.settle().max(PACE_MIN).min(self.every);
         self.next.retain(|name, _| seen.existing.contains_key(name));
@@ -83,9 +88,17 @@ impl Rechecks {
             }
         }
         for version in &all {
-            if let Some(message) = self.next.get(&version.name).and_then(|next| next.changed.clone()) {
-                let (model, number) = (version.found.name.clone(), Some(version.candidate.version.clone()));
-                problems.push(Trouble { model, version: number, reason: "UpstreamChanged", message });
+            if let Some(message) =
+                self.next.get(&version.name).and_then(|next| next.changed.clone())
+            {
+                let (model, number) =
+                    (version.found.name.clone(), Some(version.candidate.version.clone()));
+                problems.push(Trouble {
+                    model,
+                    version: number,
+                    reason: "UpstreamChanged",
+                    message,
+                });
             }
         }
         Ok(Ok(()))
@@ -108,7 +121,13 @@ impl Rechecks {
         due.into_iter().take(RECHECKS).map(|(_, version)| version).collect()
     }
 
-    async fn one(&mut self, seen: &Seen<'_>, version: &Both<'_>, now: Timestamp, pace: i64) -> Result<Result<(), system::Trouble>, Error> {
+    async fn one(
+        &mut self,
+        seen: &Seen<'_>,
+        version: &Both<'_>,
+        now: Timestamp,
+        pace: i64,
+    ) -> Result<Result<(), system::Trouble>, Error> {
         let Some(next) = self.next.get_mut(&version.name) else { return Ok(Ok(())) };
         if next.all <= now {
             next.all = later(now, self.every);
@@ -123,7 +142,8 @@ impl Rechecks {
             Ok(measured) => measured,
             Err(trouble) => return Ok(Err(trouble)),
         };
-        next.run = measured.as_ref().is_some_and(|measured| measured.goes_on).then(|| later(now, pace));
+        next.run =
+            measured.as_ref().is_some_and(|measured| measured.goes_on).then(|| later(now, pace));
         match measured {
             Some(measured) => evaluate(seen.cluster, &version.name, &measured).await.map(Ok),
             None => Ok(Ok(())),
@@ -139,7 +159,8 @@ fn both<'a>(seen: &Seen<'a>) -> Vec<Both<'a>> {
         found.candidates.iter().filter_map(move |candidate| {
             let name = version_name(&found.name, &candidate.version);
             let here = existing.get(&name)?;
-            let ours = here.origin.as_ref().is_some_and(|origin| origin.registry == me) && decide::same(here.origin.as_ref(), candidate);
+            let ours = here.origin.as_ref().is_some_and(|origin| origin.registry == me)
+                && decide::same(here.origin.as_ref(), candidate);
             ours.then_some(Both { name, found, candidate, here })
         })
     };
@@ -148,7 +169,9 @@ fn both<'a>(seen: &Seen<'a>) -> Vec<Both<'a>> {
 
 /// What is to be told where an artifact has not as many bytes as were written down.
 async fn size(system: &dyn System, version: &Both<'_>) -> Result<Option<String>, system::Trouble> {
-    let Some(want) = version.here.size.and_then(|size| u64::try_from(size).ok()) else { return Ok(None) };
+    let Some(want) = version.here.size.and_then(|size| u64::try_from(size).ok()) else {
+        return Ok(None);
+    };
     let have = system.size(version.candidate).await?;
     Ok(have.filter(|have| *have != want).map(|have| changed(have, want)))
 }
@@ -164,16 +187,24 @@ fn changed(have: u64, want: u64) -> String {
 /// Writes down what was measured since; where others write evaluations, they are theirs.
 async fn evaluate(cluster: &Cluster, name: &str, measured: &system::Measured) -> Result<(), Error> {
     let Some(Record { uid, mut spec }) = cluster.record(name).await? else { return Ok(()) };
-    let listed =
-        |field: &str| -> Vec<Metric> { spec.get(field).cloned().and_then(|list| serde_json::from_value(list).ok()).unwrap_or_default() };
+    let listed = |field: &str| -> Vec<Metric> {
+        spec.get(field)
+            .cloned()
+            .and_then(|list| serde_json::from_value(list).ok())
+            .unwrap_or_default()
+    };
     let (recorded, said) = (listed("metrics"), listed("evaluations"));
     let evaluations = decide::evaluations(&recorded, &said, &measured.metrics);
     if evaluations == said {
         return Ok(());
     }
-    spec["evaluations"] = serde_json::to_value(&evaluations).map_err(|source| Error::Json(name.to_owned(), source))?;
+    spec["evaluations"] = serde_json::to_value(&evaluations)
+        .map_err(|source| Error::Json(name.to_owned(), source))?;
     if spec.to_string().len() > SPEC_MAX {
-        debug!(version = name, "its evaluations are left out: with them it would be too large to be rolled out");
+        debug!(
+            version = name,
+            "its evaluations are left out: with them it would be too large to be rolled out"
+        );
         return Ok(());
     }
     cluster.evaluate(name, &uid, &evaluations).await
@@ -200,10 +231,14 @@ mod tests {
 
     /// Names of what is due, and when each is then looked at again.
     fn due(rechecks: &mut Rechecks, all: &[Both<'_>], now: i64) -> Vec<String> {
-        let names: Vec<String> = rechecks.due(all, at(now), 600).iter().map(|version| version.name.clone()).collect();
+        let names: Vec<String> =
+            rechecks.due(all, at(now), 600).iter().map(|version| version.name.clone()).collect();
         for name in &names {
             let next = rechecks.next.get_mut(name).unwrap();
-            (next.all, next.run) = (next.all.max(later(at(now), rechecks.every)), next.run.map(|_| later(at(now), 600)));
+            (next.all, next.run) = (
+                next.all.max(later(at(now), rechecks.every)),
+                next.run.map(|_| later(at(now), 600)),
+            );
         }
         names
     }
@@ -211,7 +246,8 @@ mod tests {
     #[test]
     fn each_version_is_looked_at_once_a_day_and_more_often_while_its_run_goes_on_a_few_at_once() {
         let (found, candidate, day) = (Found::default(), Candidate::default(), 86_400);
-        let (ended, goes_on) = (Existing::default(), Existing { goes_on: true, ..Existing::default() });
+        let (ended, goes_on) =
+            (Existing::default(), Existing { goes_on: true, ..Existing::default() });
         let make = |n: usize| {
             let here = if n == 0 { &goes_on } else { &ended };
             Both { name: format!("fraud-{n}"), found: &found, candidate: &candidate, here }
@@ -226,9 +262,15 @@ mod tests {
             now.into_iter().for_each(|name| *seen.entry(name).or_default() += 1);
         }
         assert!((140..=145).contains(&seen["fraud-0"]), "every ten minutes: {}", seen["fraud-0"]);
-        assert!(seen.len() == 50 && seen.iter().all(|(name, times)| name == "fraud-0" || *times == 1), "{seen:?}");
+        assert!(
+            seen.len() == 50 && seen.iter().all(|(name, times)| name == "fraud-0" || *times == 1),
+            "{seen:?}"
+        );
         // After a night without looks, what waits longest comes first.
         let late = due(&mut rechecks, &all, 3 * day);
-        assert!(late.len() == RECHECKS && !due(&mut rechecks, &all, 3 * day).iter().any(|name| late.contains(name)));
+        assert!(
+            late.len() == RECHECKS
+                && !due(&mut rechecks, &all, 3 * day).iter().any(|name| late.contains(name))
+        );
     }
 }

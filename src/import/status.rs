@@ -54,18 +54,29 @@ pub fn status(told: &Told<'_>) -> Option<ModelRegistryStatus> {
         observed_generation: Some(told.generation),
         conditions: conditions(told),
         last_poll_time: told.old.last_poll_time.clone(),
-        server_version: told.look.survey.as_ref().map_or_else(|| told.old.server_version.clone(), |s| s.server_version.clone()),
+        server_version: told
+            .look
+            .survey
+            .as_ref()
+            .map_or_else(|| told.old.server_version.clone(), |s| s.server_version.clone()),
         imported: Some(count(told.existing.values().filter(|e| ours(told, e)).count())),
         models: models(told),
         problems: problems(told),
     };
-    let fresh = told.old.last_poll_time.as_ref().is_some_and(|time| told.now.as_second() - time.0.as_second() < REFRESH);
+    let fresh = told
+        .old
+        .last_poll_time
+        .as_ref()
+        .is_some_and(|time| told.now.as_second() - time.0.as_second() < REFRESH);
     // A failure is no look; what it left in place is not refreshed.
     let seen = told.look.trouble.is_none();
     if new == *told.old && (fresh || !seen) {
         return None;
     }
-    Some(ModelRegistryStatus { last_poll_time: if seen { Some(Time(told.now)) } else { new.last_poll_time.clone() }, ..new })
+    Some(ModelRegistryStatus {
+        last_poll_time: if seen { Some(Time(told.now)) } else { new.last_poll_time.clone() },
+        ..new
+    })
 }
 
 fn count(n: usize) -> i64 {
@@ -77,9 +88,12 @@ fn ours(told: &Told<'_>, existing: &Existing) -> bool {
 }
 
 fn conditions(told: &Told<'_>) -> Vec<Condition> {
-    let make =
-        |kind, status, reason: &str, message: &str| said(&told.old.conditions, kind, status, reason, message, told.generation, told.now);
-    let failed = |reason: &str, message: &str, other| vec![make("Ready", "False", reason, message), make(other, "True", reason, message)];
+    let make = |kind, status, reason: &str, message: &str| {
+        said(&told.old.conditions, kind, status, reason, message, told.generation, told.now)
+    };
+    let failed = |reason: &str, message: &str, other| {
+        vec![make("Ready", "False", reason, message), make(other, "True", reason, message)]
+    };
     if let Some(trouble) = &told.look.trouble {
         let other = if trouble.kind.passes() { "Reconciling" } else { "Stalled" };
         return failed(trouble.kind.reason(), &trouble.sentence, other);
@@ -89,7 +103,8 @@ fn conditions(told: &Told<'_>) -> Vec<Condition> {
         let sentence = "Nothing of what was imported is shown any more, which is also how a registry answers an account without rights: grant it READ, or correct the rules. Every record stays.";
         return failed("Forbidden", sentence, "Stalled");
     }
-    let conflicts: Vec<&Trouble> = decision.problems.iter().filter(|p| p.reason == "Conflict").collect();
+    let conflicts: Vec<&Trouble> =
+        decision.problems.iter().filter(|p| p.reason == "Conflict").collect();
     if let Some(first) = conflicts.first() {
         let version = first.version.as_deref().unwrap_or_default();
         let sentence = format!(
@@ -106,7 +121,9 @@ fn conditions(told: &Told<'_>) -> Vec<Condition> {
         (0, 0) => String::new(),
         (waits, 0) => format!(" {waits} not yet (status.models)."),
         (0, problems) => format!(" {problems} with problems (status.problems)."),
-        (waits, problems) => format!(" {waits} not yet (status.models), {problems} with problems (status.problems)."),
+        (waits, problems) => {
+            format!(" {waits} not yet (status.models), {problems} with problems (status.problems).")
+        }
     };
     vec![make("Ready", "True", "Polled", &format!("{imported} {noun} imported.{also}"))]
 }
@@ -115,10 +132,16 @@ fn models(told: &Told<'_>) -> Vec<ModelStatus> {
     // What was seen stays said while nothing is seen.
     let Some(survey) = told.look.survey.as_ref() else { return told.old.models.clone() };
     let one = |found: &system::Found| {
-        let here: Vec<&Existing> = told.existing.values().filter(|e| e.model == found.name && ours(told, e)).collect();
-        let newest = here.iter().max_by_key(|e| e.origin.as_ref().and_then(|o| o.time.as_ref()).map(|t| t.0));
+        let here: Vec<&Existing> =
+            told.existing.values().filter(|e| e.model == found.name && ours(told, e)).collect();
+        let newest = here
+            .iter()
+            .max_by_key(|e| e.origin.as_ref().and_then(|o| o.time.as_ref()).map(|t| t.0));
         let waits = told.look.decision.waits.iter().filter(|(model, ..)| *model == found.name);
-        let pending = waits.map(|(_, version, reason)| PendingVersion { version: bounded(version, 63), reason: (*reason).into() });
+        let pending = waits.map(|(_, version, reason)| PendingVersion {
+            version: bounded(version, 63),
+            reason: (*reason).into(),
+        });
         ModelStatus {
             name: found.name.clone(),
             upstream: Some(bounded(&found.upstream, 1024)),
@@ -142,7 +165,10 @@ fn aliases(told: &Told<'_>, found: &system::Found) -> BTreeMap<String, AliasStat
         same.map_or(Time(told.now), |was| was.since.clone())
     };
     let each = found.aliases.iter().take(NAMED_MAX);
-    each.map(|(alias, version)| (alias.clone(), AliasStatus { version: bounded(version, 63), since: since(alias, version) })).collect()
+    each.map(|(alias, version)| {
+        (alias.clone(), AliasStatus { version: bounded(version, 63), since: since(alias, version) })
+    })
+    .collect()
 }
 
 fn problems(told: &Told<'_>) -> Vec<Problem> {
@@ -150,7 +176,9 @@ fn problems(told: &Told<'_>) -> Vec<Problem> {
         return told.old.problems.clone();
     }
     let one = |trouble: &Trouble| {
-        let was = told.old.problems.iter().find(|p| p.model == trouble.model && p.version == trouble.version && p.reason == trouble.reason);
+        let was = told.old.problems.iter().find(|p| {
+            p.model == trouble.model && p.version == trouble.version && p.reason == trouble.reason
+        });
         Problem {
             model: trouble.model.clone(),
             version: trouble.version.as_deref().map(|v| bounded(v, 63)),
@@ -176,13 +204,22 @@ mod tests {
 
     fn survey(aliases: &[(&str, &str)], candidates: usize) -> Option<Survey> {
         let aliases = aliases.iter().map(|(a, v)| ((*a).to_owned(), (*v).to_owned())).collect();
-        let candidates = (0..candidates).map(|n| system::Candidate { version: n.to_string(), ..system::Candidate::default() }).collect();
+        let candidates = (0..candidates)
+            .map(|n| system::Candidate { version: n.to_string(), ..system::Candidate::default() })
+            .collect();
         let found = Found { name: "fraud".into(), upstream: "Fraud".into(), candidates, aliases };
         Some(Survey { server_version: Some("3.17.2".into()), models: vec![found] })
     }
 
     fn next(old: &ModelRegistryStatus, look: &Look, now: i64) -> Option<ModelRegistryStatus> {
-        status(&Told { registry: "mlflow", generation: 1, old, existing: &BTreeMap::new(), look, now: at(now) })
+        status(&Told {
+            registry: "mlflow",
+            generation: 1,
+            old,
+            existing: &BTreeMap::new(),
+            look,
+            now: at(now),
+        })
     }
 
     fn ready(status: &ModelRegistryStatus) -> (String, String) {
@@ -199,7 +236,10 @@ mod tests {
         assert_eq!(next(&first, &look, 300).unwrap().last_poll_time, Some(Time(at(300))));
         let moved = Look { survey: survey(&[("champion", "0")], 2), ..Look::default() };
         let second = next(&first, &moved, 60).unwrap();
-        assert_eq!(second.models[0].aliases["champion"], AliasStatus { version: "0".into(), since: Time(at(60)) });
+        assert_eq!(
+            second.models[0].aliases["champion"],
+            AliasStatus { version: "0".into(), since: Time(at(60)) }
+        );
         assert_eq!(first.models[0].aliases["champion"].since, Time(at(0)));
     }
 
@@ -207,10 +247,17 @@ mod tests {
     fn trouble_is_told_once_and_what_was_seen_stays_said() {
         let look = Look { survey: survey(&[("champion", "1")], 2), ..Look::default() };
         let first = next(&ModelRegistryStatus::default(), &look, 0).unwrap();
-        let trouble = |kind| Look { trouble: Some(system::Trouble::new(kind, "no.")), ..Look::default() };
+        let trouble =
+            |kind| Look { trouble: Some(system::Trouble::new(kind, "no.")), ..Look::default() };
         let down = next(&first, &trouble(system::Kind::Unreachable), 60).unwrap();
-        assert_eq!((ready(&down), &down.models), (("False".into(), "Unreachable".into()), &first.models));
-        assert!(down.conditions.iter().any(|c| c.type_ == "Reconciling") && down.last_poll_time == Some(Time(at(0))));
+        assert_eq!(
+            (ready(&down), &down.models),
+            (("False".into(), "Unreachable".into()), &first.models)
+        );
+        assert!(
+            down.conditions.iter().any(|c| c.type_ == "Reconciling")
+                && down.last_poll_time == Some(Time(at(0)))
+        );
         assert_eq!(next(&down, &trouble(system::Kind::Unreachable), 6000), None);
         let refused = next(&first, &trouble(system::Kind::Unauthorized), 60).unwrap();
         assert!(refused.conditions.iter().any(|c| c.type_ == "Stalled"));
@@ -218,17 +265,30 @@ mod tests {
 
     #[test]
     fn aliases_that_vanish_in_an_empty_answer_are_kept() {
-        let first = next(&ModelRegistryStatus::default(), &Look { survey: survey(&[("champion", "1")], 2), ..Look::default() }, 0).unwrap();
+        let first = next(
+            &ModelRegistryStatus::default(),
+            &Look { survey: survey(&[("champion", "1")], 2), ..Look::default() },
+            0,
+        )
+        .unwrap();
         let mut blind = Look { survey: survey(&[], 0), ..Look::default() };
         blind.decision.blind = true;
         let second = next(&first, &blind, 60).unwrap();
-        assert_eq!((ready(&second), &second.models[0].aliases), (("False".into(), "Forbidden".into()), &first.models[0].aliases));
+        assert_eq!(
+            (ready(&second), &second.models[0].aliases),
+            (("False".into(), "Forbidden".into()), &first.models[0].aliases)
+        );
     }
 
     #[test]
     fn a_conflict_stalls_and_other_problems_are_told_beside() {
         let mut look = Look { survey: survey(&[], 2), ..Look::default() };
-        let problem = |reason| Trouble { model: "fraud".into(), version: Some("1".into()), reason, message: "m.".into() };
+        let problem = |reason| Trouble {
+            model: "fraud".into(),
+            version: Some("1".into()),
+            reason,
+            message: "m.".into(),
+        };
         look.decision.problems = vec![problem("UpstreamMissing")];
         let first = next(&ModelRegistryStatus::default(), &look, 0).unwrap();
         assert_eq!((ready(&first).0.as_str(), first.problems.len()), ("True", 1));

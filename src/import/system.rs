@@ -1,4 +1,5 @@
-//! What every system to import from has to answer. A new system is one module with these answers, and one arm in [`open`].
+//! What every system to import from has to answer. A new system is one module with these answers,
+//! and one arm in [`open`].
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,18 +15,25 @@ use crate::{
 /// A system that versions are imported from.
 #[async_trait]
 pub trait System: Send + Sync {
-    /// One look at everything that the rules name, in as few requests as the system allows; `whole`: without what an earlier look saw.
+    /// One look at everything that the rules name, in as few requests as the system allows;
+    /// `whole`: without what an earlier look saw.
     async fn survey(&mut self, spec: &ModelRegistrySpec, whole: bool) -> Result<Survey, Trouble>;
 
     /// All that is to be written down of one version.
     async fn describe(&self, about: &About<'_>) -> Result<Outcome, Trouble>;
 
-    /// How many bytes the artifact of a version has now; None where that is not told. Asked for once a day a version.
+    /// How many bytes the artifact of a version has now; None where that is not told. Asked for
+    /// once a day a version.
     async fn size(&self, candidate: &Candidate) -> Result<Option<u64>, Trouble>;
 
-    /// What is measured of a version by now; None where that is not told. Asked for once a day a version, and more often while its run
-    /// goes on. `id` is what identifies it there, as its record says.
-    async fn measured(&self, candidate: &Candidate, id: Option<&str>) -> Result<Option<Measured>, Trouble>;
+    /// What is measured of a version by now; None where that is not told. Asked for once a day a
+    /// version, and more often while its run goes on. `id` is what identifies it there, as its
+    /// record says.
+    async fn measured(
+        &self,
+        candidate: &Candidate,
+        id: Option<&str>,
+    ) -> Result<Option<Measured>, Trouble>;
 }
 
 /// What a system is made with.
@@ -48,7 +56,10 @@ pub struct Means {
 pub fn open(spec: &ModelRegistrySpec, means: &Means) -> Result<Box<dyn System>, Trouble> {
     match &spec.mlflow {
         Some(at) => Ok(Box::new(mlflow::Server::new(at, means)?)),
-        None => Err(Trouble::new(Kind::Misconfigured, "The ModelRegistry names no system that this build knows: write spec.mlflow.")),
+        None => Err(Trouble::new(
+            Kind::Misconfigured,
+            "The ModelRegistry names no system that this build knows: write spec.mlflow.",
+        )),
     }
 }
 

@@ -49,7 +49,8 @@ impl Work {
     /// With nothing remembered; the credentials of `means` are read anew at each look.
     #[must_use]
     pub fn new(means: Means, credentials: Option<PathBuf>, recheck_seconds: i64) -> Self {
-        let (verdicts, missing, rechecks) = (HashMap::new(), BTreeMap::new(), Rechecks::new(recheck_seconds));
+        let (verdicts, missing, rechecks) =
+            (HashMap::new(), BTreeMap::new(), Rechecks::new(recheck_seconds));
         Self { means, credentials, system: None, looks: 0, verdicts, missing, rechecks }
     }
 
@@ -57,7 +58,12 @@ impl Work {
     ///
     /// # Errors
     /// When the API server does not do its part. What is wrong with the system is in the answer.
-    pub async fn look(&mut self, cluster: &Cluster, registry: &ModelRegistry, versions: &Versions) -> Result<Looked, Error> {
+    pub async fn look(
+        &mut self,
+        cluster: &Cluster,
+        registry: &ModelRegistry,
+        versions: &Versions,
+    ) -> Result<Looked, Error> {
         let mut existing = versions.read().unwrap_or_else(PoisonError::into_inner).clone();
         let look = match self.survey(registry).await {
             Ok(survey) => self.carry_out(cluster, registry, survey, &mut existing).await?,
@@ -66,7 +72,10 @@ impl Work {
         Ok(Looked { look, existing })
     }
 
-    async fn survey(&mut self, registry: &ModelRegistry) -> Result<system::Survey, system::Trouble> {
+    async fn survey(
+        &mut self,
+        registry: &ModelRegistry,
+    ) -> Result<system::Survey, system::Trouble> {
         self.read_credentials()?;
         let generation = registry.metadata.generation.unwrap_or_default();
         if self.system.as_ref().is_none_or(|(of, _)| *of != generation) {
@@ -79,7 +88,10 @@ impl Work {
             self.verdicts.retain(|_, verdict| matches!(verdict, Verdict::Same | Verdict::Later(_)));
         }
         let Some((_, system)) = self.system.as_mut() else {
-            return Err(system::Trouble::new(system::Kind::Misconfigured, "There is no system to look at."));
+            return Err(system::Trouble::new(
+                system::Kind::Misconfigured,
+                "There is no system to look at.",
+            ));
         };
         let survey = system.survey(&registry.spec, whole).await?;
         self.looks += 1;
@@ -87,8 +99,11 @@ impl Work {
     }
 
     fn read_credentials(&mut self) -> Result<(), system::Trouble> {
-        let wrong = |error: crate::fetch::error::Error| system::Trouble::new(system::Kind::Misconfigured, error.sentence);
-        let credentials = Credentials::read(self.credentials.as_deref(), std::env::vars()).map_err(wrong)?;
+        let wrong = |error: crate::fetch::error::Error| {
+            system::Trouble::new(system::Kind::Misconfigured, error.sentence)
+        };
+        let credentials =
+            Credentials::read(self.credentials.as_deref(), std::env::vars()).map_err(wrong)?;
         if *self.means.credentials != credentials {
             (self.means.credentials, self.system) = (Arc::new(credentials), None);
         }
@@ -105,19 +120,34 @@ impl Work {
         let gone = self.decide(cluster, registry, &survey, existing).gone;
         self.missing = decide::count_missing(&self.missing, &gone);
         let decision = self.decide(cluster, registry, &survey, existing);
-        debug!(imports = decision.imports.len(), compares = decision.compares.len(), problems = decision.problems.len(), "decided");
-        let tasks: Vec<(usize, usize)> = decision.imports.iter().chain(&decision.compares).copied().collect();
+        debug!(
+            imports = decision.imports.len(),
+            compares = decision.compares.len(),
+            problems = decision.problems.len(),
+            "decided"
+        );
+        let tasks: Vec<(usize, usize)> =
+            decision.imports.iter().chain(&decision.compares).copied().collect();
         let mut look = Look { decision, ..Look::default() };
         for (rule, place) in tasks {
-            let Some((found, candidate)) = survey.models.get(rule).and_then(|f| Some((f, f.candidates.get(place)?))) else { continue };
-            if let Err(trouble) = self.one(cluster, registry, (rule, found, candidate), existing, &mut look).await? {
+            let Some((found, candidate)) =
+                survey.models.get(rule).and_then(|f| Some((f, f.candidates.get(place)?)))
+            else {
+                continue;
+            };
+            if let Err(trouble) =
+                self.one(cluster, registry, (rule, found, candidate), existing, &mut look).await?
+            {
                 // What was imported before it stays; the rest waits for the next look.
                 look.trouble = Some(trouble);
                 break;
             }
         }
         if look.trouble.is_none() {
-            look.trouble = self.recheck(cluster, registry, &survey, existing, &mut look.decision.problems).await?.err();
+            look.trouble = self
+                .recheck(cluster, registry, &survey, existing, &mut look.decision.problems)
+                .await?
+                .err();
         }
         look.survey = Some(survey);
         Ok(look)
@@ -132,7 +162,12 @@ impl Work {
         problems: &mut Vec<Trouble>,
     ) -> Result<Result<(), system::Trouble>, Error> {
         let Some((_, system)) = self.system.as_ref() else { return Ok(Ok(())) };
-        self.rechecks.look(&recheck::Seen { cluster, registry, system: system.as_ref(), survey, existing }, problems).await
+        self.rechecks
+            .look(
+                &recheck::Seen { cluster, registry, system: system.as_ref(), survey, existing },
+                problems,
+            )
+            .await
     }
 
     fn decide(
@@ -162,9 +197,14 @@ impl Work {
         existing: &mut BTreeMap<String, Existing>,
         look: &mut Look,
     ) -> Result<Result<(), system::Trouble>, Error> {
-        let (Some(rule), Some((_, system))) = (registry.spec.models.get(index), self.system.as_ref()) else { return Ok(Ok(())) };
+        let (Some(rule), Some((_, system))) =
+            (registry.spec.models.get(index), self.system.as_ref())
+        else {
+            return Ok(Ok(()));
+        };
         let which = (found.name.clone(), candidate.version.clone(), candidate.time);
-        let about = About { rule, candidate, settle: registry.spec.settle(), now: Timestamp::now() };
+        let about =
+            About { rule, candidate, settle: registry.spec.settle(), now: Timestamp::now() };
         let outcome = match system.describe(&about).await {
             Ok(outcome) => outcome,
             Err(trouble) => return Ok(Err(trouble)),
@@ -181,10 +221,12 @@ impl Work {
             }
             Outcome::Passed => Verdict::Passed,
             Outcome::Problem { reason, message } => Verdict::Problem(reason, message),
-            Outcome::Record(described) => match write(cluster, registry, &described, existing).await? {
-                Some(verdict) => verdict,
-                None => return Ok(Ok(())),
-            },
+            Outcome::Record(described) => {
+                match write(cluster, registry, &described, existing).await? {
+                    Some(verdict) => verdict,
+                    None => return Ok(Ok(())),
+                }
+            }
         };
         if let Verdict::Problem(reason, message) = &verdict {
             look.decision.problems.push(trouble(found, candidate, reason, message.clone()));
@@ -207,7 +249,8 @@ fn trouble(found: &Found, candidate: &Candidate, reason: &'static str, message: 
     Trouble { model: found.name.clone(), version: Some(candidate.version.clone()), reason, message }
 }
 
-/// Writes a record down, or compares it with what another wrote; a verdict where that is not to be done again.
+/// Writes a record down, or compares it with what another wrote; a verdict where that is not to be
+/// done again.
 async fn write(
     cluster: &Cluster,
     registry: &ModelRegistry,
@@ -219,7 +262,9 @@ async fn write(
     let digest = spec.artifact.as_ref().and_then(|artifact| artifact.digest.clone());
     if let Some(other) = existing.get(&name) {
         let same = other.digest == digest && other.image == spec.image;
-        let message = format!("{name} was registered here by other hands, with another artifact or image: it stays as it is.");
+        let message = format!(
+            "{name} was registered here by other hands, with another artifact or image: it stays as it is."
+        );
         return Ok(Some(if same { Verdict::Same } else { Verdict::Problem("Conflict", message) }));
     }
     let size = serde_json::to_vec(spec).map_err(|source| Error::Json(name.clone(), source))?.len();
@@ -233,13 +278,15 @@ async fn write(
     }
     let record = Cluster::digest_of(spec)?;
     if cluster.bound(&spec.model, &spec.version).await?.iter().any(|bound| *bound != record) {
-        let message =
-            format!("{name} was rolled out as another record, which was deleted since: it is not written again with other contents.");
+        let message = format!(
+            "{name} was rolled out as another record, which was deleted since: it is not written again with other contents."
+        );
         return Ok(Some(Verdict::Problem("Conflict", message)));
     }
     match cluster.create(spec, &described.left_out).await? {
         Written::Refused(says) => {
-            let message = format!("The API server does not take its record: {}", bounded(&says, 400));
+            let message =
+                format!("The API server does not take its record: {}", bounded(&says, 400));
             Ok(Some(Verdict::Problem("Refused", message)))
         }
         // The watch shows it by the next look.
@@ -256,10 +303,13 @@ async fn write(
                 goes_on: spec.run.as_ref().is_some_and(|run| run.end_time.is_none()),
             };
             existing.insert(name.clone(), here);
-            let upstream = spec.origin.as_ref().and_then(|o| o.model.as_deref()).unwrap_or_default();
+            let upstream =
+                spec.origin.as_ref().and_then(|o| o.model.as_deref()).unwrap_or_default();
             let uid = registry.metadata.uid.as_deref().unwrap_or_default();
             let says = format!("Imported {name} from {}.", crate::fetch::name::escaped(upstream));
-            cluster.tell(uid, false, ("Imported", &says, &format!("imported-{name}-{record}"))).await;
+            cluster
+                .tell(uid, false, ("Imported", &says, &format!("imported-{name}-{record}")))
+                .await;
             info!(name, "written down");
             Ok(None)
         }

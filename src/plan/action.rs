@@ -12,7 +12,8 @@ use crate::api::{ModelDeploymentStatus, ModelRolloutSpec, RolloutRequestStatus};
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Plan {
-    /// What has to be read past the caches before anything can be decided; then nothing else is in the plan.
+    /// What has to be read past the caches before anything can be decided; then nothing else is in
+    /// the plan.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lookups: Vec<Lookup>,
     /// What is to be done, in this order.
@@ -48,8 +49,8 @@ impl Action {
         matches!(self, Self::StoreContent { .. } | Self::CreateRecord { .. })
     }
 
-    /// The write in words: the same write of a later plan has the same. None of the Deployment, whose refusal belongs to its decision,
-    /// and of an Event, which is lost where it is refused.
+    /// The write in words: the same write of a later plan has the same. None of the Deployment,
+    /// whose refusal belongs to its decision, and of an Event, which is lost where it is refused.
     #[must_use]
     pub fn write(&self) -> Option<String> {
         match self {

@@ -1,5 +1,6 @@
-//! Whose write was that? The decision label on the Deployment tells our writes from other people's (design §3): every write of ours to
-//! the template or to `paused` sets it, and kubectl's verbs leave it alone.
+//! Whose write was that? The decision label on the Deployment tells our writes from other people's
+//! (design §3): every write of ours to the template or to `paused` sets it, and kubectl's verbs
+//! leave it alone.
 
 use super::{
     drift,
@@ -15,7 +16,8 @@ pub enum Ownership {
     Ours,
     /// It has no controller and carries our selector: a backup stripped the owner.
     Adoptable,
-    /// Its controller is a ModelDeployment of this name that is gone, or it is being deleted itself: it goes by itself.
+    /// Its controller is a ModelDeployment of this name that is gone, or it is being deleted
+    /// itself: it goes by itself.
     Leaving,
     /// It is somebody else's.
     Foreign(String),
@@ -37,7 +39,8 @@ pub fn ownership(meta: &Meta, owner_uid: &str, name: &str, selects: bool) -> Own
 /// What the Deployment's label and its difference from what we wrote amount to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Blame {
-    /// A decision is recorded that is not carried out yet: our own write is due, and nothing is attributed to anyone.
+    /// A decision is recorded that is not carried out yet: our own write is due, and nothing is
+    /// attributed to anyone.
     Pending,
     /// The newest decision is carried out, and these are differences that someone else made.
     Carried(Vec<Foreign>),
@@ -61,9 +64,14 @@ pub enum Foreign {
     Drift(Vec<String>),
 }
 
-/// Compares a Deployment of ours with the newest decision. `rendering` is that of the newest record, where it is at hand.
+/// Compares a Deployment of ours with the newest decision. `rendering` is that of the newest
+/// record, where it is at hand.
 #[must_use]
-pub fn blame(history: &History, workload: &Workload, rendering: Option<&serde_json::Value>) -> Blame {
+pub fn blame(
+    history: &History,
+    workload: &Workload,
+    rendering: Option<&serde_json::Value>,
+) -> Blame {
     let label = workload.meta.labels.get(names::DECISION).and_then(|v| DecisionLabel::parse(v));
     let (Some(label), Some(decision)) = (label, history.decision()) else {
         return label.map_or(Blame::Pending, Blame::Ahead);
@@ -75,7 +83,12 @@ pub fn blame(history: &History, workload: &Workload, rendering: Option<&serde_js
     }
 }
 
-fn foreign(history: &History, workload: &Workload, rendering: Option<&serde_json::Value>, label: DecisionLabel) -> Vec<Foreign> {
+fn foreign(
+    history: &History,
+    workload: &Workload,
+    rendering: Option<&serde_json::Value>,
+    label: DecisionLabel,
+) -> Vec<Foreign> {
     let Some(newest) = history.newest() else { return Vec::new() };
     let mut found: Vec<Foreign> = template(workload, newest, rendering).into_iter().collect();
     if workload.spec.paused != label.paused {
@@ -84,7 +97,11 @@ fn foreign(history: &History, workload: &Workload, rendering: Option<&serde_json
     found
 }
 
-fn template(workload: &Workload, newest: &ModelRolloutSpec, rendering: Option<&serde_json::Value>) -> Option<Foreign> {
+fn template(
+    workload: &Workload,
+    newest: &ModelRolloutSpec,
+    rendering: Option<&serde_json::Value>,
+) -> Option<Foreign> {
     let live = &workload.spec.template;
     let hash16 = live["metadata"]["labels"][names::HASH].as_str().unwrap_or_default();
     if !hash16.is_empty() && hash16 != names::hash16(&newest.hash) {
@@ -108,5 +125,10 @@ pub fn under(paths: &[String], root: &str) -> Vec<String> {
 /// Whether the Deployment that was observed is ours, or may be.
 #[must_use]
 pub fn workload_ownership(seen: &Observed, workload: &Workload, uid: &str) -> Ownership {
-    ownership(&workload.meta, uid, &seen.name, workload.spec.selector == super::children::selector(&seen.name))
+    ownership(
+        &workload.meta,
+        uid,
+        &seen.name,
+        workload.spec.selector == super::children::selector(&seen.name),
+    )
 }

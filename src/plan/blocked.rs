@@ -1,6 +1,8 @@
-//! Writes that the API server refused: each is told as long as it is still to be done, and left out until it is tried again.
+//! Writes that the API server refused: each is told as long as it is still to be done, and left out
+//! until it is tried again.
 //!
-//! The Deployment is not among them: its refusal belongs to its decision (`Refusal`), and may roll it back.
+//! The Deployment is not among them: its refusal belongs to its decision (`Refusal`), and may roll
+//! it back.
 
 use super::{
     action::{Action, Plan},
@@ -13,10 +15,13 @@ pub fn among<'a>(seen: &'a Observed, actions: &[Action]) -> impl Iterator<Item =
     seen.memory.blocked.iter().filter(|blocked| actions.iter().any(|action| is(blocked, action)))
 }
 
-/// Leaves out what was refused and is not to be tried again yet; then nothing is planned at once that would leave it out again.
+/// Leaves out what was refused and is not to be tried again yet; then nothing is planned at once
+/// that would leave it out again.
 pub fn leave_out(seen: &Observed, plan: &mut Plan) {
     let all = plan.actions.len();
-    plan.actions.retain(|action| !seen.memory.blocked.iter().any(|blocked| !blocked.due && is(blocked, action)));
+    plan.actions.retain(|action| {
+        !seen.memory.blocked.iter().any(|blocked| !blocked.due && is(blocked, action))
+    });
     if plan.actions.len() < all {
         plan.again_in_seconds = plan.again_in_seconds.filter(|seconds| *seconds > 0);
     }
@@ -26,9 +31,15 @@ fn is(blocked: &Blocked, action: &Action) -> bool {
     action.write().as_ref() == Some(&blocked.write)
 }
 
-/// Has people told of a refused write, in an Event and, unless something weightier goes on, in the status.
+/// Has people told of a refused write, in an Event and, unless something weightier goes on, in the
+/// status.
 pub fn tell<'a>(draft: &mut Draft<'a>, blocked: &'a Blocked) {
-    draft.event(true, "Blocked", sentence(blocked), format!("blocked-{}-{}", draft.wanted.generation, blocked.write));
+    draft.event(
+        true,
+        "Blocked",
+        sentence(blocked),
+        format!("blocked-{}-{}", draft.wanted.generation, blocked.write),
+    );
     draft.refused = Some(blocked);
 }
 

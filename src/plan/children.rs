@@ -1,4 +1,5 @@
-//! The Deployment and the Service as values: made whole by POST, afterwards changed by one JSON patch that replaces whole what differs.
+//! The Deployment and the Service as values: made whole by POST, afterwards changed by one JSON
+//! patch that replaces whole what differs.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -13,7 +14,9 @@ use super::{
 };
 use crate::api::{
     ModelDeploymentSpec, ModelRolloutSpec,
-    names::{self, CHANGE_CAUSE, DECISION, DEPLOYMENT, MANAGED_BY, MANAGER, MODEL, TRACK, TRACK_MAIN},
+    names::{
+        self, CHANGE_CAUSE, DECISION, DEPLOYMENT, MANAGED_BY, MANAGER, MODEL, TRACK, TRACK_MAIN,
+    },
 };
 
 /// What the Deployment has to be.
@@ -28,11 +31,13 @@ pub struct Target<'a> {
     pub label: DecisionLabel,
     /// What `kubectl rollout history` prints.
     pub change_cause: String,
-    /// Whether the template is left as it is: it was compared already, or admission changes it back each time.
+    /// Whether the template is left as it is: it was compared already, or admission changes it back
+    /// each time.
     pub leave_template: bool,
 }
 
-/// What a Deployment and a Service select: `deployment` and `track`, never a version, so that both outlive every rollout.
+/// What a Deployment and a Service select: `deployment` and `track`, never a version, so that both
+/// outlive every rollout.
 #[must_use]
 pub fn selector(deployment: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(DEPLOYMENT.into(), deployment.into()), (TRACK.into(), TRACK_MAIN.into())])
@@ -55,14 +60,21 @@ fn owner(wanted: &Wanted, name: &str) -> Value {
 /// The labels of ours on a child.
 #[must_use]
 pub fn labels(name: &str, model: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([(MANAGED_BY.into(), MANAGER.into()), (DEPLOYMENT.into(), name.into()), (MODEL.into(), model.into())])
+    BTreeMap::from([
+        (MANAGED_BY.into(), MANAGER.into()),
+        (DEPLOYMENT.into(), name.into()),
+        (MODEL.into(), model.into()),
+    ])
 }
 
 /// The fields of a Deployment's spec that we own besides replicas, paused and the template.
 fn settings(spec: &ModelDeploymentSpec) -> Vec<(&'static str, Value)> {
     let rolling = spec.strategy.as_ref().and_then(|s| s.rolling_update.clone()).unwrap_or_default();
-    let bound =
-        |value: Option<_>, default: Value| value.map_or(default, |v: k8s_openapi::apimachinery::pkg::util::intstr::IntOrString| json!(v));
+    let bound = |value: Option<_>, default: Value| {
+        value.map_or(default, |v: k8s_openapi::apimachinery::pkg::util::intstr::IntOrString| {
+            json!(v)
+        })
+    };
     vec![
         (
             "strategy",
@@ -100,9 +112,15 @@ pub fn workload(seen: &Observed, target: &Target<'_>) -> Value {
     body
 }
 
-/// The JSON patch that makes the Deployment what it has to be, empty when it is; and the paths that differed.
+/// The JSON patch that makes the Deployment what it has to be, empty when it is; and the paths that
+/// differed.
 #[must_use]
-pub fn patch_workload(seen: &Observed, live: &Workload, target: &Target<'_>, ownership: &Ownership) -> (Vec<Value>, Vec<String>) {
+pub fn patch_workload(
+    seen: &Observed,
+    live: &Workload,
+    target: &Target<'_>,
+    ownership: &Ownership,
+) -> (Vec<Value>, Vec<String>) {
     let spec = &target.wanted.spec;
     let mut labels = labels(&seen.name, &spec.model);
     labels.insert(DECISION.into(), target.label.to_string());
@@ -110,7 +128,8 @@ pub fn patch_workload(seen: &Observed, live: &Workload, target: &Target<'_>, own
     let mut paths = Vec::new();
     if !target.leave_template {
         let want = template(target.rendering, target.record.restarted_at.as_deref());
-        let differ = drift::differences(&want, &live.spec.template, &under(&live.foreign, "template."));
+        let differ =
+            drift::differences(&want, &live.spec.template, &under(&live.foreign, "template."));
         if !differ.is_empty() {
             ops.push(replace("/spec/template", want.into_owned()));
             paths.extend(differ.into_iter().map(|p| format!("template.{p}")));
@@ -144,11 +163,20 @@ fn cause_ops(live: &Workload, target: &Target<'_>) -> Vec<Value> {
     if live.meta.annotations.is_empty() {
         return vec![add("/metadata/annotations", json!({CHANGE_CAUSE: target.change_cause}))];
     }
-    vec![add(&format!("/metadata/annotations/{}", escape(CHANGE_CAUSE)), json!(target.change_cause))]
+    vec![add(
+        &format!("/metadata/annotations/{}", escape(CHANGE_CAUSE)),
+        json!(target.change_cause),
+    )]
 }
 
 /// Labels and owner of a child as they have to be.
-fn meta_ops(live: &Meta, want: &BTreeMap<String, String>, wanted: &Wanted, name: &str, ownership: &Ownership) -> Vec<Value> {
+fn meta_ops(
+    live: &Meta,
+    want: &BTreeMap<String, String>,
+    wanted: &Wanted,
+    name: &str,
+    ownership: &Ownership,
+) -> Vec<Value> {
     let mut ops = Vec::new();
     if *ownership == Ownership::Adoptable {
         ops.push(add("/metadata/ownerReferences", json!([owner(wanted, name)])));
@@ -157,7 +185,11 @@ fn meta_ops(live: &Meta, want: &BTreeMap<String, String>, wanted: &Wanted, name:
     if live.labels.is_empty() && !missing.is_empty() {
         ops.push(add("/metadata/labels", json!(want)));
     } else {
-        ops.extend(missing.into_iter().map(|(k, v)| add(&format!("/metadata/labels/{}", escape(k)), json!(v))));
+        ops.extend(
+            missing
+                .into_iter()
+                .map(|(k, v)| add(&format!("/metadata/labels/{}", escape(k)), json!(v))),
+        );
     }
     ops
 }
@@ -185,15 +217,30 @@ fn service_port(spec: &ModelDeploymentSpec, rendering: &Value) -> Value {
     json!({"name": port.name, "port": number, "protocol": "TCP", "targetPort": port.name})
 }
 
-/// The JSON patch that makes the Service what it has to be, empty when it is. Ports that nodes gave are kept.
+/// The JSON patch that makes the Service what it has to be, empty when it is. Ports that nodes gave
+/// are kept.
 #[must_use]
-pub fn patch_service(seen: &Observed, live: &Service, wanted: &Wanted, rendering: &Value, ownership: &Ownership) -> Vec<Value> {
-    let mut ops = meta_ops(&live.meta, &labels(&seen.name, &wanted.spec.model), wanted, &seen.name, ownership);
+pub fn patch_service(
+    seen: &Observed,
+    live: &Service,
+    wanted: &Wanted,
+    rendering: &Value,
+    ownership: &Ownership,
+) -> Vec<Value> {
+    let mut ops = meta_ops(
+        &live.meta,
+        &labels(&seen.name, &wanted.spec.model),
+        wanted,
+        &seen.name,
+        ownership,
+    );
     if live.selector != selector(&seen.name) {
         ops.push(add("/spec/selector", json!(selector(&seen.name))));
     }
     let (want, type_) = (service_port(&wanted.spec, rendering), service_type(&wanted.spec));
-    let same = |have: &Value| ["name", "port", "protocol", "targetPort"].iter().all(|f| have[*f] == want[*f]);
+    let same = |have: &Value| {
+        ["name", "port", "protocol", "targetPort"].iter().all(|f| have[*f] == want[*f])
+    };
     if live.ports.len() != 1 || !live.ports.iter().all(same) {
         ops.push(add("/spec/ports", json!([want])));
     }
@@ -203,7 +250,8 @@ pub fn patch_service(seen: &Observed, live: &Service, wanted: &Wanted, rendering
     guarded(ops, &live.meta.uid, "/metadata/resourceVersion", json!(live.meta.resource_version))
 }
 
-/// The same operations behind tests that it is still the object, and the state of it, that was seen.
+/// The same operations behind tests that it is still the object, and the state of it, that was
+/// seen.
 fn guarded(ops: Vec<Value>, uid: &str, version_path: &str, version: Value) -> Vec<Value> {
     if ops.is_empty() {
         return ops;

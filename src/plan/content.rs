@@ -1,7 +1,8 @@
 //! What one ModelDeployment makes of a version: its content, the content's hash, and its core.
 //!
-//! A hash is `v1:sha256:<hex>` over RFC 8785 JSON of what the user wrote, absent fields kept absent: nothing that this operator
-//! or its libraries add can change it, so an upgrade rolls nothing.
+//! A hash is `v1:sha256:<hex>` over RFC 8785 JSON of what the user wrote, absent fields kept
+//! absent: nothing that this operator or its libraries add can change it, so an upgrade rolls
+//! nothing.
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -29,7 +30,8 @@ pub struct Content {
     pub written: Value,
 }
 
-/// Why what the spec names cannot be served; each with a reason for conditions and a sentence for people.
+/// Why what the spec names cannot be served; each with a reason for conditions and a sentence for
+/// people.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Problem {
     /// Something it names is not there yet; it heals by itself.
@@ -48,7 +50,8 @@ impl Problem {
     }
 }
 
-/// The content that the spec names, by the version's record, or, where the version is gone, by what this deployment rolled out of it.
+/// The content that the spec names, by the version's record, or, where the version is gone, by what
+/// this deployment rolled out of it.
 ///
 /// # Errors
 /// When there is no such version, or its name is taken by another.
@@ -65,7 +68,11 @@ pub fn desired(seen: &Observed, spec: &ModelDeploymentSpec) -> Result<Content, P
 pub fn of(spec: &ModelDeploymentSpec, record_digest: &str) -> Content {
     let mut written = Map::new();
     written.insert("recordDigest".into(), json!(record_digest));
-    for (field, value) in [("protocol", json!(spec.protocol)), ("delivery", json!(spec.delivery)), ("template", json!(spec.template))] {
+    for (field, value) in [
+        ("protocol", json!(spec.protocol)),
+        ("delivery", json!(spec.delivery)),
+        ("template", json!(spec.template)),
+    ] {
         if !value.is_null() {
             written.insert(field.into(), value);
         }
@@ -73,14 +80,24 @@ pub fn of(spec: &ModelDeploymentSpec, record_digest: &str) -> Content {
     let written = Value::Object(written);
     let (bare, whole) = (without_labels(written.clone()), hash(&written));
     let core = if bare == written { whole.clone() } else { hash(&bare) };
-    Content { version: spec.version.clone(), record_digest: record_digest.to_owned(), hash: whole, core, written }
+    Content {
+        version: spec.version.clone(),
+        record_digest: record_digest.to_owned(),
+        hash: whole,
+        core,
+        written,
+    }
 }
 
-/// The ModelVersion that the spec names, checked to be the one: a name can be shared by (fraud, 1-2) and (fraud-1, 2).
+/// The ModelVersion that the spec names, checked to be the one: a name can be shared by (fraud,
+/// 1-2) and (fraud-1, 2).
 ///
 /// # Errors
 /// When the name is taken by another version.
-pub fn find<'a>(seen: &'a Observed, spec: &ModelDeploymentSpec) -> Result<Option<&'a Version>, Problem> {
+pub fn find<'a>(
+    seen: &'a Observed,
+    spec: &ModelDeploymentSpec,
+) -> Result<Option<&'a Version>, Problem> {
     let name = names::version_name(&spec.model, &spec.version);
     let Some(version) = seen.versions.iter().find(|v| v.name == name) else { return Ok(None) };
     if version.model == spec.model && version.version == spec.version {
@@ -98,7 +115,12 @@ pub fn find<'a>(seen: &'a Observed, spec: &ModelDeploymentSpec) -> Result<Option
 /// The recordDigest that this deployment's records bind the version to.
 fn bound(seen: &Observed, spec: &ModelDeploymentSpec) -> Option<String> {
     let of_version = |r: &&ModelRolloutSpec| r.model == spec.model && r.version == spec.version;
-    seen.records.iter().map(|r| &*r.spec).filter(of_version).max_by_key(|r| r.number).map(|r| r.record_digest.clone())
+    seen.records
+        .iter()
+        .map(|r| &*r.spec)
+        .filter(of_version)
+        .max_by_key(|r| r.number)
+        .map(|r| r.record_digest.clone())
 }
 
 /// The sentence for a version that is not there.
@@ -117,8 +139,13 @@ pub fn absent(spec: &ModelDeploymentSpec) -> Problem {
 /// The rendering of a content, made now.
 ///
 /// # Errors
-/// When the version is not there to render from or may not be delivered so, or the template is not one.
-pub fn rendering(seen: &Observed, spec: &ModelDeploymentSpec, content: &Content) -> Result<Value, Problem> {
+/// When the version is not there to render from or may not be delivered so, or the template is not
+/// one.
+pub fn rendering(
+    seen: &Observed,
+    spec: &ModelDeploymentSpec,
+    content: &Content,
+) -> Result<Value, Problem> {
     let version = find(seen, spec)?.ok_or_else(|| absent(spec))?;
     let delivered = delivery::delivered(seen, spec, version)?;
     let rendering = render::render(&Source {
@@ -141,13 +168,22 @@ pub fn rendering(seen: &Observed, spec: &ModelDeploymentSpec, content: &Content)
     Ok(rendering)
 }
 
-/// The digest of the artifact that a content follows, where that is known: of what serves while the content is fetched, and is gone back to.
-/// It is the same when the content is rendered again.
+/// The digest of the artifact that a content follows, where that is known: of what serves while the
+/// content is fetched, and is gone back to. It is the same when the content is rendered again.
 fn before<'a>(seen: &'a Observed, content: &Content) -> Option<&'a str> {
     let history = History::of(seen);
-    let own = history.newest().filter(|newest| newest.hash == content.hash).map_or(i64::MAX, |newest| newest.number);
-    let record = history.records().iter().rev().map(|r| &r.spec).find(|r| r.number < own && r.served_from.is_some())?;
-    let version = seen.versions.iter().find(|v| v.model == record.model && v.version == record.version)?;
+    let own = history
+        .newest()
+        .filter(|newest| newest.hash == content.hash)
+        .map_or(i64::MAX, |newest| newest.number);
+    let record = history
+        .records()
+        .iter()
+        .rev()
+        .map(|r| &r.spec)
+        .find(|r| r.number < own && r.served_from.is_some())?;
+    let version =
+        seen.versions.iter().find(|v| v.model == record.model && v.version == record.version)?;
     fetcher::recorded(version.artifact.as_ref()?).or(version.pin.as_deref())
 }
 
@@ -160,8 +196,10 @@ pub fn hash(value: &Value) -> String {
 /// `sha256:<hex>` of a value's canonical JSON (RFC 8785).
 #[must_use]
 pub fn digest(value: &Value) -> String {
-    // A JSON value always has a canonical form; if a library thought otherwise, its own text still names it.
-    let canonical = serde_json_canonicalizer::to_vec(value).unwrap_or_else(|_| value.to_string().into_bytes());
+    // A JSON value always has a canonical form; if a library thought otherwise, its own text still
+    // names it.
+    let canonical =
+        serde_json_canonicalizer::to_vec(value).unwrap_or_else(|_| value.to_string().into_bytes());
     let mut hex = String::with_capacity(71);
     hex.push_str("sha256:");
     for byte in Sha256::digest(canonical) {
@@ -170,14 +208,18 @@ pub fn digest(value: &Value) -> String {
     hex
 }
 
-/// A content without its template's labels and annotations; what is empty then is as if it were never written.
+/// A content without its template's labels and annotations; what is empty then is as if it were
+/// never written.
 fn without_labels(mut written: Value) -> Value {
-    let Some(template) = written.get_mut("template").and_then(Value::as_object_mut) else { return written };
+    let Some(template) = written.get_mut("template").and_then(Value::as_object_mut) else {
+        return written;
+    };
     if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("labels");
         metadata.remove("annotations");
     }
-    template.retain(|key, value| key != "metadata" || value.as_object().is_some_and(|m| !m.is_empty()));
+    template
+        .retain(|key, value| key != "metadata" || value.as_object().is_some_and(|m| !m.is_empty()));
     if template.is_empty()
         && let Some(all) = written.as_object_mut()
     {
@@ -191,7 +233,8 @@ mod tests {
     use super::*;
 
     fn spec(template: Value) -> ModelDeploymentSpec {
-        serde_json::from_value(json!({"model": "fraud", "version": "7", "template": template})).unwrap()
+        serde_json::from_value(json!({"model": "fraud", "version": "7", "template": template}))
+            .unwrap()
     }
 
     #[test]
@@ -206,7 +249,10 @@ mod tests {
     #[test]
     fn a_new_label_is_another_hash_and_the_same_core() {
         let a = of(&spec(json!({"spec": {"containers": []}})), "sha256:1");
-        let b = of(&spec(json!({"metadata": {"labels": {"commit": "1"}}, "spec": {"containers": []}})), "sha256:1");
+        let b = of(
+            &spec(json!({"metadata": {"labels": {"commit": "1"}}, "spec": {"containers": []}})),
+            "sha256:1",
+        );
         assert_ne!(a.hash, b.hash);
         assert_eq!(a.core, b.core);
     }
@@ -214,11 +260,17 @@ mod tests {
     #[test]
     fn what_the_user_did_not_write_of_the_delivery_is_no_content() {
         let written = |delivery: Value| {
-            let spec = serde_json::from_value(json!({"model": "fraud", "version": "7", "delivery": delivery})).unwrap();
+            let spec = serde_json::from_value(
+                json!({"model": "fraud", "version": "7", "delivery": delivery}),
+            )
+            .unwrap();
             of(&spec, "sha256:1").written
         };
         let in_image = json!({"mode": "InImage"});
-        assert_eq!(written(in_image.clone()), json!({"recordDigest": "sha256:1", "delivery": in_image}));
+        assert_eq!(
+            written(in_image.clone()),
+            json!({"recordDigest": "sha256:1", "delivery": in_image})
+        );
         assert_eq!(written(Value::Null), json!({"recordDigest": "sha256:1"}));
     }
 
@@ -229,7 +281,13 @@ mod tests {
 
     #[test]
     fn the_hash_of_a_content_never_changes() {
-        let content = of(&spec(json!({"spec": {"containers": [{"name": "model", "image": "a"}]}})), "sha256:1");
-        assert_eq!(content.hash, "v1:sha256:f13c82f6cd652c6dafcb2cd88a1b7f2d46e3977db4cec611a809909b4cc21f82");
+        let content = of(
+            &spec(json!({"spec": {"containers": [{"name": "model", "image": "a"}]}})),
+            "sha256:1",
+        );
+        assert_eq!(
+            content.hash,
+            "v1:sha256:f13c82f6cd652c6dafcb2cd88a1b7f2d46e3977db4cec611a809909b4cc21f82"
+        );
     }
 }

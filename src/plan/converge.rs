@@ -1,4 +1,5 @@
-//! From the newest decision to the writes that carry it out: records first, then the Deployment, then the Service.
+//! From the newest decision to the writes that carry it out: records first, then the Deployment,
+//! then the Service.
 
 use std::collections::BTreeMap;
 
@@ -25,9 +26,14 @@ use crate::api::{
 pub fn records(draft: &Draft<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
     if let Some((name, body)) = &draft.store {
-        actions.push(Action::StoreContent { name: name.clone(), labels: content_labels(draft, &body.hash), body: body.clone() });
+        actions.push(Action::StoreContent {
+            name: name.clone(),
+            labels: content_labels(draft, &body.hash),
+            body: body.clone(),
+        });
     }
-    // The new decision first: an outcome that is written before what caused it would read as a deletion.
+    // The new decision first: an outcome that is written before what caused it would read as a
+    // deletion.
     let made = draft.history.records().iter().filter(|r| r.uid.is_empty());
     actions.extend(made.map(|r| Action::CreateRecord { spec: Box::new((*r.spec).clone()) }));
     actions.extend(amendments(draft.seen, &draft.history));
@@ -44,7 +50,10 @@ fn content_labels(draft: &Draft<'_>, hash: &str) -> BTreeMap<String, String> {
 
 /// The writes that add to stored records what the history adds to them.
 #[must_use]
-pub fn amendments(seen: &super::observed::Observed, history: &super::history::History) -> Vec<Action> {
+pub fn amendments(
+    seen: &super::observed::Observed,
+    history: &super::history::History,
+) -> Vec<Action> {
     let before = |record: &Record| seen.records.iter().find(|r| r.uid == record.uid);
     let changed = history.records().iter().filter(|r| !r.uid.is_empty()).filter_map(|record| {
         let ops = amend(record, &before(record)?.spec)?;
@@ -63,7 +72,8 @@ fn amend(record: &Record, before: &ModelRolloutSpec) -> Option<Vec<Value>> {
         children::test("/metadata/uid", json!(record.uid)),
         children::test("/metadata/resourceVersion", json!(record.resource_version)),
     ];
-    let added = ADDED_ONCE.into_iter().filter(|field| had.get(field).is_none() && has.get(field).is_some());
+    let added =
+        ADDED_ONCE.into_iter().filter(|field| had.get(field).is_none() && has.get(field).is_some());
     ops.extend(added.map(|field| children::add(&format!("/spec/{field}"), has[field].clone())));
     if before.decisions.len() < record.spec.decisions.len() {
         ops.push(children::add("/spec/decisions", has["decisions"].clone()));
@@ -81,7 +91,8 @@ pub fn children(draft: &mut Draft<'_>) -> Vec<Action> {
     actions
 }
 
-/// The newest record's content: about to be stored, stored, or looked up; made anew where it is lost and the spec still names it.
+/// The newest record's content: about to be stored, stored, or looked up; made anew where it is
+/// lost and the spec still names it.
 fn body(draft: &mut Draft<'_>, newest: &ModelRolloutSpec) -> Option<ContentBody> {
     if let Some((name, body)) = &draft.store
         && *name == newest.contents
@@ -95,7 +106,8 @@ fn body(draft: &mut Draft<'_>, newest: &ModelRolloutSpec) -> Option<ContentBody>
         return None;
     }
     let again = draft.desired.clone().ok().filter(|d| d.hash == newest.hash);
-    let rendering = again.as_ref().and_then(|d| content::rendering(draft.seen, &draft.wanted.spec, d).ok());
+    let rendering =
+        again.as_ref().and_then(|d| content::rendering(draft.seen, &draft.wanted.spec, d).ok());
     match again.zip(rendering) {
         Some((desired, rendering)) => {
             let body = ContentBody { hash: desired.hash, content: desired.written, rendering };
@@ -109,9 +121,12 @@ fn body(draft: &mut Draft<'_>, newest: &ModelRolloutSpec) -> Option<ContentBody>
     }
 }
 
-/// Whether the Deployment is to be paused now: never at birth, nor while it goes back; put on once something is available.
+/// Whether the Deployment is to be paused now: never at birth, nor while it goes back; put on once
+/// something is available.
 fn paused_now(draft: &Draft<'_>, newest: &ModelRolloutSpec) -> bool {
-    let up = draft.workload().is_some_and(|w| w.status.available_replicas > 0 || (health::complete(w) && draft.carried().is_some()));
+    let up = draft.workload().is_some_and(|w| {
+        w.status.available_replicas > 0 || (health::complete(w) && draft.carried().is_some())
+    });
     let goes_back = newest.trigger.goes_back() && newest.outcome.is_none();
     draft.pause_wanted() && up && !goes_back
 }
@@ -123,14 +138,22 @@ fn workload(draft: &mut Draft<'_>, newest: &ModelRolloutSpec, rendering: &Value)
         wanted: draft.wanted,
         record: newest,
         rendering,
-        label: DecisionLabel { rollout: newest.number, decisions: newest.decisions.len(), paused: paused_now(draft, newest) },
+        label: DecisionLabel {
+            rollout: newest.number,
+            decisions: newest.decisions.len(),
+            paused: paused_now(draft, newest),
+        },
         change_cause: change_cause(newest),
         leave_template: undisturbed(draft, newest) || (put_back && futile(draft)),
     };
     match (&draft.ownership, draft.seen.workload.as_ref()) {
-        // A template that was refused is refused again; only a new decision, or time where it was forbidden, changes that.
+        // A template that was refused is refused again; only a new decision, or time where it was
+        // forbidden, changes that.
         _ if refused => None,
-        (None, _) | (_, None) => Some(Action::CreateWorkload { rollout: newest.number, body: children::workload(draft.seen, &target) }),
+        (None, _) | (_, None) => Some(Action::CreateWorkload {
+            rollout: newest.number,
+            body: children::workload(draft.seen, &target),
+        }),
         (Some(Ownership::Leaving | Ownership::Foreign(_)), _) => None,
         (Some(ownership @ (Ownership::Ours | Ownership::Adoptable)), Some(live)) => {
             let (ops, paths) = children::patch_workload(draft.seen, live, &target, ownership);
@@ -143,17 +166,22 @@ fn workload(draft: &mut Draft<'_>, newest: &ModelRolloutSpec, rendering: &Value)
     }
 }
 
-/// Whether the template was found to be what the newest decision, carried out before this plan, wrote: blame compared it.
+/// Whether the template was found to be what the newest decision, carried out before this plan,
+/// wrote: blame compared it.
 fn undisturbed(draft: &Draft<'_>, newest: &ModelRolloutSpec) -> bool {
     let compared = draft.stored(&newest.contents).is_some_and(|c| c.body.is_some());
     let same = matches!(&draft.blame, Some(Blame::Carried(found)) if found.iter().all(|f| matches!(f, Foreign::Paused(_))));
     compared && same && draft.seen.records.iter().any(|r| r.spec.number == newest.number)
 }
 
-/// Whether a patch only puts back what someone else changed: the newest decision was carried out before this plan, and still is the newest.
+/// Whether a patch only puts back what someone else changed: the newest decision was carried out
+/// before this plan, and still is the newest.
 fn put_back(draft: &Draft<'_>, newest: &ModelRolloutSpec) -> bool {
     let drifted = matches!(&draft.blame, Some(Blame::Carried(found)) if found.iter().any(|f| matches!(f, Foreign::Drift(_))));
-    drifted && draft.seen.records.iter().any(|r| r.spec.number == newest.number && r.spec.decisions.len() == newest.decisions.len())
+    drifted
+        && draft.seen.records.iter().any(|r| {
+            r.spec.number == newest.number && r.spec.decisions.len() == newest.decisions.len()
+        })
 }
 
 /// Whether putting this very state of the Deployment back changed nothing.
@@ -163,8 +191,11 @@ fn futile(draft: &Draft<'_>) -> bool {
 }
 
 fn tell_put_back(draft: &mut Draft<'_>, put_back: bool, paths: &[String]) {
-    let shown: Vec<&str> = paths.iter().filter(|p| p.starts_with("template.")).take(3).map(String::as_str).collect();
-    let Some(live) = draft.seen.workload.as_ref().filter(|_| put_back && !shown.is_empty()) else { return };
+    let shown: Vec<&str> =
+        paths.iter().filter(|p| p.starts_with("template.")).take(3).map(String::as_str).collect();
+    let Some(live) = draft.seen.workload.as_ref().filter(|_| put_back && !shown.is_empty()) else {
+        return;
+    };
     let message = format!(
         "Someone else changed Deployment {} ({}); it was put back. Change the ModelDeployment's spec instead.",
         live.meta.name,
@@ -175,13 +206,16 @@ fn tell_put_back(draft: &mut Draft<'_>, put_back: bool, paths: &[String]) {
 
 fn service(draft: &mut Draft<'_>, rendering: &Value) -> Option<Action> {
     let Some(live) = &draft.seen.service else {
-        return Some(Action::CreateService { body: children::service(draft.seen, draft.wanted, rendering) });
+        return Some(Action::CreateService {
+            body: children::service(draft.seen, draft.wanted, rendering),
+        });
     };
     let selects = live.selector == children::selector(&draft.seen.name);
     match blame::ownership(&live.meta, &draft.wanted.uid, &draft.seen.name, selects) {
         Ownership::Leaving | Ownership::Foreign(_) => None,
         ownership => {
-            let ops = children::patch_service(draft.seen, live, draft.wanted, rendering, &ownership);
+            let ops =
+                children::patch_service(draft.seen, live, draft.wanted, rendering, &ownership);
             (!ops.is_empty()).then_some(Action::PatchService { ops })
         }
     }
@@ -201,5 +235,8 @@ pub fn change_cause(record: &ModelRolloutSpec) -> String {
             format!("{trigger:?} by {}{reason}", record.by.actor)
         }
     };
-    crate::api::condition::bounded(&format!("rollout {}: version {} ({back}{why})", record.number, record.version), 512)
+    crate::api::condition::bounded(
+        &format!("rollout {}: version {} ({back}{why})", record.number, record.version),
+        512,
+    )
 }

@@ -25,8 +25,8 @@ pub const SPEC: &str = "spec";
 /// Who decided where a rollout failed.
 pub const OPERATOR: &str = "operator";
 
-/// Takes the first decision that is due: people first, then facts, then the spec. What people or facts decide may leave something else to
-/// decide, of which no news would come.
+/// Takes the first decision that is due: people first, then facts, then the spec. What people or
+/// facts decide may leave something else to decide, of which no news would come.
 pub fn decide(draft: &mut Draft<'_>) {
     if draft.seen.memory.crds_older || !draft.lookups.is_empty() {
         return;
@@ -62,8 +62,18 @@ fn by(actor: &str, reason: Option<String>) -> By {
 }
 
 fn kubectl_undo(draft: &mut Draft<'_>, hash16: &str) -> bool {
-    let found = draft.history.records().iter().rev().map(|r| &r.spec).find(|r| names::hash16(&r.hash) == hash16).cloned();
-    let key = format!("kubectl-undo-{}", draft.seen.workload.as_ref().map_or("", |w| &w.meta.resource_version));
+    let found = draft
+        .history
+        .records()
+        .iter()
+        .rev()
+        .map(|r| &r.spec)
+        .find(|r| names::hash16(&r.hash) == hash16)
+        .cloned();
+    let key = format!(
+        "kubectl-undo-{}",
+        draft.seen.workload.as_ref().map_or("", |w| &w.meta.resource_version)
+    );
     let Some(target) = found else {
         draft.event(
             true,
@@ -95,12 +105,16 @@ fn kubectl_restart(draft: &mut Draft<'_>, at: Option<String>) -> bool {
 
 fn kubectl_pause(draft: &mut Draft<'_>, paused: bool) -> bool {
     let verb = if paused { DecisionVerb::Pause } else { DecisionVerb::Resume };
-    let key = format!("kubectl-pause-{}", draft.seen.workload.as_ref().map_or("", |w| &w.meta.resource_version));
+    let key = format!(
+        "kubectl-pause-{}",
+        draft.seen.workload.as_ref().map_or("", |w| &w.meta.resource_version)
+    );
     if !paused && draft.history.pause().is_none() {
         draft.event(
             true,
             "ResumeRefused",
-            "kubectl rollout resume was put back: spec.paused holds it; set spec.paused to false.".into(),
+            "kubectl rollout resume was put back: spec.paused holds it; set spec.paused to false."
+                .into(),
             key,
         );
         return false;
@@ -122,47 +136,82 @@ fn kubectl_pause(draft: &mut Draft<'_>, paused: bool) -> bool {
 pub fn append(draft: &mut Draft<'_>, verb: DecisionVerb, by: By) {
     let number = draft.history.newest().map_or(1, |r| r.decisions.len() + 1);
     let at = Time(draft.now);
-    draft.history.decide(rollout::Decision { number: i64::try_from(number).unwrap_or(i64::MAX), verb, by, at });
+    draft.history.decide(rollout::Decision {
+        number: i64::try_from(number).unwrap_or(i64::MAX),
+        verb,
+        by,
+        at,
+    });
 }
 
-/// What going back to `target` by a person's word rejects: the version, where the target has another one; else the content.
+/// What going back to `target` by a person's word rejects: the version, where the target has
+/// another one; else the content.
 #[must_use]
 pub fn undo_rejects(draft: &Draft<'_>, target: &ModelRolloutSpec) -> Option<Rejection> {
     let newest = draft.history.newest()?;
     Some(if newest.record_digest == target.record_digest {
         Rejection { rollout: newest.number, scope: Scope::Content, key: newest.core.clone() }
     } else {
-        Rejection { rollout: newest.number, scope: Scope::Version, key: newest.record_digest.clone() }
+        Rejection {
+            rollout: newest.number,
+            scope: Scope::Version,
+            key: newest.record_digest.clone(),
+        }
     })
 }
 
-/// A rollout that goes on and must not: its version was yanked, its template refused, or its content failed.
+/// A rollout that goes on and must not: its version was yanked, its template refused, or its
+/// content failed.
 fn trouble(draft: &mut Draft<'_>) -> bool {
     let Some(open) = draft.history.open().cloned() else { return false };
     if open.trigger.goes_back() {
         return false;
     }
     let Some((trigger, rejects, reason)) = verdict(draft, &open) else { return false };
-    let Some(target) = draft.history.back(draft.seen, rejects.as_ref()).cloned() else { return false };
-    let message = format!("Version {} was not rolled out: {reason}. Going back to version {}.", open.version, target.version);
+    let Some(target) = draft.history.back(draft.seen, rejects.as_ref()).cloned() else {
+        return false;
+    };
+    let message = format!(
+        "Version {} was not rolled out: {reason}. Going back to version {}.",
+        open.version, target.version
+    );
     draft.event(true, trigger_word(trigger), message, format!("back-{}", open.number));
     draft.record_again(&target, trigger, by(OPERATOR, Some(reason)), rejects, None);
     true
 }
 
-/// Why a rollout that goes on has to go back, if so: the trigger, what is rejected, and the sentence.
+/// Why a rollout that goes on has to go back, if so: the trigger, what is rejected, and the
+/// sentence.
 #[must_use]
-pub fn verdict(draft: &Draft<'_>, open: &ModelRolloutSpec) -> Option<(Trigger, Option<Rejection>, String)> {
+pub fn verdict(
+    draft: &Draft<'_>,
+    open: &ModelRolloutSpec,
+) -> Option<(Trigger, Option<Rejection>, String)> {
     if yanked(draft.seen, open) {
-        return Some((Trigger::Yanked, None, format!("version {} was yanked, or its ModelVersion is another record now", open.version)));
+        return Some((
+            Trigger::Yanked,
+            None,
+            format!(
+                "version {} was yanked, or its ModelVersion is another record now",
+                open.version
+            ),
+        ));
     }
-    if let Some(refusal) = draft.seen.memory.refusal.as_ref().filter(|r| r.template && r.rollout == open.number) {
-        let rejects = Rejection { rollout: open.number, scope: Scope::Exact, key: open.hash.clone() };
-        return Some((Trigger::Refused, Some(rejects), format!("the API server refused its template: {}", refusal.message)));
+    if let Some(refusal) =
+        draft.seen.memory.refusal.as_ref().filter(|r| r.template && r.rollout == open.number)
+    {
+        let rejects =
+            Rejection { rollout: open.number, scope: Scope::Exact, key: open.hash.clone() };
+        return Some((
+            Trigger::Refused,
+            Some(rejects),
+            format!("the API server refused its template: {}", refusal.message),
+        ));
     }
     match health::health(draft.seen, draft.carried()?, open) {
         Health::Failed(reason) => {
-            let rejects = Rejection { rollout: open.number, scope: Scope::Content, key: open.core.clone() };
+            let rejects =
+                Rejection { rollout: open.number, scope: Scope::Content, key: open.core.clone() };
             Some((Trigger::Failed, Some(rejects), reason))
         }
         Health::Complete | Health::Held(_) | Health::Progressing => None,
@@ -193,10 +242,14 @@ fn spec(draft: &mut Draft<'_>) {
     }
 }
 
-/// A ModelDeployment made anew on something rejected, or while a pause stands, first serves again what served last.
+/// A ModelDeployment made anew on something rejected, or while a pause stands, first serves again
+/// what served last.
 fn recreate(draft: &mut Draft<'_>) {
-    let last = draft.history.served_last().filter(|r| draft.history.barred(draft.seen, r).is_none());
-    let Some(target) = last.or_else(|| draft.history.back(draft.seen, None)).cloned() else { return };
+    let last =
+        draft.history.served_last().filter(|r| draft.history.barred(draft.seen, r).is_none());
+    let Some(target) = last.or_else(|| draft.history.back(draft.seen, None)).cloned() else {
+        return;
+    };
     draft.record_again(&target, Trigger::Recreated, by(SPEC, None), None, None);
 }
 
@@ -212,10 +265,18 @@ pub fn roll(draft: &mut Draft<'_>, trigger: Trigger, by: By) -> Result<(), Probl
     let name = names::content_name(&draft.seen.name, &desired.hash, 1);
     if draft.stored(&name).is_none() {
         let rendering = content::rendering(draft.seen, &draft.wanted.spec, &desired)?;
-        let body = ContentBody { hash: desired.hash.clone(), content: desired.written.clone(), rendering };
+        let body =
+            ContentBody { hash: desired.hash.clone(), content: desired.written.clone(), rendering };
         draft.store = Some((name.clone(), body));
     }
-    draft.record(Decision { content: desired, contents: name, trigger, by, rejects: None, restarted_at: None });
+    draft.record(Decision {
+        content: desired,
+        contents: name,
+        trigger,
+        by,
+        rejects: None,
+        restarted_at: None,
+    });
     Ok(())
 }
 
@@ -246,7 +307,10 @@ pub fn not_servable(draft: &Draft<'_>) -> Option<Problem> {
     let why = lifecycle.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default();
     Some(Problem::Invalid(
         "VersionYanked",
-        format!("Version {} is yanked{why} and is not newly served: name another version.", version.version),
+        format!(
+            "Version {} is yanked{why} and is not newly served: name another version.",
+            version.version
+        ),
     ))
 }
 
@@ -295,8 +359,15 @@ fn endings(draft: &Draft<'_>) -> Vec<(i64, Ending)> {
     let available = workload.status.available_replicas > 0;
     if newest.outcome.is_none() && health::complete(workload) {
         out.push((newest.number, promoted(draft, newest, available)));
-    } else if newest.outcome == Some(Outcome::Promoted) && newest.was_available.is_none() && available && health::complete(workload) {
-        out.push((newest.number, Ending { outcome: None, serves: false, ..promoted(draft, newest, true) }));
+    } else if newest.outcome == Some(Outcome::Promoted)
+        && newest.was_available.is_none()
+        && available
+        && health::complete(workload)
+    {
+        out.push((
+            newest.number,
+            Ending { outcome: None, serves: false, ..promoted(draft, newest, true) },
+        ));
     }
     out
 }
@@ -304,11 +375,23 @@ fn endings(draft: &Draft<'_>) -> Vec<(i64, Ending)> {
 fn superseded(draft: &Draft<'_>, next: &ModelRolloutSpec) -> Ending {
     let why = next.by.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
     let (outcome, message) = match next.trigger {
-        Trigger::Failed | Trigger::Refused | Trigger::Yanked => (Outcome::Failed, format!("Failed{why}.")),
-        Trigger::Undo | Trigger::Abort => (Outcome::Aborted, format!("Stopped by {}{why}.", next.by.actor)),
+        Trigger::Failed | Trigger::Refused | Trigger::Yanked => {
+            (Outcome::Failed, format!("Failed{why}."))
+        }
+        Trigger::Undo | Trigger::Abort => {
+            (Outcome::Aborted, format!("Stopped by {}{why}.", next.by.actor))
+        }
         _ => (Outcome::Superseded, format!("Rollout {} came before it was done.", next.number)),
     };
-    Ending { outcome: Some(outcome), at: Time(draft.now), message, serves: false, available: false, images: Vec::new(), until: false }
+    Ending {
+        outcome: Some(outcome),
+        at: Time(draft.now),
+        message,
+        serves: false,
+        available: false,
+        images: Vec::new(),
+        until: false,
+    }
 }
 
 fn promoted(draft: &Draft<'_>, record: &ModelRolloutSpec, available: bool) -> Ending {
@@ -321,5 +404,13 @@ fn promoted(draft: &Draft<'_>, record: &ModelRolloutSpec, available: bool) -> En
     images.truncate(16);
     let again = if record.trigger.goes_back() { " again" } else { "" };
     let message = format!("Serving version {}{again} (rollout {}).", record.version, record.number);
-    Ending { outcome: Some(Outcome::Promoted), at: Time(draft.now), message, serves: true, available, images, until: false }
+    Ending {
+        outcome: Some(Outcome::Promoted),
+        at: Time(draft.now),
+        message,
+        serves: true,
+        available,
+        images,
+        until: false,
+    }
 }

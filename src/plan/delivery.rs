@@ -1,7 +1,8 @@
-//! What has to be so before a rendering is made of a version: what the policy demands, and that somebody knows what the bytes have to be.
+//! What has to be so before a rendering is made of a version: what the policy demands, and that
+//! somebody knows what the bytes have to be.
 //!
-//! Only a rendering that is made anew is asked: what is stored already was allowed when it was made, and going back to it is never
-//! refused by a policy that came later.
+//! Only a rendering that is made anew is asked: what is stored already was allowed when it was
+//! made, and going back to it is never refused by a policy that came later.
 
 use serde_json::Value;
 
@@ -33,11 +34,17 @@ pub struct Delivered<'a> {
 ///
 /// # Errors
 /// What the policy demands and is not so, or that nobody knows yet what the bytes have to be.
-pub fn delivered<'a>(seen: &'a Observed, spec: &ModelDeploymentSpec, version: &'a Version) -> Result<Delivered<'a>, Problem> {
+pub fn delivered<'a>(
+    seen: &'a Observed,
+    spec: &ModelDeploymentSpec,
+    version: &'a Version,
+) -> Result<Delivered<'a>, Problem> {
     let written = spec.delivery.as_ref().and_then(|d| d.mode);
     let Some(artifact) = &version.artifact else {
         return match written {
-            None | Some(DeliveryMode::InImage) => Ok(Delivered { mode: DeliveryMode::InImage, digest: None }),
+            None | Some(DeliveryMode::InImage) => {
+                Ok(Delivered { mode: DeliveryMode::InImage, digest: None })
+            }
             Some(mode) => Err(no_artifact(version, mode)),
         };
     };
@@ -66,7 +73,11 @@ fn no_artifact(version: &Version, mode: DeliveryMode) -> Problem {
     )
 }
 
-fn digest_demanded(policy: &ModelPolicySpec, version: &Version, artifact: &Artifact) -> Result<(), Problem> {
+fn digest_demanded(
+    policy: &ModelPolicySpec,
+    version: &Version,
+    artifact: &Artifact,
+) -> Result<(), Problem> {
     if !policy.require_artifact_digest || fetcher::recorded(artifact).is_some() {
         return Ok(());
     }
@@ -80,18 +91,31 @@ fn digest_demanded(policy: &ModelPolicySpec, version: &Version, artifact: &Artif
     ))
 }
 
-fn signature_demanded(policy: &ModelPolicySpec, version: &Version, artifact: &Artifact, mode: DeliveryMode) -> Result<(), Problem> {
+fn signature_demanded(
+    policy: &ModelPolicySpec,
+    version: &Version,
+    artifact: &Artifact,
+    mode: DeliveryMode,
+) -> Result<(), Problem> {
     if policy.require_signature.is_none() {
         return Ok(());
     }
-    let demands = format!("ModelPolicy {} demands a signature of the artifact (requireSignature)", names::POLICY);
+    let demands = format!(
+        "ModelPolicy {} demands a signature of the artifact (requireSignature)",
+        names::POLICY
+    );
     let signature: Option<&Signature> = artifact.signature.as_ref();
     let sentence = match (mode, signature) {
         (DeliveryMode::Init, Some(_)) => return Ok(()),
         (DeliveryMode::Init, None) => {
-            format!("{demands}, and ModelVersion {} names none: register the version again with artifact.signature.", version.name)
+            format!(
+                "{demands}, and ModelVersion {} names none: register the version again with artifact.signature.",
+                version.name
+            )
         }
-        (mode, _) => format!("{demands}, and with delivery mode {mode:?} nobody checks one: set spec.delivery.mode to Init."),
+        (mode, _) => format!(
+            "{demands}, and with delivery mode {mode:?} nobody checks one: set spec.delivery.mode to Init."
+        ),
     };
     Err(Problem::Invalid("SignatureRequired", sentence))
 }
@@ -126,8 +150,10 @@ fn mountable(seen: &Observed, version: &Version, artifact: &Artifact) -> Result<
 fn not_verified(seen: &Observed, version: &Version) -> Problem {
     let Version { name, version: number, .. } = version;
     if let Some(found) = version.unverified.as_ref().filter(|u| u.failed) {
-        let again =
-            format!("When that is mended, `kubectl annotate mv {name} {}=$(date +%s) --overwrite` has it verified again.", names::VERIFY);
+        let again = format!(
+            "When that is mended, `kubectl annotate mv {name} {}=$(date +%s) --overwrite` has it verified again.",
+            names::VERIFY
+        );
         return Problem::Invalid(
             "VerificationFailed",
             format!("The artifact of version {number} was not accepted: {} {again}", found.message),
@@ -139,8 +165,13 @@ fn not_verified(seen: &Observed, version: &Version) -> Problem {
             "ModelVersion {name} names no digest of its artifact, and nobody verifies artifacts here: register it with artifact.digest (`rollmodel-fetch digest URI` prints it), or make ModelPolicy {} with spec.verification.serviceAccountName.",
             names::POLICY
         ),
-        Some(trouble) => format!("Version {number} waits until its artifact is verified, which is tried again: {}", trouble.message),
-        None => format!("Version {number} waits until its artifact is verified: `kubectl get mv {name} -o yaml` says how far that is."),
+        Some(trouble) => format!(
+            "Version {number} waits until its artifact is verified, which is tried again: {}",
+            trouble.message
+        ),
+        None => format!(
+            "Version {number} waits until its artifact is verified: `kubectl get mv {name} -o yaml` says how far that is."
+        ),
     };
     Problem::Pending("NotVerified", sentence)
 }
@@ -152,7 +183,10 @@ fn not_verified(seen: &Observed, version: &Version) -> Problem {
 pub fn image(seen: &Observed, version: &Version, rendering: &Value) -> Result<(), Problem> {
     let demanded = seen.policy.as_ref().is_some_and(|p| p.spec.require_image_digest);
     let containers = rendering["spec"]["containers"].as_array().into_iter().flatten();
-    let image = containers.filter(|c| c["name"] == names::CONTAINER).find_map(|c| c["image"].as_str()).unwrap_or_default();
+    let image = containers
+        .filter(|c| c["name"] == names::CONTAINER)
+        .find_map(|c| c["image"].as_str())
+        .unwrap_or_default();
     if !demanded || image.contains("@sha256:") || image.contains("@sha512:") {
         return Ok(());
     }

@@ -73,7 +73,10 @@ impl<'a> Draft<'a> {
             wanted,
             now,
             desired: content::desired(seen, &wanted.spec),
-            ownership: seen.workload.as_ref().map(|w| blame::workload_ownership(seen, w, &wanted.uid)),
+            ownership: seen
+                .workload
+                .as_ref()
+                .map(|w| blame::workload_ownership(seen, w, &wanted.uid)),
             blame: None,
             history,
             store: None,
@@ -84,8 +87,13 @@ impl<'a> Draft<'a> {
             refused: None,
         };
         if let Some(workload) = draft.workload() {
-            let rendering = draft.history.newest().and_then(|r| draft.stored(&r.contents)).and_then(|c| c.body.as_ref());
-            draft.blame = Some(blame::blame(&draft.history, workload, rendering.map(|b| &b.rendering)));
+            let rendering = draft
+                .history
+                .newest()
+                .and_then(|r| draft.stored(&r.contents))
+                .and_then(|c| c.body.as_ref());
+            draft.blame =
+                Some(blame::blame(&draft.history, workload, rendering.map(|b| &b.rendering)));
         }
         if matches!(draft.blame, Some(Blame::Ahead(_))) && !draft.need(Lookup::Records) {
             draft.blame = Some(Blame::Pending);
@@ -93,12 +101,15 @@ impl<'a> Draft<'a> {
         draft
     }
 
-    /// Whether this ModelDeployment was made anew while nobody looked: what goes on or serves is another one's, and no Deployment is left
-    /// to take over.
+    /// Whether this ModelDeployment was made anew while nobody looked: what goes on or serves is
+    /// another one's, and no Deployment is left to take over.
     #[must_use]
     pub fn made_anew(&self) -> bool {
         let others = [self.history.open(), self.history.serving()].into_iter().flatten();
-        self.workload().is_none() && others.into_iter().any(|r| r.deployment.uid.as_deref() != Some(self.wanted.uid.as_str()))
+        self.workload().is_none()
+            && others
+                .into_iter()
+                .any(|r| r.deployment.uid.as_deref() != Some(self.wanted.uid.as_str()))
     }
 
     /// The Deployment, where it is ours or may be.
@@ -111,7 +122,12 @@ impl<'a> Draft<'a> {
     /// The Deployment, where it carries out the newest decision, also of this plan's own.
     #[must_use]
     pub fn carried(&self) -> Option<&'a Workload> {
-        let label = self.workload()?.meta.labels.get(names::DECISION).and_then(|v| DecisionLabel::parse(v))?;
+        let label = self
+            .workload()?
+            .meta
+            .labels
+            .get(names::DECISION)
+            .and_then(|v| DecisionLabel::parse(v))?;
         self.workload().filter(|_| Some(label.decision()) == self.history.decision())
     }
 
@@ -132,7 +148,8 @@ impl<'a> Draft<'a> {
         true
     }
 
-    /// Plans again as soon as what this plan writes is seen: no news may come of what it leaves to do.
+    /// Plans again as soon as what this plan writes is seen: no news may come of what it leaves to
+    /// do.
     pub fn again_at_once(&mut self) {
         self.again = Some(0);
     }
@@ -149,10 +166,16 @@ impl<'a> Draft<'a> {
         self.wanted.spec.paused || self.history.pause().is_some()
     }
 
-    /// The number that the next record takes: above every record, and above what the Deployment's label names.
+    /// The number that the next record takes: above every record, and above what the Deployment's
+    /// label names.
     #[must_use]
     pub fn next_number(&self) -> i64 {
-        let label = self.seen.workload.as_ref().and_then(|w| w.meta.labels.get(names::DECISION)).and_then(|v| DecisionLabel::parse(v));
+        let label = self
+            .seen
+            .workload
+            .as_ref()
+            .and_then(|w| w.meta.labels.get(names::DECISION))
+            .and_then(|v| DecisionLabel::parse(v));
         self.history.number().max(label.map_or(0, |l| l.rollout)).saturating_add(1)
     }
 
@@ -161,7 +184,10 @@ impl<'a> Draft<'a> {
         let from = self.history.newest().map(|r| r.number);
         let number = self.next_number();
         self.history.push(ModelRolloutSpec {
-            deployment: DeploymentRef { name: self.seen.name.clone(), uid: Some(self.wanted.uid.clone()) },
+            deployment: DeploymentRef {
+                name: self.seen.name.clone(),
+                uid: Some(self.wanted.uid.clone()),
+            },
             number,
             from,
             model: self.wanted.spec.model.clone(),
@@ -204,7 +230,14 @@ impl<'a> Draft<'a> {
             core: target.core.clone(),
             written: Value::Null,
         };
-        self.record(Decision { content, contents: target.contents.clone(), trigger, by, rejects, restarted_at });
+        self.record(Decision {
+            content,
+            contents: target.contents.clone(),
+            trigger,
+            by,
+            rejects,
+            restarted_at,
+        });
     }
 
     /// Tells people, once a key.
@@ -212,11 +245,21 @@ impl<'a> Draft<'a> {
         self.after.push(Action::Event { warning, reason: reason.into(), message, key });
     }
 
-    /// The plan: `actions`, then what comes after; the status where it differs from what is written.
+    /// The plan: `actions`, then what comes after; the status where it differs from what is
+    /// written.
     #[must_use]
-    pub fn finish(self, mut actions: Vec<Action>, status: Option<ModelDeploymentStatus>, why: String) -> Plan {
+    pub fn finish(
+        self,
+        mut actions: Vec<Action>,
+        status: Option<ModelDeploymentStatus>,
+        why: String,
+    ) -> Plan {
         if !self.lookups.is_empty() {
-            return Plan { lookups: self.lookups, why: "Reads past the caches before it decides.".into(), ..Plan::default() };
+            return Plan {
+                lookups: self.lookups,
+                why: "Reads past the caches before it decides.".into(),
+                ..Plan::default()
+            };
         }
         actions.extend(self.after);
         Plan { lookups: Vec::new(), actions, status, again_in_seconds: self.again, why }

@@ -1,6 +1,7 @@
 //! Drift: whether what is live is what was written.
 //!
-//! What was written is compared as a subset: the API server and admission add fields, and additions that nobody else owns are not drift.
+//! What was written is compared as a subset: the API server and admission add fields, and additions
+//! that nobody else owns are not drift.
 //!
 //! Paths, in what is found and in what others own alike, are written as [`path`] says.
 
@@ -19,7 +20,8 @@ mod foreign;
 mod path;
 mod quantity;
 
-/// Numbers and flags that the API server does not tell from absent ones: it drops their zero, or puts its default there.
+/// Numbers and flags that the API server does not tell from absent ones: it drops their zero, or
+/// puts its default there.
 const ZERO_IS_ABSENT: [&str; 14] = [
     "failureThreshold",
     "hostIPC",
@@ -37,7 +39,8 @@ const ZERO_IS_ABSENT: [&str; 14] = [
     "tty",
 ];
 
-/// Ends of paths with what the API server puts there when nothing is written; who restores a backup owns these too.
+/// Ends of paths with what the API server puts there when nothing is written; who restores a backup
+/// owns these too.
 const DEFAULTS: [(&str, &str); 16] = [
     ("].imagePullPolicy", "IfNotPresent"),
     ("].protocol", "TCP"),
@@ -58,10 +61,12 @@ const DEFAULTS: [(&str, &str); 16] = [
     ("spec.terminationGracePeriodSeconds", "30"),
 ];
 
-/// Paths where `live` is not what `want` says, or has what a manager of `foreign` paths added, in the order of the fields.
+/// Paths where `live` is not what `want` says, or has what a manager of `foreign` paths added, in
+/// the order of the fields.
 #[must_use]
 pub fn differences(want: &Value, live: &Value, foreign: &[String]) -> Vec<String> {
-    let mut walk = Walk { foreign: foreign.iter().map(String::as_str).collect(), found: Vec::new() };
+    let mut walk =
+        Walk { foreign: foreign.iter().map(String::as_str).collect(), found: Vec::new() };
     walk.value(&Place::default(), want, live);
     walk.found
 }
@@ -98,12 +103,17 @@ impl Walk<'_> {
         let (Some(wanted), Some(there)) = (keys(&at.field, want), keys(&at.field, live)) else {
             return self.indexed(at, want, live);
         };
-        let place: BTreeMap<&str, usize> = there.iter().enumerate().map(|(index, key)| (key.as_str(), index)).collect();
+        let place: BTreeMap<&str, usize> =
+            there.iter().enumerate().map(|(index, key)| (key.as_str(), index)).collect();
         let mut order = Vec::new();
         for (key, item) in wanted.iter().zip(want) {
             let found = place.get(key.as_str()).copied();
             order.extend(found);
-            self.value(&at.item(key), item, found.and_then(|index| live.get(index)).unwrap_or(&Value::Null));
+            self.value(
+                &at.item(key),
+                item,
+                found.and_then(|index| live.get(index)).unwrap_or(&Value::Null),
+            );
         }
         // Init containers run in their order, and a variable sees those before it.
         if !order.is_sorted() {
@@ -133,7 +143,9 @@ impl Walk<'_> {
             return self.found.push(at.path.clone());
         }
         match live {
-            Value::Object(fields) => fields.iter().for_each(|(name, value)| self.extra(&at.field(name), value)),
+            Value::Object(fields) => {
+                fields.iter().for_each(|(name, value)| self.extra(&at.field(name), value))
+            }
             Value::Array(items) => {
                 let keys = keys(&at.field, items).unwrap_or_default();
                 keys.iter().zip(items).for_each(|(key, item)| self.extra_item(&at.item(key), item));
@@ -144,7 +156,8 @@ impl Walk<'_> {
 
     /// An item is named once, not field by field.
     fn extra_item(&mut self, at: &Place, live: &Value) {
-        if !empty(live) && (at.owned || self.foreign.iter().any(|path| path.starts_with(&at.path))) {
+        if !empty(live) && (at.owned || self.foreign.iter().any(|path| path.starts_with(&at.path)))
+        {
             self.found.push(at.path.clone());
         }
     }
@@ -173,13 +186,16 @@ fn silent(field: &str, want: &Value) -> bool {
 
 fn default(path: &str, live: &Value) -> bool {
     // The deprecated serviceAccount mirrors serviceAccountName, which wins.
-    let is = |(end, value): &(&str, &str)| path.ends_with(end) && text(live).is_some_and(|live| live == *value);
+    let is = |(end, value): &(&str, &str)| {
+        path.ends_with(end) && text(live).is_some_and(|live| live == *value)
+    };
     path.ends_with("spec.serviceAccount") || DEFAULTS.iter().any(is)
 }
 
 fn same(want: &Value, live: &Value, quantity: bool) -> bool {
     let (Some(a), Some(b)) = (text(want), text(live)) else { return want == live };
-    // One text is one value: a field's type is fixed, but for IntOrString and quantities, which may be a number or a string.
+    // One text is one value: a field's type is fixed, but for IntOrString and quantities, which may
+    // be a number or a string.
     a == b || (quantity && nanos(&a).is_some() && nanos(&a) == nanos(&b)) || numerically(want, live)
 }
 
@@ -223,9 +239,18 @@ mod tests {
                 json!({"resources": {"limits": {"cpu": "1000m", "memory": "1024Mi"}}}),
                 json!({"resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}),
             ),
-            (json!({"resources": {"requests": {"cpu": 1.5}}}), json!({"resources": {"requests": {"cpu": "1500m"}}})),
-            (json!({"emptyDir": {"sizeLimit": "1Gi"}}), json!({"emptyDir": {"sizeLimit": "1024Mi"}})),
-            (json!({"ports": [{"containerPort": 1}]}), json!({"ports": [{"containerPort": 1, "protocol": "TCP"}]})),
+            (
+                json!({"resources": {"requests": {"cpu": 1.5}}}),
+                json!({"resources": {"requests": {"cpu": "1500m"}}}),
+            ),
+            (
+                json!({"emptyDir": {"sizeLimit": "1Gi"}}),
+                json!({"emptyDir": {"sizeLimit": "1024Mi"}}),
+            ),
+            (
+                json!({"ports": [{"containerPort": 1}]}),
+                json!({"ports": [{"containerPort": 1, "protocol": "TCP"}]}),
+            ),
             // Admission put a sidecar first, and a variable and a mount into ours.
             (
                 containers(json!([{"name": "a", "env": [{"name": "A"}]}])),
@@ -246,20 +271,36 @@ mod tests {
             (json!({"a": {"b": 1}}), json!({}), vec!["a"]),
             (json!({"a": [1, 2]}), json!({"a": [1, 2, 3]}), vec!["a"]),
             (json!({"a": [1, 2]}), json!({"a": [1, 3]}), vec!["a[1]"]),
-            (json!({"a": 9_007_199_254_740_993_i64}), json!({"a": 9_007_199_254_740_992_i64}), vec!["a"]),
-            (json!({"runAsUser": 0, "automountServiceAccountToken": false}), json!({}), vec!["automountServiceAccountToken", "runAsUser"]),
+            (
+                json!({"a": 9_007_199_254_740_993_i64}),
+                json!({"a": 9_007_199_254_740_992_i64}),
+                vec!["a"],
+            ),
+            (
+                json!({"runAsUser": 0, "automountServiceAccountToken": false}),
+                json!({}),
+                vec!["automountServiceAccountToken", "runAsUser"],
+            ),
             (
                 json!({"labels": {"sizeLimit": "1Gi", "a.b/c": "1"}}),
                 json!({"labels": {"sizeLimit": "1024Mi", "a.b/c": "2"}}),
                 vec!["labels.a.b/c", "labels.sizeLimit"],
             ),
-            (json!({"resources": {"limits": {"cpu": "1"}}}), json!({"resources": {"limits": {"cpu": "2"}}}), vec!["resources.limits.cpu"]),
+            (
+                json!({"resources": {"limits": {"cpu": "1"}}}),
+                json!({"resources": {"limits": {"cpu": "2"}}}),
+                vec!["resources.limits.cpu"],
+            ),
             (
                 containers(json!([{"name": "a", "image": "x"}])),
                 containers(json!([{"name": "a", "image": "y"}])),
                 vec!["spec.containers[name=a].image"],
             ),
-            (containers(json!([{"name": "a", "image": "x"}])), containers(json!([{"name": "b"}])), vec!["spec.containers[name=a]"]),
+            (
+                containers(json!([{"name": "a", "image": "x"}])),
+                containers(json!([{"name": "b"}])),
+                vec!["spec.containers[name=a]"],
+            ),
             (
                 json!({"ports": [{"containerPort": 1, "name": "a"}]}),
                 json!({"ports": [{"containerPort": 1, "name": "b"}]}),
@@ -276,7 +317,11 @@ mod tests {
                 vec!["volumeMounts[mountPath=/a].name"],
             ),
             // The later of two variables of one name wins, so that one more is a difference.
-            (json!({"env": [{"name": "A"}]}), json!({"env": [{"name": "A"}, {"name": "A"}]}), vec!["env"]),
+            (
+                json!({"env": [{"name": "A"}]}),
+                json!({"env": [{"name": "A"}, {"name": "A"}]}),
+                vec!["env"],
+            ),
             (
                 json!({"initContainers": [{"name": "a"}, {"name": "b"}]}),
                 json!({"initContainers": [{"name": "b"}, {"name": "a"}]}),
@@ -296,16 +341,29 @@ mod tests {
         live["spec"]["nodeSelector"] = json!({"disk": "ssd"});
         live["spec"]["tolerations"] = json!([{"key": "gpu"}]);
         live["spec"]["hostNetwork"] = json!(true);
-        live["spec"]["containers"] =
-            json!([{"name": "a", "image": "x", "env": [{"name": "A", "value": "1"}]}, {"name": "proxy", "image": "p"}]);
+        live["spec"]["containers"] = json!([{"name": "a", "image": "x", "env": [{"name": "A", "value": "1"}]}, {"name": "proxy", "image": "p"}]);
         let cases: [(&[&str], &[&str]); 8] = [
-            (&["metadata.labels.a", "spec.containers[name=a].image", "spec.containers[name=a].name", "spec.gone"], &[]),
+            (
+                &[
+                    "metadata.labels.a",
+                    "spec.containers[name=a].image",
+                    "spec.containers[name=a].name",
+                    "spec.gone",
+                ],
+                &[],
+            ),
             (&["metadata.labels.b"], &["metadata.labels.b"]),
             (&["spec.nodeSelector"], &["spec.nodeSelector"]),
             (&["spec.tolerations"], &["spec.tolerations"]),
             (&["spec.hostNetwork"], &["spec.hostNetwork"]),
-            (&["spec.containers[name=proxy].image", "spec.containers[name=proxy].name"], &["spec.containers[name=proxy]"]),
-            (&["spec.containers[name=a].env[name=A].value"], &["spec.containers[name=a].env[name=A]"]),
+            (
+                &["spec.containers[name=proxy].image", "spec.containers[name=proxy].name"],
+                &["spec.containers[name=proxy]"],
+            ),
+            (
+                &["spec.containers[name=a].env[name=A].value"],
+                &["spec.containers[name=a].env[name=A]"],
+            ),
             (&["spec.containers[name=proxyx].image"], &[]),
         ];
         for (foreign, paths) in cases {
@@ -315,14 +373,18 @@ mod tests {
 
     #[test]
     fn an_addition_to_what_another_manager_owns_whole_is_its() {
-        let (want, live) = (json!({"nodeSelector": {"a": "1"}}), json!({"nodeSelector": {"a": "1", "b": "2"}}));
+        let (want, live) =
+            (json!({"nodeSelector": {"a": "1"}}), json!({"nodeSelector": {"a": "1", "b": "2"}}));
         assert_eq!(found(want.clone(), live.clone(), &["nodeSelector"]), ["nodeSelector.b"]);
         assert_eq!(found(want, live, &["nodeSelector.a"]), [""; 0]);
     }
 
     #[test]
     fn a_flag_that_we_leave_off_and_another_sets_is_drift() {
-        assert_eq!(found(json!({"hostNetwork": false}), json!({"hostNetwork": true}), &["hostNetwork"]), ["hostNetwork"]);
+        assert_eq!(
+            found(json!({"hostNetwork": false}), json!({"hostNetwork": true}), &["hostNetwork"]),
+            ["hostNetwork"]
+        );
     }
 
     fn rendering(written: &Value, protocol: Protocol) -> Value {
@@ -344,12 +406,15 @@ mod tests {
         render(&source).unwrap()
     }
 
-    /// What the API server makes of a rendering: its defaults, the usual forms of quantities, nothing that is empty.
+    /// What the API server makes of a rendering: its defaults, the usual forms of quantities,
+    /// nothing that is empty.
     fn stored(mut template: Value) -> Value {
         let spec = template["spec"].as_object_mut().unwrap();
-        for (field, value) in
-            [("restartPolicy", json!("Always")), ("dnsPolicy", json!("ClusterFirst")), ("schedulerName", json!("default-scheduler"))]
-        {
+        for (field, value) in [
+            ("restartPolicy", json!("Always")),
+            ("dnsPolicy", json!("ClusterFirst")),
+            ("schedulerName", json!("default-scheduler")),
+        ] {
             spec.insert(field.into(), value);
         }
         spec.remove("hostNetwork");
@@ -358,8 +423,16 @@ mod tests {
         for container in spec["containers"].as_array_mut().unwrap() {
             container["imagePullPolicy"] = json!("IfNotPresent");
             container["terminationMessagePath"] = json!("/dev/termination-log");
-            container.as_object_mut().unwrap().entry("terminationMessagePolicy").or_insert(json!("File"));
-            container["ports"].as_array_mut().into_iter().flatten().for_each(|port| port["protocol"] = json!("TCP"));
+            container
+                .as_object_mut()
+                .unwrap()
+                .entry("terminationMessagePolicy")
+                .or_insert(json!("File"));
+            container["ports"]
+                .as_array_mut()
+                .into_iter()
+                .flatten()
+                .for_each(|port| port["protocol"] = json!("TCP"));
             container["env"]
                 .as_array_mut()
                 .into_iter()
@@ -369,10 +442,16 @@ mod tests {
             if container["readinessProbe"].is_object() {
                 let probe = &mut container["readinessProbe"];
                 (probe["timeoutSeconds"], probe["successThreshold"]) = (json!(1), json!(1));
-                probe.as_object_mut().unwrap().get_mut("httpGet").into_iter().for_each(|get| get["scheme"] = json!("HTTP"));
+                probe
+                    .as_object_mut()
+                    .unwrap()
+                    .get_mut("httpGet")
+                    .into_iter()
+                    .for_each(|get| get["scheme"] = json!("HTTP"));
             }
             if container["resources"].is_object() {
-                container["resources"] = json!({"requests": {"cpu": "500m"}, "limits": {"cpu": "1", "memory": "2Gi"}});
+                container["resources"] =
+                    json!({"requests": {"cpu": "500m"}, "limits": {"cpu": "1", "memory": "2Gi"}});
             }
         }
         template
@@ -382,8 +461,13 @@ mod tests {
     fn leaves(value: &Value, at: &str, out: &mut Vec<String>) {
         let escape = |name: &String| name.replace('~', "~0").replace('/', "~1");
         match value {
-            Value::Object(fields) => fields.iter().for_each(|(name, value)| leaves(value, &format!("{at}/{}", escape(name)), out)),
-            Value::Array(items) => items.iter().enumerate().for_each(|(i, item)| leaves(item, &format!("{at}/{i}"), out)),
+            Value::Object(fields) => fields
+                .iter()
+                .for_each(|(name, value)| leaves(value, &format!("{at}/{}", escape(name)), out)),
+            Value::Array(items) => items
+                .iter()
+                .enumerate()
+                .for_each(|(i, item)| leaves(item, &format!("{at}/{i}"), out)),
             Value::String(text) if text.is_empty() => {}
             Value::String(_) | Value::Number(_) => out.push(at.to_owned()),
             _ => {}

@@ -1,4 +1,5 @@
-//! The container that runs `rollmodel-fetch`: what the init container of a serving pod and a verification Job have in common.
+//! The container that runs `rollmodel-fetch`: what the init container of a serving pod and a
+//! verification Job have in common.
 
 use serde_json::{Value, json};
 
@@ -38,12 +39,24 @@ pub struct Fetcher<'a> {
 }
 
 impl Fetcher<'_> {
-    /// The arguments that say what the bytes have to be. A signature is looked at where a policy says whose is good.
+    /// The arguments that say what the bytes have to be. A signature is looked at where a policy
+    /// says whose is good.
     #[must_use]
     pub fn args(&self) -> Vec<String> {
-        let signature = self.artifact.signature.as_ref().filter(|_| self.policy.is_some_and(|p| p.require_signature.is_some()));
-        let pairs = [("--digest", self.digest.map(str::to_owned)), ("--size", self.artifact.size.map(|size| size.to_string()))];
-        let mut args: Vec<String> = pairs.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?])).flatten().collect();
+        let signature = self
+            .artifact
+            .signature
+            .as_ref()
+            .filter(|_| self.policy.is_some_and(|p| p.require_signature.is_some()));
+        let pairs = [
+            ("--digest", self.digest.map(str::to_owned)),
+            ("--size", self.artifact.size.map(|size| size.to_string())),
+        ];
+        let mut args: Vec<String> = pairs
+            .into_iter()
+            .filter_map(|(flag, value)| Some([flag.to_owned(), value?]))
+            .flatten()
+            .collect();
         // In one word: what its address begins with must not be read as another flag.
         args.extend(signature.map(|s| format!("--signature={}", s.uri)));
         args
@@ -54,20 +67,29 @@ impl Fetcher<'_> {
     pub fn env(&self) -> Vec<Value> {
         let join = |texts: &[String], with: &str| (!texts.is_empty()).then(|| texts.join(with));
         let keys = self.policy.and_then(|p| p.require_signature.as_ref());
-        let hosts = self.policy.and_then(|p| p.delivery.as_ref()).map(|d| d.allowed_hosts.as_slice()).unwrap_or_default();
+        let hosts = self
+            .policy
+            .and_then(|p| p.delivery.as_ref())
+            .map(|d| d.allowed_hosts.as_slice())
+            .unwrap_or_default();
         let pairs = [
             ("ROLLMODEL_CREDENTIALS", self.credentials.map(|_| CREDENTIALS.to_owned())),
             ("ROLLMODEL_ALLOWED_HOSTS", join(hosts, ",")),
             ("ROLLMODEL_TRUSTED_KEYS", keys.and_then(|k| join(&k.public_keys, "\n"))),
             ("ROLLMODEL_TRUSTED_CERTIFICATES", keys.and_then(|k| join(&k.certificates, "\n"))),
         ];
-        pairs.into_iter().filter_map(|(name, value)| Some(json!({"name": name, "value": value?}))).collect()
+        pairs
+            .into_iter()
+            .filter_map(|(name, value)| Some(json!({"name": name, "value": value?})))
+            .collect()
     }
 
     /// The mounts of credentials and of the claim that the artifact is in.
     #[must_use]
     pub fn mounts(&self) -> Vec<Value> {
-        let credentials = self.credentials.map(|_| json!({"name": CREDENTIALS_VOLUME, "mountPath": CREDENTIALS, "readOnly": true}));
+        let credentials = self.credentials.map(
+            |_| json!({"name": CREDENTIALS_VOLUME, "mountPath": CREDENTIALS, "readOnly": true}),
+        );
         let source = claim(&self.artifact.uri)
             .map(|claim| json!({"name": SOURCE_VOLUME, "mountPath": format!("{CLAIMS}/{claim}"), "readOnly": true}));
         credentials.into_iter().chain(source).collect()
@@ -76,7 +98,9 @@ impl Fetcher<'_> {
     /// The volumes of those mounts.
     #[must_use]
     pub fn volumes(&self) -> Vec<Value> {
-        let credentials = self.credentials.map(|name| json!({"name": CREDENTIALS_VOLUME, "secret": {"secretName": name}}));
+        let credentials = self
+            .credentials
+            .map(|name| json!({"name": CREDENTIALS_VOLUME, "secret": {"secretName": name}}));
         let source = claim(&self.artifact.uri)
             .map(|claim| json!({"name": SOURCE_VOLUME, "persistentVolumeClaim": {"claimName": claim, "readOnly": true}}));
         credentials.into_iter().chain(source).collect()
@@ -99,11 +123,21 @@ pub fn security_context() -> Value {
 /// The digest that the record of an artifact names: its own field, or that of an `oci://` address.
 #[must_use]
 pub fn recorded(artifact: &Artifact) -> Option<&str> {
-    let address = || artifact.uri.strip_prefix("oci://").and_then(|rest| rest.split_once('@')).map(|(_, digest)| digest);
-    artifact.digest.as_deref().or_else(|| address().filter(|digest| digest.starts_with("sha256:") && digest.len() == 71))
+    let address = || {
+        artifact
+            .uri
+            .strip_prefix("oci://")
+            .and_then(|rest| rest.split_once('@'))
+            .map(|(_, digest)| digest)
+    };
+    artifact
+        .digest
+        .as_deref()
+        .or_else(|| address().filter(|digest| digest.starts_with("sha256:") && digest.len() == 71))
 }
 
-/// What the kubelet mounts of an `oci://` address: the repository, by digest. None for other addresses.
+/// What the kubelet mounts of an `oci://` address: the repository, by digest. None for other
+/// addresses.
 #[must_use]
 pub fn reference(uri: &str, digest: &str) -> Option<String> {
     let rest = uri.strip_prefix("oci://")?;
@@ -166,7 +200,10 @@ mod tests {
         let cases = [
             ("oci://registry.example.com/models/fraud:7", "registry.example.com/models/fraud"),
             ("oci://registry.example.com:5000/fraud", "registry.example.com:5000/fraud"),
-            ("oci://registry.example.com:5000/a/fraud:v1@sha256:aa", "registry.example.com:5000/a/fraud"),
+            (
+                "oci://registry.example.com:5000/a/fraud:v1@sha256:aa",
+                "registry.example.com:5000/a/fraud",
+            ),
         ];
         for (uri, want) in cases {
             assert_eq!(reference(uri, DIGEST), Some(format!("{want}@{DIGEST}")));
@@ -176,8 +213,9 @@ mod tests {
 
     #[test]
     fn an_image_by_digest_is_a_digest_of_the_record() {
-        let artifact =
-            |uri: String, digest: Option<&str>| -> Artifact { serde_json::from_value(json!({"uri": uri, "digest": digest})).unwrap() };
+        let artifact = |uri: String, digest: Option<&str>| -> Artifact {
+            serde_json::from_value(json!({"uri": uri, "digest": digest})).unwrap()
+        };
         assert_eq!(recorded(&artifact(format!("oci://r/fraud@{DIGEST}"), None)), Some(DIGEST));
         assert_eq!(recorded(&artifact("oci://r/fraud:7".into(), None)), None);
         assert_eq!(recorded(&artifact(format!("s3://r/fraud@{DIGEST}"), None)), None);

@@ -1,4 +1,5 @@
-//! A name without a ModelDeployment: its records end, its requests are refused, and what it leaves is kept by age.
+//! A name without a ModelDeployment: its records end, its requests are refused, and what it leaves
+//! is kept by age.
 
 use jiff::Timestamp;
 
@@ -31,15 +32,26 @@ pub fn plan(seen: &Observed, now: Timestamp) -> Plan {
     Plan { actions, again_in_seconds, why, ..Plan::default() }
 }
 
-/// The writes that end the open record and the serving one, but for those of the ModelDeployment with the uid `but`.
+/// The writes that end the open record and the serving one, but for those of the ModelDeployment
+/// with the uid `but`.
 #[must_use]
 pub fn end(seen: &Observed, but: Option<&str>, now: Timestamp) -> Vec<Action> {
     let mut history = History::of(seen);
     let (open, serving) = (history.open().cloned(), history.serving().cloned());
-    for record in open.iter().chain(&serving).filter(|r| but.is_none() || r.deployment.uid.as_deref() != but) {
+    for record in
+        open.iter().chain(&serving).filter(|r| but.is_none() || r.deployment.uid.as_deref() != but)
+    {
         let outcome = record.outcome.is_none().then_some(Outcome::Superseded);
         let message = "Its ModelDeployment was deleted.".to_owned();
-        let ending = Ending { outcome, at: Time(now), message, serves: false, available: false, images: Vec::new(), until: true };
+        let ending = Ending {
+            outcome,
+            at: Time(now),
+            message,
+            serves: false,
+            available: false,
+            images: Vec::new(),
+            until: true,
+        };
         history.end(record.number, ending);
     }
     converge::amendments(seen, &history)

@@ -1,4 +1,5 @@
-//! From the records to what serves, what is rejected, whether people paused it, and where going back leads.
+//! From the records to what serves, what is rejected, whether people paused it, and where going
+//! back leads.
 
 use std::{fmt, sync::Arc};
 
@@ -18,7 +19,8 @@ pub struct History {
     records: Vec<Record>,
 }
 
-/// A decision carried out on a Deployment, as its label says: `12.1`, or `12.2-paused` where that write left it paused.
+/// A decision carried out on a Deployment, as its label says: `12.1`, or `12.2-paused` where that
+/// write left it paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DecisionLabel {
     /// Number of the rollout.
@@ -33,9 +35,14 @@ impl DecisionLabel {
     /// The label's value read back; None for anything else.
     #[must_use]
     pub fn parse(value: &str) -> Option<Self> {
-        let (numbers, paused) = value.strip_suffix("-paused").map_or((value, false), |numbers| (numbers, true));
+        let (numbers, paused) =
+            value.strip_suffix("-paused").map_or((value, false), |numbers| (numbers, true));
         let (rollout, decisions) = numbers.split_once('.')?;
-        Some(Self { rollout: rollout.parse().ok().filter(|n| *n > 0)?, decisions: decisions.parse().ok()?, paused })
+        Some(Self {
+            rollout: rollout.parse().ok().filter(|n| *n > 0)?,
+            decisions: decisions.parse().ok()?,
+            paused,
+        })
     }
 
     /// The decision alone, for comparing.
@@ -98,7 +105,11 @@ impl History {
 
     /// The history with one more record.
     pub fn push(&mut self, spec: ModelRolloutSpec) {
-        self.records.push(Record { uid: String::new(), resource_version: String::new(), spec: Arc::new(spec) });
+        self.records.push(Record {
+            uid: String::new(),
+            resource_version: String::new(),
+            spec: Arc::new(spec),
+        });
     }
 
     /// Appends a decision to the newest record.
@@ -110,7 +121,11 @@ impl History {
 
     /// Adds to a record how it ended; what is written already stays as it is.
     pub fn end(&mut self, number: i64, ending: Ending) {
-        let Some(record) = self.records.iter_mut().map(|r| &mut r.spec).find(|r| r.number == number) else { return };
+        let Some(record) =
+            self.records.iter_mut().map(|r| &mut r.spec).find(|r| r.number == number)
+        else {
+            return;
+        };
         let record = Arc::make_mut(record);
         if record.outcome.is_none() && ending.outcome.is_some() {
             record.outcome = ending.outcome;
@@ -150,7 +165,12 @@ impl History {
     /// The rollout that serves: the newest that ever had all the traffic and still has it.
     #[must_use]
     pub fn serving(&self) -> Option<&ModelRolloutSpec> {
-        self.records.iter().rev().map(|r| &*r.spec).find(|r| r.served_from.is_some()).filter(|r| r.served_until.is_none())
+        self.records
+            .iter()
+            .rev()
+            .map(|r| &*r.spec)
+            .find(|r| r.served_from.is_some())
+            .filter(|r| r.served_until.is_none())
     }
 
     /// The rollout that served last, also where its ModelDeployment was deleted since.
@@ -180,8 +200,14 @@ impl History {
     /// The number of the record that a request made or changed, if it was carried out already.
     #[must_use]
     pub fn handled(&self, request_uid: &str) -> Option<i64> {
-        let is = |by: &crate::api::rollout::By| by.request.as_ref().is_some_and(|r| r.uid == request_uid);
-        self.records.iter().map(|r| &*r.spec).find(|r| is(&r.by) || r.decisions.iter().any(|d| is(&d.by))).map(|r| r.number)
+        let is = |by: &crate::api::rollout::By| {
+            by.request.as_ref().is_some_and(|r| r.uid == request_uid)
+        };
+        self.records
+            .iter()
+            .map(|r| &*r.spec)
+            .find(|r| is(&r.by) || r.decisions.iter().any(|d| is(&d.by)))
+            .map(|r| r.number)
     }
 
     /// The pause that people decided and did not lift: it holds over rollouts.
@@ -191,8 +217,9 @@ impl History {
         (newest.verb == DecisionVerb::Pause).then_some(newest)
     }
 
-    /// What is rejected, with the record that rejects it, oldest first. Computed from the records alone: only a record that goes back
-    /// rejects, and a Retry clears whatever covers its own content.
+    /// What is rejected, with the record that rejects it, oldest first. Computed from the records
+    /// alone: only a record that goes back rejects, and a Retry clears whatever covers its own
+    /// content.
     #[must_use]
     pub fn rejections(&self) -> Vec<(&Rejection, &ModelRolloutSpec)> {
         let mut out: Vec<(&Rejection, &ModelRolloutSpec)> = Vec::new();
@@ -213,8 +240,9 @@ impl History {
         self.rejections().into_iter().rev().find(|(rejection, _)| covers(rejection, what))
     }
 
-    /// Where going back leads: the newest rollout that was promoted, was available with at least one pod, is kept, may serve, and whose
-    /// core differs from the newest rollout's. `and` is the rejection that the decision to go back brings itself.
+    /// Where going back leads: the newest rollout that was promoted, was available with at least
+    /// one pod, is kept, may serve, and whose core differs from the newest rollout's. `and` is the
+    /// rejection that the decision to go back brings itself.
     #[must_use]
     pub fn back(&self, seen: &Observed, and: Option<&Rejection>) -> Option<&ModelRolloutSpec> {
         let left = self.newest().map(|r| r.core.as_str());
@@ -246,7 +274,8 @@ impl History {
 /// Whether the version of a record is yanked, or in conflict with it: not to be newly served.
 #[must_use]
 pub fn yanked(seen: &Observed, record: &ModelRolloutSpec) -> bool {
-    let version = seen.versions.iter().find(|v| v.model == record.model && v.version == record.version);
+    let version =
+        seen.versions.iter().find(|v| v.model == record.model && v.version == record.version);
     version.is_some_and(|v| {
         let pulled = v.lifecycle.as_ref().is_some_and(|l| l.state == LifecycleState::Yanked);
         pulled || (!seen.memory.crds_older && v.record_digest != record.record_digest)
@@ -280,6 +309,9 @@ mod tests {
 
     #[test]
     fn decisions_compare_as_integers() {
-        assert!(DecisionLabel::parse("9.11").unwrap().decision() < DecisionLabel::parse("10.2").unwrap().decision());
+        assert!(
+            DecisionLabel::parse("9.11").unwrap().decision()
+                < DecisionLabel::parse("10.2").unwrap().decision()
+        );
     }
 }

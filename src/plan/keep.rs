@@ -1,4 +1,5 @@
-//! What is kept: contents by `revisionHistoryLimit`, records by age, requests for a day after they were answered.
+//! What is kept: contents by `revisionHistoryLimit`, records by age, requests for a day after they
+//! were answered.
 
 use std::collections::HashSet;
 
@@ -21,13 +22,23 @@ const AT_ONCE: usize = 8;
 
 /// What may be deleted now, and in how many seconds the next thing may be.
 #[must_use]
-pub fn prune(seen: &Observed, history: &History, limit: usize, now: Timestamp) -> (Vec<Action>, Option<i64>) {
+pub fn prune(
+    seen: &Observed,
+    history: &History,
+    limit: usize,
+    now: Timestamp,
+) -> (Vec<Action>, Option<i64>) {
     let mut due = Vec::new();
     let mut next: Option<i64> = None;
     for request in &seen.requests {
         let Some(left) = request_seconds_left(request, now) else { continue };
         if left <= 0 {
-            due.push(delete(Prunable::RolloutRequest, &request.name, &request.uid, &request.resource_version));
+            due.push(delete(
+                Prunable::RolloutRequest,
+                &request.name,
+                &request.uid,
+                &request.resource_version,
+            ));
         } else {
             next = Some(next.map_or(left, |n| n.min(left)));
         }
@@ -39,7 +50,12 @@ pub fn prune(seen: &Observed, history: &History, limit: usize, now: Timestamp) -
         due.push(delete(Prunable::ModelRollout, &name, &record.uid, &record.resource_version));
     }
     for content in seen.contents.iter().filter(|c| !kept.contains(c.name.as_str())) {
-        due.push(delete(Prunable::ControllerRevision, &content.name, &content.uid, &content.resource_version));
+        due.push(delete(
+            Prunable::ControllerRevision,
+            &content.name,
+            &content.uid,
+            &content.resource_version,
+        ));
     }
     if due.len() > AT_ONCE {
         due.truncate(AT_ONCE);
@@ -49,7 +65,12 @@ pub fn prune(seen: &Observed, history: &History, limit: usize, now: Timestamp) -
 }
 
 fn delete(kind: Prunable, name: &str, uid: &str, resource_version: &str) -> Action {
-    Action::Delete { kind, name: name.into(), uid: uid.into(), resource_version: resource_version.into() }
+    Action::Delete {
+        kind,
+        name: name.into(),
+        uid: uid.into(),
+        resource_version: resource_version.into(),
+    }
 }
 
 /// Seconds until an answered request may go; None for one that was not answered.
@@ -59,12 +80,20 @@ fn request_seconds_left(request: &super::observed::Request, now: Timestamp) -> O
     Some(answered.as_second() + REQUEST_SECONDS - now.as_second())
 }
 
-/// The contents of the serving, the newest and the open records, and of the newest `limit` distinct promoted ones.
+/// The contents of the serving, the newest and the open records, and of the newest `limit` distinct
+/// promoted ones.
 fn kept_contents(history: &History, limit: usize) -> HashSet<String> {
     let standing = [history.serving(), history.newest(), history.open()];
-    let mut kept: HashSet<String> = standing.into_iter().flatten().map(|r| r.contents.clone()).collect();
+    let mut kept: HashSet<String> =
+        standing.into_iter().flatten().map(|r| r.contents.clone()).collect();
     let mut promoted = HashSet::new();
-    for record in history.records().iter().rev().map(|r| &r.spec).filter(|r| r.outcome == Some(Outcome::Promoted)) {
+    for record in history
+        .records()
+        .iter()
+        .rev()
+        .map(|r| &r.spec)
+        .filter(|r| r.outcome == Some(Outcome::Promoted))
+    {
         // The newest promoted one serves, and does not count against what can be gone back to.
         if promoted.len() <= limit || promoted.contains(&record.contents) {
             promoted.insert(record.contents.clone());
@@ -74,12 +103,23 @@ fn kept_contents(history: &History, limit: usize) -> HashSet<String> {
     kept
 }
 
-/// Records past their age that nothing needs: not the newest, the serving or an open one, not one whose content is kept, none that
-/// carries a standing rejection or pause.
-fn old_records<'a>(seen: &'a Observed, history: &History, kept: &HashSet<String>, now: Timestamp) -> Vec<&'a Record> {
+/// Records past their age that nothing needs: not the newest, the serving or an open one, not one
+/// whose content is kept, none that carries a standing rejection or pause.
+fn old_records<'a>(
+    seen: &'a Observed,
+    history: &History,
+    kept: &HashSet<String>,
+    now: Timestamp,
+) -> Vec<&'a Record> {
     let horizon = now.as_second() - retention_days(&seen.memory) * 24 * 3600;
-    let standing: HashSet<i64> = history.rejections().into_iter().map(|(_, by)| by.number).collect();
-    let paused = history.records().iter().rev().find(|r| !r.spec.decisions.is_empty()).map(|r| r.spec.number);
+    let standing: HashSet<i64> =
+        history.rejections().into_iter().map(|(_, by)| by.number).collect();
+    let paused = history
+        .records()
+        .iter()
+        .rev()
+        .find(|r| !r.spec.decisions.is_empty())
+        .map(|r| r.spec.number);
     let newest = history.number();
     let serving = history.served_last().map(|r| r.number);
     let needed = |r: &Record| {
@@ -91,7 +131,11 @@ fn old_records<'a>(seen: &'a Observed, history: &History, kept: &HashSet<String>
             || kept.contains(&r.spec.contents)
             || standing.contains(&n)
     };
-    let mut old: Vec<&Record> = seen.records.iter().filter(|r| r.spec.start_time.0.as_second() < horizon && !needed(r)).collect();
+    let mut old: Vec<&Record> = seen
+        .records
+        .iter()
+        .filter(|r| r.spec.start_time.0.as_second() < horizon && !needed(r))
+        .collect();
     old.retain(|r| !clears(history, &r.spec));
     old
 }
@@ -99,14 +143,18 @@ fn old_records<'a>(seen: &'a Observed, history: &History, kept: &HashSet<String>
 /// A Retry whose clearing still matters: an older rejection that it covers is still recorded.
 fn clears(history: &History, record: &crate::api::ModelRolloutSpec) -> bool {
     record.trigger == crate::api::rollout::Trigger::Retry
-        && history.records().iter().any(|r| r.spec.number < record.number && r.spec.rejects.as_ref().is_some_and(|x| covers(x, record)))
+        && history.records().iter().any(|r| {
+            r.spec.number < record.number
+                && r.spec.rejects.as_ref().is_some_and(|x| covers(x, record))
+        })
 }
 
 fn retention_days(memory: &Memory) -> i64 {
     if memory.record_retention_days > 0 { memory.record_retention_days } else { RECORD_DAYS }
 }
 
-/// What a name without a ModelDeployment leaves: records by age alone, contents with the last record that names them.
+/// What a name without a ModelDeployment leaves: records by age alone, contents with the last
+/// record that names them.
 #[must_use]
 pub fn prune_gone(seen: &Observed, now: Timestamp) -> Vec<Action> {
     let horizon = now.as_second() - retention_days(&seen.memory) * 24 * 3600;
@@ -121,11 +169,21 @@ pub fn prune_gone(seen: &Observed, now: Timestamp) -> Vec<Action> {
         }
     }
     for content in seen.contents.iter().filter(|c| !left.contains(c.name.as_str())) {
-        due.push(delete(Prunable::ControllerRevision, &content.name, &content.uid, &content.resource_version));
+        due.push(delete(
+            Prunable::ControllerRevision,
+            &content.name,
+            &content.uid,
+            &content.resource_version,
+        ));
     }
     for request in &seen.requests {
         if request_seconds_left(request, now).is_some_and(|left| left <= 0) {
-            due.push(delete(Prunable::RolloutRequest, &request.name, &request.uid, &request.resource_version));
+            due.push(delete(
+                Prunable::RolloutRequest,
+                &request.name,
+                &request.uid,
+                &request.resource_version,
+            ));
         }
     }
     due.truncate(AT_ONCE);

@@ -1,6 +1,8 @@
-//! Deciding: pure, synchronous and total. Nothing here is async, does I/O, reads a clock or draws a random number.
+//! Deciding: pure, synchronous and total. Nothing here is async, does I/O, reads a clock or draws a
+//! random number.
 //!
-//! Read [`plan`] first, then [`decide::decide`]: the order of decisions, top to bottom. Where to change what:
+//! Read [`plan`] first, then [`decide::decide`]: the order of decisions, top to bottom. Where to
+//! change what:
 //!
 //! | to change | open |
 //! |---|---|
@@ -47,7 +49,8 @@ use draft::Draft;
 use jiff::Timestamp;
 use observed::{Blocked, Wanted};
 
-/// What is to be done about one ModelDeployment: decisions become records, and everything else follows from the records.
+/// What is to be done about one ModelDeployment: decisions become records, and everything else
+/// follows from the records.
 #[must_use]
 pub fn plan(seen: &Observed, now: Timestamp) -> Plan {
     let mut plan = match seen.deployment.as_ref().filter(|d| !d.deleting) {
@@ -61,7 +64,8 @@ pub fn plan(seen: &Observed, now: Timestamp) -> Plan {
 fn carry_out(seen: &Observed, wanted: &Wanted, now: Timestamp) -> Plan {
     let mut draft = Draft::new(seen, wanted, now);
     if draft.made_anew() {
-        // The old one ends first, as if it had been seen to go; what the new one wants is decided once that is written.
+        // The old one ends first, as if it had been seen to go; what the new one wants is decided
+        // once that is written.
         return Plan {
             actions: gone::end(seen, Some(&wanted.uid), now),
             again_in_seconds: Some(0),
@@ -82,7 +86,8 @@ fn carry_out(seen: &Observed, wanted: &Wanted, now: Timestamp) -> Plan {
         draft.again_in(seconds);
     }
     status::note_problem(&mut draft);
-    let actions: Vec<Action> = records.into_iter().chain(children).chain(draft.after.drain(..)).collect();
+    let actions: Vec<Action> =
+        records.into_iter().chain(children).chain(draft.after.drain(..)).collect();
     if let Some(refused) = blocked::among(seen, &actions).next() {
         blocked::tell(&mut draft, refused);
     }
@@ -90,7 +95,8 @@ fn carry_out(seen: &Observed, wanted: &Wanted, now: Timestamp) -> Plan {
     draft.finish(actions, status, why)
 }
 
-/// The plan while a decision cannot be written down: it is told, and nothing is decided or done that would stand on it.
+/// The plan while a decision cannot be written down: it is told, and nothing is decided or done
+/// that would stand on it.
 fn undecided(seen: &Observed, wanted: &Wanted, refused: &Blocked, now: Timestamp) -> Plan {
     let mut draft = Draft::new(seen, wanted, now);
     blocked::tell(&mut draft, refused);

@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api::{
-    ModelDeploymentSpec, ModelDeploymentStatus, ModelPolicySpec, ModelRolloutSpec, RolloutRequestSpec, RolloutRequestStatus,
+    ModelDeploymentSpec, ModelDeploymentStatus, ModelPolicySpec, ModelRolloutSpec,
+    RolloutRequestSpec, RolloutRequestStatus,
     version::{Artifact, Lifecycle},
 };
 
-/// Everything that is known about one ModelDeployment name in one namespace, whether or not the object exists.
+/// Everything that is known about one ModelDeployment name in one namespace, whether or not the
+/// object exists.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Observed {
@@ -102,10 +104,12 @@ pub struct Version {
     /// The digest of its artifact that a verification pinned in its status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pin: Option<String>,
-    /// What the newest verification came to, where neither the record nor a pin says what the bytes have to be.
+    /// What the newest verification came to, where neither the record nor a pin says what the bytes
+    /// have to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unverified: Option<Unverified>,
-    /// The recordDigest that any rollout in the namespace bound this (model, version) to, where it is another one: a Conflict.
+    /// The recordDigest that any rollout in the namespace bound this (model, version) to, where it
+    /// is another one: a Conflict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bound_to: Option<String>,
 }
@@ -171,7 +175,8 @@ pub struct Workload {
     pub generation: i64,
     /// Its spec, as the API server keeps it.
     pub spec: WorkloadSpec,
-    /// Paths under `spec` that a manager other than ours owns, such as `template.spec.containers[name=model].image`.
+    /// Paths under `spec` that a manager other than ours owns, such as
+    /// `template.spec.containers[name=model].image`.
     pub foreign: Vec<String>,
     /// Its status.
     pub status: WorkloadStatus,
@@ -361,7 +366,8 @@ pub struct Request {
     pub status: Option<RolloutRequestStatus>,
 }
 
-/// What the process knows beside the objects. Forgetting it costs a request or a repeated sentence, never a wrong act.
+/// What the process knows beside the objects. Forgetting it costs a request or a repeated sentence,
+/// never a wrong act.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Memory {
@@ -393,7 +399,8 @@ pub struct Memory {
     pub kubernetes: Option<u32>,
 }
 
-/// What the API server answered to a write of a content, a record, a Service or an answer, or to a deletion.
+/// What the API server answered to a write of a content, a record, a Service or an answer, or to a
+/// deletion.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Blocked {
@@ -402,7 +409,8 @@ pub struct Blocked {
     /// Whether it is time to try it again.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub due: bool,
-    /// Whether it was the content or the record of a decision: nothing is decided until it is tried again.
+    /// Whether it was the content or the record of a decision: nothing is decided until it is tried
+    /// again.
     pub deciding: bool,
     /// Whether it was forbidden (403: RBAC, quota, admission); else the object was refused.
     pub forbidden: bool,
@@ -416,7 +424,8 @@ pub struct Blocked {
 pub struct Refusal {
     /// The rollout.
     pub rollout: i64,
-    /// Whether the template is at fault (422 with causes, 400); else it was forbidden (403: quota, admission), which may pass.
+    /// Whether the template is at fault (422 with causes, 400); else it was forbidden (403: quota,
+    /// admission), which may pass.
     pub template: bool,
     /// The server's sentence.
     pub message: String,

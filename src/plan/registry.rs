@@ -1,4 +1,5 @@
-//! What is to be done about a ModelRegistry: a Deployment with its importer in it, and what is said while that cannot speak for itself.
+//! What is to be done about a ModelRegistry: a Deployment with its importer in it, and what is said
+//! while that cannot speak for itself.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,8 @@ pub mod importer;
 
 /// How often an importer that does not run is looked at again, in seconds.
 const AGAIN: i64 = 30;
-/// After how many seconds the last look of an importer that does not run is no news any more. It tells of each within five minutes.
+/// After how many seconds the last look of an importer that does not run is no news any more. It
+/// tells of each within five minutes.
 const STALE: i64 = 400;
 /// What the last words of an importer without rights begin with.
 const RBAC_MISSING: &str = "RBACMissing: ";
@@ -95,11 +97,13 @@ impl RegistryAction {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RegistryPlan {
-    /// Whether the importer's pods' last words have to be read before anything is decided; then nothing else is in the plan.
+    /// Whether the importer's pods' last words have to be read before anything is decided; then
+    /// nothing else is in the plan.
     pub hear: bool,
     /// What is to be done, in this order.
     pub actions: Vec<RegistryAction>,
-    /// The conditions to write, last; absent where they are written already, or the importer speaks for itself.
+    /// The conditions to write, last; absent where they are written already, or the importer speaks
+    /// for itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conditions: Option<Vec<Condition>>,
     /// When to plan again, although nothing changes.
@@ -114,12 +118,15 @@ type Word = (&'static str, &'static str, String);
 #[must_use]
 pub fn plan_registry(seen: &ObservedRegistry, now: Timestamp) -> RegistryPlan {
     let runs = seen.workload.as_ref().is_some_and(|w| w.status.ready_replicas > 0);
-    let waits = seen.workload.as_ref().is_some_and(|w| ours(seen, w)) && !runs && !seen.spec.suspend;
+    let waits =
+        seen.workload.as_ref().is_some_and(|w| ours(seen, w)) && !runs && !seen.spec.suspend;
     if waits && seen.words.is_none() {
         return RegistryPlan { hear: true, ..RegistryPlan::default() };
     }
     let (actions, word) = act(seen);
-    let due = |action: &RegistryAction| seen.blocked.iter().find(|b| b.write == action.write()).is_none_or(|b| b.due);
+    let due = |action: &RegistryAction| {
+        seen.blocked.iter().find(|b| b.write == action.write()).is_none_or(|b| b.due)
+    };
     let word = word.or_else(|| refused(seen, &actions)).or_else(|| speak(seen, runs, now));
     RegistryPlan {
         hear: false,
@@ -152,38 +159,55 @@ fn act(seen: &ObservedRegistry) -> (Vec<RegistryAction>, Option<Word>) {
         }
         Some(live) => {
             let ops = importer::patch(live, &body);
-            let patch = (!ops.is_empty()).then(|| RegistryAction::PatchWorkload { name: live.meta.name.clone(), ops });
+            let patch = (!ops.is_empty())
+                .then(|| RegistryAction::PatchWorkload { name: live.meta.name.clone(), ops });
             (patch.into_iter().collect(), None)
         }
     }
 }
 
 fn refused(seen: &ObservedRegistry, actions: &[RegistryAction]) -> Option<Word> {
-    let refused = seen.blocked.iter().find(|b| actions.iter().any(|action| action.write() == b.write))?;
+    let refused =
+        seen.blocked.iter().find(|b| actions.iter().any(|action| action.write() == b.write))?;
     Some(("False", NOT_READY, blocked::sentence(refused)))
 }
 
 /// What is said while the importer does not speak for itself.
 fn speak(seen: &ObservedRegistry, runs: bool, now: Timestamp) -> Option<Word> {
     if seen.spec.suspend {
-        return Some(("True", "Suspended", "Nothing is imported while spec.suspend is true; what was imported stays.".into()));
+        return Some((
+            "True",
+            "Suspended",
+            "Nothing is imported while spec.suspend is true; what was imported stays.".into(),
+        ));
     }
     let status = seen.status.clone().unwrap_or_default();
-    let theirs = status.conditions.iter().any(|c| c.type_ == "Ready" && !OURS.contains(&c.reason.as_str()));
+    let theirs =
+        status.conditions.iter().any(|c| c.type_ == "Ready" && !OURS.contains(&c.reason.as_str()));
     if runs {
-        // One that ends at once, for want of rights say, was never available; what was said of it stays.
+        // One that ends at once, for want of rights say, was never available; what was said of it
+        // stays.
         let stays = seen.workload.as_ref().is_some_and(|w| w.status.available_replicas > 0);
         return (stays && !theirs).then(|| ("False", FIRST_LOOK, first_look(seen)));
     }
     let words = seen.words.as_deref().unwrap_or_default().trim();
     if let Some(why) = words.strip_prefix(RBAC_MISSING) {
-        return Some(("False", "RBACMissing", why.replace(":NAME)", &format!(":{})", seen.spec.service_account_name))));
+        return Some((
+            "False",
+            "RBACMissing",
+            why.replace(":NAME)", &format!(":{})", seen.spec.service_account_name)),
+        ));
     }
     if !words.is_empty() {
-        return Some(("False", NOT_READY, format!("The importer ended and is started again: {words}")));
+        return Some((
+            "False",
+            NOT_READY,
+            format!("The importer ended and is started again: {words}"),
+        ));
     }
     // It may have spoken before Kubernetes says that it runs.
-    let fresh = status.last_poll_time.is_some_and(|time| now.as_second() - time.0.as_second() < STALE);
+    let fresh =
+        status.last_poll_time.is_some_and(|time| now.as_second() - time.0.as_second() < STALE);
     if fresh && theirs {
         return None;
     }
@@ -201,9 +225,14 @@ fn first_look(seen: &ObservedRegistry) -> String {
 }
 
 /// The conditions to write; None where they are written already.
-fn conditions(seen: &ObservedRegistry, (ready, reason, sentence): &Word, now: Timestamp) -> Option<Vec<Condition>> {
+fn conditions(
+    seen: &ObservedRegistry,
+    (ready, reason, sentence): &Word,
+    now: Timestamp,
+) -> Option<Vec<Condition>> {
     let status = seen.status.clone().unwrap_or_default();
-    let make = |kind, value| said(&status.conditions, kind, value, reason, sentence, seen.generation, now);
+    let make =
+        |kind, value| said(&status.conditions, kind, value, reason, sentence, seen.generation, now);
     let mut all = vec![make("Ready", ready)];
     match *reason {
         "Suspended" => {}

@@ -1,6 +1,7 @@
 //! Rendering: the whole pod template that a content is made into, once.
 //!
-//! What the user wrote in `spec.template` stays as it is written; the container `model` is completed with what is missing.
+//! What the user wrote in `spec.template` stays as it is written; the container `model` is
+//! completed with what is missing.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +19,8 @@ use crate::api::{
 mod artifact;
 mod template;
 
-/// Seconds that a pod goes on serving after it left the endpoints, so that no request meets a closed port.
+/// Seconds that a pod goes on serving after it left the endpoints, so that no request meets a
+/// closed port.
 const DRAIN_SECONDS: i64 = 5;
 
 /// What a rendering is made from.
@@ -72,7 +74,9 @@ pub enum Error {
         wanted: &'static str,
     },
     /// A quantity that is none.
-    #[error("{path} is {value}, which is not a quantity: write a number with or without a suffix, such as 500m, 2 or 4Gi.")]
+    #[error(
+        "{path} is {value}, which is not a quantity: write a number with or without a suffix, such as 500m, 2 or 4Gi."
+    )]
     NotAQuantity {
         /// Path of the field.
         path: String,
@@ -80,7 +84,9 @@ pub enum Error {
         value: String,
     },
     /// Metadata that a Deployment's pods cannot have.
-    #[error("{0} cannot be set, since the metadata of a pod template holds labels and annotations only: remove it.")]
+    #[error(
+        "{0} cannot be set, since the metadata of a pod template holds labels and annotations only: remove it."
+    )]
     Metadata(String),
     /// A label that is the operator's.
     #[error("{0} cannot be set, since labels in {group}/ are the operator's: remove it.", group = names::GROUP)]
@@ -89,7 +95,9 @@ pub enum Error {
     #[error("{0} is missing: name the container; the one that serves the model is named {container}.", container = names::CONTAINER)]
     Unnamed(String),
     /// A name that two containers have.
-    #[error("{path} is {name}, which is another container's name too: give each container its own.")]
+    #[error(
+        "{path} is {name}, which is another container's name too: give each container its own."
+    )]
     SameName {
         /// Path of the second.
         path: String,
@@ -105,7 +113,9 @@ pub enum Error {
         name: String,
     },
     /// A restart policy that a Deployment cannot have.
-    #[error("spec.template.spec.restartPolicy is {0}, and pods of a Deployment always restart: remove it.")]
+    #[error(
+        "spec.template.spec.restartPolicy is {0}, and pods of a Deployment always restart: remove it."
+    )]
     RestartPolicy(String),
     /// Nobody names an image.
     #[error(
@@ -117,7 +127,9 @@ pub enum Error {
     #[error("{0} is at {dir} or below, where the artifact is mounted: mount it elsewhere.", dir = artifact::MODELS)]
     MountTaken(String),
     /// A volume with a name of ours.
-    #[error("{path} is {name}, which is the name of a volume that the operator adds: give it another name.")]
+    #[error(
+        "{path} is {name}, which is the name of a volume that the operator adds: give it another name."
+    )]
     VolumeTaken {
         /// Path of the volume's name.
         path: String,
@@ -125,7 +137,9 @@ pub enum Error {
         name: String,
     },
     /// An address that no container can read.
-    #[error("ModelVersion {0} has its artifact in a claim, and {1:?} cannot be the name of one: register it with pvc://CLAIM/PATH.")]
+    #[error(
+        "ModelVersion {0} has its artifact in a claim, and {1:?} cannot be the name of one: register it with pvc://CLAIM/PATH."
+    )]
     NoClaim(String, String),
     /// A size that is none.
     #[error("spec.delivery.cache.sizeLimit is {0}, which is not a size: write one such as 200Gi.")]
@@ -184,11 +198,15 @@ pub fn render(source: &Source<'_>) -> Result<Value, Error> {
 #[must_use]
 pub fn port(rendering: &Value) -> Port {
     let containers = rendering["spec"]["containers"].as_array().into_iter().flatten();
-    let first = containers.filter(|c| c["name"] == names::CONTAINER).find_map(|c| c["ports"].get(0));
+    let first =
+        containers.filter(|c| c["name"] == names::CONTAINER).find_map(|c| c["ports"].get(0));
     let (name, number) = default_port(Protocol::default());
     Port {
         name: first.and_then(|p| p["name"].as_str()).unwrap_or(name).to_owned(),
-        number: first.and_then(|p| p["containerPort"].as_i64()).and_then(|n| i32::try_from(n).ok()).unwrap_or(number),
+        number: first
+            .and_then(|p| p["containerPort"].as_i64())
+            .and_then(|n| i32::try_from(n).ok())
+            .unwrap_or(number),
     }
 }
 
@@ -205,14 +223,20 @@ fn own_labels(source: &Source<'_>) -> [(String, Value); 5] {
 /// Completes the container `model`, and adds it where it is absent.
 fn complete(source: &Source<'_>, spec: &mut Map<String, Value>) -> Result<(), Error> {
     let mut containers = list(spec, "containers");
-    let index = containers.iter().position(|c| c["name"] == names::CONTAINER).unwrap_or_else(|| {
-        containers.insert(0, json!({"name": names::CONTAINER}));
-        0
-    });
+    let index =
+        containers.iter().position(|c| c["name"] == names::CONTAINER).unwrap_or_else(|| {
+            containers.insert(0, json!({"name": names::CONTAINER}));
+            0
+        });
     let mut model = containers.get(index).and_then(Value::as_object).cloned().unwrap_or_default();
     set_image(source, &mut model)?;
     set_env(source, &mut model);
-    let taken = containers.iter().enumerate().filter(|(i, _)| *i != index).flat_map(|(_, c)| template::port_names(c)).collect();
+    let taken = containers
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| *i != index)
+        .flat_map(|(_, c)| template::port_names(c))
+        .collect();
     let port = set_ports(source.protocol, &mut model, &taken);
     set_probe(source, &mut model, port);
     set_drain(spec, &mut model);
@@ -227,7 +251,9 @@ fn complete(source: &Source<'_>, spec: &mut Map<String, Value>) -> Result<(), Er
 
 fn set_image(source: &Source<'_>, model: &mut Map<String, Value>) -> Result<(), Error> {
     if absent(model, "image") {
-        let image = source.image.ok_or_else(|| Error::NoImage(names::version_name(source.model, source.version)))?;
+        let image = source
+            .image
+            .ok_or_else(|| Error::NoImage(names::version_name(source.model, source.version)))?;
         model.insert("image".into(), json!(image));
     }
     Ok(())
@@ -256,12 +282,18 @@ fn set_ports(protocol: Protocol, model: &mut Map<String, Value>, taken: &BTreeSe
     if ports.is_empty() {
         ports.push(json!({"containerPort": number}));
     }
-    let own: BTreeSet<String> = ports.iter().filter_map(|p| p["name"].as_str()).map(str::to_owned).collect();
+    let own: BTreeSet<String> =
+        ports.iter().filter_map(|p| p["name"].as_str()).map(str::to_owned).collect();
     let number = ports.first().and_then(|p| p["containerPort"].as_i64()).unwrap_or_default();
-    if let Some(first) = ports.first_mut().and_then(Value::as_object_mut).filter(|first| absent(first, "name")) {
+    if let Some(first) =
+        ports.first_mut().and_then(Value::as_object_mut).filter(|first| absent(first, "name"))
+    {
         // A Service finds a named port in the first container that has one of that name.
         let free = !own.contains(name) && !taken.contains(name);
-        first.insert("name".into(), if free { json!(name) } else { json!(format!("model-{number}")) });
+        first.insert(
+            "name".into(),
+            if free { json!(name) } else { json!(format!("model-{number}")) },
+        );
     }
     model.insert("ports".into(), Value::Array(ports));
     number
@@ -269,14 +301,17 @@ fn set_ports(protocol: Protocol, model: &mut Map<String, Value>, taken: &BTreeSe
 
 /// A pod is ready when its model is.
 ///
-/// There is no liveness probe by default: a server that crashes is restarted without one, a model may load for many minutes, and a
-/// limit for that guessed here would kill pods which the progress deadline still gives time, and loaded ones which only answer late.
+/// There is no liveness probe by default: a server that crashes is restarted without one, a model
+/// may load for many minutes, and a limit for that guessed here would kill pods which the progress
+/// deadline still gives time, and loaded ones which only answer late.
 fn set_probe(source: &Source<'_>, model: &mut Map<String, Value>, port: i64) {
     if !absent(model, "readinessProbe") {
         return;
     }
     let mut probe = match source.protocol {
-        Protocol::OpenInferenceV2 => json!({"httpGet": {"path": format!("/v2/models/{}/ready", source.model), "port": port}}),
+        Protocol::OpenInferenceV2 => {
+            json!({"httpGet": {"path": format!("/v2/models/{}/ready", source.model), "port": port}})
+        }
         Protocol::HTTP => json!({"httpGet": {"path": "/ping", "port": port}}),
         Protocol::GRPC => json!({"grpc": {"port": port}}),
     };
@@ -286,7 +321,8 @@ fn set_probe(source: &Source<'_>, model: &mut Map<String, Value>, port: i64) {
 }
 
 fn set_drain(spec: &Map<String, Value>, model: &mut Map<String, Value>) {
-    // The API server refuses a sleep longer than the grace period, and the server needs some of it to finish.
+    // The API server refuses a sleep longer than the grace period, and the server needs some of it
+    // to finish.
     let grace = spec.get("terminationGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(30);
     let seconds = DRAIN_SECONDS.min(grace / 2);
     if absent(model, "lifecycle") && seconds > 0 {

@@ -1,4 +1,5 @@
-//! The verbs of a RolloutRequest, one function each: what is decided, and the sentence that answers.
+//! The verbs of a RolloutRequest, one function each: what is decided, and the sentence that
+//! answers.
 
 use super::{action::Action, decide, draft::Draft, observed::Request};
 use crate::api::{
@@ -45,22 +46,34 @@ pub fn answer(draft: &mut Draft<'_>) -> bool {
     false
 }
 
-/// Requests without an answer, in order of creation time, then resourceVersion: names are random, and times have seconds.
+/// Requests without an answer, in order of creation time, then resourceVersion: names are random,
+/// and times have seconds.
 #[must_use]
 pub fn unanswered(requests: &[Request]) -> Vec<&Request> {
-    let mut open: Vec<_> = requests.iter().filter(|r| r.status.as_ref().and_then(|s| s.result).is_none()).collect();
-    open.sort_by_key(|r| (r.created, r.resource_version.parse::<u64>().unwrap_or(u64::MAX), r.name.clone()));
+    let mut open: Vec<_> =
+        requests.iter().filter(|r| r.status.as_ref().and_then(|s| s.result).is_none()).collect();
+    open.sort_by_key(|r| {
+        (r.created, r.resource_version.parse::<u64>().unwrap_or(u64::MAX), r.name.clone())
+    });
     open
 }
 
 fn say(draft: &mut Draft<'_>, request: &Request, answer: Answer) {
     let status = status(request, answer.result, &answer.message, answer.rollout, draft.now);
-    draft.after.push(Action::AnswerRequest { name: request.name.clone(), status: Box::new(status) });
+    draft
+        .after
+        .push(Action::AnswerRequest { name: request.name.clone(), status: Box::new(status) });
 }
 
 /// The status that answers a request.
 #[must_use]
-pub fn status(request: &Request, result: RequestResult, message: &str, rollout: Option<i64>, now: jiff::Timestamp) -> RolloutRequestStatus {
+pub fn status(
+    request: &Request,
+    result: RequestResult,
+    message: &str,
+    rollout: Option<i64>,
+    now: jiff::Timestamp,
+) -> RolloutRequestStatus {
     let reason = match result {
         RequestResult::Done => "Done",
         RequestResult::Refused => "Refused",
@@ -111,28 +124,43 @@ fn undo(draft: &mut Draft<'_>, request: &Request) -> Answer {
         },
         None => match draft.history.back(draft.seen, undo_rejection_of_version(draft).as_ref()) {
             Some(target) => target.clone(),
-            None => return refused("There is no earlier rollout to go back to: none that served something else is kept and may serve."),
+            None => {
+                return refused(
+                    "There is no earlier rollout to go back to: none that served something else is kept and may serve.",
+                );
+            }
         },
     };
     go_back(draft, request, &target, Trigger::Undo)
 }
 
-/// The default target must not be the version that undoing will reject; a target of the same version rejects the content alone.
+/// The default target must not be the version that undoing will reject; a target of the same
+/// version rejects the content alone.
 fn undo_rejection_of_version(draft: &Draft<'_>) -> Option<rollout::Rejection> {
     let newest = draft.history.newest()?;
-    Some(rollout::Rejection { rollout: newest.number, scope: rollout::Scope::Content, key: newest.core.clone() })
+    Some(rollout::Rejection {
+        rollout: newest.number,
+        scope: rollout::Scope::Content,
+        key: newest.core.clone(),
+    })
 }
 
 /// The rollout that `toRollout` names, if it may be gone back to.
 fn named(draft: &Draft<'_>, number: i64) -> Result<ModelRolloutSpec, Answer> {
     let Some(target) = draft.history.get(number) else {
-        return Err(refused(format!("There is no rollout {number}: `kubectl get mro` lists them.")));
+        return Err(refused(format!(
+            "There is no rollout {number}: `kubectl get mro` lists them."
+        )));
     };
     if draft.history.newest().is_some_and(|r| r.hash == target.hash) {
-        return Err(nothing(format!("Rollout {number} has the content that the newest rollout has already.")));
+        return Err(nothing(format!(
+            "Rollout {number} has the content that the newest rollout has already."
+        )));
     }
     if target.outcome != Some(Outcome::Promoted) {
-        return Err(refused(format!("Rollout {number} never served: only a rollout that served can be gone back to.")));
+        return Err(refused(format!(
+            "Rollout {number} never served: only a rollout that served can be gone back to."
+        )));
     }
     if let Some(why) = draft.history.barred(draft.seen, target) {
         return Err(refused(format!("Rollout {number} cannot be gone back to: {why}.")));
@@ -140,15 +168,23 @@ fn named(draft: &Draft<'_>, number: i64) -> Result<ModelRolloutSpec, Answer> {
     Ok(target.clone())
 }
 
-fn go_back(draft: &mut Draft<'_>, request: &Request, target: &ModelRolloutSpec, trigger: Trigger) -> Answer {
+fn go_back(
+    draft: &mut Draft<'_>,
+    request: &Request,
+    target: &ModelRolloutSpec,
+    trigger: Trigger,
+) -> Answer {
     let left = draft.history.newest().map(|r| r.version.clone());
     let rejects = decide::undo_rejects(draft, target);
     let what = match &rejects {
-        Some(r) if r.scope == rollout::Scope::Version => format!("; version {} is rejected until a Retry", left.unwrap_or_default()),
+        Some(r) if r.scope == rollout::Scope::Version => {
+            format!("; version {} is rejected until a Retry", left.unwrap_or_default())
+        }
         Some(r) => format!("; the template of rollout {} is rejected until a Retry", r.rollout),
         None => String::new(),
     };
-    let message = format!("Going back to version {} (rollout {}){what}.", target.version, target.number);
+    let message =
+        format!("Going back to version {} (rollout {}){what}.", target.version, target.number);
     let by = by(draft, request);
     draft.record_again(target, trigger, by, rejects, None);
     done(message, draft.history.number())
@@ -159,8 +195,15 @@ fn abort(draft: &mut Draft<'_>, request: &Request) -> Answer {
         return nothing("No rollout goes on: Undo goes back from one that is done.");
     };
     if open.trigger.goes_back() {
-        let left = draft.history.rejections().last().and_then(|(r, _)| draft.history.get(r.rollout)).map(|r| r.version.clone());
-        let hint = left.map(|v| format!(" Retry returns to version {v}, where the spec names it.")).unwrap_or_default();
+        let left = draft
+            .history
+            .rejections()
+            .last()
+            .and_then(|(r, _)| draft.history.get(r.rollout))
+            .map(|r| r.version.clone());
+        let hint = left
+            .map(|v| format!(" Retry returns to version {v}, where the spec names it."))
+            .unwrap_or_default();
         return refused(format!("Rollout {} goes back already.{hint}", open.number));
     }
     match draft.history.back(draft.seen, None).cloned() {
@@ -179,7 +222,9 @@ fn retry(draft: &mut Draft<'_>, request: &Request) -> Answer {
     }
     let by = by(draft, request);
     match decide::roll(draft, Trigger::Retry, by) {
-        Ok(()) => done(format!("Rolling out version {} again.", desired.version), draft.history.number()),
+        Ok(()) => {
+            done(format!("Rolling out version {} again.", desired.version), draft.history.number())
+        }
         Err(problem) => refused(problem.sentence()),
     }
 }
@@ -188,7 +233,12 @@ fn pause(draft: &mut Draft<'_>, request: &Request) -> Answer {
     if draft.history.pause().is_some() {
         return nothing("It is paused already.");
     }
-    decision(draft, request, DecisionVerb::Pause, "Paused: the rollout that goes on, or the next one, waits for Resume.")
+    decision(
+        draft,
+        request,
+        DecisionVerb::Pause,
+        "Paused: the rollout that goes on, or the next one, waits for Resume.",
+    )
 }
 
 fn resume(draft: &mut Draft<'_>, request: &Request) -> Answer {
@@ -200,7 +250,11 @@ fn resume(draft: &mut Draft<'_>, request: &Request) -> Answer {
             nothing("It is not paused.")
         };
     }
-    let message = if by_spec { "Resumed, but spec.paused still holds it: set spec.paused to false." } else { "Resumed." };
+    let message = if by_spec {
+        "Resumed, but spec.paused still holds it: set spec.paused to false."
+    } else {
+        "Resumed."
+    };
     decision(draft, request, DecisionVerb::Resume, message)
 }
 
@@ -237,17 +291,28 @@ fn restart(draft: &mut Draft<'_>, request: &Request) -> Answer {
     done(format!("Restarting the pods of version {}.", target.version), draft.history.number())
 }
 
-/// Renders the newest content anew, under the first name that is free or has this very rendering, stored before a crash.
+/// Renders the newest content anew, under the first name that is free or has this very rendering,
+/// stored before a crash.
 fn rerender(draft: &mut Draft<'_>, newest: &ModelRolloutSpec) -> Result<String, Answer> {
     let desired = match &draft.desired {
         Ok(desired) if desired.hash == newest.hash => desired.clone(),
-        _ => return Err(refused("Rendering anew needs the spec to name what serves, and its ModelVersion to be there.")),
+        _ => {
+            return Err(refused(
+                "Rendering anew needs the spec to name what serves, and its ModelVersion to be there.",
+            ));
+        }
     };
     let rendering = super::content::rendering(draft.seen, &draft.wanted.spec, &desired);
     let rendering = rendering.map_err(|problem| refused(problem.sentence()))?;
-    let body = super::observed::ContentBody { hash: desired.hash.clone(), content: desired.written, rendering };
+    let body = super::observed::ContentBody {
+        hash: desired.hash.clone(),
+        content: desired.written,
+        rendering,
+    };
     let fits = |name: &String| draft.stored(name).is_none_or(|c| c.body.as_ref() == Some(&body));
-    let name = (2..u32::MAX).map(|n| crate::api::names::content_name(&draft.seen.name, &newest.hash, n)).find(fits);
+    let name = (2..u32::MAX)
+        .map(|n| crate::api::names::content_name(&draft.seen.name, &newest.hash, n))
+        .find(fits);
     let name = name.ok_or_else(|| refused("There are too many renderings of this content."))?;
     if draft.stored(&name).is_none() {
         draft.store = Some((name.clone(), body));

@@ -1,4 +1,5 @@
-//! What is said: one state word, one sentence, and conditions that tell tools the truth. The table of the README as code.
+//! What is said: one state word, one sentence, and conditions that tell tools the truth. The table
+//! of the README as code.
 
 use jiff::Timestamp;
 
@@ -71,10 +72,11 @@ fn without_counters(status: &ModelDeploymentStatus) -> ModelDeploymentStatus {
 }
 
 fn phase(draft: &Draft<'_>) -> Phase {
-    let phase = conflict(draft).or_else(|| unwanted(draft)).unwrap_or_else(|| match draft.history.open() {
-        Some(open) => going_on(draft, open),
-        None => settled(draft),
-    });
+    let phase =
+        conflict(draft).or_else(|| unwanted(draft)).unwrap_or_else(|| match draft.history.open() {
+            Some(open) => going_on(draft, open),
+            None => settled(draft),
+        });
     match draft.refused {
         Some(refused) if refused.deciding || phase.state == State::Serving => {
             let reason = if refused.forbidden { "Forbidden" } else { "Refused" };
@@ -111,11 +113,16 @@ fn conflict(draft: &Draft<'_>) -> Option<Phase> {
     })
 }
 
-/// What the spec names cannot be carried out, or is not there yet; while what was rolled out before goes on.
+/// What the spec names cannot be carried out, or is not there yet; while what was rolled out before
+/// goes on.
 fn unwanted(draft: &Draft<'_>) -> Option<Phase> {
     match draft.desired.as_ref().err()? {
-        Problem::Invalid(reason, sentence) => Some(Phase::new(State::Invalid, reason, sentence.clone())),
-        Problem::Pending(reason, sentence) => Some(Phase::new(State::Pending, reason, sentence.clone())),
+        Problem::Invalid(reason, sentence) => {
+            Some(Phase::new(State::Invalid, reason, sentence.clone()))
+        }
+        Problem::Pending(reason, sentence) => {
+            Some(Phase::new(State::Pending, reason, sentence.clone()))
+        }
     }
 }
 
@@ -125,7 +132,13 @@ fn going_on(draft: &Draft<'_>, open: &ModelRolloutSpec) -> Phase {
         crate::api::rollout::Trigger::Restart => format!("Restarting version {}", open.version),
         _ => format!("Rolling out version {}", open.version),
     };
-    let why = open.by.reason.as_ref().filter(|_| open.trigger.goes_back()).map(|r| format!(": {r}")).unwrap_or_default();
+    let why = open
+        .by
+        .reason
+        .as_ref()
+        .filter(|_| open.trigger.goes_back())
+        .map(|r| format!(": {r}"))
+        .unwrap_or_default();
     if let Some(refusal) = draft.seen.memory.refusal.as_ref().filter(|r| r.rollout == open.number) {
         let message = format!("{what}: the API server refused it: {}", refusal.message);
         return if refusal.template {
@@ -134,21 +147,35 @@ fn going_on(draft: &Draft<'_>, open: &ModelRolloutSpec) -> Phase {
             Phase::new(State::Waiting, "Forbidden", message)
         };
     }
-    let Some(workload) = draft.carried() else { return Phase::new(State::Rolling, "Rolling", format!("{what}{why}.")) };
+    let Some(workload) = draft.carried() else {
+        return Phase::new(State::Rolling, "Rolling", format!("{what}{why}."));
+    };
     if workload.spec.paused && draft.pause_wanted() {
-        return Phase::new(State::Paused, "Paused", format!("{what} is paused{}.", paused_by(draft)));
+        return Phase::new(
+            State::Paused,
+            "Paused",
+            format!("{what} is paused{}.", paused_by(draft)),
+        );
     }
     match health::health(draft.seen, workload, open) {
         Health::Failed(sentence) => Phase::new(
             State::Waiting,
             "Failed",
-            format!("{what}{why}: {sentence}. There is nothing left to go back to by itself; it waits to heal."),
+            format!(
+                "{what}{why}: {sentence}. There is nothing left to go back to by itself; it waits to heal."
+            ),
         ),
-        Health::Held(sentence) if health::overdue(workload) => {
-            Phase::new(State::Waiting, "ProgressDeadlineExceeded", format!("{what} waits: {sentence}."))
+        Health::Held(sentence) if health::overdue(workload) => Phase::new(
+            State::Waiting,
+            "ProgressDeadlineExceeded",
+            format!("{what} waits: {sentence}."),
+        ),
+        Health::Held(sentence) => {
+            Phase::new(State::Rolling, "Rolling", format!("{what} waits: {sentence}."))
         }
-        Health::Held(sentence) => Phase::new(State::Rolling, "Rolling", format!("{what} waits: {sentence}.")),
-        Health::Complete | Health::Progressing => Phase::new(State::Rolling, "Rolling", format!("{what}{why}.")),
+        Health::Complete | Health::Progressing => {
+            Phase::new(State::Rolling, "Rolling", format!("{what}{why}."))
+        }
     }
 }
 
@@ -162,9 +189,12 @@ fn paused_by(draft: &Draft<'_>) -> String {
 fn settled(draft: &Draft<'_>) -> Phase {
     let Ok(desired) = &draft.desired else { return Phase::new(State::Pending, "Pending", "") };
     let serves = draft.history.newest();
-    // An older CRD prunes what is read of a version, and so its digest: what serves is then told by its version alone.
+    // An older CRD prunes what is read of a version, and so its digest: what serves is then told by
+    // its version alone.
     let older = draft.seen.memory.crds_older;
-    if let Some(newest) = serves.filter(|r| r.hash == desired.hash || (older && r.version == desired.version)) {
+    if let Some(newest) =
+        serves.filter(|r| r.hash == desired.hash || (older && r.version == desired.version))
+    {
         return Phase::new(State::Serving, "Serving", serving_sentence(draft, newest));
     }
     if older {
@@ -180,39 +210,62 @@ fn settled(draft: &Draft<'_>) -> Phase {
             None => format!("rollout {}", hold.rejected.rollout),
         };
         let why = hold.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default();
-        let now = serves.map_or("Nothing serves".to_owned(), |r| format!("Serving version {}", r.version));
+        let now = serves
+            .map_or("Nothing serves".to_owned(), |r| format!("Serving version {}", r.version));
         return if hold.trigger.by_person() {
             Phase::new(
                 State::Held,
                 "Held",
-                format!("{now}: {} went back from {what}{why}. Version {} is not served again until a Retry.", hold.by, desired.version),
+                format!(
+                    "{now}: {} went back from {what}{why}. Version {} is not served again until a Retry.",
+                    hold.by, desired.version
+                ),
             )
         } else {
             Phase::new(
                 State::RolledBack,
                 "RolledBack",
-                format!("{now}: {what} failed{why}. Correct it, name another version, or ask for a Retry."),
+                format!(
+                    "{now}: {what} failed{why}. Correct it, name another version, or ask for a Retry."
+                ),
             )
         };
     }
     if draft.pause_wanted() {
-        return Phase::new(State::Paused, "Paused", format!("Version {} waits: paused{}.", desired.version, paused_by(draft)));
+        return Phase::new(
+            State::Paused,
+            "Paused",
+            format!("Version {} waits: paused{}.", desired.version, paused_by(draft)),
+        );
     }
-    Phase::new(State::Rolling, "Rolling", format!("Version {} is about to be rolled out.", desired.version))
+    Phase::new(
+        State::Rolling,
+        "Rolling",
+        format!("Version {} is about to be rolled out.", desired.version),
+    )
 }
 
 /// What serves, and whatever a person should know about it.
 fn serving_sentence(draft: &Draft<'_>, newest: &ModelRolloutSpec) -> String {
     let mut sentence = format!("Serving version {}.", newest.version);
-    let version = draft.seen.versions.iter().find(|v| v.model == newest.model && v.version == newest.version);
+    let version =
+        draft.seen.versions.iter().find(|v| v.model == newest.model && v.version == newest.version);
     match version {
-        None => sentence.push_str(&format!(" Its ModelVersion {} was deleted.", names::version_name(&newest.model, &newest.version))),
+        None => sentence.push_str(&format!(
+            " Its ModelVersion {} was deleted.",
+            names::version_name(&newest.model, &newest.version)
+        )),
         Some(v) => match v.lifecycle.as_ref().map(|l| (l.state, l.reason.as_deref())) {
             Some((state @ (LifecycleState::Yanked | LifecycleState::Deprecated), reason)) => {
                 let word = if state == LifecycleState::Yanked { "yanked" } else { "deprecated" };
-                sentence.push_str(&format!(" The version is {word}{}.", reason.map(|r| format!(": {r}")).unwrap_or_default()));
+                sentence.push_str(&format!(
+                    " The version is {word}{}.",
+                    reason.map(|r| format!(": {r}")).unwrap_or_default()
+                ));
             }
-            _ if v.record_digest != newest.record_digest => sentence.push_str(" Its ModelVersion is another record now."),
+            _ if v.record_digest != newest.record_digest => {
+                sentence.push_str(" Its ModelVersion is another record now.")
+            }
             _ => {}
         },
     }
@@ -236,13 +289,19 @@ fn rejected_twin(draft: &Draft<'_>, newest: &ModelRolloutSpec) -> Option<String>
     let find = |digest: &str| draft.seen.versions.iter().find(|v| v.record_digest == digest);
     let bytes = |v: &super::observed::Version| {
         let image = v.image.clone().filter(|i| i.contains("@sha256:"));
-        let artifact = v.artifact.as_ref().map(|a| fetcher::recorded(a).or(v.pin.as_deref()).map(str::to_owned));
-        (image.is_some() || artifact.as_ref().is_some_and(Option::is_some)).then_some((image, artifact))
+        let artifact = v
+            .artifact
+            .as_ref()
+            .map(|a| fetcher::recorded(a).or(v.pin.as_deref()).map(str::to_owned));
+        (image.is_some() || artifact.as_ref().is_some_and(Option::is_some))
+            .then_some((image, artifact))
     };
     let mine = bytes(find(&newest.record_digest)?)?;
     let rejections = draft.history.rejections();
-    let twins = rejections.iter().filter_map(|(r, _)| find(&draft.history.get(r.rollout)?.record_digest));
-    let mut others = twins.filter(|v| v.record_digest != newest.record_digest && bytes(v).as_ref() == Some(&mine));
+    let twins =
+        rejections.iter().filter_map(|(r, _)| find(&draft.history.get(r.rollout)?.record_digest));
+    let mut others = twins
+        .filter(|v| v.record_digest != newest.record_digest && bytes(v).as_ref() == Some(&mine));
     others.next().map(|v| v.version.clone())
 }
 
@@ -255,7 +314,10 @@ fn hold(draft: &Draft<'_>) -> Option<Hold> {
     let (rejection, by) = draft.history.rejecting(desired)?;
     let rejected = draft.history.get(rejection.rollout);
     Some(Hold {
-        rejected: Rejected { version: rejected.map(|r| r.version.clone()), rollout: rejection.rollout },
+        rejected: Rejected {
+            version: rejected.map(|r| r.version.clone()),
+            rollout: rejection.rollout,
+        },
         scope: rejection.scope,
         trigger: by.trigger,
         reason: by.by.reason.clone(),
@@ -264,7 +326,11 @@ fn hold(draft: &Draft<'_>) -> Option<Hold> {
     })
 }
 
-fn build(draft: &mut Draft<'_>, phase: &Phase, old: &ModelDeploymentStatus) -> ModelDeploymentStatus {
+fn build(
+    draft: &mut Draft<'_>,
+    phase: &Phase,
+    old: &ModelDeploymentStatus,
+) -> ModelDeploymentStatus {
     let workload = draft.workload();
     let conditions = conditions(draft, phase, &old.conditions);
     let open = draft.history.open();
@@ -275,7 +341,13 @@ fn build(draft: &mut Draft<'_>, phase: &Phase, old: &ModelDeploymentStatus) -> M
         state: Some(phase.state),
         message: Some(bounded(&phase.message, MESSAGE_MAX)),
         replicas: workload.map_or(0, |w| w.status.replicas),
-        selector: Some(format!("{}={},{}={}", names::DEPLOYMENT, draft.seen.name, names::TRACK, names::TRACK_MAIN)),
+        selector: Some(format!(
+            "{}={},{}={}",
+            names::DEPLOYMENT,
+            draft.seen.name,
+            names::TRACK,
+            names::TRACK_MAIN
+        )),
         conditions,
         strategy: Some(crate::api::rollout::StrategyKind::RollingUpdate),
         rollout: draft.history.last().map(|r| r.spec.number),
@@ -287,14 +359,27 @@ fn build(draft: &mut Draft<'_>, phase: &Phase, old: &ModelDeploymentStatus) -> M
         serving: serving.map(|r| revision(draft, r, r.served_from.as_ref(), open.is_some())),
         candidate: open.map(|r| revision(draft, r, Some(&r.start_time), false)),
         hold,
-        history: draft.history.records().iter().rev().take(HISTORY).map(|r| entry(&r.spec)).collect(),
+        history: draft
+            .history
+            .records()
+            .iter()
+            .rev()
+            .take(HISTORY)
+            .map(|r| entry(&r.spec))
+            .collect(),
     }
 }
 
-fn revision(draft: &Draft<'_>, record: &ModelRolloutSpec, since: Option<&Time>, beside: bool) -> Revision {
+fn revision(
+    draft: &Draft<'_>,
+    record: &ModelRolloutSpec,
+    since: Option<&Time>,
+    beside: bool,
+) -> Revision {
     let ready = health::pods_of(draft.seen, record).filter(|p| p.ready && !p.deleting).count();
     let status = draft.workload().map(|w| w.status.clone()).unwrap_or_default();
-    let replicas = if beside { status.replicas - status.updated_replicas } else { status.updated_replicas };
+    let replicas =
+        if beside { status.replicas - status.updated_replicas } else { status.updated_replicas };
     Revision {
         version: record.version.clone(),
         record_digest: record.record_digest.clone(),
@@ -320,15 +405,23 @@ fn entry(record: &ModelRolloutSpec) -> HistoryEntry {
 }
 
 fn conditions(draft: &mut Draft<'_>, phase: &Phase, old: &[Condition]) -> Vec<Condition> {
-    let (generation, now, deadline) = (draft.wanted.generation, draft.now, i64::from(draft.wanted.spec.progress_deadline()));
-    let set = |kind: &str, is: bool, reason: &str, message: &str| condition(old, kind, is, reason, message, generation, now);
-    let (available, enough) = draft.workload().map_or((0, false), |w| (w.status.available_replicas, health::enough(w)));
+    let (generation, now, deadline) =
+        (draft.wanted.generation, draft.now, i64::from(draft.wanted.spec.progress_deadline()));
+    let set = |kind: &str, is: bool, reason: &str, message: &str| {
+        condition(old, kind, is, reason, message, generation, now)
+    };
+    let (available, enough) =
+        draft.workload().map_or((0, false), |w| (w.status.available_replicas, health::enough(w)));
     let wants = draft.wanted.spec.replicas;
     let availability = set(
         "Available",
         enough,
         if enough { "MinimumReplicasAvailable" } else { "MinimumReplicasUnavailable" },
-        if enough { "As many pods as needed are available." } else { "Fewer pods than needed are available." },
+        if enough {
+            "As many pods as needed are available."
+        } else {
+            "Fewer pods than needed are available."
+        },
     );
     let standing = matches!(phase.state, State::Serving | State::Held | State::RolledBack);
     let down = standing && wants > 0 && available == 0 && draft.carried().is_some();
@@ -350,7 +443,11 @@ fn conditions(draft: &mut Draft<'_>, phase: &Phase, old: &[Condition]) -> Vec<Co
         reconciling = !stalled;
     }
     if reconciling && (down || phase.state == State::Pending) {
-        let from = if down { availability.last_transition_time.0 } else { since(holds(old, "Reconciling")) };
+        let from = if down {
+            availability.last_transition_time.0
+        } else {
+            since(holds(old, "Reconciling"))
+        };
         draft.again_in(from.as_second() + deadline - now.as_second());
     }
     let ready = matches!(phase.state, State::Serving | State::Held) && !down;
@@ -379,11 +476,14 @@ fn conditions(draft: &mut Draft<'_>, phase: &Phase, old: &[Condition]) -> Vec<Co
     out
 }
 
-/// The problem that keeps the spec from being carried out although nothing new is decided: a version that may not be newly served.
+/// The problem that keeps the spec from being carried out although nothing new is decided: a
+/// version that may not be newly served.
 pub fn note_problem(draft: &mut Draft<'_>) {
     let Ok(desired) = &draft.desired else { return };
     let newest = draft.history.newest().map(|r| r.hash.clone());
-    if newest.as_deref() == Some(desired.hash.as_str()) || draft.history.rejecting(desired).is_some() {
+    if newest.as_deref() == Some(desired.hash.as_str())
+        || draft.history.rejecting(desired).is_some()
+    {
         return;
     }
     if let Some(problem) = decide::not_servable(draft) {

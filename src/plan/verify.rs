@@ -1,7 +1,9 @@
-//! Verification of a version's artifact by a Job: when one is due, what becomes of it, and what follows from its last words.
+//! Verification of a version's artifact by a Job: when one is due, what becomes of it, and what
+//! follows from its last words.
 //!
-//! Verifications are numbered by the version's status, and a Job is named after its number and what it is made of. So a crash at any
-//! write leads on to the same Job and the same outcome, and a Job that a changed policy made obsolete is told from its successor.
+//! Verifications are numbered by the version's status, and a Job is named after its number and what
+//! it is made of. So a crash at any write leads on to the same Job and the same outcome, and a Job
+//! that a changed policy made obsolete is told from its successor.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -105,7 +107,8 @@ pub enum VersionAction {
 }
 
 impl VersionAction {
-    /// The write in words: the same write of a later plan has the same. None of an Event, which is lost where it is refused.
+    /// The write in words: the same write of a later plan has the same. None of an Event, which is
+    /// lost where it is refused.
     #[must_use]
     pub fn write(&self) -> Option<String> {
         match self {
@@ -139,19 +142,29 @@ pub struct Step {
 pub fn add_found(version: &mut Version, status: Option<&ModelVersionStatus>) {
     (version.pin, version.unverified) = (None, None);
     // What the record names needs no pin.
-    let Some(status) = status.filter(|_| version.artifact.as_ref().is_some_and(|a| fetcher::recorded(a).is_none())) else { return };
+    let Some(status) = status
+        .filter(|_| version.artifact.as_ref().is_some_and(|a| fetcher::recorded(a).is_none()))
+    else {
+        return;
+    };
     version.pin = status.resolved.as_ref().and_then(|r| r.artifact_digest.clone());
     let newest = status.verification.as_ref().filter(|_| version.pin.is_none());
-    version.unverified = newest.map(|v| Unverified { failed: outcome::status(&v.reason) == "False", message: v.message.clone() });
+    version.unverified = newest.map(|v| Unverified {
+        failed: outcome::status(&v.reason) == "False",
+        message: v.message.clone(),
+    });
 }
 
 /// The next step of a version's verification.
 #[must_use]
 pub fn step(seen: &ObservedVersion, now: Timestamp) -> Step {
     let status = seen.status.clone().unwrap_or_default();
-    let mut step = Step { resolved: status.resolved, verification: status.verification, ..Step::default() };
+    let mut step =
+        Step { resolved: status.resolved, verification: status.verification, ..Step::default() };
     // An older CRD prunes what is read and what would be written.
-    if let Some(artifact) = seen.facts.artifact.as_ref().filter(|_| !seen.crds_older && problem(seen).is_none()) {
+    if let Some(artifact) =
+        seen.facts.artifact.as_ref().filter(|_| !seen.crds_older && problem(seen).is_none())
+    {
         Verifier { seen, artifact, now }.next(&mut step);
     }
     step
@@ -171,9 +184,20 @@ impl Verifier<'_> {
         let name = body.as_ref().map(job::name).unwrap_or_default();
         let running = |job: &&Job| job.ended.is_none();
         let mine = self.seen.jobs.iter().find(|job| job.name == name && !job.deleting);
-        let others: Vec<&Job> = self.seen.jobs.iter().filter(|job| job.name != name || job.deleting).filter(running).collect();
+        let others: Vec<&Job> = self
+            .seen
+            .jobs
+            .iter()
+            .filter(|job| job.name != name || job.deleting)
+            .filter(running)
+            .collect();
         let obsolete = others.iter().filter(|job| !job.deleting);
-        step.actions.extend(obsolete.map(|job| VersionAction::DeleteJob { name: job.name.clone(), uid: job.uid.clone() }));
+        step.actions.extend(
+            obsolete.map(|job| VersionAction::DeleteJob {
+                name: job.name.clone(),
+                uid: job.uid.clone(),
+            }),
+        );
         match mine {
             Some(job) if job.ended.is_some() => self.ended(step, job, number),
             Some(job) => self.goes_on(step, job),
@@ -191,7 +215,8 @@ impl Verifier<'_> {
 
     /// What the bytes have to be, where the record or a pin says so.
     fn known<'s>(&'s self, step: &'s Step) -> Option<&'s str> {
-        fetcher::recorded(self.artifact).or_else(|| step.resolved.as_ref()?.artifact_digest.as_deref())
+        fetcher::recorded(self.artifact)
+            .or_else(|| step.resolved.as_ref()?.artifact_digest.as_deref())
     }
 
     /// Makes the Job, unless an older one has to go first.
@@ -221,7 +246,12 @@ impl Verifier<'_> {
             step.again = Some(STUCK_SECONDS - waited);
             return;
         }
-        let account = self.seen.policy.as_ref().and_then(|p| p.spec.verification.as_ref()).map(|v| v.service_account_name.as_str());
+        let account = self
+            .seen
+            .policy
+            .as_ref()
+            .and_then(|p| p.spec.verification.as_ref())
+            .map(|v| v.service_account_name.as_str());
         let sentence = format!(
             "No pod of Job {0} runs: `kubectl describe job {0}` says why; look for ServiceAccount {1}, its Secret, a quota, and the image.",
             job.name,
@@ -237,7 +267,8 @@ impl Verifier<'_> {
         };
         let found = outcome::of(self.artifact, step.resolved.as_ref(), job, heard);
         let past = step.verification.take();
-        let attempts = found.trouble.then(|| past.as_ref().and_then(|v| v.attempts).unwrap_or(0) + 1);
+        let attempts =
+            found.trouble.then(|| past.as_ref().and_then(|v| v.attempts).unwrap_or(0) + 1);
         // Trouble does not make good what was found wrong.
         let stands = past.filter(|v| found.trouble && outcome::status(&v.reason) == "False");
         let (reason, message) = match stands {
@@ -253,18 +284,32 @@ impl Verifier<'_> {
         if attempts.is_none_or(|n| n == 1) {
             let warning = found.reason != outcome::VERIFIED;
             let key = format!("verification-{number}");
-            step.actions.push(VersionAction::Event { warning, reason: found.reason.into(), message: found.message, key });
+            step.actions.push(VersionAction::Event {
+                warning,
+                reason: found.reason.into(),
+                message: found.message,
+                key,
+            });
         }
         // Who asked after it began is not answered by it.
         let requested = job.asked.clone();
-        step.verification =
-            Some(Verification { number, job: job.name.clone(), requested, time: Time(self.now), reason, message, attempts });
+        step.verification = Some(Verification {
+            number,
+            job: job.name.clone(),
+            requested,
+            time: Time(self.now),
+            reason,
+            message,
+            attempts,
+        });
         step.again = self.due(step).map(|at| (at.as_second() - self.now.as_second()).max(1));
     }
 
     /// Whether somebody asks for a verification, and was not answered yet.
     fn asks(&self, step: &Step) -> bool {
-        self.seen.asked.is_some() && self.seen.asked.as_ref() != step.verification.as_ref().and_then(|v| v.requested.as_ref())
+        self.seen.asked.is_some()
+            && self.seen.asked.as_ref()
+                != step.verification.as_ref().and_then(|v| v.requested.as_ref())
     }
 
     /// Whether a policy says who verifies.
@@ -298,16 +343,21 @@ impl Verifier<'_> {
             _ if !used => None,
             past => {
                 let interval = i64::from(verification.interval_hours?) * 3600;
-                Some(past.map_or_else(|| self.first(policy.created, interval), |v| later(v.time.0, interval)))
+                Some(past.map_or_else(
+                    || self.first(policy.created, interval),
+                    |v| later(v.time.0, interval),
+                ))
             }
         }
     }
 
-    /// When a version that serves and was never verified is: within the first interval, not all at once.
+    /// When a version that serves and was never verified is: within the first interval, not all at
+    /// once.
     fn first(&self, policy: Timestamp, interval: i64) -> Timestamp {
         let since = self.seen.used_by.iter().map(|u| u.since.0).min().unwrap_or(policy).max(policy);
         let digest = content::digest(&Value::from(self.seen.uid.as_str()));
-        let place = digest.get(7..11).and_then(|hex| i64::from_str_radix(hex, 16).ok()).unwrap_or_default();
+        let place =
+            digest.get(7..11).and_then(|hex| i64::from_str_radix(hex, 16).ok()).unwrap_or_default();
         later(since, interval * place / 0xffff)
     }
 }
@@ -315,8 +365,7 @@ impl Verifier<'_> {
 /// The reason while a Job goes on.
 pub const VERIFYING: &str = "Verifying";
 
-const NO_IMAGE: &str =
-    "It cannot be verified, since this operator was started without --fetch-image: have its administrator set it (ROLLMODEL_FETCH_IMAGE).";
+const NO_IMAGE: &str = "It cannot be verified, since this operator was started without --fetch-image: have its administrator set it (ROLLMODEL_FETCH_IMAGE).";
 
 fn backoff(attempts: i64) -> i64 {
     let doublings = u32::try_from(attempts.clamp(1, 16) - 1).unwrap_or_default();

@@ -15,7 +15,8 @@ use crate::api::{
     version::{LifecycleState, Resolved, UsedBy, Verification},
 };
 
-/// The largest spec of a ModelVersion in bytes: client-side apply stores it once more, in annotations of at most 256 KiB together.
+/// The largest spec of a ModelVersion in bytes: client-side apply stores it once more, in
+/// annotations of at most 256 KiB together.
 pub const SPEC_MAX: usize = 200 * 1024;
 /// The most ModelDeployments that a version's status names.
 pub const USED_BY_MAX: usize = 32;
@@ -42,7 +43,8 @@ pub struct ObservedVersion {
     pub facts: Version,
     /// Every ModelDeployment that serves it, in any order.
     pub used_by: Vec<UsedBy>,
-    /// The CRDs served are older than this build, so that its digest may lack fields: no Conflict is concluded.
+    /// The CRDs served are older than this build, so that its digest may lack fields: no Conflict
+    /// is concluded.
     pub crds_older: bool,
     /// The digest of its image that pods really run, where its record names it by a tag.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,7 +70,8 @@ pub struct ObservedVersion {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct VersionPlan {
-    /// The Job (its uid) whose pods' last words have to be read before anything is decided; then nothing else is in the plan.
+    /// The Job (its uid) whose pods' last words have to be read before anything is decided; then
+    /// nothing else is in the plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lookup: Option<String>,
     /// What is to be done, in this order.
@@ -112,17 +115,26 @@ fn status(seen: &ObservedVersion, step: Step, now: Timestamp) -> Option<ModelVer
     }
     // The digest of an image is worth no write of its own.
     let mut status = status;
-    if status.resolved.as_ref().is_none_or(|r| r.image_digest.is_none()) && seen.image_digest.is_some() {
-        status.resolved = Some(Resolved { image_digest: seen.image_digest.clone(), ..status.resolved.unwrap_or_default() });
+    if status.resolved.as_ref().is_none_or(|r| r.image_digest.is_none())
+        && seen.image_digest.is_some()
+    {
+        status.resolved = Some(Resolved {
+            image_digest: seen.image_digest.clone(),
+            ..status.resolved.unwrap_or_default()
+        });
     }
     Some(status)
 }
 
 fn conditions(seen: &ObservedVersion, step: &Step, now: Timestamp) -> Vec<Condition> {
     let old = seen.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
-    let make = |kind, status, reason: &str, message: &str| said(old, kind, status, reason, message, seen.generation, now);
+    let make = |kind, status, reason: &str, message: &str| {
+        said(old, kind, status, reason, message, seen.generation, now)
+    };
     let mut all = match problem(seen) {
-        Some((reason, why)) => vec![make("Ready", "False", reason, &why), make("Stalled", "True", reason, &why)],
+        Some((reason, why)) => {
+            vec![make("Ready", "False", reason, &why), make("Stalled", "True", reason, &why)]
+        }
         None => {
             let (reason, message) = ready(&seen.facts);
             vec![make("Ready", "True", reason, &message)]
@@ -130,7 +142,11 @@ fn conditions(seen: &ObservedVersion, step: &Step, now: Timestamp) -> Vec<Condit
     };
     let (status, reason, mut message) = verified(&seen.facts, step);
     if step.unheard && reason != NO_DIGEST {
-        message.push_str(&format!(" It is not verified although {} asks for it: {}", names::VERIFY, nobody_verifies()));
+        message.push_str(&format!(
+            " It is not verified although {} asks for it: {}",
+            names::VERIFY,
+            nobody_verifies()
+        ));
     }
     all.push(make("Verified", status, reason, &message));
     all
@@ -140,32 +156,45 @@ fn conditions(seen: &ObservedVersion, step: &Step, now: Timestamp) -> Vec<Condit
 const NO_DIGEST: &str = "NoDigest";
 
 fn nobody_verifies() -> String {
-    format!("nobody verifies artifacts here until there is a ModelPolicy {} with spec.verification.serviceAccountName.", names::POLICY)
+    format!(
+        "nobody verifies artifacts here until there is a ModelPolicy {} with spec.verification.serviceAccountName.",
+        names::POLICY
+    )
 }
 
 /// Whether its bytes are known to be those of its record: status, reason and message.
 fn verified<'a>(facts: &Version, step: &'a Step) -> (&'static str, &'a str, String) {
     let Some(artifact) = &facts.artifact else {
         return match &facts.image {
-            Some(image) if !image.contains('@') => ("False", "ImageTag", "The image's tag can be moved to other bytes.".into()),
+            Some(image) if !image.contains('@') => {
+                ("False", "ImageTag", "The image's tag can be moved to other bytes.".into())
+            }
             _ => ("True", "ImagePinned", "The image is named by digest.".into()),
         };
     };
     match (&step.verification, &step.doing) {
         // What was found stands until something else is found.
         (Some(v), None) => (outcome::status(&v.reason), &v.reason, v.message.clone()),
-        (Some(v), _) if outcome::status(&v.reason) != "Unknown" => (outcome::status(&v.reason), &v.reason, v.message.clone()),
+        (Some(v), _) if outcome::status(&v.reason) != "Unknown" => {
+            (outcome::status(&v.reason), &v.reason, v.message.clone())
+        }
         (_, Some((reason, message))) => ("Unknown", reason, message.clone()),
         (None, None) if fetcher::recorded(artifact).is_some() => {
             ("Unknown", "CheckedAtPodStart", "Each pod checks the digest before it serves.".into())
         }
-        (None, None) => ("False", NO_DIGEST, format!("The record names no digest of the artifact: {}", nobody_verifies())),
+        (None, None) => (
+            "False",
+            NO_DIGEST,
+            format!("The record names no digest of the artifact: {}", nobody_verifies()),
+        ),
     }
 }
 
 /// Why it may not be deployed, if so: a reason and a sentence.
 pub(super) fn problem(seen: &ObservedVersion) -> Option<(&'static str, String)> {
-    conflict(seen).map(|why| ("Conflict", why)).or_else(|| too_large(&seen.facts).map(|why| ("TooLarge", why)))
+    conflict(seen)
+        .map(|why| ("Conflict", why))
+        .or_else(|| too_large(&seen.facts).map(|why| ("TooLarge", why)))
 }
 
 /// The sentence for a version whose spec is too large.
@@ -194,17 +223,21 @@ fn conflict(seen: &ObservedVersion) -> Option<String> {
 /// Reason and message of a version that may be deployed.
 fn ready(facts: &Version) -> (&'static str, String) {
     match lifecycle(facts) {
-        (LifecycleState::Yanked, why) => ("Yanked", format!("Stays where it serves, and is not served anew. {why}")),
+        (LifecycleState::Yanked, why) => {
+            ("Yanked", format!("Stays where it serves, and is not served anew. {why}"))
+        }
         (LifecycleState::Deprecated, why) => ("Deprecated", format!("May be deployed. {why}")),
-        (LifecycleState::Active, _) => match facts.image.as_ref().filter(|image| !image.contains("@sha256:")) {
-            Some(image) => (
-                "ImageTag",
-                format!(
-                    "May be deployed, but the tag of image {image} can be moved to other bytes: name the image of the next version by digest (@sha256:…)."
+        (LifecycleState::Active, _) => {
+            match facts.image.as_ref().filter(|image| !image.contains("@sha256:")) {
+                Some(image) => (
+                    "ImageTag",
+                    format!(
+                        "May be deployed, but the tag of image {image} can be moved to other bytes: name the image of the next version by digest (@sha256:…)."
+                    ),
                 ),
-            ),
-            None => ("Active", "May be deployed.".into()),
-        },
+                None => ("Active", "May be deployed.".into()),
+            }
+        }
     }
 }
 
@@ -213,7 +246,9 @@ fn message(seen: &ObservedVersion, verification: Option<&Verification>) -> Strin
     if let Some((_, why)) = problem(seen) {
         return why;
     }
-    let wrong = verification.filter(|v| outcome::status(&v.reason) == "False").map(|v| format!("{}: {} ", v.reason, v.message));
+    let wrong = verification
+        .filter(|v| outcome::status(&v.reason) == "False")
+        .map(|v| format!("{}: {} ", v.reason, v.message));
     let life = match (lifecycle(&seen.facts), usage(&seen.used_by)) {
         ((LifecycleState::Active, _), Some(place)) => format!("Serving in {place}."),
         ((LifecycleState::Active, _), None) => "Not used.".into(),
@@ -243,7 +278,9 @@ fn lifecycle(facts: &Version) -> (LifecycleState, String) {
 fn usage(used_by: &[UsedBy]) -> Option<String> {
     match used_by {
         [] => None,
-        [one] => Some(format!("{} since {}", one.deployment, one.since.0.to_zoned(TimeZone::UTC).date())),
+        [one] => {
+            Some(format!("{} since {}", one.deployment, one.since.0.to_zoned(TimeZone::UTC).date()))
+        }
         many => Some(format!("{} ModelDeployments", many.len())),
     }
 }
@@ -303,10 +340,22 @@ mod tests {
         let cases = [
             (None, &[][..], "Not used."),
             (None, &["fraud"], "Serving in fraud since 2026-11-10."),
-            (lifecycle(Active, Some("Back again")), &["c", "a", "b"], "Serving in 3 ModelDeployments."),
+            (
+                lifecycle(Active, Some("Back again")),
+                &["c", "a", "b"],
+                "Serving in 3 ModelDeployments.",
+            ),
             (lifecycle(Yanked, Some("Leaks the label")), &[], "Yanked: Leaks the label."),
-            (lifecycle(Yanked, Some("Leaks the label. ")), &["fraud"], "Yanked: Leaks the label. Still serving in fraud since 2026-11-10."),
-            (lifecycle(Deprecated, None), &["a", "b"], "Deprecated. Still serving in 2 ModelDeployments."),
+            (
+                lifecycle(Yanked, Some("Leaks the label. ")),
+                &["fraud"],
+                "Yanked: Leaks the label. Still serving in fraud since 2026-11-10.",
+            ),
+            (
+                lifecycle(Deprecated, None),
+                &["a", "b"],
+                "Deprecated. Still serving in 2 ModelDeployments.",
+            ),
         ];
         for (lifecycle, deployments, message) in cases {
             let mut seen = ObservedVersion { used_by: used(deployments), ..seen() };
@@ -341,7 +390,12 @@ mod tests {
         let status = planned(&seen);
         assert_eq!(holds(&status.conditions, "Stalled").unwrap().reason, "TooLarge");
         let says = status.message.unwrap();
-        assert!(says.starts_with("The spec of ModelVersion fraud-7 has 201 KiB, and 200 at most are stored safely:"), "{says}");
+        assert!(
+            says.starts_with(
+                "The spec of ModelVersion fraud-7 has 201 KiB, and 200 at most are stored safely:"
+            ),
+            "{says}"
+        );
     }
 
     #[test]
@@ -369,7 +423,10 @@ mod tests {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let status = planned(&ObservedVersion { used_by: used(&names), ..seen() });
         assert_eq!((status.used_by.len(), status.used_by_count), (USED_BY_MAX, 40));
-        assert_eq!((status.used_by[0].deployment.as_str(), status.used_by[31].deployment.as_str()), ("d00", "d31"));
+        assert_eq!(
+            (status.used_by[0].deployment.as_str(), status.used_by[31].deployment.as_str()),
+            ("d00", "d31")
+        );
     }
 
     #[test]
@@ -396,7 +453,10 @@ mod tests {
         seen.status = Some(healed);
         seen.generation = 4;
         let again = plan_version(&seen, at("2026-12-02T00:00:00Z")).status.unwrap();
-        assert_eq!((again.conditions[0].last_transition_time.0, again.conditions[0].observed_generation), (later, Some(4)));
+        assert_eq!(
+            (again.conditions[0].last_transition_time.0, again.conditions[0].observed_generation),
+            (later, Some(4))
+        );
     }
 
     #[test]
@@ -404,12 +464,16 @@ mod tests {
         let mut seen = seen();
         seen.facts.lifecycle = lifecycle(LifecycleState::Yanked, Some(&"é".repeat(1024)));
         let status = planned(&seen);
-        assert!(status.message.unwrap().len() <= MESSAGE_MAX && status.conditions[0].message.len() <= MESSAGE_MAX);
+        assert!(
+            status.message.unwrap().len() <= MESSAGE_MAX
+                && status.conditions[0].message.len() <= MESSAGE_MAX
+        );
     }
 
     #[test]
     fn digests_of_any_text_are_shortened_at_a_character() {
-        for (digest, want) in [("", ""), ("sha256:aa", "sha256:aa"), ("sha256:ééééééééééééé", "sha256:éééééééééééé…")]
+        for (digest, want) in
+            [("", ""), ("sha256:aa", "sha256:aa"), ("sha256:ééééééééééééé", "sha256:éééééééééééé…")]
         {
             assert_eq!(short(digest), want);
         }

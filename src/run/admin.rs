@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{metrics::Metrics, observe::Caches};
 
-/// A loop that has not moved for so long is stuck; it moves every 5 s even when there is nothing to do.
+/// A loop that has not moved for so long is stuck; it moves every 5 s even when there is nothing to
+/// do.
 const STUCK: Duration = Duration::from_secs(60);
 
 /// What the port tells of.
@@ -52,7 +53,11 @@ impl Admin {
     ///
     /// # Errors
     /// When the port fails.
-    pub async fn serve(self, (listener, address): (TcpListener, SocketAddr), stop: CancellationToken) -> Result<(), Error> {
+    pub async fn serve(
+        self,
+        (listener, address): (TcpListener, SocketAddr),
+        stop: CancellationToken,
+    ) -> Result<(), Error> {
         axum::serve(listener, self.router())
             .with_graceful_shutdown(stop.cancelled_owned())
             .await
@@ -68,20 +73,27 @@ impl Admin {
     }
 
     fn metrics(&self) -> impl IntoResponse + use<> {
-        let text = self.metrics.text(&self.caches).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-        Ok::<_, StatusCode>(([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
+        let text =
+            self.metrics.text(&self.caches).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+        Ok::<_, StatusCode>((
+            [("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")],
+            text,
+        ))
     }
 
     fn healthy(&self) -> (StatusCode, String) {
         let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
         let oldest = self.beats.iter().map(|b| b.load(Ordering::Relaxed)).min().unwrap_or(now);
         match now.saturating_sub(oldest) {
-            age if age > STUCK.as_secs() => (StatusCode::INTERNAL_SERVER_ERROR, format!("A loop has not moved for {age} s.\n")),
+            age if age > STUCK.as_secs() => {
+                (StatusCode::INTERNAL_SERVER_ERROR, format!("A loop has not moved for {age} s.\n"))
+            }
             _ => (StatusCode::OK, "ok\n".into()),
         }
     }
 
-    /// Ready when every kind is listed and every CRD is as new as this build; never "leads": a standby is ready to take over.
+    /// Ready when every kind is listed and every CRD is as new as this build; never "leads": a
+    /// standby is ready to take over.
     fn ready(&self) -> (StatusCode, String) {
         let mut sentences = self.caches.readiness.missing();
         sentences.extend(self.caches.older());
@@ -103,15 +115,25 @@ mod tests {
     #[test]
     fn readiness_names_what_is_missing() {
         let caches = Arc::new(Caches::default());
-        let admin = Admin { caches: caches.clone(), metrics: Metrics::new(), beats: vec![Arc::new(AtomicU64::new(0))] };
+        let admin = Admin {
+            caches: caches.clone(),
+            metrics: Metrics::new(),
+            beats: vec![Arc::new(AtomicU64::new(0))],
+        };
         for kind in KINDS {
             caches.readiness.set(kind, Sync::Synced);
         }
         assert_eq!(admin.ready().0, StatusCode::OK);
-        caches.readiness.set(Kind::ModelVersion, Sync::Waiting("the API server does not serve modelversions yet: apply crds/".into()));
+        caches.readiness.set(
+            Kind::ModelVersion,
+            Sync::Waiting("the API server does not serve modelversions yet: apply crds/".into()),
+        );
         let (code, text) = admin.ready();
         assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(text, "ModelVersion is not ready: the API server does not serve modelversions yet: apply crds/.\n");
+        assert_eq!(
+            text,
+            "ModelVersion is not ready: the API server does not serve modelversions yet: apply crds/.\n"
+        );
         assert_eq!(admin.healthy().0, StatusCode::INTERNAL_SERVER_ERROR);
     }
 }

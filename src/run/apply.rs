@@ -1,4 +1,5 @@
-//! Doing: executes a plan's actions in order and writes the status last. Nothing but this file, `version` and `registry` writes, and they decide nothing.
+//! Doing: executes a plan's actions in order and writes the status last. Nothing but this file,
+//! `version` and `registry` writes, and they decide nothing.
 
 mod error;
 mod registry;
@@ -47,7 +48,8 @@ pub type Answer = Kept<NameOnly>;
 pub enum Applied {
     /// All of it is done.
     Done,
-    /// It is done, and no watch will tell that it changed what there is to decide: plan again once the rest is done.
+    /// It is done, and no watch will tell that it changed what there is to decide: plan again once
+    /// the rest is done.
     Unanswered,
     /// Something else was learned: plan again as soon as the caches show what was written.
     Again,
@@ -82,10 +84,20 @@ impl<Seen> Hand<'_, Seen> {
         Ok(answer)
     }
 
-    async fn send_patch(&self, kind: Kind, name: &str, ops: &[Value]) -> Result<Result<Answer, kube::Error>, Error> {
-        let ops = serde_json::from_value(Value::Array(ops.to_vec())).map_err(|source| Error::Patch { what: self.what(name), source })?;
-        let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() }.validation_strict();
-        let answer = api::<Answer>(self.client, kind, Some(&self.key.namespace)).patch(name, &params, &Patch::Json::<()>(ops)).await;
+    async fn send_patch(
+        &self,
+        kind: Kind,
+        name: &str,
+        ops: &[Value],
+    ) -> Result<Result<Answer, kube::Error>, Error> {
+        let ops = serde_json::from_value(Value::Array(ops.to_vec()))
+            .map_err(|source| Error::Patch { what: self.what(name), source })?;
+        let params =
+            PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() }
+                .validation_strict();
+        let answer = api::<Answer>(self.client, kind, Some(&self.key.namespace))
+            .patch(name, &params, &Patch::Json::<()>(ops))
+            .await;
         if let Ok(answer) = &answer {
             self.wrote(kind, answer);
         }
@@ -116,11 +128,14 @@ impl Hand<'_, Observed> {
         for action in &plan.actions {
             sure(self.leads, self.key)?;
             match (self.act(action).await, action.write()) {
-                (Ok(Applied::Done), write) => learned |= write.is_some_and(|write| self.memo().unblock(&write)),
+                (Ok(Applied::Done), write) => {
+                    learned |= write.is_some_and(|write| self.memo().unblock(&write))
+                }
                 (Ok(Applied::Unanswered), _) => learned = true,
                 (Ok(other), _) => return Ok(other),
                 (Err(error), None) => return Err(error),
-                // No trouble of the system that passes: people have to know, and the next pass tells them.
+                // No trouble of the system that passes: people have to know, and the next pass
+                // tells them.
                 (Err(error), Some(write)) => {
                     learned |= self.blocked(error.blocks(write, action.decides()).ok_or(error)?);
                     if action.decides() {
@@ -135,7 +150,8 @@ impl Hand<'_, Observed> {
         }
         if let (Some(status), Some(wanted)) = (&plan.status, &self.seen.deployment) {
             sure(self.leads, self.key)?;
-            let written = self.status(Kind::ModelDeployment, &self.key.name, &wanted.uid, status).await?;
+            let written =
+                self.status(Kind::ModelDeployment, &self.key.name, &wanted.uid, status).await?;
             if written == Applied::Done {
                 self.memo().status_written = Some(Timestamp::now());
                 let state = status.state.map(|s| format!("{s:?}")).unwrap_or_default();
@@ -162,23 +178,37 @@ impl Hand<'_, Observed> {
 
     async fn act(&self, action: &Action) -> Result<Applied, Error> {
         match action {
-            Action::StoreContent { name, labels, body } => self.store(name, &json!(labels), body).await,
+            Action::StoreContent { name, labels, body } => {
+                self.store(name, &json!(labels), body).await
+            }
             Action::CreateRecord { spec } => self.record(spec).await,
             Action::AmendRecord { name, ops } => self.patch(Kind::ModelRollout, name, ops).await,
             Action::CreateWorkload { rollout, body } => self.create_workload(*rollout, body).await,
-            Action::PatchWorkload { rollout, put_back, ops } => self.patch_workload(*rollout, *put_back, ops).await,
+            Action::PatchWorkload { rollout, put_back, ops } => {
+                self.patch_workload(*rollout, *put_back, ops).await
+            }
             Action::CreateService { body } => self.create_service(body).await,
             Action::PatchService { ops } => self.patch(Kind::Service, &self.key.name, ops).await,
             Action::AnswerRequest { name, status } => {
-                let uid = self.seen.requests.iter().find(|r| r.name == *name).map(|r| r.uid.as_str()).unwrap_or_default();
+                let uid = self
+                    .seen
+                    .requests
+                    .iter()
+                    .find(|r| r.name == *name)
+                    .map(|r| r.uid.as_str())
+                    .unwrap_or_default();
                 self.count("answer_request", Kind::RolloutRequest, name);
                 self.status(Kind::RolloutRequest, name, uid, status).await
             }
-            Action::Delete { kind, name, uid, resource_version } => self.delete(*kind, name, uid, resource_version).await,
+            Action::Delete { kind, name, uid, resource_version } => {
+                self.delete(*kind, name, uid, resource_version).await
+            }
             Action::Event { warning, reason, message, key } => {
                 if let Some(wanted) = self.seen.deployment.as_ref() {
-                    let regarding = Regarding { kind: Kind::ModelDeployment, key: self.key, uid: &wanted.uid };
-                    tell(self.client, self.memo, &regarding, *warning, (reason, message, key)).await;
+                    let regarding =
+                        Regarding { kind: Kind::ModelDeployment, key: self.key, uid: &wanted.uid };
+                    tell(self.client, self.memo, &regarding, *warning, (reason, message, key))
+                        .await;
                 }
                 Ok(Applied::Done)
             }
@@ -191,7 +221,12 @@ impl Hand<'_, Observed> {
         info!(deployment = %self.key, action, kind = kind.name(), name, "changed");
     }
 
-    async fn store(&self, name: &str, labels: &Value, body: &ContentBody) -> Result<Applied, Error> {
+    async fn store(
+        &self,
+        name: &str,
+        labels: &Value,
+        body: &ContentBody,
+    ) -> Result<Applied, Error> {
         let object = json!({
             "apiVersion": "apps/v1", "kind": "ControllerRevision",
             "metadata": {"name": name, "namespace": self.key.namespace, "labels": labels},
@@ -209,7 +244,11 @@ impl Hand<'_, Observed> {
 
     /// A name that is taken must be taken by the same content, its whole hash compared.
     async fn compare(&self, name: &str, hash: &str) -> Result<Applied, Error> {
-        let stored = self.api(Kind::ControllerRevision).get_opt(name).await.map_err(|e| self.error("get content", name, e))?;
+        let stored = self
+            .api(Kind::ControllerRevision)
+            .get_opt(name)
+            .await
+            .map_err(|e| self.error("get content", name, e))?;
         match stored.map(|object| read_body(&object.0)) {
             Some(Some(body)) if body.hash == hash => Ok(Applied::Done),
             Some(_) => Err(Error::OtherContent { what: self.what(name) }),
@@ -270,8 +309,18 @@ impl Hand<'_, Observed> {
         Applied::Again
     }
 
-    async fn patch_workload(&self, rollout: i64, put_back: bool, ops: &[Value]) -> Result<Applied, Error> {
-        let before = self.seen.workload.as_ref().map(|w| w.meta.resource_version.as_str()).unwrap_or_default();
+    async fn patch_workload(
+        &self,
+        rollout: i64,
+        put_back: bool,
+        ops: &[Value],
+    ) -> Result<Applied, Error> {
+        let before = self
+            .seen
+            .workload
+            .as_ref()
+            .map(|w| w.meta.resource_version.as_str())
+            .unwrap_or_default();
         match self.send_patch(Kind::Deployment, &self.key.name, ops).await? {
             Ok(answer) => {
                 let unchanged = answer.0.metadata.resource_version.as_deref() == Some(before);
@@ -294,12 +343,14 @@ impl Hand<'_, Observed> {
         }
     }
 
-    /// Whether a decision was carried out by labels alone: Kubernetes has nothing to do for it, and no watch will tell.
+    /// Whether a decision was carried out by labels alone: Kubernetes has nothing to do for it, and
+    /// no watch will tell.
     fn unanswered(&self, answer: &Answer) -> bool {
         let now = &answer.0.metadata;
         self.seen.workload.as_ref().is_some_and(|before| {
             let label = now.labels.as_ref().and_then(|l| l.get(names::DECISION));
-            now.generation == Some(before.generation) && label != before.meta.labels.get(names::DECISION)
+            now.generation == Some(before.generation)
+                && label != before.meta.labels.get(names::DECISION)
         })
     }
 
@@ -317,7 +368,8 @@ impl Hand<'_, Observed> {
         }
     }
 
-    /// The object is not what it was when it was observed; what was read past the caches is forgotten.
+    /// The object is not what it was when it was observed; what was read past the caches is
+    /// forgotten.
     fn moved_on(&self, kind: Kind) -> Applied {
         let mut memo = self.memo();
         match kind {
@@ -328,10 +380,18 @@ impl Hand<'_, Observed> {
         Applied::Behind
     }
 
-    /// A template at fault (422 with causes, 400) or forbidden (403) is something to plan with; anything else is the system's trouble.
-    fn refused(&self, rollout: i64, verb: &'static str, source: kube::Error) -> Result<Applied, Error> {
+    /// A template at fault (422 with causes, 400) or forbidden (403) is something to plan with;
+    /// anything else is the system's trouble.
+    fn refused(
+        &self,
+        rollout: i64,
+        verb: &'static str,
+        source: kube::Error,
+    ) -> Result<Applied, Error> {
         let (template, message) = match &source {
-            kube::Error::Api(status) if matches!(status.code, 400 | 422) => (true, status.message.clone()),
+            kube::Error::Api(status) if matches!(status.code, 400 | 422) => {
+                (true, status.message.clone())
+            }
             kube::Error::Api(status) if status.code == 403 => (false, status.message.clone()),
             _ => return Err(self.error(verb, &self.key.name, source)),
         };
@@ -340,13 +400,22 @@ impl Hand<'_, Observed> {
         Ok(Applied::Again)
     }
 
-    async fn delete(&self, kind: Prunable, name: &str, uid: &str, resource_version: &str) -> Result<Applied, Error> {
+    async fn delete(
+        &self,
+        kind: Prunable,
+        name: &str,
+        uid: &str,
+        resource_version: &str,
+    ) -> Result<Applied, Error> {
         let kind = match kind {
             Prunable::ControllerRevision => Kind::ControllerRevision,
             Prunable::ModelRollout => Kind::ModelRollout,
             Prunable::RolloutRequest => Kind::RolloutRequest,
         };
-        let preconditions = Preconditions { uid: Some(uid.into()), resource_version: Some(resource_version.into()) };
+        let preconditions = Preconditions {
+            uid: Some(uid.into()),
+            resource_version: Some(resource_version.into()),
+        };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         match self.api(kind).delete(name, &params).await {
             Ok(_) => {
@@ -354,25 +423,50 @@ impl Hand<'_, Observed> {
                 self.count("delete", kind, name);
                 Ok(Applied::Done)
             }
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Applied::Behind),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                Ok(Applied::Behind)
+            }
             Err(source) => Err(self.error("delete", name, source)),
         }
     }
 
-    async fn status(&self, kind: Kind, name: &str, uid: &str, status: &impl Serialize) -> Result<Applied, Error> {
-        match write_status(self.client, kind, &Key::new(self.key.namespace.clone(), name), uid, status).await {
+    async fn status(
+        &self,
+        kind: Kind,
+        name: &str,
+        uid: &str,
+        status: &impl Serialize,
+    ) -> Result<Applied, Error> {
+        match write_status(
+            self.client,
+            kind,
+            &Key::new(self.key.namespace.clone(), name),
+            uid,
+            status,
+        )
+        .await
+        {
             Ok(answer) => {
                 self.wrote(kind, &answer);
                 Ok(Applied::Done)
             }
-            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(Applied::Behind),
+            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => {
+                Ok(Applied::Behind)
+            }
             Err(source) => Err(self.error("write the status of", name, source)),
         }
     }
 }
 
-/// Writes an Event (reason, message, and the key that makes it this one), once. Best effort: one that is lost is logged, and fails nothing.
-async fn tell(client: &Client, memo: &Mutex<Memo>, about: &Regarding<'_>, warning: bool, (reason, message, key): (&str, &str, &str)) {
+/// Writes an Event (reason, message, and the key that makes it this one), once. Best effort: one
+/// that is lost is logged, and fails nothing.
+async fn tell(
+    client: &Client,
+    memo: &Mutex<Memo>,
+    about: &Regarding<'_>,
+    warning: bool,
+    (reason, message, key): (&str, &str, &str),
+) {
     if !lock(memo).tell(key) {
         return;
     }
@@ -393,21 +487,32 @@ fn path(resource: &kube::api::ApiResource, namespace: &str) -> String {
     format!("/{root}/{}/namespaces/{namespace}/{}", resource.api_version, resource.plural)
 }
 
-/// POSTs with our manager, and strictly: a field that the server does not know is an error, not a loss (kube's own parameters cannot say so).
+/// POSTs with our manager, and strictly: a field that the server does not know is an error, not a
+/// loss (kube's own parameters cannot say so).
 async fn post(client: &Client, path: &str, body: &Value) -> Result<Answer, kube::Error> {
     let bytes = serde_json::to_vec(body).map_err(kube::Error::SerdeError)?;
-    let request = http::Request::post(format!("{path}?fieldManager={}&fieldValidation=Strict", names::MANAGER))
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .body(bytes)
-        .map_err(kube::Error::HttpError)?;
+    let request = http::Request::post(format!(
+        "{path}?fieldManager={}&fieldValidation=Strict",
+        names::MANAGER
+    ))
+    .header(http::header::CONTENT_TYPE, "application/json")
+    .body(bytes)
+    .map_err(kube::Error::HttpError)?;
     client.request(request).await
 }
 
-/// Writes a whole status by server-side apply; the uid guards against writing onto an object that took the name meanwhile.
+/// Writes a whole status by server-side apply; the uid guards against writing onto an object that
+/// took the name meanwhile.
 ///
 /// # Errors
 /// When the API server does not take it.
-pub async fn write_status(client: &Client, kind: Kind, key: &Key, uid: &str, status: &impl Serialize) -> Result<Answer, kube::Error> {
+pub async fn write_status(
+    client: &Client,
+    kind: Kind,
+    key: &Key,
+    uid: &str,
+    status: &impl Serialize,
+) -> Result<Answer, kube::Error> {
     let resource = kind.resource();
     let mut metadata = json!({"name": key.name, "namespace": key.namespace});
     if !uid.is_empty() {
@@ -415,7 +520,9 @@ pub async fn write_status(client: &Client, kind: Kind, key: &Key, uid: &str, sta
     }
     let body = json!({"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "status": status});
     let params = PatchParams::apply(names::MANAGER).force();
-    api::<Answer>(client, kind, Some(&key.namespace)).patch_status(&key.name, &params, &Patch::Apply(body)).await
+    api::<Answer>(client, kind, Some(&key.namespace))
+        .patch_status(&key.name, &params, &Patch::Apply(body))
+        .await
 }
 
 /// Nothing is written but by who surely leads.

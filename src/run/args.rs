@@ -9,7 +9,8 @@ use crate::fetch::cli::AllowedList;
 
 /// Rolls machine-learning models forward, rolls them back, and always knows what serves and why.
 ///
-/// Without a command it runs the operator, against the cluster it runs in or the one that kubectl points at.
+/// Without a command it runs the operator, against the cluster it runs in or the one that kubectl
+/// points at.
 #[derive(Debug, Parser)]
 #[command(name = "rollmodel", version, about, args_conflicts_with_subcommands = true)]
 pub struct Args {
@@ -24,7 +25,8 @@ pub struct Args {
 /// What to do instead of running the operator.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write all that the operator would see of a live ModelDeployment or ModelRegistry as YAML: a case for `rollmodel plan`, and a test case.
+    /// Write all that the operator would see of a live ModelDeployment or ModelRegistry as YAML: a
+    /// case for `rollmodel plan`, and a test case.
     Dump(Dump),
     /// Print what the operator would do about a case, and why it waits; needs no cluster.
     Plan(Plan),
@@ -42,9 +44,15 @@ pub struct Run {
     #[arg(long, env = "ROLLMODEL_CONCURRENCY", default_value_t = 16, value_name = "N", value_parser = concurrency)]
     pub concurrency: usize,
     /// Where /metrics, /healthz and /readyz are served.
-    #[arg(long, env = "ROLLMODEL_ADMIN_ADDRESS", default_value = "0.0.0.0:8080", value_name = "IP:PORT")]
+    #[arg(
+        long,
+        env = "ROLLMODEL_ADMIN_ADDRESS",
+        default_value = "0.0.0.0:8080",
+        value_name = "IP:PORT"
+    )]
     pub admin_address: SocketAddr,
-    /// Whether replicas of the operator elect a leader; only false where there is never a second one.
+    /// Whether replicas of the operator elect a leader; only false where there is never a second
+    /// one.
     #[arg(long, env = "ROLLMODEL_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub leader_elect: bool,
     /// Namespace of the Lease by which they elect it [default: the operator's own].
@@ -59,10 +67,12 @@ pub struct Run {
     /// How many days records of rollouts are kept.
     #[arg(long, env = "ROLLMODEL_RECORD_RETENTION_DAYS", default_value_t = 400, value_name = "DAYS", value_parser = clap::value_parser!(i64).range(1..=36500))]
     pub record_retention_days: i64,
-    /// Image that fetches and verifies artifacts, with /rollmodel-fetch in it; the operator's own has it.
+    /// Image that fetches and verifies artifacts, with /rollmodel-fetch in it; the operator's own
+    /// has it.
     #[arg(long, env = "ROLLMODEL_FETCH_IMAGE", value_name = "IMAGE")]
     pub fetch_image: Option<String>,
-    /// Say that the shipped admission policy is installed, which makes `requestedBy` of a RolloutRequest the caller.
+    /// Say that the shipped admission policy is installed, which makes `requestedBy` of a
+    /// RolloutRequest the caller.
     #[arg(long, env = "ROLLMODEL_REQUESTERS_VERIFIED", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub requesters_verified: bool,
 }
@@ -76,7 +86,8 @@ pub struct Dump {
     /// Its namespace [default: that of the kubeconfig's context].
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
-    /// Image that the operator fetches artifacts with, as it was started with; without it the plan says that there is none.
+    /// Image that the operator fetches artifacts with, as it was started with; without it the plan
+    /// says that there is none.
     #[arg(long, env = "ROLLMODEL_FETCH_IMAGE", value_name = "IMAGE")]
     pub fetch_image: Option<String>,
     /// File to write [default: standard output].
@@ -127,10 +138,12 @@ pub struct Import {
     /// A directory with credentials: a mounted Secret [default: the environment alone].
     #[arg(long, env = "ROLLMODEL_CREDENTIALS", value_name = "DIRECTORY", hide_env_values = true)]
     pub credentials: Option<PathBuf>,
-    /// A host, host:port or network that artifacts may be read from although it is private; the registry's own always may.
+    /// A host, host:port or network that artifacts may be read from although it is private; the
+    /// registry's own always may.
     #[arg(long = "allow-host", env = "ROLLMODEL_ALLOWED_HOSTS", value_name = "HOST,…")]
     pub allowed: Vec<AllowedList>,
-    /// How many seconds there are between two looks at one version: whether its artifact's size was changed upstream, and what was measured since.
+    /// How many seconds there are between two looks at one version: whether its artifact's size was
+    /// changed upstream, and what was measured since.
     #[arg(long, env = "ROLLMODEL_RECHECK_SECONDS", default_value_t = 86400, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(1..))]
     pub recheck_seconds: i64,
     /// Where the last words go [default: /dev/termination-log, if it is there].
@@ -172,7 +185,8 @@ mod tests {
         for text in ["fraud", "mdep/fraud", "modeldeployment.rollmodel.dev/fraud"] {
             assert_eq!(text.parse(), Ok(Subject::Deployment("fraud".into())), "{text}");
         }
-        for text in ["mreg/mlflow", "modelregistries/mlflow", "modelregistry.rollmodel.dev/mlflow"] {
+        for text in ["mreg/mlflow", "modelregistries/mlflow", "modelregistry.rollmodel.dev/mlflow"]
+        {
             assert_eq!(text.parse(), Ok(Subject::Registry("mlflow".into())), "{text}");
         }
         for text in ["pod/fraud", "", "mreg/"] {

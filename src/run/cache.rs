@@ -1,8 +1,10 @@
-//! Caches of our own: one watch of a kind feeds one index and says what it touched, deletions and relists included.
+//! Caches of our own: one watch of a kind feeds one index and says what it touched, deletions and
+//! relists included.
 //!
-//! An index finds objects by name, by the ModelDeployment they belong to, and by the ModelVersion they name, so that a reconcile
-//! never scans everything. An object that this build cannot read stays in it as unreadable: what it belongs to is not planned,
-//! for to take it as deleted would be a wrong act.
+//! An index finds objects by name, by the ModelDeployment they belong to, and by the ModelVersion
+//! they name, so that a reconcile never scans everything. An object that this build cannot read
+//! stays in it as unreadable: what it belongs to is not planned, for to take it as deleted would be
+//! a wrong act.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -57,7 +59,8 @@ pub enum Shown {
 
 /// The objects of one kind.
 pub struct Index<T> {
-    // Boxed: a table is half empty on average, and a sorted list of few names takes a tenth of a set's room.
+    // Boxed: a table is half empty on average, and a sorted list of few names takes a tenth of a
+    // set's room.
     objects: HashMap<Key, Box<Entry<T>>>,
     by_owner: HashMap<Key, Names>,
     by_version: HashMap<Key, Names>,
@@ -88,7 +91,9 @@ impl<T> Default for Index<T> {
 impl Touched {
     /// Notes what a newer state of an object touches that belongs to whom it belonged to.
     fn changed<T: Watched>(&mut self, old: &Entry<T>, new: &Entry<T>) -> Option<News> {
-        let (Ok(was), Ok(is)) = (&old.value, &new.value) else { return self.replaced(Some(old), Some(new)) };
+        let (Ok(was), Ok(is)) = (&old.value, &new.value) else {
+            return self.replaced(Some(old), Some(new));
+        };
         self.owners.extend(new.owners.iter().cloned());
         if T::news_to_versions(was, is) {
             self.versions.extend(new.versions.iter().cloned());
@@ -96,8 +101,13 @@ impl Touched {
         T::news(Some(was), Some(is))
     }
 
-    /// Notes what the appearance or the end of an object touches, or a change of whom it belongs to.
-    fn replaced<T: Watched>(&mut self, old: Option<&Entry<T>>, new: Option<&Entry<T>>) -> Option<News> {
+    /// Notes what the appearance or the end of an object touches, or a change of whom it belongs
+    /// to.
+    fn replaced<T: Watched>(
+        &mut self,
+        old: Option<&Entry<T>>,
+        new: Option<&Entry<T>>,
+    ) -> Option<News> {
         for entry in old.into_iter().chain(new) {
             self.owners.extend(entry.owners.iter().cloned());
             self.versions.extend(entry.versions.iter().cloned());
@@ -145,7 +155,8 @@ impl<T: Watched> Index<T> {
     /// What vanished while nobody watched is removed, and touches like a deletion.
     fn finish_list(&mut self) -> Vec<Touched> {
         let listed = self.listed.take().unwrap_or_default();
-        let vanished: Vec<Key> = self.objects.keys().filter(|k| !listed.contains(*k)).cloned().collect();
+        let vanished: Vec<Key> =
+            self.objects.keys().filter(|k| !listed.contains(*k)).cloned().collect();
         let newest = self.objects.values().map(|e| e.resource_version).max().unwrap_or_default();
         self.seen = self.seen.max(newest);
         vanished.iter().filter_map(|key| self.remove(key, Shown::Listed)).collect()
@@ -218,19 +229,30 @@ impl<T: Watched> Index<T> {
     }
 
     /// The objects that belong to a ModelDeployment, by name.
-    pub fn of_owner<'a>(&'a self, owner: &Key) -> impl Iterator<Item = (&'a str, &'a Entry<T>)> + use<'a, T> {
+    pub fn of_owner<'a>(
+        &'a self,
+        owner: &Key,
+    ) -> impl Iterator<Item = (&'a str, &'a Entry<T>)> + use<'a, T> {
         self.named(self.by_owner.get_key_value(owner))
     }
 
     /// The objects that name a ModelVersion, by name.
-    pub fn of_version<'a>(&'a self, version: &Key) -> impl Iterator<Item = (&'a str, &'a Entry<T>)> + use<'a, T> {
+    pub fn of_version<'a>(
+        &'a self,
+        version: &Key,
+    ) -> impl Iterator<Item = (&'a str, &'a Entry<T>)> + use<'a, T> {
         self.named(self.by_version.get_key_value(version))
     }
 
-    fn named<'a>(&'a self, found: Option<(&'a Key, &'a Names)>) -> impl Iterator<Item = (&'a str, &'a Entry<T>)> + use<'a, T> {
+    fn named<'a>(
+        &'a self,
+        found: Option<(&'a Key, &'a Names)>,
+    ) -> impl Iterator<Item = (&'a str, &'a Entry<T>)> + use<'a, T> {
         found
             .into_iter()
-            .flat_map(|(by, names)| names.iter().map(|name| (&**name, Key::new(by.namespace.clone(), name.clone()))))
+            .flat_map(|(by, names)| {
+                names.iter().map(|name| (&**name, Key::new(by.namespace.clone(), name.clone())))
+            })
             .filter_map(|(name, key)| self.get(&key).map(|entry| (name, entry)))
     }
 
@@ -256,10 +278,12 @@ impl<T: Watched> Index<T> {
         self.objects.is_empty()
     }
 
-    /// Whether a write that was answered with this resourceVersion is in here: the object is that new, or anything newer was seen.
+    /// Whether a write that was answered with this resourceVersion is in here: the object is that
+    /// new, or anything newer was seen.
     #[must_use]
     pub fn shows(&self, key: &Key, resource_version: u64) -> bool {
-        self.seen >= resource_version || self.objects.get(key).is_some_and(|e| e.resource_version >= resource_version)
+        self.seen >= resource_version
+            || self.objects.get(key).is_some_and(|e| e.resource_version >= resource_version)
     }
 }
 
@@ -275,7 +299,9 @@ fn place(names: &Names, name: &str) -> Result<usize, usize> {
 
 fn link(index: &mut HashMap<Key, Names>, key: &Key, names: &[String]) {
     for name in names {
-        let of = index.entry(Key::new(key.namespace.clone(), name.as_str())).or_insert_with(|| Vec::with_capacity(1));
+        let of = index
+            .entry(Key::new(key.namespace.clone(), name.as_str()))
+            .or_insert_with(|| Vec::with_capacity(1));
         if let Err(at) = place(of, &key.name) {
             of.insert(at, key.name.clone());
         }
@@ -328,14 +354,18 @@ pub enum Sync {
     Skipped,
 }
 
-/// Which kinds are synced; whoever waits is woken by every change (kube's own store wakes one waiter only).
+/// Which kinds are synced; whoever waits is woken by every change (kube's own store wakes one
+/// waiter only).
 pub struct Readiness(tokio::sync::watch::Sender<BTreeMap<Kind, Sync>>);
 
 impl Readiness {
     /// Nothing is synced yet.
     #[must_use]
     pub fn new(kinds: &[Kind]) -> Self {
-        let all = kinds.iter().map(|k| (*k, Sync::Waiting("it is being listed for the first time".into()))).collect();
+        let all = kinds
+            .iter()
+            .map(|k| (*k, Sync::Waiting("it is being listed for the first time".into())))
+            .collect();
         Self(tokio::sync::watch::Sender::new(all))
     }
 
@@ -366,7 +396,8 @@ impl Readiness {
 
     /// Waits until every kind is synced.
     pub async fn ready(&self) {
-        let synced = |all: &BTreeMap<Kind, Sync>| all.values().all(|s| !matches!(s, Sync::Waiting(_)));
+        let synced =
+            |all: &BTreeMap<Kind, Sync>| all.values().all(|s| !matches!(s, Sync::Waiting(_)));
         // The sender lives as long as self, so this ends only when it is so.
         let _ = self.0.subscribe().wait_for(synced).await;
     }
@@ -387,8 +418,10 @@ mod tests {
     }
 
     fn pod_that(name: &str, of: &str, rv: u64, status: &Value) -> Object {
-        sent(&json!({"metadata": {"namespace": "ml", "name": name, "resourceVersion": rv.to_string(),
-            "labels": {"rollmodel.dev/deployment": of}}, "status": status}))
+        sent(
+            &json!({"metadata": {"namespace": "ml", "name": name, "resourceVersion": rv.to_string(),
+            "labels": {"rollmodel.dev/deployment": of}}, "status": status}),
+        )
     }
 
     fn names(index: &Index<Pod>, owner: &str) -> Vec<String> {
@@ -403,7 +436,10 @@ mod tests {
         index.feed(Event::InitApply(pod("b", "churn", 2)));
         assert!(index.feed(Event::InitDone).is_empty());
         index.feed(Event::Init);
-        assert!(index.feed(Event::InitApply(pod("b", "churn", 2))).is_empty(), "what did not change touches nothing");
+        assert!(
+            index.feed(Event::InitApply(pod("b", "churn", 2))).is_empty(),
+            "what did not change touches nothing"
+        );
         let touched = index.feed(Event::InitDone);
         assert_eq!(touched.len(), 1);
         assert!(touched[0].owners.contains("fraud"));
@@ -422,7 +458,11 @@ mod tests {
         assert_eq!(news(index.feed(Event::Apply(pod("a", "fraud", 1)))), News::Counts);
         assert_eq!(news(index.feed(waiting(2, "ContainerCreating"))), News::Counts);
         assert_eq!(news(index.feed(waiting(3, "ImagePullBackOff"))), News::Turn);
-        assert_eq!(news(index.feed(Event::Delete(pod("a", "fraud", 4)))), News::Turn, "its trouble is over");
+        assert_eq!(
+            news(index.feed(Event::Delete(pod("a", "fraud", 4)))),
+            News::Turn,
+            "its trouble is over"
+        );
     }
 
     #[test]
@@ -446,7 +486,8 @@ mod tests {
     }
 
     #[test]
-    fn own_writes_are_shown_by_the_object_by_anything_newer_and_by_its_deletion_but_not_by_half_a_list() {
+    fn own_writes_are_shown_by_the_object_by_anything_newer_and_by_its_deletion_but_not_by_half_a_list()
+     {
         let mut index = Index::<Pod>::default();
         let key = Key::new("ml", "a");
         index.feed(Event::Init);
@@ -463,8 +504,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_unreadable_and_not_absent() {
         let mut index = Index::<Request>::default();
-        let object =
-            json!({"metadata": {"namespace": "ml", "name": "r", "resourceVersion": "1"}, "spec": {"deployment": "fraud", "verb": "Dance"}});
+        let object = json!({"metadata": {"namespace": "ml", "name": "r", "resourceVersion": "1"}, "spec": {"deployment": "fraud", "verb": "Dance"}});
         let touched = index.feed(Event::Apply(sent(&object)));
         assert!(touched[0].owners.contains("fraud"));
         assert!(index.of_owner(&Key::new("ml", "fraud")).all(|(_, e)| e.value.is_err()));

@@ -1,4 +1,5 @@
-//! Cases: all that was observed of one ModelDeployment or ModelRegistry, as YAML. `dump` writes one, `plan` reads one, and each is a test case.
+//! Cases: all that was observed of one ModelDeployment or ModelRegistry, as YAML. `dump` writes
+//! one, `plan` reads one, and each is a test case.
 
 use std::{
     io::{Read, Write},
@@ -64,7 +65,9 @@ pub enum Error {
         source: kube::Error,
     },
     /// No such thing.
-    #[error("dump ModelDeployment {0}: there is neither such an object nor anything that one left behind")]
+    #[error(
+        "dump ModelDeployment {0}: there is neither such an object nor anything that one left behind"
+    )]
     Nothing(Key),
     /// No such thing, or none that this build can read.
     #[error("dump ModelRegistry {0}: there is no such object, or it is not what this build knows")]
@@ -116,8 +119,24 @@ pub async fn dump(args: &args::Dump) -> Result<(), Error> {
     let list = watch::fill(&caches, &client, &namespace).await;
     list.map_err(|source| Error::List { namespace: namespace.clone(), source })?;
     let case = match &args.subject {
-        Subject::Deployment(name) => deployment(&caches, &client, &Key::new(namespace, name.as_str()), args.fetch_image.clone()).await?,
-        Subject::Registry(name) => registry(&caches, &client, &Key::new(namespace, name.as_str()), args.fetch_image.clone()).await?,
+        Subject::Deployment(name) => {
+            deployment(
+                &caches,
+                &client,
+                &Key::new(namespace, name.as_str()),
+                args.fetch_image.clone(),
+            )
+            .await?
+        }
+        Subject::Registry(name) => {
+            registry(
+                &caches,
+                &client,
+                &Key::new(namespace, name.as_str()),
+                args.fetch_image.clone(),
+            )
+            .await?
+        }
     };
     let text = format!("{HEADER}{}", serde_yaml::to_string(&case).map_err(Error::Write)?);
     match &args.output {
@@ -126,17 +145,32 @@ pub async fn dump(args: &args::Dump) -> Result<(), Error> {
     }
 }
 
-async fn deployment(caches: &Caches, client: &Client, key: &Key, fetch_image: Option<String>) -> Result<Case, Error> {
+async fn deployment(
+    caches: &Caches,
+    client: &Client,
+    key: &Key,
+    fetch_image: Option<String>,
+) -> Result<Case, Error> {
     // A plan that does not hang on it goes without.
     caches.kubernetes.store(watch::minor(client).await.unwrap_or_default(), Ordering::Relaxed);
-    let observed = caches.observe(key, &Found::default(), Memory { fetch_image, ..Memory::default() })?;
-    if observed.deployment.is_none() && observed.records.is_empty() && observed.contents.is_empty() && observed.requests.is_empty() {
+    let observed =
+        caches.observe(key, &Found::default(), Memory { fetch_image, ..Memory::default() })?;
+    if observed.deployment.is_none()
+        && observed.records.is_empty()
+        && observed.contents.is_empty()
+        && observed.requests.is_empty()
+    {
         return Err(Error::Nothing(key.clone()));
     }
     Ok(Case { observed: Some(mask::mask(observed)?), ..case(key) })
 }
 
-async fn registry(caches: &Caches, client: &Client, key: &Key, image: Option<String>) -> Result<Case, Error> {
+async fn registry(
+    caches: &Caches,
+    client: &Client,
+    key: &Key,
+    image: Option<String>,
+) -> Result<Case, Error> {
     let mut seen = caches.observe_registry(key).ok_or_else(|| Error::NoRegistry(key.clone()))?;
     seen.image = image;
     if plan_registry(&seen, Timestamp::now()).hear {
@@ -157,7 +191,8 @@ fn case(key: &Key) -> Case {
 /// When the file is no case.
 pub fn print_plan(args: &args::Plan) -> Result<(), Error> {
     let text = read(&args.file)?;
-    let case: Case = serde_yaml::from_str(&text).map_err(|source| Error::Yaml { path: args.file.display().to_string(), source })?;
+    let case: Case = serde_yaml::from_str(&text)
+        .map_err(|source| Error::Yaml { path: args.file.display().to_string(), source })?;
     let told = match (&case.observed, &case.registry) {
         (Some(observed), None) => {
             let plan = plan::plan(observed, case.now);
@@ -186,13 +221,18 @@ fn explain(why: &str, plan: &impl Serialize) -> Result<String, Error> {
 fn read(path: &Path) -> Result<String, Error> {
     if path == Path::new("-") {
         let mut text = String::new();
-        return std::io::stdin().read_to_string(&mut text).map(|_| text).map_err(|source| file("read", path, source));
+        return std::io::stdin()
+            .read_to_string(&mut text)
+            .map(|_| text)
+            .map_err(|source| file("read", path, source));
     }
     std::fs::read_to_string(path).map_err(|source| file("read", path, source))
 }
 
 fn print(text: &str) -> Result<(), Error> {
-    std::io::stdout().write_all(text.as_bytes()).map_err(|source| file("write", Path::new("standard output"), source))
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|source| file("write", Path::new("standard output"), source))
 }
 
 fn file(verb: &'static str, path: &Path, source: std::io::Error) -> Error {
@@ -210,6 +250,8 @@ mod tests {
         let text = format!("{HEADER}{}", serde_yaml::to_string(&case).unwrap());
         let back: Case = serde_yaml::from_str(&text).unwrap();
         assert_eq!(back.observed, case.observed);
-        assert!(explain("", &plan::Plan::default()).unwrap().starts_with("# There is nothing to do."));
+        assert!(
+            explain("", &plan::Plan::default()).unwrap().starts_with("# There is nothing to do.")
+        );
     }
 }

@@ -21,7 +21,8 @@ use crate::api::names;
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// How often a request is sent at most.
 const TRIES: u32 = 4;
-/// The longest wait between two tries, whatever the server asks for: a reconcile has other keys to serve.
+/// The longest wait between two tries, whatever the server asks for: a reconcile has other keys to
+/// serve.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Requests that wait for the connection at most.
 const BUFFERED: usize = 256;
@@ -78,11 +79,17 @@ pub fn plain(config: Config, metrics: &Metrics) -> Result<Client, Error> {
 #[must_use]
 pub fn said(error: &kube::Error) -> String {
     match error {
-        kube::Error::Api(status) => format!("the API server answered {}: {}", status.code, status.message.trim_end()),
-        kube::Error::Service(error) => match (error.downcast_ref::<hyper_util::client::legacy::Error>(), error.source()) {
-            (Some(error), Some(cause)) if error.is_connect() => format!("cannot connect to the API server: {}", causes(cause)),
-            _ => causes(&**error),
-        },
+        kube::Error::Api(status) => {
+            format!("the API server answered {}: {}", status.code, status.message.trim_end())
+        }
+        kube::Error::Service(error) => {
+            match (error.downcast_ref::<hyper_util::client::legacy::Error>(), error.source()) {
+                (Some(error), Some(cause)) if error.is_connect() => {
+                    format!("cannot connect to the API server: {}", causes(cause))
+                }
+                _ => causes(&**error),
+            }
+        }
         other => causes(other),
     }
 }
@@ -99,7 +106,8 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Tries again what may be tried again: 429, 503 and 504 of anything but a POST, and 429 of a POST, for then the server did nothing.
+/// Tries again what may be tried again: 429, 503 and 504 of anything but a POST, and 429 of a POST,
+/// for then the server did nothing.
 #[derive(Clone, Default)]
 pub struct Retry {
     tries: u32,
@@ -108,15 +116,22 @@ pub struct Retry {
 impl<T> Policy<Request<Body>, Response<T>, BoxError> for Retry {
     type Future = tokio::time::Sleep;
 
-    fn retry(&mut self, request: &mut Request<Body>, result: &mut Result<Response<T>, BoxError>) -> Option<Self::Future> {
+    fn retry(
+        &mut self,
+        request: &mut Request<Body>,
+        result: &mut Result<Response<T>, BoxError>,
+    ) -> Option<Self::Future> {
         let response = result.as_ref().ok()?;
         self.tries += 1;
         let again = match response.status() {
             StatusCode::TOO_MANY_REQUESTS => true,
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => request.method() != Method::POST,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+                request.method() != Method::POST
+            }
             _ => false,
         };
-        (again && self.tries < TRIES).then(|| tokio::time::sleep(self.wait(response.headers(), request)))
+        (again && self.tries < TRIES)
+            .then(|| tokio::time::sleep(self.wait(response.headers(), request)))
     }
 
     fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {
@@ -132,7 +147,11 @@ impl<T> Policy<Request<Body>, Response<T>, BoxError> for Retry {
 impl Retry {
     /// What the server asks for, else 100 ms, 400 ms, 1.6 s, spread; at most 5 s.
     fn wait(&self, headers: &http::HeaderMap, request: &Request<Body>) -> Duration {
-        let asked = headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok()).map(Duration::from_secs);
+        let asked = headers
+            .get(header::RETRY_AFTER)
+            .and_then(|v| v.to_str().ok())
+            .and_then(|v| v.parse().ok())
+            .map(Duration::from_secs);
         let ours = Duration::from_millis(100 * 4_u64.pow(self.tries.saturating_sub(1).min(4)));
         let spread = memory::spread(&(request.uri().path(), self.tries));
         asked.unwrap_or_default().max(ours.mul_f64(0.75 + 0.5 * spread)).min(WAIT_MAX)
@@ -177,7 +196,9 @@ where
         Box::pin(async move {
             let answer = match tokio::time::timeout(ANSWER_WITHIN, answer).await {
                 Ok(answer) => answer.map_err(Into::into),
-                Err(_) => Err(BoxError::from(format!("the API server did not answer within {ANSWER_WITHIN:?}"))),
+                Err(_) => Err(BoxError::from(format!(
+                    "the API server did not answer within {ANSWER_WITHIN:?}"
+                ))),
             };
             metrics.request(verb, resource, answer.as_ref().map_or(0, |a| a.status().as_u16()));
             answer
@@ -187,7 +208,10 @@ where
 
 /// The verb of a request, as RBAC and metrics call it.
 fn verb(request: &Request<Body>) -> &'static str {
-    let watch = request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "watch=true" || p == "watch=1"));
+    let watch = request
+        .uri()
+        .query()
+        .is_some_and(|q| q.split('&').any(|p| p == "watch=true" || p == "watch=1"));
     match *request.method() {
         Method::GET if watch => "watch",
         Method::GET => "get",
@@ -221,7 +245,8 @@ fn resource(path: &str) -> &'static str {
     let known = kinds::KINDS.into_iter().map(plural).chain(["leases", "events"]);
     let mut segments = path.split('/').filter(|s| !s.is_empty());
     let root = segments.next();
-    // /api/v1/… and /apis/<group>/<version>/…, then /namespaces/<namespace>/… for what is namespaced.
+    // /api/v1/… and /apis/<group>/<version>/…, then /namespaces/<namespace>/… for what is
+    // namespaced.
     let mut rest = segments.skip(if root == Some("api") { 1 } else { 2 }).peekable();
     if rest.peek() == Some(&"namespaces") {
         rest.nth(1);
@@ -235,7 +260,11 @@ mod tests {
     use super::*;
 
     fn request(method: Method) -> Request<Body> {
-        Request::builder().method(method).uri("/api/v1/pods?watch=true").body(Body::empty()).unwrap()
+        Request::builder()
+            .method(method)
+            .uri("/api/v1/pods?watch=true")
+            .body(Body::empty())
+            .unwrap()
     }
 
     fn answer(status: u16, retry_after: Option<&str>) -> Result<Response<()>, BoxError> {
@@ -248,19 +277,28 @@ mod tests {
 
     #[tokio::test]
     async fn only_what_is_safe_is_tried_again_and_not_for_ever() {
-        let tried = |method, status| Retry::default().retry(&mut request(method), &mut answer(status, None)).is_some();
+        let tried = |method, status| {
+            Retry::default().retry(&mut request(method), &mut answer(status, None)).is_some()
+        };
         assert!(tried(Method::GET, 503) && tried(Method::PATCH, 504) && tried(Method::POST, 429));
         assert!(!tried(Method::POST, 503) && !tried(Method::GET, 500) && !tried(Method::GET, 409));
         let mut retry = Retry::default();
-        let tries = (0..10).take_while(|_| retry.retry(&mut request(Method::GET), &mut answer(503, None)).is_some()).count();
+        let tries = (0..10)
+            .take_while(|_| {
+                retry.retry(&mut request(Method::GET), &mut answer(503, None)).is_some()
+            })
+            .count();
         assert_eq!(tries, 3, "four tries in all");
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_does_not_come_is_given_up() {
-        let silent = tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<()>, BoxError>>());
+        let silent = tower::service_fn(|_: Request<Body>| {
+            std::future::pending::<Result<Response<()>, BoxError>>()
+        });
         let began = tokio::time::Instant::now();
-        let error = CountLayer(Metrics::new()).layer(silent).call(request(Method::GET)).await.unwrap_err();
+        let error =
+            CountLayer(Metrics::new()).layer(silent).call(request(Method::GET)).await.unwrap_err();
         assert_eq!(began.elapsed(), ANSWER_WITHIN);
         assert!(error.to_string().contains("did not answer within 20s"), "{error}");
     }
@@ -271,7 +309,11 @@ mod tests {
         let config = Config::new(format!("https://{closed}").parse().unwrap());
         let error = plain(config, &Metrics::new()).unwrap().apiserver_version().await.unwrap_err();
         let said = said(&error);
-        assert!(said.starts_with("cannot connect to the API server: ") && said.contains("Connection refused"), "{said}");
+        assert!(
+            said.starts_with("cannot connect to the API server: ")
+                && said.contains("Connection refused"),
+            "{said}"
+        );
     }
 
     #[test]
@@ -284,7 +326,10 @@ mod tests {
     fn requests_are_labelled_by_a_closed_list() {
         assert_eq!(resource("/api/v1/namespaces/ml/pods/x"), "pods");
         assert_eq!(resource("/apis/rollmodel.dev/v1alpha1/modelversions"), "modelversions");
-        assert_eq!(resource("/apis/rollmodel.dev/v1alpha1/namespaces/ml/modeldeployments/x/status"), "modeldeployments");
+        assert_eq!(
+            resource("/apis/rollmodel.dev/v1alpha1/namespaces/ml/modeldeployments/x/status"),
+            "modeldeployments"
+        );
         assert_eq!(resource("/version"), "other");
         assert_eq!(verb(&request(Method::GET)), "watch");
     }

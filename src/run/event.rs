@@ -1,4 +1,5 @@
-//! Events as values: what is told of an object under one key has one name, and so is one Event, whoever writes it how often.
+//! Events as values: what is told of an object under one key has one name, and so is one Event,
+//! whoever writes it how often.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -28,9 +29,15 @@ pub struct Regarding<'a> {
     pub uid: &'a str,
 }
 
-/// The Event that a program of ours (`operator`, `importer`) tells: reason, message, and the key that makes it this one.
+/// The Event that a program of ours (`operator`, `importer`) tells: reason, message, and the key
+/// that makes it this one.
 #[must_use]
-pub fn event(program: &str, about: &Regarding<'_>, warning: bool, (reason, message, key): (&str, &str, &str)) -> Value {
+pub fn event(
+    program: &str,
+    about: &Regarding<'_>,
+    warning: bool,
+    (reason, message, key): (&str, &str, &str),
+) -> Value {
     let (namespace, name) = (&about.key.namespace, &about.key.name);
     let digest = content::digest(&json!([about.uid, key]));
     json!({

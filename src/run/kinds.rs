@@ -1,4 +1,5 @@
-//! The kinds that are watched, how their objects are found again, and how large things are kept small.
+//! The kinds that are watched, how their objects are found again, and how large things are kept
+//! small.
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
@@ -16,7 +17,9 @@ use kube::api::ApiResource;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{memory, object::Object};
-use crate::api::{ModelDeployment, ModelPolicy, ModelRegistry, ModelRollout, ModelVersion, RolloutRequest, names};
+use crate::api::{
+    ModelDeployment, ModelPolicy, ModelRegistry, ModelRollout, ModelVersion, RolloutRequest, names,
+};
 
 /// A kind that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,14 +114,17 @@ impl Kind {
     #[must_use]
     pub fn selector(self) -> Option<&'static str> {
         match self {
-            Self::ControllerRevision | Self::Deployment | Self::Service | Self::Job => Some("app.kubernetes.io/managed-by=rollmodel"),
+            Self::ControllerRevision | Self::Deployment | Self::Service | Self::Job => {
+                Some("app.kubernetes.io/managed-by=rollmodel")
+            }
             Self::Pod => Some(names::DEPLOYMENT),
             Self::CustomResourceDefinition => Some("app.kubernetes.io/part-of=rollmodel"),
             _ => None,
         }
     }
 
-    /// Whether the operator works without it, where RBAC forbids it (an operator of one namespace reads no CRDs).
+    /// Whether the operator works without it, where RBAC forbids it (an operator of one namespace
+    /// reads no CRDs).
     #[must_use]
     pub fn optional(self) -> bool {
         matches!(self, Self::HorizontalPodAutoscaler | Self::CustomResourceDefinition)
@@ -144,7 +150,10 @@ impl Key {
     /// The key of an object.
     #[must_use]
     pub fn of(meta: &ObjectMeta) -> Self {
-        Self::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+        Self::new(
+            meta.namespace.as_deref().unwrap_or_default(),
+            meta.name.as_deref().unwrap_or_default(),
+        )
     }
 }
 
@@ -162,7 +171,8 @@ pub trait Watched: Sized + Send + Sync + 'static {
     /// What is kept of an object; `old` is what was kept of it before.
     ///
     /// # Errors
-    /// When the object is not what this build knows; it is then kept as unreadable, and nothing it belongs to is planned.
+    /// When the object is not what this build knows; it is then kept as unreadable, and nothing it
+    /// belongs to is planned.
     fn read(object: Object, old: Option<&Self>) -> Result<Self, serde_json::Error>;
 
     /// Names of the ModelDeployments that an object belongs to, also of one that cannot be read.
@@ -173,7 +183,8 @@ pub trait Watched: Sized + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// What a newer state of the same object, its appearance (no `old`) or its end (no `new`) says to a planner; None: nothing.
+    /// What a newer state of the same object, its appearance (no `old`) or its end (no `new`) says
+    /// to a planner; None: nothing.
     fn news(_old: Option<&Self>, _new: Option<&Self>) -> Option<News> {
         Some(News::Turn)
     }
@@ -203,7 +214,8 @@ impl<T: Serialize + DeserializeOwned> Packed<T> {
     /// # Errors
     /// When the value does not serialize.
     pub fn pack(value: &T) -> Result<Self, serde_json::Error> {
-        // A copy of its size: mimalloc shrinks nothing that is more than half full, and what grew is three quarters full as a rule.
+        // A copy of its size: mimalloc shrinks nothing that is more than half full, and what grew
+        // is three quarters full as a rule.
         Ok(Self(serde_json::to_vec(value)?.as_slice().into(), PhantomData))
     }
 

@@ -1,7 +1,8 @@
 //! Leadership through a Lease: a pure decision, and one conditional write.
 //!
-//! Time is measured since *we* last saw the Lease change, on our own monotonic clock (as client-go does), so that skew between
-//! nodes cannot make a live Lease look expired. Who cannot renew in time ends the process: a second leader must find nobody.
+//! Time is measured since *we* last saw the Lease change, on our own monotonic clock (as client-go
+//! does), so that skew between nodes cannot make a live Lease look expired. Who cannot renew in
+//! time ends the process: a second leader must find nobody.
 
 use std::time::Duration;
 
@@ -28,7 +29,8 @@ pub const RENEW: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long one attempt may take.
 const CALL: Duration = Duration::from_secs(3);
-/// How long the holder goes on without a renewal: one more attempt would end a second before the term does, and another may begin.
+/// How long the holder goes on without a renewal: one more attempt would end a second before the
+/// term does, and another may begin.
 const GIVE_UP: Duration = Duration::from_secs(10);
 
 /// For how long after a renewal was asked for nobody else can hold it.
@@ -39,7 +41,8 @@ const SURE: Duration = Duration::from_secs(14);
 pub enum Leads {
     /// Another does, or nobody.
     No,
-    /// It does, surely until then: a process that slept must not write before it has looked at the Lease again.
+    /// It does, surely until then: a process that slept must not write before it has looked at the
+    /// Lease again.
     Until(Instant),
     /// There is no election.
     Always,
@@ -75,7 +78,10 @@ pub enum Move {
 pub fn decide(lease: Option<&Lease>, me: &str, unchanged: Duration) -> Move {
     let Some(lease) = lease else { return Move::Create };
     let spec = lease.spec.as_ref();
-    let term = spec.and_then(|s| s.lease_duration_seconds).and_then(|s| u64::try_from(s).ok()).map_or(TERM, Duration::from_secs);
+    let term = spec
+        .and_then(|s| s.lease_duration_seconds)
+        .and_then(|s| u64::try_from(s).ok())
+        .map_or(TERM, Duration::from_secs);
     match spec.and_then(|s| s.holder_identity.as_deref()) {
         Some(holder) if holder == me => Move::Renew,
         Some(holder) if !holder.is_empty() && unchanged < term => Move::Wait,
@@ -90,7 +96,9 @@ pub enum Error {
     #[error("renew the Lease {0}: another process holds it now; this one ends")]
     Lost(String),
     /// The API server did not take the renewal in time.
-    #[error("renew the Lease {0}: no renewal succeeded for {GIVE_UP:?}; this process ends before another begins")]
+    #[error(
+        "renew the Lease {0}: no renewal succeeded for {GIVE_UP:?}; this process ends before another begins"
+    )]
     Expired(String),
 }
 
@@ -115,7 +123,8 @@ impl Elector {
     /// When the API server does not say.
     pub async fn attempt(&mut self) -> kube::Result<bool> {
         let have = self.api.get_opt(&self.name).await?;
-        let version = have.as_ref().and_then(|l| l.metadata.resource_version.clone()).unwrap_or_default();
+        let version =
+            have.as_ref().and_then(|l| l.metadata.resource_version.clone()).unwrap_or_default();
         if self.seen.as_ref().is_none_or(|(v, _)| *v != version) {
             self.seen = Some((version, Instant::now()));
         }
@@ -123,13 +132,20 @@ impl Elector {
         let wrote = match decide(have.as_ref(), &self.me, unchanged) {
             Move::Wait => return Ok(false),
             Move::Create => {
-                let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
-                self.api.create(&PostParams::default(), &Lease { metadata, spec: Some(self.spec(None)) }).await
+                let metadata =
+                    ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
+                self.api
+                    .create(
+                        &PostParams::default(),
+                        &Lease { metadata, spec: Some(self.spec(None)) },
+                    )
+                    .await
             }
             Move::Take | Move::Renew => {
                 let mut lease = have.unwrap_or_default();
                 lease.spec = Some(self.spec(lease.spec.take()));
-                // It carries the resourceVersion that was read: a lost race is a 409, never two leaders.
+                // It carries the resourceVersion that was read: a lost race is a 409, never two
+                // leaders.
                 self.api.replace(&self.name, &PostParams::default(), &lease).await
             }
         };
@@ -149,7 +165,9 @@ impl Elector {
             lease_duration_seconds: i32::try_from(TERM.as_secs()).ok(),
             renew_time: Some(now.clone()),
             acquire_time: if mine { old.acquire_time } else { Some(now) },
-            lease_transitions: Some(old.lease_transitions.unwrap_or(0).saturating_add(i32::from(!mine))),
+            lease_transitions: Some(
+                old.lease_transitions.unwrap_or(0).saturating_add(i32::from(!mine)),
+            ),
             ..old
         }
     }
@@ -157,7 +175,11 @@ impl Elector {
     /// Gives the Lease up, so that another need not wait for it to expire.
     async fn release(&self) -> kube::Result<()> {
         let Some(mut lease) = self.api.get_opt(&self.name).await? else { return Ok(()) };
-        let Some(spec) = lease.spec.as_mut().filter(|s| s.holder_identity.as_deref() == Some(&self.me)) else { return Ok(()) };
+        let Some(spec) =
+            lease.spec.as_mut().filter(|s| s.holder_identity.as_deref() == Some(&self.me))
+        else {
+            return Ok(());
+        };
         spec.holder_identity = Some(String::new());
         spec.lease_duration_seconds = Some(1);
         self.api.replace(&self.name, &PostParams::default(), &lease).await.map(|_| ())
@@ -167,7 +189,11 @@ impl Elector {
     ///
     /// # Errors
     /// When it was held and is lost: the process must end.
-    pub async fn hold(mut self, leads: &tokio::sync::watch::Sender<Leads>, stop: &CancellationToken) -> Result<(), Error> {
+    pub async fn hold(
+        mut self,
+        leads: &tokio::sync::watch::Sender<Leads>,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
         let mut renewed: Option<Instant> = None;
         let mut wait = Duration::ZERO;
         loop {
@@ -176,7 +202,8 @@ impl Elector {
                 () = tokio::time::sleep(wait) => {}
             }
             wait = RENEW;
-            // The Lease is good from before the call: what comes after its answer is not ours to count.
+            // The Lease is good from before the call: what comes after its answer is not ours to
+            // count.
             let asked = Instant::now();
             match tokio::time::timeout(CALL, self.attempt()).await {
                 Ok(Ok(true)) => {
@@ -188,7 +215,11 @@ impl Elector {
                 Ok(Ok(false)) if renewed.is_some() => return Err(Error::Lost(self.name)),
                 Ok(Ok(false)) => debug!(lease = self.name, "another process leads"),
                 Ok(Err(error)) => {
-                    warn!(lease = self.name, error = said(&error), "the Lease could not be read or written");
+                    warn!(
+                        lease = self.name,
+                        error = said(&error),
+                        "the Lease could not be read or written"
+                    );
                     wait = AGAIN;
                 }
                 Err(_) => {
@@ -213,7 +244,11 @@ mod tests {
     use super::*;
 
     fn held(by: &str) -> Lease {
-        let spec = LeaseSpec { holder_identity: Some(by.into()), lease_duration_seconds: Some(15), ..LeaseSpec::default() };
+        let spec = LeaseSpec {
+            holder_identity: Some(by.into()),
+            lease_duration_seconds: Some(15),
+            ..LeaseSpec::default()
+        };
         Lease { spec: Some(spec), ..Lease::default() }
     }
 
@@ -228,7 +263,11 @@ mod tests {
             (Some(held("")), s(0), Move::Take),
             (Some(Lease::default()), s(0), Move::Take),
         ] {
-            assert_eq!(decide(lease.as_ref(), "a", unchanged), expected, "{lease:?} after {unchanged:?}");
+            assert_eq!(
+                decide(lease.as_ref(), "a", unchanged),
+                expected,
+                "{lease:?} after {unchanged:?}"
+            );
         }
     }
 }

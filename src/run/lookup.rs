@@ -46,10 +46,18 @@ pub enum Error {
 ///
 /// # Errors
 /// When the API server does not answer, or answers what this build cannot read.
-pub async fn look(client: &Client, caches: &Caches, key: &Key, lookup: &Lookup, found: &mut Found) -> Result<(), Error> {
+pub async fn look(
+    client: &Client,
+    caches: &Caches,
+    key: &Key,
+    lookup: &Lookup,
+    found: &mut Found,
+) -> Result<(), Error> {
     match lookup {
         Lookup::Content(name) => {
-            let content = get(client, Kind::ControllerRevision, key, name).await?.map(|object| stored(name, object));
+            let content = get(client, Kind::ControllerRevision, key, name)
+                .await?
+                .map(|object| stored(name, object));
             if let Some(body) = content.as_ref().and_then(|c| c.body.as_ref()) {
                 caches.keep_body(&Key::new(key.namespace.clone(), name.as_str()), body);
             }
@@ -58,11 +66,13 @@ pub async fn look(client: &Client, caches: &Caches, key: &Key, lookup: &Lookup, 
         Lookup::Records => found.records = Some(records(client, key).await?),
         Lookup::Workload => {
             let object = get(client, Kind::Deployment, key, &key.name).await?;
-            found.workload = object.map(read_workload).transpose().map_err(|e| decode("Deployment", key, e))?;
+            found.workload =
+                object.map(read_workload).transpose().map_err(|e| decode("Deployment", key, e))?;
         }
         Lookup::Service => {
             let object = get(client, Kind::Service, key, &key.name).await?;
-            found.service = object.map(read_service).transpose().map_err(|e| decode("Service", key, e))?;
+            found.service =
+                object.map(read_service).transpose().map_err(|e| decode("Service", key, e))?;
         }
     }
     found.looked_up.push(lookup.clone());
@@ -81,15 +91,23 @@ fn stored(name: &str, mut object: Object) -> StoredContent {
 async fn get(client: &Client, kind: Kind, key: &Key, name: &str) -> Result<Option<Object>, Error> {
     let what = || format!("{} {}/{name}", kind.name(), key.namespace);
     let object = api::<Kept<Whole>>(client, kind, Some(&key.namespace)).get_opt(name).await;
-    Ok(object.map_err(|source| Error::Request { what: what(), source: Box::new(source) })?.map(|kept| kept.0))
+    Ok(object
+        .map_err(|source| Error::Request { what: what(), source: Box::new(source) })?
+        .map(|kept| kept.0))
 }
 
 async fn records(client: &Client, key: &Key) -> Result<Vec<Record>, Error> {
-    let mut params = ListParams::default().fields(&format!("spec.deployment.name={}", key.name)).limit(PAGE);
+    let mut params =
+        ListParams::default().fields(&format!("spec.deployment.name={}", key.name)).limit(PAGE);
     let mut records = Vec::new();
     loop {
-        let page = api::<Kept<Whole>>(client, Kind::ModelRollout, Some(&key.namespace)).list(&params).await;
-        let page = page.map_err(|source| Error::Request { what: format!("the ModelRollouts of {key}"), source: Box::new(source) })?;
+        let page = api::<Kept<Whole>>(client, Kind::ModelRollout, Some(&key.namespace))
+            .list(&params)
+            .await;
+        let page = page.map_err(|source| Error::Request {
+            what: format!("the ModelRollouts of {key}"),
+            source: Box::new(source),
+        })?;
         for object in page.items {
             records.push(Record::read(object.0, None).map_err(|e| decode("ModelRollout", key, e))?);
         }
@@ -105,10 +123,18 @@ async fn records(client: &Client, key: &Key) -> Result<Vec<Record>, Error> {
 /// # Errors
 /// When the API server does not answer.
 pub async fn hear(client: &Client, key: &Key, job: &str) -> Result<Heard, Error> {
-    let params = ListParams::default().labels(&format!("batch.kubernetes.io/controller-uid={job}")).limit(PAGE);
+    let params = ListParams::default()
+        .labels(&format!("batch.kubernetes.io/controller-uid={job}"))
+        .limit(PAGE);
     let pods = api::<Kept<StatusOnly>>(client, Kind::Pod, Some(&key.namespace)).list(&params).await;
-    let pods = pods.map_err(|source| Error::Request { what: format!("the pods of Job {job} of {key}"), source: Box::new(source) })?;
-    Ok(Heard { job: job.to_owned(), words: pods.items.iter().filter_map(|pod| last_words(&pod.0, job)).collect() })
+    let pods = pods.map_err(|source| Error::Request {
+        what: format!("the pods of Job {job} of {key}"),
+        source: Box::new(source),
+    })?;
+    Ok(Heard {
+        job: job.to_owned(),
+        words: pods.items.iter().filter_map(|pod| last_words(&pod.0, job)).collect(),
+    })
 }
 
 fn decode(kind: &str, key: &Key, source: serde_json::Error) -> Error {

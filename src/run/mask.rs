@@ -1,4 +1,5 @@
-//! What a dump must not tell: values that could be secrets. They are replaced everywhere alike, so that the planner compares as before.
+//! What a dump must not tell: values that could be secrets. They are replaced everywhere alike, so
+//! that the planner compares as before.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,15 +14,20 @@ use crate::{
 };
 
 /// Annotations whose values are told.
-const TOLD: [&str; 3] = ["kubernetes.io/change-cause", "kubectl.kubernetes.io/restartedAt", "rollmodel.dev/"];
+const TOLD: [&str; 3] =
+    ["kubernetes.io/change-cause", "kubectl.kubernetes.io/restartedAt", "rollmodel.dev/"];
 
-/// Masks every literal value of an environment variable and every annotation that is a stranger's, and hashes contents anew.
+/// Masks every literal value of an environment variable and every annotation that is a stranger's,
+/// and hashes contents anew.
 ///
 /// # Errors
 /// When what was observed does not serialize.
 pub fn mask(observed: Observed) -> Result<Observed, serde_json::Error> {
-    let before: Vec<Option<content::Content>> =
-        observed.contents.iter().map(|c| c.body.as_ref().and_then(|b| hashed(&b.content))).collect();
+    let before: Vec<Option<content::Content>> = observed
+        .contents
+        .iter()
+        .map(|c| c.body.as_ref().and_then(|b| hashed(&b.content)))
+        .collect();
     let mut value = serde_json::to_value(observed)?;
     Masks::default().all(&mut value);
     let masked: Observed = serde_json::from_value(value)?;
@@ -43,19 +49,28 @@ pub fn mask(observed: Observed) -> Result<Observed, serde_json::Error> {
     serde_json::from_value(value)
 }
 
-/// The same of what was observed of a ModelRegistry; its importer's Deployment is hashed anew, where it is what the spec asks for.
+/// The same of what was observed of a ModelRegistry; its importer's Deployment is hashed anew,
+/// where it is what the spec asks for.
 ///
 /// # Errors
 /// When what was observed does not serialize.
 pub fn registry(seen: ObservedRegistry) -> Result<ObservedRegistry, serde_json::Error> {
-    let hash = |seen: &ObservedRegistry| Some(importer::workload(seen, seen.image.as_deref()?)["metadata"]["labels"][names::HASH].clone());
+    let hash = |seen: &ObservedRegistry| {
+        Some(
+            importer::workload(seen, seen.image.as_deref()?)["metadata"]["labels"][names::HASH]
+                .clone(),
+        )
+    };
     let asked = hash(&seen);
     let mut masks = Masks { told: own(&seen), ..Masks::default() };
     let mut value = serde_json::to_value(seen)?;
     masks.all(&mut value);
     let masked: ObservedRegistry = serde_json::from_value(value.clone())?;
-    let label = value.pointer_mut("/workload/labels").and_then(|labels| labels.get_mut(names::HASH));
-    if let (Some(label), Some(new)) = (label.filter(|label| asked.as_ref() == Some(label)), hash(&masked)) {
+    let label =
+        value.pointer_mut("/workload/labels").and_then(|labels| labels.get_mut(names::HASH));
+    if let (Some(label), Some(new)) =
+        (label.filter(|label| asked.as_ref() == Some(label)), hash(&masked))
+    {
         *label = new;
     }
     serde_json::from_value(value)
@@ -67,7 +82,9 @@ fn own(seen: &ObservedRegistry) -> HashSet<(String, String)> {
     bare.spec.template = None;
     let workload = importer::workload(&bare, "");
     let env = workload.pointer("/spec/template/spec/containers/0/env").and_then(Value::as_array);
-    let pair = |variable: &Value| Some((variable["name"].as_str()?.to_owned(), variable["value"].as_str()?.to_owned()));
+    let pair = |variable: &Value| {
+        Some((variable["name"].as_str()?.to_owned(), variable["value"].as_str()?.to_owned()))
+    };
     env.into_iter().flatten().filter_map(pair).collect()
 }
 
@@ -106,7 +123,9 @@ struct Masks {
 impl Masks {
     fn all(&mut self, value: &mut Value) {
         match value {
-            Value::Object(fields) => fields.iter_mut().for_each(|(name, field)| self.field(name, field)),
+            Value::Object(fields) => {
+                fields.iter_mut().for_each(|(name, field)| self.field(name, field))
+            }
             Value::Array(items) => items.iter_mut().for_each(|item| self.all(item)),
             _ => {}
         }
@@ -116,12 +135,21 @@ impl Masks {
         match (name, &mut *field) {
             ("env", Value::Array(variables)) => {
                 let told = self.told.clone();
-                let is_told = |v: &Value| told.iter().any(|(name, value)| v["name"] == **name && v["value"] == **value);
-                variables.iter_mut().filter(|v| !is_told(v)).filter_map(|v| v.get_mut("value")).for_each(|v| self.one(v));
+                let is_told = |v: &Value| {
+                    told.iter().any(|(name, value)| v["name"] == **name && v["value"] == **value)
+                };
+                variables
+                    .iter_mut()
+                    .filter(|v| !is_told(v))
+                    .filter_map(|v| v.get_mut("value"))
+                    .for_each(|v| self.one(v));
             }
             ("annotations", Value::Object(annotations)) => {
                 let strange = |name: &str| !TOLD.iter().any(|told| name.starts_with(told));
-                annotations.iter_mut().filter(|(name, _)| strange(name)).for_each(|(_, v)| self.one(v));
+                annotations
+                    .iter_mut()
+                    .filter(|(name, _)| strange(name))
+                    .for_each(|(_, v)| self.one(v));
             }
             _ => {}
         }
@@ -155,16 +183,28 @@ mod tests {
     }
 
     fn observed(secret: &str) -> Observed {
-        let spec: ModelDeploymentSpec =
-            serde_json::from_value(json!({"model": "fraud", "version": "7", "template": template(secret)})).unwrap();
+        let spec: ModelDeploymentSpec = serde_json::from_value(
+            json!({"model": "fraud", "version": "7", "template": template(secret)}),
+        )
+        .unwrap();
         let content = content::of(&spec, "sha256:1");
         let name = names::content_name("fraud", &content.hash, 1);
-        let body = ContentBody { hash: content.hash, content: content.written, rendering: template(secret) };
+        let body = ContentBody {
+            hash: content.hash,
+            content: content.written,
+            rendering: template(secret),
+        };
         let mut workload = Workload::default();
         workload.spec.template = template(secret);
         workload.meta.labels.insert(names::HASH.into(), names::hash16(&body.hash).into());
         Observed {
-            deployment: Some(Wanted { uid: "u".into(), generation: 1, deleting: false, spec, status: None }),
+            deployment: Some(Wanted {
+                uid: "u".into(),
+                generation: 1,
+                deleting: false,
+                spec,
+                status: None,
+            }),
             contents: vec![StoredContent { name, body: Some(body), ..StoredContent::default() }],
             workload: Some(workload),
             ..Observed::default()
@@ -175,7 +215,10 @@ mod tests {
     fn secrets_are_gone_and_everything_still_compares() {
         let masked = mask(observed("s3cret")).unwrap();
         let text = serde_json::to_string(&masked).unwrap();
-        assert!(!text.contains("s3cret") && text.contains("secretKeyRef") && text.contains("rollout 1"), "{text}");
+        assert!(
+            !text.contains("s3cret") && text.contains("secretKeyRef") && text.contains("rollout 1"),
+            "{text}"
+        );
         let stored = masked.contents[0].body.as_ref().unwrap();
         assert_eq!(stored.rendering, masked.workload.as_ref().unwrap().spec.template);
         let desired = content::of(&masked.deployment.as_ref().unwrap().spec, "sha256:1");
@@ -196,7 +239,12 @@ mod tests {
         let spec = json!({"mlflow": {"url": "http://mlflow:5000"}, "serviceAccountName": "importer", "credentialsSecret": {"name": "mlflow"},
             "models": [], "template": {"metadata": {"annotations": {"vault/token": "s3cret"}},
                 "spec": {"containers": [{"name": "importer", "env": [{"name": "HTTPS_PROXY", "value": "http://me:s3cret@proxy"}]}]}}});
-        let mut seen = ObservedRegistry { name: "mlflow".into(), uid: "u".into(), image: Some("rollmodel:1".into()), ..Default::default() };
+        let mut seen = ObservedRegistry {
+            name: "mlflow".into(),
+            uid: "u".into(),
+            image: Some("rollmodel:1".into()),
+            ..Default::default()
+        };
         seen.spec = serde_json::from_value(spec).unwrap();
         let body = importer::workload(&seen, "rollmodel:1");
         let mut workload = Workload::default();
@@ -209,7 +257,12 @@ mod tests {
         assert_eq!(plan_registry(&seen, Timestamp::UNIX_EPOCH), RegistryPlan::default());
         let masked = registry(seen.clone()).unwrap();
         let text = serde_json::to_string(&masked).unwrap();
-        assert!(!text.contains("s3cret") && text.contains("HTTPS_PROXY") && text.contains("ROLLMODEL_CREDENTIALS"), "{text}");
+        assert!(
+            !text.contains("s3cret")
+                && text.contains("HTTPS_PROXY")
+                && text.contains("ROLLMODEL_CREDENTIALS"),
+            "{text}"
+        );
         assert_eq!(plan_registry(&masked, Timestamp::UNIX_EPOCH), RegistryPlan::default());
         seen.spec.service_account_name = "other".into();
         let planned = plan_registry(&registry(seen).unwrap(), Timestamp::UNIX_EPOCH);

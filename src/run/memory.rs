@@ -1,4 +1,5 @@
-//! What the process knows about a key beside the objects: its own writes, refusals, failures. Forgetting it is never wrong.
+//! What the process knows about a key beside the objects: its own writes, refusals, failures.
+//! Forgetting it is never wrong.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -96,10 +97,16 @@ impl Memo {
     /// Remembers a write.
     pub fn wrote(&mut self, kind: Kind, name: &str, left: Left) {
         self.writes.retain(|w| w.kind != kind || w.name != name);
-        self.writes.push(Write { kind, name: name.into(), left, until: Instant::now() + SHOWN_WITHIN });
+        self.writes.push(Write {
+            kind,
+            name: name.into(),
+            left,
+            until: Instant::now() + SHOWN_WITHIN,
+        });
     }
 
-    /// Whether an event of a watch shows a write of ours and nothing else, and no pass waits for it: then it is no news.
+    /// Whether an event of a watch shows a write of ours and nothing else, and no pass waits for
+    /// it: then it is no news.
     #[must_use]
     pub fn expected(&self, kind: Kind, name: &str, shown: Shown) -> bool {
         let left = |write: &Write| match (&write.left, shown) {
@@ -125,17 +132,26 @@ impl Memo {
 
     /// Remembers a refusal; the same one again waits longer.
     pub fn refuse(&mut self, refusal: Refusal) {
-        let attempts = self.refused.as_ref().filter(|r| r.what.rollout == refusal.rollout).map_or(1, |r| r.attempts.saturating_add(1));
+        let attempts = self
+            .refused
+            .as_ref()
+            .filter(|r| r.what.rollout == refusal.rollout)
+            .map_or(1, |r| r.attempts.saturating_add(1));
         let wait = if refusal.template { TEMPLATE_AGAIN } else { forbidden_for(attempts) };
         self.refused = Some(Refused { what: refusal, attempts, again: Instant::now() + wait });
     }
 
-    /// Remembers that another write was refused, and says whether that is news; again and again waits longer.
+    /// Remembers that another write was refused, and says whether that is news; again and again
+    /// waits longer.
     pub fn block(&mut self, blocked: Blocked) -> bool {
         let before = self.taken(&blocked.write);
         let attempts = before.as_ref().map_or(1, |b| b.attempts.saturating_add(1));
         let news = before.is_none_or(|b| b.what != blocked);
-        self.blocked.push(Refused { what: blocked, attempts, again: Instant::now() + forbidden_for(attempts) });
+        self.blocked.push(Refused {
+            what: blocked,
+            attempts,
+            again: Instant::now() + forbidden_for(attempts),
+        });
         news
     }
 
@@ -152,7 +168,10 @@ impl Memo {
     /// The refused writes, each due once it is time to try again.
     #[must_use]
     pub fn blocked(&self) -> Vec<Blocked> {
-        self.blocked.iter().map(|b| Blocked { due: b.standing().is_none(), ..b.what.clone() }).collect()
+        self.blocked
+            .iter()
+            .map(|b| Blocked { due: b.standing().is_none(), ..b.what.clone() })
+            .collect()
     }
 
     /// The Deployment was taken.
@@ -199,7 +218,8 @@ fn forbidden_for(attempts: u32) -> Duration {
     BACKOFF_MAX.min(Duration::from_secs(30).saturating_mul(1 << attempts.saturating_sub(1).min(4)))
 }
 
-/// 1 s, doubling, at most 5 minutes, each spread by up to a fifth either way so that what failed together does not return together.
+/// 1 s, doubling, at most 5 minutes, each spread by up to a fifth either way so that what failed
+/// together does not return together.
 #[must_use]
 pub fn backoff(key: &impl Hash, attempt: u32) -> Duration {
     let base = BACKOFF_MAX.min(Duration::from_secs(1 << attempt.saturating_sub(1).min(9)));
@@ -279,18 +299,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_refused_write_is_tried_again_by_itself_and_waits_longer_each_time() {
         let mut memo = Memo::default();
-        let refused = |write: &str| Blocked { write: write.into(), message: "no".into(), ..Blocked::default() };
+        let refused = |write: &str| Blocked {
+            write: write.into(),
+            message: "no".into(),
+            ..Blocked::default()
+        };
         let due = |memo: &Memo| memo.blocked().iter().map(|b| b.due).collect::<Vec<_>>();
-        assert!(memo.block(refused("a")) && memo.block(refused("b")), "the second is news too, and hides no first");
+        assert!(
+            memo.block(refused("a")) && memo.block(refused("b")),
+            "the second is news too, and hides no first"
+        );
         tokio::time::advance(Duration::from_secs(31)).await;
         assert_eq!(due(&memo), [true, true]);
-        assert!(!memo.block(refused("a")) && !memo.block(refused("b")), "the same again is no news");
+        assert!(
+            !memo.block(refused("a")) && !memo.block(refused("b")),
+            "the same again is no news"
+        );
         tokio::time::advance(Duration::from_secs(31)).await;
         assert_eq!(due(&memo), [false, false], "a minute now");
         assert!(memo.unblock("a") && !memo.unblock("a"));
         tokio::time::advance(Duration::from_secs(31)).await;
         memo.succeeded();
-        assert!(memo.blocked().is_empty(), "what was due and is not to be done any more is forgotten");
+        assert!(
+            memo.blocked().is_empty(),
+            "what was due and is not to be done any more is forgotten"
+        );
     }
 
     #[test]
@@ -298,8 +331,14 @@ mod tests {
         let mut memo = Memo::default();
         memo.wrote(Kind::Deployment, "fraud", Left::Version(7));
         assert!(memo.expected(Kind::Deployment, "fraud", Shown::Version(7)));
-        assert!(!memo.expected(Kind::Deployment, "fraud", Shown::Version(8)), "somebody wrote after us");
-        assert!(!memo.expected(Kind::Deployment, "fraud", Shown::Listed), "a list may hide what somebody wrote before us");
+        assert!(
+            !memo.expected(Kind::Deployment, "fraud", Shown::Version(8)),
+            "somebody wrote after us"
+        );
+        assert!(
+            !memo.expected(Kind::Deployment, "fraud", Shown::Listed),
+            "a list may hide what somebody wrote before us"
+        );
         assert!(!memo.expected(Kind::Service, "fraud", Shown::Version(7)));
         memo.waits = true;
         assert!(!memo.expected(Kind::Deployment, "fraud", Shown::Version(7)));

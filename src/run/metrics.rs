@@ -11,7 +11,8 @@ use prometheus_client::{
 use super::{observe::Caches, reconcile::What};
 use crate::api::deployment::State;
 
-/// Buckets of durations, in seconds: a pass that does nothing takes microseconds, one that writes takes its requests' time.
+/// Buckets of durations, in seconds: a pass that does nothing takes microseconds, one that writes
+/// takes its requests' time.
 const SECONDS: [f64; 9] = [0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 15.0, 30.0];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -80,19 +81,50 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("rollmodel");
-        let passes = Family::new_with_constructor((|| Histogram::new(SECONDS)) as fn() -> Histogram);
-        let (failures, actions, requests, cached) = (Family::default(), Family::default(), Family::default(), Family::default());
-        let (waiting, states, serving, leads) = (Family::default(), Family::default(), Family::default(), Gauge::default());
-        registry.register_with_unit("reconcile_duration", "Passes over one object, by what it is", Unit::Seconds, passes.clone());
+        let passes =
+            Family::new_with_constructor((|| Histogram::new(SECONDS)) as fn() -> Histogram);
+        let (failures, actions, requests, cached) =
+            (Family::default(), Family::default(), Family::default(), Family::default());
+        let (waiting, states, serving, leads) =
+            (Family::default(), Family::default(), Family::default(), Gauge::default());
+        registry.register_with_unit(
+            "reconcile_duration",
+            "Passes over one object, by what it is",
+            Unit::Seconds,
+            passes.clone(),
+        );
         registry.register("reconcile_failures", "Passes that failed, by error", failures.clone());
         registry.register("actions", "Changes made, by action", actions.clone());
-        registry.register("api_requests", "Requests to the API server, by verb, resource and status code (0: no answer)", requests.clone());
+        registry.register(
+            "api_requests",
+            "Requests to the API server, by verb, resource and status code (0: no answer)",
+            requests.clone(),
+        );
         registry.register("cached_objects", "Objects in the caches, by kind", cached.clone());
-        registry.register("queue_waiting", "Objects that are due and wait for a pass", waiting.clone());
+        registry.register(
+            "queue_waiting",
+            "Objects that are due and wait for a pass",
+            waiting.clone(),
+        );
         registry.register("modeldeployments", "ModelDeployments, by state", states.clone());
-        registry.register("serving_info", "The version that each ModelDeployment serves", serving.clone());
+        registry.register(
+            "serving_info",
+            "The version that each ModelDeployment serves",
+            serving.clone(),
+        );
         registry.register("leader", "Whether this process leads", leads.clone());
-        Self { registry: Arc::new(registry), passes, failures, actions, requests, cached, waiting, states, serving, leads }
+        Self {
+            registry: Arc::new(registry),
+            passes,
+            failures,
+            actions,
+            requests,
+            cached,
+            waiting,
+            states,
+            serving,
+            leads,
+        }
     }
 
     /// A pass begins; it is counted when the timer is dropped.
@@ -145,7 +177,11 @@ impl Metrics {
         self.serving.clear();
         for (key, entry) in caches.wanted.read().all() {
             let Ok(entry) = &entry.value else { continue };
-            self.states.get_or_create(&StateLabel { state: entry.state.map(state).unwrap_or_else(|| "Unknown".into()) }).inc();
+            self.states
+                .get_or_create(&StateLabel {
+                    state: entry.state.map(state).unwrap_or_else(|| "Unknown".into()),
+                })
+                .inc();
             if let Some(serving) = &entry.serving {
                 let labels = ServingLabels {
                     namespace: key.namespace.to_string(),
@@ -195,7 +231,12 @@ mod tests {
         metrics.action("patch");
         drop(metrics.pass(What::Deployment));
         let text = metrics.text(&Caches::default()).unwrap();
-        assert!(text.contains(r#"rollmodel_api_requests_total{verb="get",resource="pods",code="200"} 1"#), "{text}");
+        assert!(
+            text.contains(
+                r#"rollmodel_api_requests_total{verb="get",resource="pods",code="200"} 1"#
+            ),
+            "{text}"
+        );
         assert!(text.contains(r#"rollmodel_cached_objects{kind="Pod"} 0"#), "{text}");
         assert!(text.contains("rollmodel_reconcile_duration_seconds_count"), "{text}");
     }

@@ -1,12 +1,15 @@
 //! The shell: all input and output. Nothing here decides.
 //!
 //! - [`operator`]: builds the parts, joins them, ends them in order.
-//! - [`kinds`]: what is watched. [`object`]: what is decoded of it. [`reduced`], [`workload`], [`pods`], [`verification`], [`registries`]: what is kept of that.
+//! - [`kinds`]: what is watched. [`object`]: what is decoded of it. [`reduced`], [`workload`],
+//!   [`pods`], [`verification`], [`registries`]: what is kept of that.
 //! - [`watch`]: one watch a kind. [`cache`]: one index a kind, which says what each event touched.
 //! - [`observe`]: from the caches to what the planner sees. [`lookup`]: reads past the caches.
-//! - [`reconcile`]: observe, plan, apply; the loop that runs passes. [`queue`]: what is due. [`memory`]: what may be forgotten.
+//! - [`reconcile`]: observe, plan, apply; the loop that runs passes. [`queue`]: what is due.
+//!   [`memory`]: what may be forgotten.
 //! - [`apply`]: executes plans; nothing else writes.
-//! - [`client`], [`transport`], [`lease`], [`metrics`], [`admin`], [`telemetry`], [`args`]: the process around it.
+//! - [`client`], [`transport`], [`lease`], [`metrics`], [`admin`], [`telemetry`], [`args`]: the
+//!   process around it.
 //! - [`case`]: `rollmodel dump` and `rollmodel plan`. [`mask`]: what a dump must not tell.
 
 pub mod admin;

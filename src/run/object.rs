@@ -1,6 +1,8 @@
-//! Objects as the API server sends them: the metadata is read, every other part stays as it came until somebody asks for it.
+//! Objects as the API server sends them: the metadata is read, every other part stays as it came
+//! until somebody asks for it.
 //!
-//! Most of the bytes are never asked for: the specs of pods, and what a change of status leaves as it was.
+//! Most of the bytes are never asked for: the specs of pods, and what a change of status leaves as
+//! it was.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Debug, marker::PhantomData};
 
@@ -55,8 +57,9 @@ impl Part {
     }
 }
 
-/// An object as it is sent. A part is kept as text only where it is decoded straight from the bytes, not where serde holds it in
-/// between; so in a watch event `type` has to come before `object`, as Kubernetes writes it (metav1.WatchEvent).
+/// An object as it is sent. A part is kept as text only where it is decoded straight from the
+/// bytes, not where serde holds it in between; so in a watch event `type` has to come before
+/// `object`, as Kubernetes writes it (metav1.WatchEvent).
 #[derive(Deserialize)]
 #[serde(bound = "")]
 struct Sent<D: Detail> {
@@ -236,10 +239,18 @@ mod tests {
     fn is_read(object: &Object) {
         assert_eq!(object.metadata.labels.as_ref().unwrap()["a"], "b");
         assert_eq!(object.metadata.resource_version.as_deref(), Some("9"));
-        assert_eq!(object.managed_fields.or_default::<Vec<ManagedFieldsEntry>>()[0].manager.as_deref(), Some("kubectl"));
-        assert_eq!((object.spec.or_default::<Value>(), object.data.or_default::<Value>()), (json!({"replicas": 2}), json!({"x": 1})));
+        assert_eq!(
+            object.managed_fields.or_default::<Vec<ManagedFieldsEntry>>()[0].manager.as_deref(),
+            Some("kubectl")
+        );
+        assert_eq!(
+            (object.spec.or_default::<Value>(), object.data.or_default::<Value>()),
+            (json!({"replicas": 2}), json!({"x": 1}))
+        );
         assert_eq!(object.status.read::<Value>().unwrap(), None, "null is as if it were absent");
-        assert!(object.status.needed::<Vec<u8>>().is_err() && object.spec.read::<Vec<u8>>().is_err());
+        assert!(
+            object.status.needed::<Vec<u8>>().is_err() && object.spec.read::<Vec<u8>>().is_err()
+        );
     }
 
     #[test]
@@ -249,8 +260,7 @@ mod tests {
             WatchEvent::Modified(Kept::<Whole>(object, _)) => is_read(&object),
             other => panic!("{other:?}"),
         }
-        let list =
-            json!({"apiVersion": "apps/v1", "kind": "DeploymentList", "metadata": {"resourceVersion": "9"}, "items": [deployment()]});
+        let list = json!({"apiVersion": "apps/v1", "kind": "DeploymentList", "metadata": {"resourceVersion": "9"}, "items": [deployment()]});
         let list: ObjectList<Kept<Whole>> = serde_json::from_str(&list.to_string()).unwrap();
         is_read(&list.items[0].0);
     }
@@ -259,12 +269,24 @@ mod tests {
     fn what_is_not_asked_for_is_not_kept() {
         let text = deployment().to_string();
         let Kept::<StatusOnly>(object, _) = serde_json::from_str(&text).unwrap();
-        assert!(object.spec.or_default::<Value>().is_null() && object.managed_fields.or_default::<Value>().is_null());
-        assert_eq!((object.data.or_default::<Value>(), object.metadata.name.as_deref()), (json!({"x": 1}), Some("fraud")));
+        assert!(
+            object.spec.or_default::<Value>().is_null()
+                && object.managed_fields.or_default::<Value>().is_null()
+        );
+        assert_eq!(
+            (object.data.or_default::<Value>(), object.metadata.name.as_deref()),
+            (json!({"x": 1}), Some("fraud"))
+        );
         let Kept::<Usual>(object, _) = serde_json::from_str(&text).unwrap();
-        assert!(object.managed_fields.or_default::<Value>().is_null() && !object.spec.or_default::<Value>().is_null());
+        assert!(
+            object.managed_fields.or_default::<Value>().is_null()
+                && !object.spec.or_default::<Value>().is_null()
+        );
         let Kept::<NameOnly>(object, _) = serde_json::from_str(&text).unwrap();
-        assert!(object.data.or_default::<Value>().is_null() && object.metadata.resource_version.is_some());
+        assert!(
+            object.data.or_default::<Value>().is_null()
+                && object.metadata.resource_version.is_some()
+        );
     }
 
     #[test]

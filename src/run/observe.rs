@@ -12,7 +12,10 @@ use crate::{
     api::names,
     plan::{
         Lookup, Observed,
-        observed::{ContentBody, Memory, Pod, Policy, Record, Request, Service, StoredContent, Version, Wanted, Workload},
+        observed::{
+            ContentBody, Memory, Pod, Policy, Record, Request, Service, StoredContent, Version,
+            Wanted, Workload,
+        },
     },
 };
 
@@ -118,7 +121,12 @@ impl Caches {
     ///
     /// # Errors
     /// When an object of it cannot be read by this build.
-    pub fn observe(&self, key: &Key, found: &Found, memory: Memory) -> Result<Observed, Unreadable> {
+    pub fn observe(
+        &self,
+        key: &Key,
+        found: &Found,
+        memory: Memory,
+    ) -> Result<Observed, Unreadable> {
         let deployment = self.deployment(key)?;
         let records = match &found.records {
             Some(records) => records.clone(),
@@ -138,7 +146,8 @@ impl Caches {
             memory: Memory {
                 crds_older: self.crds_older(),
                 looked_up: found.looked_up.clone(),
-                kubernetes: Some(self.kubernetes.load(Ordering::Relaxed)).filter(|minor| *minor > 0),
+                kubernetes: Some(self.kubernetes.load(Ordering::Relaxed))
+                    .filter(|minor| *minor > 0),
                 ..memory
             },
             deployment,
@@ -147,24 +156,41 @@ impl Caches {
     }
 
     fn deployment(&self, key: &Key) -> Result<Option<Wanted>, Unreadable> {
-        self.wanted.read().get(key).map(|entry| readable::<WantedEntry, _>(key, entry, |e| e.wanted.unpack())).transpose()
+        self.wanted
+            .read()
+            .get(key)
+            .map(|entry| readable::<WantedEntry, _>(key, entry, |e| e.wanted.unpack()))
+            .transpose()
     }
 
     fn workload(&self, key: &Key) -> Result<Option<Workload>, Unreadable> {
-        self.workloads.read().get(key).map(|entry| readable::<WorkloadEntry, _>(key, entry, WorkloadEntry::unpack)).transpose()
+        self.workloads
+            .read()
+            .get(key)
+            .map(|entry| readable::<WorkloadEntry, _>(key, entry, WorkloadEntry::unpack))
+            .transpose()
     }
 
     /// The ModelPolicy of a namespace.
     fn policy(&self, namespace: &Arc<str>) -> Result<Option<Policy>, Unreadable> {
         let key = Key::new(namespace.clone(), names::POLICY);
-        self.policies.read().get(&key).map(|entry| readable::<Policy, _>(&key, entry, |policy| Ok(policy.clone()))).transpose()
+        self.policies
+            .read()
+            .get(&key)
+            .map(|entry| readable::<Policy, _>(&key, entry, |policy| Ok(policy.clone())))
+            .transpose()
     }
 
     fn service(&self, key: &Key) -> Result<Option<Service>, Unreadable> {
-        self.services.read().get(key).map(|entry| readable::<ServiceEntry, _>(key, entry, |e| e.0.unpack())).transpose()
+        self.services
+            .read()
+            .get(key)
+            .map(|entry| readable::<ServiceEntry, _>(key, entry, |e| e.0.unpack()))
+            .transpose()
     }
 
-    /// The versions that the spec or a record names, each under its own name, whatever it says it is.
+    /// The versions that the spec or a record names, each under its own name, whatever it says it
+    /// is.
     fn versions(&self, key: &Key, deployment: Option<&Wanted>, records: &[Record]) -> Vec<Version> {
         let asked = deployment.map(|d| names::version_name(&d.spec.model, &d.spec.version));
         let named = records.iter().map(|r| names::version_name(&r.spec.model, &r.spec.version));
@@ -178,37 +204,56 @@ impl Caches {
         all.into_iter().filter_map(find).collect()
     }
 
-    /// The recordDigest that the earliest rollout in the namespace bound a version to, where it is another than the version's.
+    /// The recordDigest that the earliest rollout in the namespace bound a version to, where it is
+    /// another than the version's.
     fn bound_to(&self, namespace: &str, version: &Version) -> Option<String> {
         let records = self.records.read();
         let others = records
             .of_version(&Key::new(namespace, version.name.as_str()))
             .filter_map(|(_, entry)| entry.value.as_ref().ok())
             .map(|record| &record.spec)
-            .filter(|r| r.model == version.model && r.version == version.version && r.record_digest != version.record_digest);
+            .filter(|r| {
+                r.model == version.model
+                    && r.version == version.version
+                    && r.record_digest != version.record_digest
+            });
         others.min_by(|a, b| a.start_time.0.cmp(&b.start_time.0)).map(|r| r.record_digest.clone())
     }
 
-    fn contents(&self, key: &Key, records: &[Record], found: &Found) -> Result<Vec<StoredContent>, Unreadable> {
+    fn contents(
+        &self,
+        key: &Key,
+        records: &[Record],
+        found: &Found,
+    ) -> Result<Vec<StoredContent>, Unreadable> {
         if !self.keep_bodies {
             self.drop_bodies(key, records);
         }
         let mut contents = owned(&self.contents, key, |name, entry| {
             let body = entry.body.as_ref().map(Packed::unpack).transpose()?;
-            Ok(StoredContent { name: name.to_owned(), uid: entry.uid.clone(), resource_version: entry.resource_version.clone(), body })
+            Ok(StoredContent {
+                name: name.to_owned(),
+                uid: entry.uid.clone(),
+                resource_version: entry.resource_version.clone(),
+                body,
+            })
         })?;
         contents.retain(|c| !found.contents.contains_key(&c.name));
         contents.extend(found.contents.values().flatten().cloned());
         Ok(contents)
     }
 
-    /// Drops the bodies of contents that neither what serves nor the newest record needs; one that no record names yet is new, and kept.
+    /// Drops the bodies of contents that neither what serves nor the newest record needs; one that
+    /// no record names yet is new, and kept.
     fn drop_bodies(&self, key: &Key, records: &[Record]) {
         let newest = records.iter().max_by_key(|r| r.spec.number);
-        let serving = records.iter().filter(|r| r.spec.served_from.is_some()).max_by_key(|r| r.spec.number);
-        let kept = |name: &str| [newest, serving].into_iter().flatten().any(|r| r.spec.contents == name);
+        let serving =
+            records.iter().filter(|r| r.spec.served_from.is_some()).max_by_key(|r| r.spec.number);
+        let kept =
+            |name: &str| [newest, serving].into_iter().flatten().any(|r| r.spec.contents == name);
         let idle = |name: &str| !kept(name) && records.iter().any(|r| r.spec.contents == name);
-        let has_body = |entry: &Entry<ContentEntry>| entry.value.as_ref().is_ok_and(|e| e.body.is_some());
+        let has_body =
+            |entry: &Entry<ContentEntry>| entry.value.as_ref().is_ok_and(|e| e.body.is_some());
         let drop: Vec<Key> = (self.contents.read().of_owner(key))
             .filter(|(name, entry)| has_body(entry) && idle(name))
             .map(|(name, _)| Key::new(key.namespace.clone(), name))
@@ -234,14 +279,18 @@ impl Caches {
     /// Whether a CRD that is served is older than this build.
     #[must_use]
     pub fn crds_older(&self) -> bool {
-        self.schemas.read().all().any(|(_, e)| e.value.as_ref().is_ok_and(|s| s.0 < names::SCHEMA_LEVEL_NOW))
+        self.schemas
+            .read()
+            .all()
+            .any(|(_, e)| e.value.as_ref().is_ok_and(|s| s.0 < names::SCHEMA_LEVEL_NOW))
     }
 
     /// One sentence for each CRD that is older than this build.
     #[must_use]
     pub fn older(&self) -> Vec<String> {
         let sentence = |(key, entry): (&Key, &Entry<Schema>)| {
-            let level = entry.value.as_ref().ok().map(|s| s.0).filter(|l| *l < names::SCHEMA_LEVEL_NOW)?;
+            let level =
+                entry.value.as_ref().ok().map(|s| s.0).filter(|l| *l < names::SCHEMA_LEVEL_NOW)?;
             Some(format!(
                 "CRD {} is older than this operator (schema level {level}, needed {}): apply crds/; until then no rollout begins.",
                 key.name,
@@ -275,7 +324,13 @@ impl Caches {
     /// Every ModelVersion of one namespace.
     #[must_use]
     pub fn version_names_in(&self, namespace: &str) -> Vec<Key> {
-        self.versions.read().all().map(|(key, _)| key).filter(|key| &*key.namespace == namespace).cloned().collect()
+        self.versions
+            .read()
+            .all()
+            .map(|(key, _)| key)
+            .filter(|key| &*key.namespace == namespace)
+            .cloned()
+            .collect()
     }
 
     /// Every ModelVersion.
@@ -284,7 +339,8 @@ impl Caches {
         self.versions.read().all().map(|(key, _)| key.clone()).collect()
     }
 
-    /// The ModelDeployments to plan after a ModelVersion changed: who asks for it, and who has rolled it out.
+    /// The ModelDeployments to plan after a ModelVersion changed: who asks for it, and who has
+    /// rolled it out.
     #[must_use]
     pub fn touched_by_versions(&self, touched: &Touched) -> BTreeSet<Key> {
         let mut all = BTreeSet::new();
@@ -293,7 +349,10 @@ impl Caches {
             let key = beside(name);
             all.extend(self.wanted.read().of_version(&key).map(|(name, _)| beside(name)));
             let records = self.records.read();
-            let owners = records.of_version(&key).filter_map(|(_, e)| e.value.as_ref().ok()).map(|r| r.spec.deployment.name.as_str());
+            let owners = records
+                .of_version(&key)
+                .filter_map(|(_, e)| e.value.as_ref().ok())
+                .map(|r| r.spec.deployment.name.as_str());
             all.extend(owners.map(beside));
         }
         all
@@ -313,7 +372,10 @@ impl Caches {
             Kind::Deployment => shows(&self.workloads, &key, &write.left, |_| ""),
             Kind::Service => shows(&self.services, &key, &write.left, |_| ""),
             Kind::ModelRegistry => shows(&self.registries, &key, &write.left, |_| ""),
-            Kind::ModelPolicy | Kind::Pod | Kind::HorizontalPodAutoscaler | Kind::CustomResourceDefinition => true,
+            Kind::ModelPolicy
+            | Kind::Pod
+            | Kind::HorizontalPodAutoscaler
+            | Kind::CustomResourceDefinition => true,
         }
     }
 
@@ -342,7 +404,9 @@ fn shows<T: Watched>(cache: &Shared<T>, key: &Key, left: &Left, uid: impl Fn(&T)
     let index = cache.read();
     match left {
         Left::Version(version) => index.shows(key, *version),
-        Left::Gone(gone) => index.get(key).is_none_or(|e| e.value.as_ref().is_ok_and(|v| uid(v) != gone)),
+        Left::Gone(gone) => {
+            index.get(key).is_none_or(|e| e.value.as_ref().is_ok_and(|v| uid(v) != gone))
+        }
     }
 }
 
@@ -353,10 +417,19 @@ fn owned<T: Watched, U>(
     make: impl Fn(&str, &T) -> Result<U, serde_json::Error>,
 ) -> Result<Vec<U>, Unreadable> {
     let index = cache.read();
-    index.of_owner(key).map(|(name, entry)| readable::<T, U>(&Key::new(key.namespace.clone(), name), entry, |v| make(name, v))).collect()
+    index
+        .of_owner(key)
+        .map(|(name, entry)| {
+            readable::<T, U>(&Key::new(key.namespace.clone(), name), entry, |v| make(name, v))
+        })
+        .collect()
 }
 
-fn readable<T: Watched, U>(key: &Key, entry: &Entry<T>, make: impl FnOnce(&T) -> Result<U, serde_json::Error>) -> Result<U, Unreadable> {
+fn readable<T: Watched, U>(
+    key: &Key,
+    entry: &Entry<T>,
+    make: impl FnOnce(&T) -> Result<U, serde_json::Error>,
+) -> Result<U, Unreadable> {
     let unreadable = |why: String| Unreadable { kind: T::KIND.name(), key: key.clone(), why };
     let value = entry.value.as_ref().map_err(|why| unreadable(why.clone()))?;
     make(value).map_err(|error| unreadable(error.to_string()))
@@ -379,7 +452,13 @@ mod tests {
         Event::Apply(sent(&all))
     }
 
-    fn record(number: i64, version: &str, digest: &str, contents: &str, served: bool) -> Event<Object> {
+    fn record(
+        number: i64,
+        version: &str,
+        digest: &str,
+        contents: &str,
+        served: bool,
+    ) -> Event<Object> {
         let mut spec = json!({"deployment": {"name": "fraud"}, "number": number, "model": "fraud", "version": version, "recordDigest": digest,
             "hash": "v1:sha256:aa", "core": "c", "contents": contents, "strategy": "RollingUpdate", "workload": "fraud", "trigger": "SpecChanged",
             "by": {"actor": "spec"}, "startTime": format!("2026-01-0{number}T00:00:00Z")});
@@ -394,7 +473,11 @@ mod tests {
     }
 
     fn content(name: &str) -> Event<Object> {
-        object(name, 4, json!({"revision": 1, "data": {"hash": "v1:sha256:aa", "content": {}, "rendering": {"spec": {}}}}))
+        object(
+            name,
+            4,
+            json!({"revision": 1, "data": {"hash": "v1:sha256:aa", "content": {}, "rendering": {"spec": {}}}}),
+        )
     }
 
     fn world() -> Caches {
@@ -406,7 +489,13 @@ mod tests {
         caches.versions.write().feed(version("fraud-8", "fraud-8", "x"));
         caches.versions.write().feed(version("churn-1", "churn", "1"));
         for (number, contents) in [(1, "fraud-a"), (2, "fraud-b"), (3, "fraud-c")] {
-            caches.records.write().feed(record(number, "7", &format!("sha256:{number}"), contents, number == 2));
+            caches.records.write().feed(record(
+                number,
+                "7",
+                &format!("sha256:{number}"),
+                contents,
+                number == 2,
+            ));
             caches.contents.write().feed(content(contents));
         }
         caches.contents.write().feed(content("fraud-new"));
@@ -430,8 +519,12 @@ mod tests {
     #[test]
     fn bodies_are_kept_for_what_serves_the_newest_and_the_new() {
         let seen = observe(&world());
-        let bodies: Vec<(&str, bool)> = seen.contents.iter().map(|c| (c.name.as_str(), c.body.is_some())).collect();
-        assert_eq!(bodies, [("fraud-a", false), ("fraud-b", true), ("fraud-c", true), ("fraud-new", true)]);
+        let bodies: Vec<(&str, bool)> =
+            seen.contents.iter().map(|c| (c.name.as_str(), c.body.is_some())).collect();
+        assert_eq!(
+            bodies,
+            [("fraud-a", false), ("fraud-b", true), ("fraud-c", true), ("fraud-new", true)]
+        );
     }
 
     #[test]
@@ -455,8 +548,14 @@ mod tests {
     #[test]
     fn nothing_is_planned_about_an_object_that_cannot_be_read() {
         let caches = world();
-        caches.wanted.write().feed(object("fraud", 99, json!({"spec": {"model": "fraud", "version": 8}})));
-        let error = caches.observe(&Key::new("ml", "fraud"), &Found::default(), Memory::default()).unwrap_err();
+        caches.wanted.write().feed(object(
+            "fraud",
+            99,
+            json!({"spec": {"model": "fraud", "version": 8}}),
+        ));
+        let error = caches
+            .observe(&Key::new("ml", "fraud"), &Found::default(), Memory::default())
+            .unwrap_err();
         assert!(error.to_string().contains("ModelDeployment ml/fraud"), "{error}");
     }
 

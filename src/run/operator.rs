@@ -29,9 +29,11 @@ use super::{
 };
 use crate::{api::names, plan::registry::importer};
 
-/// How often everything is planned again, so that what a deletion left is found even where its event was lost.
+/// How often everything is planned again, so that what a deletion left is found even where its
+/// event was lost.
 const SWEEP: Duration = Duration::from_secs(3600);
-/// How long events are gathered before an object is planned: what may turn a decision for a moment, numbers that come and go with pods for longer.
+/// How long events are gathered before an object is planned: what may turn a decision for a moment,
+/// numbers that come and go with pods for longer.
 fn gather(news: News) -> Duration {
     Duration::from_millis(match news {
         News::Turn => 50,
@@ -77,7 +79,8 @@ struct Plans {
 }
 
 impl Plans {
-    /// Queues a name that an event touched, unless the event shows no more than what we wrote ourselves.
+    /// Queues a name that an event touched, unless the event shows no more than what we wrote
+    /// ourselves.
     fn touched(&self, key: Key, kind: Kind, by: &cache::Touched) {
         let expected = |memo: Arc<Mutex<Memo>>| lock(&memo).expected(kind, &by.key.name, by.shown);
         if self.memories.known(&key).is_some_and(expected) {
@@ -88,7 +91,8 @@ impl Plans {
     }
 }
 
-/// Runs until SIGTERM or Ctrl-C, then drains, gives the Lease up and returns; or fails because leadership was lost.
+/// Runs until SIGTERM or Ctrl-C, then drains, gives the Lease up and returns; or fails because
+/// leadership was lost.
 ///
 /// # Errors
 /// When a part cannot be started, or leadership is lost.
@@ -106,7 +110,13 @@ pub async fn run(args: args::Run) -> Result<(), Error> {
 
     let admin = Admin { caches: caches.clone(), metrics: metrics.clone(), beats: beats.to_vec() };
     let admin = tokio::spawn(admin.serve(port, stop.clone()));
-    let watches = tokio::spawn(watch_all(client.clone(), args.namespace.clone(), caches.clone(), queues.clone(), stop.clone()));
+    let watches = tokio::spawn(watch_all(
+        client.clone(),
+        args.namespace.clone(),
+        caches.clone(),
+        queues.clone(),
+        stop.clone(),
+    ));
 
     let release = CancellationToken::new();
     let (leads, lease) = lead(&args, elector_client, &home, &release);
@@ -135,7 +145,8 @@ fn now() -> Arc<AtomicU64> {
     Arc::new(AtomicU64::new(u64::try_from(Timestamp::now().as_second()).unwrap_or_default()))
 }
 
-/// Waits for the first part to end. Asked to stop: work drains, then the Lease is given up, for who takes it must find nobody working.
+/// Waits for the first part to end. Asked to stop: work drains, then the Lease is given up, for who
+/// takes it must find nobody working.
 async fn first_end(
     mut admin: JoinHandle<Result<(), admin::Error>>,
     mut lease: JoinHandle<Result<(), lease::Error>>,
@@ -158,7 +169,8 @@ async fn first_end(
         ended = &mut work => if ended.is_ok() && stop.is_cancelled() { Ok(()) } else { Err(Error::Part("the work loop")) },
     };
     stop.cancel();
-    if !work.is_finished() && tokio::time::timeout(Duration::from_secs(5), &mut work).await.is_err() {
+    if !work.is_finished() && tokio::time::timeout(Duration::from_secs(5), &mut work).await.is_err()
+    {
         work.abort();
     }
     release.cancel();
@@ -193,7 +205,8 @@ fn lead(
     home: &str,
     release: &CancellationToken,
 ) -> (tokio::sync::watch::Receiver<Leads>, JoinHandle<Result<(), lease::Error>>) {
-    let (sender, receiver) = tokio::sync::watch::channel(if args.leader_elect { Leads::No } else { Leads::Always });
+    let (sender, receiver) =
+        tokio::sync::watch::channel(if args.leader_elect { Leads::No } else { Leads::Always });
     let release = release.clone();
     if !args.leader_elect {
         let wait = async move {
@@ -215,7 +228,13 @@ fn lead(
 }
 
 /// Starts every watch once the server has told its version; what they touch is queued.
-async fn watch_all(client: Client, namespace: Option<String>, caches: Arc<Caches>, queues: Arc<Queues>, stop: CancellationToken) {
+async fn watch_all(
+    client: Client,
+    namespace: Option<String>,
+    caches: Arc<Caches>,
+    queues: Arc<Queues>,
+    stop: CancellationToken,
+) {
     let minor = watch::version(&client, client::ANSWER_WITHIN).await;
     caches.kubernetes.store(minor, Ordering::Relaxed);
     let streaming = watch::streams_lists(minor);
@@ -233,17 +252,29 @@ impl Queues {
             Kind::CustomResourceDefinition => self.sweep(caches),
             // It says something to everything beside it.
             Kind::ModelPolicy => {
-                caches.names_in(&touched.key.namespace).into_iter().for_each(|key| self.deployments.touched(key, kind, touched));
-                caches.version_names_in(&touched.key.namespace).into_iter().for_each(|key| self.versions.touched(key, kind, touched));
+                caches
+                    .names_in(&touched.key.namespace)
+                    .into_iter()
+                    .for_each(|key| self.deployments.touched(key, kind, touched));
+                caches
+                    .version_names_in(&touched.key.namespace)
+                    .into_iter()
+                    .for_each(|key| self.versions.touched(key, kind, touched));
             }
             Kind::ModelVersion if touched.news == News::Counts => {}
-            Kind::ModelVersion => {
-                caches.touched_by_versions(touched).into_iter().for_each(|key| self.deployments.touched(key, kind, touched))
-            }
+            Kind::ModelVersion => caches
+                .touched_by_versions(touched)
+                .into_iter()
+                .for_each(|key| self.deployments.touched(key, kind, touched)),
             Kind::ModelRegistry => self.registries.touched(touched.key.clone(), kind, touched),
-            _ => touched.owners.iter().for_each(|name| self.deployments.touched(key(name), kind, touched)),
+            _ => touched
+                .owners
+                .iter()
+                .for_each(|name| self.deployments.touched(key(name), kind, touched)),
         }
-        if let Some(name) = importer::registry_of(&touched.key.name).filter(|_| kind == Kind::Deployment) {
+        if let Some(name) =
+            importer::registry_of(&touched.key.name).filter(|_| kind == Kind::Deployment)
+        {
             self.registries.touched(key(&name.to_owned()), kind, touched);
         }
         touched.versions.iter().for_each(|name| self.versions.touched(key(name), kind, touched));
@@ -256,7 +287,13 @@ impl Queues {
 }
 
 /// Works while this process leads and the caches are filled, until `stop`.
-async fn work(context: Arc<Context>, queues: Arc<Queues>, beats: [Arc<AtomicU64>; 3], concurrency: usize, stop: CancellationToken) {
+async fn work(
+    context: Arc<Context>,
+    queues: Arc<Queues>,
+    beats: [Arc<AtomicU64>; 3],
+    concurrency: usize,
+    stop: CancellationToken,
+) {
     let mut leads = context.leads.clone();
     let start = async {
         context.caches.readiness.ready().await;
@@ -276,7 +313,9 @@ async fn work(context: Arc<Context>, queues: Arc<Queues>, beats: [Arc<AtomicU64>
     context.metrics.leads(true);
     info!(deployments = context.caches.names().len(), "caches are filled; working");
     let [deployments, versions, registries] = beats;
-    let make = |what, queue, beat| Loop { what, queue, context: context.clone(), concurrency, beat }.run(stop.clone());
+    let make = |what, queue, beat| {
+        Loop { what, queue, context: context.clone(), concurrency, beat }.run(stop.clone())
+    };
     let (first, second, third) = (
         make(What::Deployment, queues.deployments.queue.clone(), deployments),
         make(What::Version, queues.versions.queue.clone(), versions),
@@ -296,7 +335,10 @@ async fn waiting(beats: &[Arc<AtomicU64>; 3], caches: &Caches) {
     loop {
         ticks.tick().await;
         for beat in beats {
-            beat.store(u64::try_from(Timestamp::now().as_second()).unwrap_or_default(), std::sync::atomic::Ordering::Relaxed);
+            beat.store(
+                u64::try_from(Timestamp::now().as_second()).unwrap_or_default(),
+                std::sync::atomic::Ordering::Relaxed,
+            );
         }
         let missing = caches.readiness.missing().join(" ");
         if !missing.is_empty() && missing != said {

@@ -26,7 +26,12 @@ pub fn read(object: &Object) -> Pod {
         unschedulable: condition(status, "PodScheduled")
             .filter(|c| c["status"] == "False" && c["reason"] == "Unschedulable")
             .map(|c| text(c, "message")),
-        containers: lists.iter().filter_map(|list| status.get(list)?.as_array()).flatten().map(container).collect(),
+        containers: lists
+            .iter()
+            .filter_map(|list| status.get(list)?.as_array())
+            .flatten()
+            .map(container)
+            .collect(),
     }
 }
 
@@ -35,12 +40,16 @@ fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
 }
 
 fn container(status: &Value) -> Container {
-    let ended = status.pointer("/state/terminated").or_else(|| status.pointer("/lastState/terminated"));
+    let ended =
+        status.pointer("/state/terminated").or_else(|| status.pointer("/lastState/terminated"));
     Container {
         name: text(status, "name"),
         running: status.pointer("/state/running").is_some(),
         ready: status["ready"] == true,
-        restarts: status["restartCount"].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or_default(),
+        restarts: status["restartCount"]
+            .as_i64()
+            .and_then(|n| i32::try_from(n).ok())
+            .unwrap_or_default(),
         waiting: status.pointer("/state/waiting").map(why),
         terminated: ended.map(why),
         image_id: status["imageID"].as_str().filter(|id| !id.is_empty()).map(str::to_owned),
@@ -76,7 +85,10 @@ mod tests {
                 "containerStatuses": [{"name": "model", "restartCount": 4, "imageID": "", "state": {"waiting": {"reason": "CrashLoopBackOff"}},
                     "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}]}}));
         let pod = read(&object);
-        assert_eq!((pod.hash.as_str(), pod.restarted_at.as_deref(), pod.unschedulable.as_deref()), ("h", Some("t"), Some("no room")));
+        assert_eq!(
+            (pod.hash.as_str(), pod.restarted_at.as_deref(), pod.unschedulable.as_deref()),
+            ("h", Some("t"), Some("no room"))
+        );
         assert_eq!(pod.containers[0].terminated.as_ref().unwrap().message, "digest mismatch");
         assert_eq!(pod.containers[1].restarts, 4);
         assert_eq!(pod.containers[1].waiting.as_ref().unwrap().reason, "CrashLoopBackOff");

@@ -23,7 +23,14 @@ pub struct Queue<K> {
 
 impl<K: Clone + Ord + Hash> Default for Queue<K> {
     fn default() -> Self {
-        Self { state: Mutex::new(State { due: BTreeSet::new(), when: HashMap::new(), running: HashMap::new() }), changed: Notify::new() }
+        Self {
+            state: Mutex::new(State {
+                due: BTreeSet::new(),
+                when: HashMap::new(),
+                running: HashMap::new(),
+            }),
+            changed: Notify::new(),
+        }
     }
 }
 
@@ -45,7 +52,8 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         self.changed.notify_one();
     }
 
-    /// The next key that is due; it counts as running until [`Queue::done`]. One task alone may wait here.
+    /// The next key that is due; it counts as running until [`Queue::done`]. One task alone may
+    /// wait here.
     pub async fn next(&self) -> K {
         loop {
             let first = match self.state().take(Instant::now()) {

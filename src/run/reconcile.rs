@@ -167,7 +167,14 @@ impl Context {
             let plan = plan::plan(&seen, Timestamp::now());
             trace!(deployment = %key, actions = plan.actions.len(), status = plan.status.is_some(), why = plan.why, "planned");
             if plan.lookups.is_empty() {
-                let hand = Hand { client: &self.client, metrics: &self.metrics, leads: &self.leads, key, memo: &memo, seen: &seen };
+                let hand = Hand {
+                    client: &self.client,
+                    metrics: &self.metrics,
+                    leads: &self.leads,
+                    key,
+                    memo: &memo,
+                    seen: &seen,
+                };
                 let applied = hand.apply(&plan).await?;
                 let mut memo = lock(&memo);
                 memo.succeeded();
@@ -180,7 +187,8 @@ impl Context {
         Err(Error::Undecided(key.clone()))
     }
 
-    /// How long to wait for the caches to show our own writes; None when they show them, or had long enough.
+    /// How long to wait for the caches to show our own writes; None when they show them, or had
+    /// long enough.
     fn unshown(&self, key: &Key, memo: &std::sync::Mutex<Memo>) -> Option<Duration> {
         let (now, mut memo) = (Instant::now(), lock(memo));
         memo.writes.retain(|w| w.until > now && !self.caches.shows(&key.namespace, w));
@@ -188,7 +196,8 @@ impl Context {
         memo.writes.iter().map(|w| w.until - now).max()
     }
 
-    /// What was read past the caches before and is believed still, and what the pass before asked for.
+    /// What was read past the caches before and is believed still, and what the pass before asked
+    /// for.
     async fn found(&self, key: &Key, memo: &std::sync::Mutex<Memo>) -> Result<Found, Error> {
         let (asked, mut found) = {
             let mut memo = lock(memo);
@@ -250,7 +259,14 @@ impl Context {
             seen.blocked = lock(&memo).blocked();
             let plan = plan_version(&seen, Timestamp::now());
             let Some(job) = &plan.lookup else {
-                let hand = Hand { client: &self.client, metrics: &self.metrics, leads: &self.leads, key, memo: &memo, seen: &seen };
+                let hand = Hand {
+                    client: &self.client,
+                    metrics: &self.metrics,
+                    leads: &self.leads,
+                    key,
+                    memo: &memo,
+                    seen: &seen,
+                };
                 let applied = hand.apply(&plan).await?;
                 let mut memo = lock(&memo);
                 memo.succeeded();
@@ -277,7 +293,14 @@ impl Context {
             seen.blocked = lock(&memo).blocked();
             let plan = plan_registry(&seen, Timestamp::now());
             if !plan.hear {
-                let hand = Hand { client: &self.client, metrics: &self.metrics, leads: &self.leads, key, memo: &memo, seen: &seen };
+                let hand = Hand {
+                    client: &self.client,
+                    metrics: &self.metrics,
+                    leads: &self.leads,
+                    key,
+                    memo: &memo,
+                    seen: &seen,
+                };
                 let applied = hand.apply(&plan).await?;
                 let mut memo = lock(&memo);
                 memo.succeeded();
@@ -297,10 +320,16 @@ impl Context {
     }
 
     /// When to come back after a pass: by its own word, after a failure later each time.
-    fn after(&self, what: What, key: &Key, result: Result<Option<Duration>, Error>) -> Option<Instant> {
+    fn after(
+        &self,
+        what: What,
+        key: &Key,
+        result: Result<Option<Duration>, Error>,
+    ) -> Option<Instant> {
         let wait = match result {
             Ok(again) => {
-                let resync = RESYNC.mul_f64(0.8 + 0.4 * spread(&(key, Timestamp::now().as_second())));
+                let resync =
+                    RESYNC.mul_f64(0.8 + 0.4 * spread(&(key, Timestamp::now().as_second())));
                 // A key of which nothing is left is not planned again.
                 self.memories(what).known(key)?;
                 again.map_or(resync, |a| a.min(resync))
@@ -310,7 +339,8 @@ impl Context {
                 let memo = self.memories(what).of(key);
                 let wait = lock(&memo).failed(key);
                 match error {
-                    // The cache said so once, when it was fed; until the object changes this is no news.
+                    // The cache said so once, when it was fed; until the object changes this is no
+                    // news.
                     Error::Unreadable(error) => debug!(%what, %key, %error, "left alone"),
                     error => warn!(%what, %key, %error, retry_in = ?wait, "reconcile failed"),
                 }
@@ -323,7 +353,10 @@ impl Context {
 
 /// Whether there is nothing of that name, and nothing to plan.
 fn is_empty(seen: &Observed) -> bool {
-    seen.deployment.is_none() && seen.records.is_empty() && seen.contents.is_empty() && seen.requests.is_empty()
+    seen.deployment.is_none()
+        && seen.records.is_empty()
+        && seen.contents.is_empty()
+        && seen.requests.is_empty()
 }
 
 /// When to come back although nothing changes.
@@ -332,12 +365,18 @@ fn next(memo: &Memo, again_in_seconds: Option<i64>, applied: Applied) -> Option<
     let planned = match applied {
         Applied::Again | Applied::Unanswered => Some(SOON),
         Applied::Behind => Some(CATCH_UP),
-        Applied::Done => again_in_seconds.map(|s| Duration::from_secs(u64::try_from(s).unwrap_or_default()).max(SOON)),
+        Applied::Done => again_in_seconds
+            .map(|s| Duration::from_secs(u64::try_from(s).unwrap_or_default()).max(SOON)),
     };
     // What was refused is tried again, and what no watch shows is looked at again.
     let refused = memo.tried_again();
-    let uncached = memo.workload.iter().map(|(_, until)| *until).chain(memo.service.iter().map(|(_, until)| *until));
-    let due = refused.into_iter().chain(uncached).map(|at| at.saturating_duration_since(now).max(SOON));
+    let uncached = memo
+        .workload
+        .iter()
+        .map(|(_, until)| *until)
+        .chain(memo.service.iter().map(|(_, until)| *until));
+    let due =
+        refused.into_iter().chain(uncached).map(|at| at.saturating_duration_since(now).max(SOON));
     planned.into_iter().chain(due).min()
 }
 
@@ -386,11 +425,17 @@ impl Loop {
         }
     }
 
-    fn ended(&self, ended: Result<(Id, Option<Instant>), tokio::task::JoinError>, keys: &mut HashMap<Id, Key>) {
+    fn ended(
+        &self,
+        ended: Result<(Id, Option<Instant>), tokio::task::JoinError>,
+        keys: &mut HashMap<Id, Key>,
+    ) {
         let (id, again) = match ended {
             Ok((id, again)) => (id, again),
             Err(error) => {
-                let again = keys.get(&error.id()).and_then(|key| self.context.after(self.what, key, Err(Error::Panic(key.clone()))));
+                let again = keys.get(&error.id()).and_then(|key| {
+                    self.context.after(self.what, key, Err(Error::Panic(key.clone())))
+                });
                 (error.id(), again)
             }
         };
@@ -401,12 +446,21 @@ impl Loop {
     }
 
     fn beat(&self) {
-        self.beat.store(u64::try_from(Timestamp::now().as_second()).unwrap_or_default(), Ordering::Relaxed);
+        self.beat.store(
+            u64::try_from(Timestamp::now().as_second()).unwrap_or_default(),
+            Ordering::Relaxed,
+        );
     }
 }
 
-/// Queues every key there is anything to plan for: at start, every hour, and whenever the schemas change.
-pub fn sweep(caches: &Caches, deployments: &Queue<Key>, versions: &Queue<Key>, registries: &Queue<Key>) {
+/// Queues every key there is anything to plan for: at start, every hour, and whenever the schemas
+/// change.
+pub fn sweep(
+    caches: &Caches,
+    deployments: &Queue<Key>,
+    versions: &Queue<Key>,
+    registries: &Queue<Key>,
+) {
     let now = Instant::now();
     let names = caches.names();
     debug!(deployments = names.len(), "sweep");

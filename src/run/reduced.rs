@@ -101,16 +101,23 @@ const ASKED_MAX: usize = 253;
 impl Watched for VersionEntry {
     const KIND: Kind = Kind::ModelVersion;
 
-    /// Never fails: a version of a newer operator is hashed as it is stored, and what is not known of it is left out.
+    /// Never fails: a version of a newer operator is hashed as it is stored, and what is not known
+    /// of it is left out.
     fn read(mut object: Object, old: Option<&Self>) -> Result<Self, serde_json::Error> {
         let uid = object.metadata.uid.take().unwrap_or_default();
         let generation = object.metadata.generation.unwrap_or_default();
         // The generation counts every change of the spec.
         let unchanged = old.filter(|old| (&old.uid, old.generation) == (&uid, generation));
-        let mut version = unchanged.map_or_else(|| read_version(&mut object), |old| old.version.clone());
+        let mut version =
+            unchanged.map_or_else(|| read_version(&mut object), |old| old.version.clone());
         let status: Option<ModelVersionStatus> = object.status.or_default();
         verify::add_found(&mut version, status.as_ref());
-        let asked = object.metadata.annotations.as_mut().and_then(|a| a.remove(names::VERIFY)).filter(|value| !value.is_empty());
+        let asked = object
+            .metadata
+            .annotations
+            .as_mut()
+            .and_then(|a| a.remove(names::VERIFY))
+            .filter(|value| !value.is_empty());
         Ok(Self {
             version,
             uid,
@@ -130,7 +137,9 @@ impl Watched for VersionEntry {
 
     /// Its status turns nothing, but for what a verification found.
     fn news(old: Option<&Self>, new: Option<&Self>) -> Option<News> {
-        let same = |(old, new): (&Self, &Self)| old.version == new.version && old.generation == new.generation;
+        let same = |(old, new): (&Self, &Self)| {
+            old.version == new.version && old.generation == new.generation
+        };
         Some(if old.zip(new).is_some_and(same) { News::Counts } else { News::Turn })
     }
 
@@ -162,7 +171,10 @@ fn read_version(object: &mut Object) -> Version {
 fn read_lifecycle(value: &Value) -> Lifecycle {
     serde_json::from_value(value.clone()).unwrap_or_else(|_| Lifecycle {
         state: LifecycleState::Yanked,
-        reason: Some(format!("this operator does not know the lifecycle state {}", text(value, "/state"))),
+        reason: Some(format!(
+            "this operator does not know the lifecycle state {}",
+            text(value, "/state")
+        )),
     })
 }
 
@@ -245,7 +257,8 @@ impl Watched for ContentEntry {
         Ok(Self {
             uid: object.metadata.uid.take().unwrap_or_default(),
             resource_version: object.metadata.resource_version.take().unwrap_or_default(),
-            // A stranger's object under our labels must not stop anything: it is there, and stores nothing.
+            // A stranger's object under our labels must not stop anything: it is there, and stores
+            // nothing.
             body: read_body(&object).and_then(|body| Packed::pack(&body).ok()),
         })
     }
@@ -343,7 +356,12 @@ impl Watched for Schema {
     const KIND: Kind = Kind::CustomResourceDefinition;
 
     fn read(object: Object, _: Option<&Self>) -> Result<Self, serde_json::Error> {
-        let level = object.metadata.annotations.as_ref().and_then(|a| a.get(names::SCHEMA_LEVEL)).and_then(|l| l.parse().ok());
+        let level = object
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|a| a.get(names::SCHEMA_LEVEL))
+            .and_then(|l| l.parse().ok());
         Ok(Self(level.unwrap_or_default()))
     }
 
@@ -354,7 +372,8 @@ impl Watched for Schema {
 
 /// What is kept of a child's metadata.
 pub(super) fn meta(from: ObjectMeta) -> Meta {
-    let controller = from.owner_references.unwrap_or_default().into_iter().find(|o| o.controller == Some(true));
+    let controller =
+        from.owner_references.unwrap_or_default().into_iter().find(|o| o.controller == Some(true));
     let mut annotations = from.annotations.unwrap_or_default();
     annotations.retain(|name, _| name == names::CHANGE_CAUSE);
     Meta {
@@ -374,7 +393,8 @@ fn label(meta: &ObjectMeta, name: &str) -> Option<String> {
 
 /// A child belongs to the ModelDeployment of its name, and to the one its label names.
 pub(super) fn name_and_label(meta: &ObjectMeta) -> Vec<String> {
-    let mut all: Vec<String> = meta.name.iter().cloned().chain(label(meta, names::DEPLOYMENT)).collect();
+    let mut all: Vec<String> =
+        meta.name.iter().cloned().chain(label(meta, names::DEPLOYMENT)).collect();
     all.dedup();
     all
 }
@@ -424,23 +444,31 @@ mod tests {
 
     #[test]
     fn the_digest_of_a_version_knows_neither_nulls_nor_key_order_nor_what_may_change() {
-        let a = digest(json!({"model": "fraud", "version": "7", "image": "a:1", "metrics": [{"name": "auc", "value": 0.1}]}));
-        let b =
-            digest(json!({"metrics": [{"value": 0.1, "name": "auc", "dataset": null}], "image": "a:1", "version": "7", "model": "fraud",
-            "code": null, "description": "d", "evaluations": [{"name": "x", "value": 1}], "lifecycle": {"state": "Yanked"}}));
+        let a = digest(
+            json!({"model": "fraud", "version": "7", "image": "a:1", "metrics": [{"name": "auc", "value": 0.1}]}),
+        );
+        let b = digest(
+            json!({"metrics": [{"value": 0.1, "name": "auc", "dataset": null}], "image": "a:1", "version": "7", "model": "fraud",
+            "code": null, "description": "d", "evaluations": [{"name": "x", "value": 1}], "lifecycle": {"state": "Yanked"}}),
+        );
         assert_eq!(a, b);
-        let c = digest(json!({"model": "fraud", "version": "7", "image": "a:2", "metrics": [{"name": "auc", "value": 0.1}]}));
+        let c = digest(
+            json!({"model": "fraud", "version": "7", "image": "a:2", "metrics": [{"name": "auc", "value": 0.1}]}),
+        );
         assert_ne!(a, c);
-        let unknown =
-            digest(json!({"model": "fraud", "version": "7", "image": "a:1", "metrics": [{"name": "auc", "value": 0.1}], "new": 1}));
+        let unknown = digest(
+            json!({"model": "fraud", "version": "7", "image": "a:1", "metrics": [{"name": "auc", "value": 0.1}], "new": 1}),
+        );
         assert_ne!(a, unknown, "fields that this operator does not know count too");
     }
 
     #[test]
     fn a_pin_or_a_failed_verification_is_news_to_who_waits_and_no_other_status_is() {
         let read = |status: Value, old: Option<&VersionEntry>| {
-            let object = sent(&json!({"metadata": {"name": "fraud-8", "uid": "u", "generation": 1}, "status": status,
-                "spec": {"model": "fraud", "version": "8", "artifact": {"uri": "s3://m/8"}}}));
+            let object = sent(
+                &json!({"metadata": {"name": "fraud-8", "uid": "u", "generation": 1}, "status": status,
+                "spec": {"model": "fraud", "version": "8", "artifact": {"uri": "s3://m/8"}}}),
+            );
             VersionEntry::read(object, old).unwrap()
         };
         let first = read(json!({}), None);
@@ -450,9 +478,15 @@ mod tests {
         let failed = read(json!({"verification": verification}), Some(&used));
         assert_eq!(VersionEntry::news(Some(&used), Some(&failed)), Some(News::Turn));
         assert!(failed.version.unverified.as_ref().is_some_and(|u| u.failed && u.message == "no."));
-        let pinned = read(json!({"verification": verification, "resolved": {"artifactDigest": "sha256:aa"}}), Some(&failed));
+        let pinned = read(
+            json!({"verification": verification, "resolved": {"artifactDigest": "sha256:aa"}}),
+            Some(&failed),
+        );
         assert_eq!(VersionEntry::news(Some(&failed), Some(&pinned)), Some(News::Turn));
-        assert_eq!((pinned.version.pin.as_deref(), &pinned.version.unverified), (Some("sha256:aa"), &None));
+        assert_eq!(
+            (pinned.version.pin.as_deref(), &pinned.version.unverified),
+            (Some("sha256:aa"), &None)
+        );
     }
 
     #[test]

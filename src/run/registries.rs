@@ -55,7 +55,8 @@ impl Watched for RegistryEntry {
 }
 
 impl Caches {
-    /// Everything that is known about one ModelRegistry; None when there is none, or it cannot be read.
+    /// Everything that is known about one ModelRegistry; None when there is none, or it cannot be
+    /// read.
     #[must_use]
     pub fn observe_registry(&self, key: &Key) -> Option<ObservedRegistry> {
         let registries = self.registries.read();
@@ -70,7 +71,10 @@ impl Caches {
             generation: entry.generation,
             spec: entry.spec.unpack().ok()?,
             status: entry.status.as_ref().and_then(|status| status.unpack().ok()),
-            workload: workloads.get(&workload).and_then(|e| e.value.as_ref().ok()).and_then(|e: &WorkloadEntry| e.unpack().ok()),
+            workload: workloads
+                .get(&workload)
+                .and_then(|e| e.value.as_ref().ok())
+                .and_then(|e: &WorkloadEntry| e.unpack().ok()),
             ..ObservedRegistry::default()
         })
     }
@@ -87,17 +91,25 @@ impl Caches {
 /// # Errors
 /// When the API server does not answer.
 pub async fn hear(client: &Client, key: &Key) -> Result<String, lookup::Error> {
-    let params = ListParams::default().labels(&format!("{}={}", names::REGISTRY, key.name)).limit(PODS);
+    let params =
+        ListParams::default().labels(&format!("{}={}", names::REGISTRY, key.name)).limit(PODS);
     let pods = api::<Kept<StatusOnly>>(client, Kind::Pod, Some(&key.namespace)).list(&params).await;
-    let failed = |source| lookup::Error::Request { what: format!("the importer's pods of {key}"), source: Box::new(source) };
+    let failed = |source| lookup::Error::Request {
+        what: format!("the importer's pods of {key}"),
+        source: Box::new(source),
+    };
     Ok(pods.map_err(failed)?.items.iter().find_map(|pod| last_words(&pod.0)).unwrap_or_default())
 }
 
 /// How the importer in a pod ended the last time.
 fn last_words(pod: &Object) -> Option<String> {
     let status: Value = pod.status.or_default();
-    let ours = status["containerStatuses"].as_array()?.iter().find(|c| c["name"] == importer::CONTAINER)?;
-    let words = ["/state/terminated/message", "/lastState/terminated/message"].map(|path| text(ours, path));
+    let ours = status["containerStatuses"]
+        .as_array()?
+        .iter()
+        .find(|c| c["name"] == importer::CONTAINER)?;
+    let words =
+        ["/state/terminated/message", "/lastState/terminated/message"].map(|path| text(ours, path));
     words.into_iter().map(|words| bounded(words.trim(), WORDS_MAX)).find(|words| !words.is_empty())
 }
 
@@ -110,11 +122,16 @@ mod tests {
 
     #[test]
     fn an_importer_that_waits_to_be_started_again_said_something_before() {
-        let pod = |status: Value| sent(&json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [status]}}));
+        let pod = |status: Value| {
+            sent(&json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [status]}}))
+        };
         let waits = json!({"name": "importer", "state": {"waiting": {"reason": "CrashLoopBackOff"}},
             "lastState": {"terminated": {"exitCode": 1, "message": "RBACMissing: no\n"}}});
         assert_eq!(last_words(&pod(waits)).as_deref(), Some("RBACMissing: no"));
         assert_eq!(last_words(&pod(json!({"name": "importer", "state": {"running": {}}}))), None);
-        assert_eq!(last_words(&pod(json!({"name": "proxy", "state": {"terminated": {"message": "x"}}}))), None);
+        assert_eq!(
+            last_words(&pod(json!({"name": "proxy", "state": {"terminated": {"message": "x"}}}))),
+            None
+        );
     }
 }

@@ -35,11 +35,15 @@ pub enum Error {
 /// # Errors
 /// When the level is none.
 pub fn start(format: Format, level: &str) -> Result<(), Error> {
-    // kube logs what we log ourselves, and with whole lists in it; who wants that says so (info,kube_runtime=debug).
-    let filter: Targets =
-        format!("kube_runtime=off,kube_client=off,{level}").parse().map_err(|source| Error::Level { level: level.into(), source })?;
+    // kube logs what we log ourselves, and with whole lists in it; who wants that says so
+    // (info,kube_runtime=debug).
+    let filter: Targets = format!("kube_runtime=off,kube_client=off,{level}")
+        .parse()
+        .map_err(|source| Error::Level { level: level.into(), source })?;
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match format {
         Format::Text => registry.with(layer).try_init()?,
         Format::Json => registry.with(layer.json().flatten_event(true)).try_init()?,

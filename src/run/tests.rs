@@ -1,4 +1,5 @@
-//! Whole passes against the API server of the tests: what is asked of it, in which order, and what its bad answers lead to.
+//! Whole passes against the API server of the tests: what is asked of it, in which order, and what
+//! its bad answers lead to.
 
 use std::time::Duration;
 
@@ -24,12 +25,19 @@ fn short(log: &[String]) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_rollout_stores_records_creates_and_says_so_and_then_a_settled_object_sends_nothing() {
+async fn a_first_rollout_stores_records_creates_and_says_so_and_then_a_settled_object_sends_nothing()
+ {
     let world = World::new();
     let asked = world.pass().await;
     assert_eq!(
         short(&asked),
-        ["POST controllerrevisions", "POST modelrollouts", "POST deployments", "POST services", "PATCH modeldeployments"]
+        [
+            "POST controllerrevisions",
+            "POST modelrollouts",
+            "POST deployments",
+            "POST services",
+            "PATCH modeldeployments"
+        ]
     );
     world.feed();
     let requests = world.settle().await;
@@ -49,8 +57,12 @@ async fn nothing_is_planned_until_the_caches_show_what_was_written_or_five_secon
     assert!(wait <= Duration::from_secs(5));
     assert!(lock(&world.store).log.is_empty());
     tokio::time::advance(Duration::from_secs(5)).await;
-    // The caches still show nothing: the content is there already, the record's number is taken, and nothing is given twice.
-    assert_eq!(short(&world.pass().await), ["POST controllerrevisions", "GET controllerrevisions", "POST modelrollouts"]);
+    // The caches still show nothing: the content is there already, the record's number is taken,
+    // and nothing is given twice.
+    assert_eq!(
+        short(&world.pass().await),
+        ["POST controllerrevisions", "GET controllerrevisions", "POST modelrollouts"]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,7 +117,10 @@ async fn a_record_that_is_forbidden_is_told_tried_again_later_and_heals() {
     assert_eq!(short(&world.pass().await), ["POST events", "PATCH modeldeployments"]);
     world.feed();
     let status = world.object(WANTED)["status"].clone();
-    assert_eq!(status["message"], "Cannot record rollout ml/fraud-1: the API server answered 403: answered 403. It is tried again.");
+    assert_eq!(
+        status["message"],
+        "Cannot record rollout ml/fraud-1: the API server answered 403: answered 403. It is tried again."
+    );
     assert!(world.pass().await.is_empty(), "nothing is retried hot");
     tokio::time::advance(Duration::from_secs(31)).await;
     assert!(short(&world.pass().await).contains(&"POST modelrollouts".to_owned()));
@@ -158,7 +173,12 @@ async fn a_name_that_is_taken_is_looked_up_and_left_alone() {
 async fn another_content_of_the_same_name_is_told_and_nothing_is_decided() {
     let world = World::new();
     world.pass().await;
-    let name = lock(&world.store).objects.keys().find(|k| k.contains("controllerrevisions")).unwrap().clone();
+    let name = lock(&world.store)
+        .objects
+        .keys()
+        .find(|k| k.contains("controllerrevisions"))
+        .unwrap()
+        .clone();
     let world = World::new();
     let collection = name.rsplit_once('/').unwrap();
     let object = json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": {"name": collection.1, "namespace": "ml"},
@@ -168,8 +188,15 @@ async fn another_content_of_the_same_name_is_told_and_nothing_is_decided() {
     let status = world.object(WANTED)["status"].clone();
     assert_eq!((&status["state"], &status["observedGeneration"]), (&json!("Waiting"), &json!(1)));
     let message = status["message"].as_str().unwrap();
-    assert!(message.starts_with("Cannot store content ml/fraud-") && message.contains("holds another content"), "{message}");
-    assert!(lock(&world.store).objects.keys().all(|k| !k.contains("modelrollouts")), "nothing is decided that cannot be stored");
+    assert!(
+        message.starts_with("Cannot store content ml/fraud-")
+            && message.contains("holds another content"),
+        "{message}"
+    );
+    assert!(
+        lock(&world.store).objects.keys().all(|k| !k.contains("modelrollouts")),
+        "nothing is decided that cannot be stored"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,7 +211,9 @@ async fn a_version_says_where_it_serves_and_then_nothing() {
     lock(&world.store).log.clear();
     world.context.pass(What::Version, &version).await.unwrap();
     assert!(lock(&world.store).log.is_empty());
-    let status = world.object("/apis/rollmodel.dev/v1alpha1/namespaces/ml/modelversions/fraud-1")["status"].clone();
+    let status =
+        world.object("/apis/rollmodel.dev/v1alpha1/namespaces/ml/modelversions/fraud-1")["status"]
+            .clone();
     assert_eq!(status["usedBy"][0]["deployment"], "fraud");
 }
 
@@ -249,9 +278,16 @@ async fn a_pass_that_carries_a_verb_out_is_followed_by_one_that_looks_what_is_du
     lock(&world.store).log.clear();
     let again = world.context.pass(What::Deployment, &key()).await.unwrap();
     assert!(again.is_some_and(|again| again < Duration::from_secs(1)), "{again:?}");
-    assert_eq!(short(&lock(&world.store).log), ["PATCH modelrollouts", "PATCH deployments"], "its status is told when it is seen");
+    assert_eq!(
+        short(&lock(&world.store).log),
+        ["PATCH modelrollouts", "PATCH deployments"],
+        "its status is told when it is seen"
+    );
     world.feed();
-    assert!(short(&world.pass().await).contains(&"POST modelrollouts".to_owned()), "what waited is rolled out");
+    assert!(
+        short(&world.pass().await).contains(&"POST modelrollouts".to_owned()),
+        "what waited is rolled out"
+    );
 }
 
 const VERSION: &str = "/apis/rollmodel.dev/v1alpha1/namespaces/ml/modelversions/fraud-2";
@@ -276,13 +312,20 @@ fn unverified() -> World {
         "fraud-2",
         json!({"model": "fraud", "version": "2", "image": "models/fraud:2", "artifact": artifact}),
     );
-    world.put(group, "ModelPolicy", "modelpolicies", "default", json!({"verification": {"serviceAccountName": "v"}}));
+    world.put(
+        group,
+        "ModelPolicy",
+        "modelpolicies",
+        "default",
+        json!({"verification": {"serviceAccountName": "v"}}),
+    );
     world
 }
 
 /// The Job has this status; gives its uid.
 fn job(world: &World, status: Value) -> Value {
-    let path = lock(&world.store).objects.keys().find(|path| path.contains("/jobs/")).cloned().unwrap();
+    let path =
+        lock(&world.store).objects.keys().find(|path| path.contains("/jobs/")).cloned().unwrap();
     world.edit(&path, |job| job["status"] = status);
     world.object(&path)["metadata"]["uid"].clone()
 }
@@ -305,7 +348,10 @@ async fn a_version_without_a_digest_costs_a_job_a_look_at_its_pods_an_event_and_
     assert_eq!(verify(&world).await, [""; 0]);
     job_ends(&world, &format!("Verified: digest=sha256:{} size=1 files=1", "a".repeat(64)));
     assert_eq!(verify(&world).await, ["GET pods", "POST events", "PATCH modelversions"]);
-    assert_eq!(world.object(VERSION)["status"]["resolved"]["artifactDigest"], format!("sha256:{}", "a".repeat(64)));
+    assert_eq!(
+        world.object(VERSION)["status"]["resolved"]["artifactDigest"],
+        format!("sha256:{}", "a".repeat(64))
+    );
     assert_eq!(verify(&world).await, [""; 0]);
     world.edit(WANTED, |o| o["spec"]["version"] = json!("2"));
     world.settle().await;
@@ -319,7 +365,10 @@ async fn a_job_that_is_forbidden_is_told_and_tried_again_later() {
     assert_eq!(verify(&world).await, ["POST jobs"]);
     assert_eq!(verify(&world).await, ["PATCH modelversions"]);
     let conditions = world.object(VERSION)["status"]["conditions"].to_string();
-    assert!(conditions.contains("answered 403") && conditions.contains("VerificationTrouble"), "{conditions}");
+    assert!(
+        conditions.contains("answered 403") && conditions.contains("VerificationTrouble"),
+        "{conditions}"
+    );
     assert_eq!(verify(&world).await, [""; 0]);
     tokio::time::advance(Duration::from_secs(31)).await;
     assert_eq!(verify(&world).await, ["POST jobs"]);

@@ -1,5 +1,5 @@
-//! The connections to the API server: kube's own layers over a transport that keeps its buffers small, lets idle connections go, and
-//! notices a peer that is gone.
+//! The connections to the API server: kube's own layers over a transport that keeps its buffers
+//! small, lets idle connections go, and notices a peer that is gone.
 
 use std::time::Duration;
 
@@ -15,21 +15,28 @@ use kube::{
 };
 use tower::{BoxError, Service, ServiceBuilder};
 
-/// The most that a connection reads at once, in bytes. Every watch has a connection of its own, which never gives its buffer back; hyper
-/// lets it grow to 400 KiB.
+/// The most that a connection reads at once, in bytes. Every watch has a connection of its own,
+/// which never gives its buffer back; hyper lets it grow to 400 KiB.
 const BUFFER: usize = 64 * 1024;
 /// How long a connection that nobody uses is kept, after a storm of rollouts.
 const IDLE: Duration = Duration::from_secs(30);
-/// How often a silent peer is asked whether it is there; after four times without an answer the connection ends, and its watch begins anew.
+/// How often a silent peer is asked whether it is there; after four times without an answer the
+/// connection ends, and its watch begins anew.
 const ALIVE: Duration = Duration::from_secs(15);
 
 /// Sends requests as `config` says. [`kube::Client::try_from`] does the same on hyper's defaults.
 ///
 /// # Errors
-/// When the configuration cannot be used: credentials that are none, or a proxy, which this build does not speak.
+/// When the configuration cannot be used: credentials that are none, or a proxy, which this build
+/// does not speak.
 pub fn transport(
     config: &Config,
-) -> Result<impl Service<Request<Body>, Response = Response<Incoming>, Error = BoxError, Future: Send> + Send + use<>, kube::Error> {
+) -> Result<
+    impl Service<Request<Body>, Response = Response<Incoming>, Error = BoxError, Future: Send>
+    + Send
+    + use<>,
+    kube::Error,
+> {
     if config.proxy_url.is_some() {
         // kube says it best.
         ClientBuilder::try_from(config.clone())?;

@@ -22,7 +22,10 @@ impl Watched for Policy {
     const KIND: Kind = Kind::ModelPolicy;
 
     fn read(object: Object, _: Option<&Self>) -> Result<Self, serde_json::Error> {
-        Ok(Self { created: object.metadata.creation_timestamp.as_ref().map(|t| t.0).unwrap_or_default(), spec: object.spec.needed()? })
+        Ok(Self {
+            created: object.metadata.creation_timestamp.as_ref().map(|t| t.0).unwrap_or_default(),
+            spec: object.spec.needed()?,
+        })
     }
 
     fn owners(_: &Object) -> Vec<String> {
@@ -93,12 +96,21 @@ pub fn last_words(pod: &Object, job: &str) -> Option<LastWords> {
     let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
     owners.iter().find(|o| o.controller == Some(true) && o.uid == job)?;
     let status: Value = pod.status.or_default();
-    let ours = status["containerStatuses"].as_array().into_iter().flatten().find(|c| c["name"] == names::FETCH)?;
+    let ours = status["containerStatuses"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|c| c["name"] == names::FETCH)?;
     let end = ours.pointer("/state/terminated")?;
     let said = |field: &str| end[field].as_str().map(str::trim).filter(|text| !text.is_empty());
     // Completed says nothing that the exit code does not.
-    let message = said("message").or_else(|| said("reason").filter(|reason| *reason != "Completed")).unwrap_or_default();
-    Some(LastWords { exit_code: end["exitCode"].as_i64().and_then(|n| i32::try_from(n).ok()), message: bounded(message, WORDS_MAX) })
+    let message = said("message")
+        .or_else(|| said("reason").filter(|reason| *reason != "Completed"))
+        .unwrap_or_default();
+    Some(LastWords {
+        exit_code: end["exitCode"].as_i64().and_then(|n| i32::try_from(n).ok()),
+        message: bounded(message, WORDS_MAX),
+    })
 }
 
 #[cfg(test)]
@@ -117,7 +129,10 @@ mod tests {
                 {"type": "Failed", "status": "True", "reason": "PodFailurePolicy", "message": "exit code 3"}]}}));
         let entry = JobEntry::read(object, None).unwrap();
         assert_eq!((entry.owner.as_str(), entry.versions()), ("v", vec!["fraud-8".to_owned()]));
-        assert!(entry.job.started && entry.job.ended.as_deref() == Some("PodFailurePolicy: exit code 3"));
+        assert!(
+            entry.job.started
+                && entry.job.ended.as_deref() == Some("PodFailurePolicy: exit code 3")
+        );
     }
 
     #[test]
@@ -128,7 +143,10 @@ mod tests {
                 "status": {"containerStatuses": [{"name": "rollmodel-fetch", "state": {"terminated": {"exitCode": 3, "reason": "Error", "message": "Mismatch: no\n"}}}]}}),
             )
         };
-        assert_eq!(last_words(&pod("u"), "u"), Some(LastWords { exit_code: Some(3), message: "Mismatch: no".into() }));
+        assert_eq!(
+            last_words(&pod("u"), "u"),
+            Some(LastWords { exit_code: Some(3), message: "Mismatch: no".into() })
+        );
         assert_eq!(last_words(&pod("other"), "u"), None);
     }
 }

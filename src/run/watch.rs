@@ -26,7 +26,8 @@ use super::{
 
 /// Objects a page, where lists are not streamed.
 const PAGE: u32 = 100;
-/// The first minor version of Kubernetes 1 that streams lists by default (1.33 does not, and the watcher has no fallback).
+/// The first minor version of Kubernetes 1 that streams lists by default (1.33 does not, and the
+/// watcher has no fallback).
 const STREAMS_FROM: u32 = 34;
 
 /// Who is told what a watch touched.
@@ -77,10 +78,15 @@ impl Watches {
     }
 
     fn events(&self, kind: Kind) -> BoxStream<'static, watcher::Result<Event<Object>>> {
-        let config = if self.streaming { watcher::Config::default().streaming_lists() } else { watcher::Config::default().page_size(PAGE) };
+        let config = if self.streaming {
+            watcher::Config::default().streaming_lists()
+        } else {
+            watcher::Config::default().page_size(PAGE)
+        };
         let config = kind.selector().map_or(config.clone(), |selector| config.labels(selector));
         if kind == Kind::CustomResourceDefinition {
-            // Schemas are large, and nothing but an annotation is read: the server sends metadata only.
+            // Schemas are large, and nothing but an annotation is read: the server sends metadata
+            // only.
             let api = Api::<PartialObjectMeta<CustomResourceDefinition>>::all(self.client.clone());
             return watcher(api, config).map(|event| event.map(whole)).default_backoff().boxed();
         }
@@ -92,13 +98,21 @@ impl Watches {
         }
     }
 
-    fn kept<D: Detail>(&self, kind: Kind, config: watcher::Config) -> BoxStream<'static, watcher::Result<Event<Object>>> {
+    fn kept<D: Detail>(
+        &self,
+        kind: Kind,
+        config: watcher::Config,
+    ) -> BoxStream<'static, watcher::Result<Event<Object>>> {
         let events = watcher(api::<Kept<D>>(&self.client, kind, self.namespace.as_deref()), config);
         events.map(|event| event.map(|e| each(e, |kept| kept.0))).default_backoff().boxed()
     }
 
     /// Feeds until the stream ends, or the kind is forbidden and not needed.
-    async fn feed<T: Watched>(&self, events: impl Stream<Item = watcher::Result<Event<Object>>>, cache: fn(&Caches) -> &Shared<T>) {
+    async fn feed<T: Watched>(
+        &self,
+        events: impl Stream<Item = watcher::Result<Event<Object>>>,
+        cache: fn(&Caches) -> &Shared<T>,
+    ) {
         let mut events = std::pin::pin!(events);
         let mut failing = false;
         while let Some(event) = events.next().await {
@@ -132,13 +146,21 @@ impl Watches {
     fn failed(&self, kind: Kind, error: &watcher::Error, again: bool) -> bool {
         let answer = answer(error);
         if kind.optional() && matches!(answer, Some(403 | 404)) {
-            info!(kind = kind.name(), why = sentence(error), "not readable; the operator works without it");
+            info!(
+                kind = kind.name(),
+                why = sentence(error),
+                "not readable; the operator works without it"
+            );
             self.caches.readiness.set(kind, Sync::Skipped);
             return true;
         }
         let why = match answer {
-            Some(404) => format!("the API server does not serve {} yet: apply crds/", kind.resource().plural),
-            Some(403) => format!("this operator may not list {}: check its Role", kind.resource().plural),
+            Some(404) => {
+                format!("the API server does not serve {} yet: apply crds/", kind.resource().plural)
+            }
+            Some(403) => {
+                format!("this operator may not list {}: check its Role", kind.resource().plural)
+            }
             _ => format!("watching it fails: {}", sentence(error)),
         };
         match again {
@@ -165,9 +187,9 @@ fn answer(error: &watcher::Error) -> Option<u16> {
 
 fn sentence(error: &watcher::Error) -> String {
     match error {
-        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
-            said(error)
-        }
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => said(error),
         other => other.to_string(),
     }
 }
@@ -200,13 +222,15 @@ pub fn api<K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>>
     }
 }
 
-/// The minor version of Kubernetes 1 that the API server tells, the highest number where it is no Kubernetes 1 any more.
+/// The minor version of Kubernetes 1 that the API server tells, the highest number where it is no
+/// Kubernetes 1 any more.
 ///
 /// # Errors
 /// When it does not tell.
 pub async fn minor(client: &Client) -> Result<u32, kube::Error> {
     let version = client.apiserver_version().await?;
-    // A server that plays an older one has no more than that one's features. Some distributions write `34+`.
+    // A server that plays an older one has no more than that one's features. Some distributions
+    // write `34+`.
     let (major, minor) = match (version.emulation_major, version.emulation_minor) {
         (Some(major), Some(minor)) if !minor.is_empty() => (major, minor),
         _ => (version.major, version.minor),
@@ -227,7 +251,10 @@ pub async fn version(client: &Client, within: Duration) -> u32 {
     loop {
         match tokio::time::timeout(within, minor(client)).await {
             Ok(Ok(minor)) => return minor,
-            Ok(Err(error)) => warn!(error = said(&error), "the API server does not tell its version; it is asked again"),
+            Ok(Err(error)) => warn!(
+                error = said(&error),
+                "the API server does not tell its version; it is asked again"
+            ),
             Err(_) => warn!("the API server does not answer; it is asked again"),
         }
         tokio::time::sleep(wait).await;
@@ -255,14 +282,22 @@ pub async fn fill(caches: &Caches, client: &Client, namespace: &str) -> Result<(
     list(client, namespace, &caches.schemas).await
 }
 
-async fn list<T: Watched>(client: &Client, namespace: &str, cache: &Shared<T>) -> Result<(), kube::Error> {
+async fn list<T: Watched>(
+    client: &Client,
+    namespace: &str,
+    cache: &Shared<T>,
+) -> Result<(), kube::Error> {
     let namespace = (T::KIND != Kind::CustomResourceDefinition).then_some(namespace);
     let api: Api<Kept<Whole>> = api(client, T::KIND, namespace);
     let mut params = kube::api::ListParams::default().limit(PAGE);
     params.label_selector = T::KIND.selector().map(str::to_owned);
     loop {
         let page = match api.list(&params).await {
-            Err(kube::Error::Api(status)) if T::KIND.optional() && matches!(status.code, 403 | 404) => return Ok(()),
+            Err(kube::Error::Api(status))
+                if T::KIND.optional() && matches!(status.code, 403 | 404) =>
+            {
+                return Ok(());
+            }
             page => page?,
         };
         for object in page.items {

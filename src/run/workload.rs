@@ -21,7 +21,8 @@ use crate::{
     },
 };
 
-/// The Deployment of a ModelDeployment, in two parts: its status changes often, and the rest seldom.
+/// The Deployment of a ModelDeployment, in two parts: its status changes often, and the rest
+/// seldom.
 pub struct WorkloadEntry {
     written: Arc<Written>,
     status: Packed<WorkloadStatus>,
@@ -58,18 +59,36 @@ impl Watched for WorkloadEntry {
         let resource_version = object.metadata.resource_version.take().unwrap_or_default();
         let sketch = sketch(&mut object)?;
         let metadata = &object.metadata;
-        let meta =
-            hash(&format!("{:?}", (&metadata.labels, &metadata.annotations, &metadata.owner_references, &metadata.deletion_timestamp)));
+        let meta = hash(&format!(
+            "{:?}",
+            (
+                &metadata.labels,
+                &metadata.annotations,
+                &metadata.owner_references,
+                &metadata.deletion_timestamp
+            )
+        ));
         // A Deployment's generation counts every change of its spec.
-        let unchanged = old.filter(|old| old.written.generation == sketch.generation && old.written.meta == meta);
+        let unchanged = old
+            .filter(|old| old.written.generation == sketch.generation && old.written.meta == meta);
         let written = match unchanged {
             Some(old) => old.written.clone(),
             None => {
                 let workload = Packed::pack(&read_workload(object)?)?;
-                Arc::new(Written { generation: sketch.generation, meta, hash: workload.hash(), workload })
+                Arc::new(Written {
+                    generation: sketch.generation,
+                    meta,
+                    hash: workload.hash(),
+                    workload,
+                })
             }
         };
-        Ok(Self { written, turn: Turn::of(&sketch), status: Packed::pack(&sketch.status)?, resource_version })
+        Ok(Self {
+            written,
+            turn: Turn::of(&sketch),
+            status: Packed::pack(&sketch.status)?,
+            resource_version,
+        })
     }
 
     fn news(old: Option<&Self>, new: Option<&Self>) -> Option<News> {
@@ -90,7 +109,12 @@ fn sketch(object: &mut Object) -> Result<Workload, serde_json::Error> {
     let Sketch { replicas, strategy } = object.spec.read()?.unwrap_or_default();
     let spec = WorkloadSpec { replicas, strategy, ..WorkloadSpec::default() };
     let status = std::mem::take(&mut object.status).read()?.unwrap_or_default();
-    Ok(Workload { generation: object.metadata.generation.unwrap_or_default(), spec, status, ..Workload::default() })
+    Ok(Workload {
+        generation: object.metadata.generation.unwrap_or_default(),
+        spec,
+        status,
+        ..Workload::default()
+    })
 }
 
 /// What of a spec a status is measured by.
@@ -114,14 +138,24 @@ struct Selector {
 /// # Errors
 /// When it is not one.
 pub fn read_workload(object: Object) -> Result<Workload, serde_json::Error> {
-    let foreign = foreign_paths(&object.managed_fields.or_default::<Vec<ManagedFieldsEntry>>(), names::MANAGER);
+    let foreign = foreign_paths(
+        &object.managed_fields.or_default::<Vec<ManagedFieldsEntry>>(),
+        names::MANAGER,
+    );
     let mut spec: Value = object.spec.or_default();
-    let selector = spec.as_object_mut().and_then(|fields| fields.remove("selector")).unwrap_or_else(|| json!({}));
+    let selector = spec
+        .as_object_mut()
+        .and_then(|fields| fields.remove("selector"))
+        .unwrap_or_else(|| json!({}));
     let selector: Selector = serde_json::from_value(selector)?;
-    let selector = if selector.match_expressions.is_null() { selector.match_labels } else { BTreeMap::new() };
+    let selector =
+        if selector.match_expressions.is_null() { selector.match_labels } else { BTreeMap::new() };
     Ok(Workload {
         generation: object.metadata.generation.unwrap_or_default(),
-        spec: WorkloadSpec { selector, ..serde_json::from_value::<Option<_>>(spec)?.unwrap_or_default() },
+        spec: WorkloadSpec {
+            selector,
+            ..serde_json::from_value::<Option<_>>(spec)?.unwrap_or_default()
+        },
         foreign,
         status: object.status.read()?.unwrap_or_default(),
         meta: meta(object.metadata),
@@ -144,7 +178,10 @@ mod tests {
             "status": {"observedGeneration": 3, "updatedReplicas": 1,
                 "conditions": [{"type": "Progressing", "status": "True", "reason": "R", "message": "M", "lastUpdateTime": "2026-01-01T00:00:00Z"}]}}));
         let workload = WorkloadEntry::read(object, None).unwrap().unpack().unwrap();
-        assert_eq!((workload.spec.replicas, workload.spec.paused, workload.generation), (2, true, 3));
+        assert_eq!(
+            (workload.spec.replicas, workload.spec.paused, workload.generation),
+            (2, true, 3)
+        );
         assert_eq!(workload.spec.selector["a"], "b");
         assert_eq!(workload.meta.annotations.len(), 1);
         assert_eq!(workload.meta.controller.unwrap().uid, "o");
@@ -154,35 +191,57 @@ mod tests {
     #[test]
     fn numbers_that_come_and_go_with_pods_are_no_turn_and_everything_else_is() {
         let object = |generation: i64, owner: &str, updated: i32, available: i32| {
-            sent(&json!({"metadata": {"name": "fraud", "generation": generation, "labels": {"rollmodel.dev/decision": owner}},
+            sent(
+                &json!({"metadata": {"name": "fraud", "generation": generation, "labels": {"rollmodel.dev/decision": owner}},
                 "spec": {"replicas": 3, "template": {"spec": {"containers": [{"name": format!("g{generation}")}]}},
                     "strategy": {"rollingUpdate": {"maxUnavailable": 1}}},
-                "status": {"observedGeneration": 1, "replicas": 3, "updatedReplicas": updated, "availableReplicas": available}}))
+                "status": {"observedGeneration": 1, "replicas": 3, "updatedReplicas": updated, "availableReplicas": available}}),
+            )
         };
         let old = WorkloadEntry::read(object(1, "a", 1, 3), None).unwrap();
-        let news = |new: Object| WorkloadEntry::news(Some(&old), Some(&WorkloadEntry::read(new, Some(&old)).unwrap()));
+        let news = |new: Object| {
+            WorkloadEntry::news(Some(&old), Some(&WorkloadEntry::read(new, Some(&old)).unwrap()))
+        };
         assert_eq!(news(object(1, "a", 2, 2)), Some(News::Counts));
         assert_eq!(news(object(1, "a", 3, 3)), Some(News::Turn), "it is complete");
-        assert_eq!(news(object(1, "a", 1, 1)), Some(News::Turn), "fewer are available than its strategy asks for");
+        assert_eq!(
+            news(object(1, "a", 1, 1)),
+            Some(News::Turn),
+            "fewer are available than its strategy asks for"
+        );
         assert_eq!(news(object(1, "b", 1, 3)), Some(News::Turn), "a label changed");
         assert_eq!(news(object(2, "a", 1, 3)), Some(News::Turn), "its spec changed");
         assert_eq!(WorkloadEntry::news(Some(&old), None), Some(News::Turn));
         let mut numbered = object(1, "a", 2, 2);
-        numbered.metadata.annotations = Some(BTreeMap::from([("deployment.kubernetes.io/revision".into(), "2".into())]));
-        assert_eq!(news(numbered), Some(News::Counts), "Kubernetes' own annotation beside them says nothing more");
+        numbered.metadata.annotations =
+            Some(BTreeMap::from([("deployment.kubernetes.io/revision".into(), "2".into())]));
+        assert_eq!(
+            news(numbered),
+            Some(News::Counts),
+            "Kubernetes' own annotation beside them says nothing more"
+        );
     }
 
     #[test]
     fn a_status_that_changes_alone_is_read_with_what_was_read_before() {
         let object = |replicas: i32| {
-            sent(&json!({"metadata": {"name": "fraud", "generation": 1, "resourceVersion": replicas.to_string()},
-                "spec": {"replicas": 2, "template": {"x": 1}}, "status": {"replicas": replicas}}))
+            sent(
+                &json!({"metadata": {"name": "fraud", "generation": 1, "resourceVersion": replicas.to_string()},
+                "spec": {"replicas": 2, "template": {"x": 1}}, "status": {"replicas": replicas}}),
+            )
         };
         let old = WorkloadEntry::read(object(1), None).unwrap();
         let new = WorkloadEntry::read(object(2), Some(&old)).unwrap();
         assert!(Arc::ptr_eq(&old.written, &new.written));
         let workload = new.unpack().unwrap();
-        assert_eq!((workload.status.replicas, workload.meta.resource_version.as_str(), workload.spec.replicas), (2, "2", 2));
+        assert_eq!(
+            (
+                workload.status.replicas,
+                workload.meta.resource_version.as_str(),
+                workload.spec.replicas
+            ),
+            (2, "2", 2)
+        );
         assert_eq!(workload.spec.template, json!({"x": 1}));
     }
 }

@@ -1,4 +1,5 @@
-//! An API server of the tests: it stores, it counts, it answers badly when told to, and it plays Kubernetes' Deployment controller.
+//! An API server of the tests: it stores, it counts, it answers badly when told to, and it plays
+//! Kubernetes' Deployment controller.
 
 use std::{
     collections::BTreeMap,
@@ -95,7 +96,11 @@ impl World {
 
     /// Answers the next request that begins so with a failure, or never.
     pub fn answer(&self, request: &str, code: u16, causes: bool) {
-        let causes = if causes { json!([{"reason": "FieldValueInvalid", "message": "m", "field": "spec"}]) } else { json!([]) };
+        let causes = if causes {
+            json!([{"reason": "FieldValueInvalid", "message": "m", "field": "spec"}])
+        } else {
+            json!([])
+        };
         let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": format!("answered {code}"),
             "reason": "", "details": {"causes": causes}});
         lock(&self.store).answers.push((request.into(), code, status));
@@ -129,7 +134,8 @@ impl World {
         std::mem::take(&mut lock(&self.store).log)
     }
 
-    /// Passes, the Deployment controller doing its work and the caches following in between, until one asks for nothing.
+    /// Passes, the Deployment controller doing its work and the caches following in between, until
+    /// one asks for nothing.
     pub async fn settle(&self) -> usize {
         let mut requests = 0;
         for _ in 0..20 {
@@ -173,14 +179,19 @@ impl World {
     pub fn edit_unseen(&self, path: &str, edit: impl FnOnce(&mut Value)) {
         let mut object = self.object(path);
         edit(&mut object);
-        object["metadata"]["generation"] = json!(object["metadata"]["generation"].as_i64().unwrap_or_default() + 1);
+        object["metadata"]["generation"] =
+            json!(object["metadata"]["generation"].as_i64().unwrap_or_default() + 1);
         lock(&self.store).keep(path, object);
     }
 }
 
 fn take<T: Watched>(cache: &Shared<T>, event: Event<Object>) {
     let managed = match &event {
-        Event::Apply(o) | Event::Delete(o) => o.metadata.labels.as_ref().is_some_and(|l| l.contains_key("app.kubernetes.io/managed-by")),
+        Event::Apply(o) | Event::Delete(o) => o
+            .metadata
+            .labels
+            .as_ref()
+            .is_some_and(|l| l.contains_key("app.kubernetes.io/managed-by")),
         _ => true,
     };
     if managed || !matches!(T::KIND, Kind::Deployment | Kind::Service | Kind::ControllerRevision) {
@@ -205,7 +216,8 @@ impl Store {
     }
 
     fn events(&mut self) -> Vec<(String, Event<Object>)> {
-        let version = |o: &Value| o["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
+        let version =
+            |o: &Value| o["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
         let kind = |o: &Value| o["kind"].as_str().unwrap_or_default().to_owned();
         let mut all: Vec<(u64, String, Event<Object>)> = Vec::new();
         for (path, object) in &self.objects {
@@ -229,10 +241,13 @@ impl Store {
 
 async fn serve(store: &Mutex<Store>, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let body: Value = serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap_or_default();
+    let body: Value =
+        serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap_or_default();
     let path = parts.uri.path().to_owned();
     let line = match parts.method {
-        Method::POST => format!("POST {path}/{}", body["metadata"]["name"].as_str().unwrap_or_default()),
+        Method::POST => {
+            format!("POST {path}/{}", body["metadata"]["name"].as_str().unwrap_or_default())
+        }
         _ => format!("{} {path}", parts.method),
     };
     let (code, answer) = {
@@ -253,12 +268,23 @@ async fn serve(store: &Mutex<Store>, request: Request<Body>) -> Response<Body> {
 }
 
 fn act(store: &mut Store, method: &Method, path: &str, body: Value) -> (u16, Value) {
-    let failure =
-        |code: u16| (code, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "no", "reason": ""}));
+    let failure = |code: u16| {
+        (
+            code,
+            json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "no", "reason": ""}),
+        )
+    };
     let main = path.trim_end_matches("/status").to_owned();
     let Some(object) = store.objects.get(&main).cloned() else {
         return match *method {
-            Method::POST if store.objects.contains_key(&format!("{path}/{}", body["metadata"]["name"].as_str().unwrap())) => failure(409),
+            Method::POST
+                if store.objects.contains_key(&format!(
+                    "{path}/{}",
+                    body["metadata"]["name"].as_str().unwrap()
+                )) =>
+            {
+                failure(409)
+            }
             Method::POST => (201, store.create(path, body)),
             _ => failure(404),
         };
@@ -276,10 +302,15 @@ fn act(store: &mut Store, method: &Method, path: &str, body: Value) -> (u16, Val
                 return failure(422);
             }
             if next["spec"] != object["spec"] {
-                next["metadata"]["generation"] = json!(object["metadata"]["generation"].as_i64().unwrap() + 1);
+                next["metadata"]["generation"] =
+                    json!(object["metadata"]["generation"].as_i64().unwrap() + 1);
             }
         }
-        (_, other) if other["metadata"].get("resourceVersion").is_some_and(|v| *v != object["metadata"]["resourceVersion"]) => {
+        (_, other)
+            if other["metadata"]
+                .get("resourceVersion")
+                .is_some_and(|v| *v != object["metadata"]["resourceVersion"]) =>
+        {
             return failure(409);
         }
         (_, apply) => next["status"] = apply["status"].clone(),

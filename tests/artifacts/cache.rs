@@ -54,7 +54,8 @@ impl Ground {
 
     fn begin(&self, uri: &str, digest: &str) -> Child {
         let cache = self.cache();
-        let mut command: Command = self.fetcher.command(&self.args(uri, digest, cache.to_str().unwrap()));
+        let mut command: Command =
+            self.fetcher.command(&self.args(uri, digest, cache.to_str().unwrap()));
         command.spawn().unwrap()
     }
 
@@ -77,7 +78,10 @@ fn the_second_pod_and_the_rollback_download_nothing() {
     ground.proxy.reset();
     for (digest, bytes) in [(&first, &one), (&second, &two)] {
         let ran = ground.fetch("s3://models/fraud/model.bin", digest, &[]);
-        assert_eq!(ran.verified(), format!("Verified: digest={digest} size={} files=1 cached=true", bytes.len()));
+        assert_eq!(
+            ran.verified(),
+            format!("Verified: digest={digest} size={} files=1 cached=true", bytes.len())
+        );
         assert_eq!(ground.seen(digest), [("model.bin".into(), bytes.clone())]);
     }
     assert_eq!((ground.proxy.requests().len(), ground.proxy.sent()), (0, 0));
@@ -113,7 +117,11 @@ fn a_pod_that_is_killed_holds_nobody_up() {
     let out = second.wait_with_output().unwrap();
     assert!(out.status.success(), "{out:?}");
     assert_eq!(ground.seen(&digest), [("model.bin".into(), bytes)]);
-    let left: Vec<_> = fs::read_dir(ground.cache().join(".rollmodel")).unwrap().flatten().map(|e| e.file_name()).collect();
+    let left: Vec<_> = fs::read_dir(ground.cache().join(".rollmodel"))
+        .unwrap()
+        .flatten()
+        .map(|e| e.file_name())
+        .collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().starts_with("fetch-")), "{left:?}");
 }
 
@@ -122,8 +130,11 @@ fn what_rotted_in_the_cache_is_fetched_anew() {
     let ground = Ground::new();
     let digest = ground.put("fraud/7/model.bin", b"the real ones");
     ground.put("fraud/7/config.json", b"{}");
-    let directory = ground.fetcher.run(&["digest", "s3://models/fraud/7/"]).stdout.trim().to_owned();
-    for (uri, digest) in [("s3://models/fraud/7/model.bin", &digest), ("s3://models/fraud/7/", &directory)] {
+    let directory =
+        ground.fetcher.run(&["digest", "s3://models/fraud/7/"]).stdout.trim().to_owned();
+    for (uri, digest) in
+        [("s3://models/fraud/7/model.bin", &digest), ("s3://models/fraud/7/", &directory)]
+    {
         ground.fetch(uri, digest, &[]).verified();
         let place = ground.cache().join("models").join(digest.replace(':', "-"));
         let before = ground.seen(digest);
@@ -132,7 +143,9 @@ fn what_rotted_in_the_cache_is_fetched_anew() {
                 "change" => fs::write(place.join("model.bin"), b"not the same!").unwrap(),
                 "remove" => fs::remove_file(place.join("model.bin")).unwrap(),
                 "add" => fs::write(place.join("evil.py"), b"import os").unwrap(),
-                "hide" => fs::write(place.join(".gitattributes"), b"what a digest leaves out").unwrap(),
+                "hide" => {
+                    fs::write(place.join(".gitattributes"), b"what a digest leaves out").unwrap()
+                }
                 _ => std::os::unix::fs::symlink("/etc/passwd", place.join("link")).unwrap(),
             }
             let ran = ground.fetch(uri, digest, &[]);
@@ -148,14 +161,20 @@ fn what_was_used_longest_ago_goes_when_there_is_no_room() {
     let ground = Ground::new();
     let limit = (5 * MIB).to_string();
     let limited = ["--cache-size-limit", limit.as_str()];
-    let digests: Vec<String> = (0..3).map(|n| ground.put(&format!("{n}"), &noise(10 + n, 2 * MIB))).collect();
-    let fetch = |n: usize| ground.fetch(&format!("s3://models/{n}"), &digests[n], &limited).verified().to_owned();
+    let digests: Vec<String> =
+        (0..3).map(|n| ground.put(&format!("{n}"), &noise(10 + n, 2 * MIB))).collect();
+    let fetch = |n: usize| {
+        ground.fetch(&format!("s3://models/{n}"), &digests[n], &limited).verified().to_owned()
+    };
     let kept = || (0..3).filter(|n| !ground.seen(&digests[*n]).is_empty()).collect::<Vec<_>>();
     fetch(0);
     fetch(1);
     // The first was used last, although it was fetched first.
     let lock = ground.cache().join(".rollmodel/locks").join(digests[1].replace(':', "-"));
-    fs::File::open(lock).unwrap().set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+    fs::File::open(lock)
+        .unwrap()
+        .set_modified(SystemTime::now() - Duration::from_secs(60))
+        .unwrap();
     assert!(fetch(0).ends_with("cached=true"));
     fetch(2);
     assert_eq!(kept(), [0, 2]);
@@ -170,7 +189,10 @@ fn what_was_used_longest_ago_goes_when_there_is_no_room() {
     assert_eq!(kept(), [0, 1]);
     let large = ground.put("large", &noise(20, 6 * MIB));
     let ran = ground.fetch("s3://models/large", &large, &limited);
-    assert_eq!(ran.failed("Refused"), "The artifact has 6.0 MiB and the cache's sizeLimit is 5.0 MiB: raise it.");
+    assert_eq!(
+        ran.failed("Refused"),
+        "The artifact has 6.0 MiB and the cache's sizeLimit is 5.0 MiB: raise it."
+    );
     assert_eq!(kept(), [0, 1]);
 }
 

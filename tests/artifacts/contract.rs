@@ -1,5 +1,5 @@
-//! What the operator renders is what the program takes: the containers that it writes into pods and Jobs are run as they are, with their
-//! paths moved into a directory.
+//! What the operator renders is what the program takes: the containers that it writes into pods and
+//! Jobs are run as they are, with their paths moved into a directory.
 
 use std::fs;
 
@@ -27,7 +27,12 @@ fn rendered(version: &Value, deployment: &Value, policy: Option<Value>) -> Value
         artifact: version.artifact,
         ..Version::default()
     };
-    let mut seen = Observed { namespace: "risk".into(), name: "fraud".into(), versions: vec![known], ..Observed::default() };
+    let mut seen = Observed {
+        namespace: "risk".into(),
+        name: "fraud".into(),
+        versions: vec![known],
+        ..Observed::default()
+    };
     seen.memory.fetch_image = Some("rollmodel:dev".into());
     if let Some(policy) = policy {
         let spec: ModelPolicySpec = serde_json::from_value(policy).unwrap();
@@ -41,13 +46,16 @@ fn rendered(version: &Value, deployment: &Value, policy: Option<Value>) -> Value
 fn run(fetcher: Fetcher, container: &Value) -> (crate::fetcher::Ran, Fetcher) {
     assert_eq!(container["command"], json!(["/rollmodel-fetch"]));
     let moved = |text: &str| {
-        text.replace("/mnt/", &format!("{}/", fetcher.path("mnt").display()))
-            .replace("/var/run/rollmodel/credentials", &fetcher.path("secret").display().to_string())
+        text.replace("/mnt/", &format!("{}/", fetcher.path("mnt").display())).replace(
+            "/var/run/rollmodel/credentials",
+            &fetcher.path("secret").display().to_string(),
+        )
     };
     for mount in container["volumeMounts"].as_array().unwrap() {
         fs::create_dir_all(moved(mount["mountPath"].as_str().unwrap())).unwrap();
     }
-    let args: Vec<String> = container["args"].as_array().unwrap().iter().map(|a| moved(a.as_str().unwrap())).collect();
+    let args: Vec<String> =
+        container["args"].as_array().unwrap().iter().map(|a| moved(a.as_str().unwrap())).collect();
     let env: Vec<(String, String)> = container["env"]
         .as_array()
         .into_iter()
@@ -66,7 +74,8 @@ fn served(fetcher: &Fetcher, rendering: &Value) -> std::path::PathBuf {
     let mount = mounts.iter().find(|m| m["mountPath"] == "/mnt/models").unwrap();
     assert_eq!(mount["readOnly"], true);
     let theirs = spec["initContainers"][0]["volumeMounts"].as_array().unwrap();
-    let at = theirs.iter().find(|m| m["name"] == mount["name"]).unwrap()["mountPath"].as_str().unwrap();
+    let at =
+        theirs.iter().find(|m| m["name"] == mount["name"]).unwrap()["mountPath"].as_str().unwrap();
     fetcher.path(at.trim_start_matches('/')).join(mount["subPath"].as_str().unwrap())
 }
 
@@ -77,20 +86,31 @@ fn the_init_container_that_is_rendered_fetches_to_where_the_server_looks() {
     s3.put("models", "fraud/7/model.bin", b"weights");
     let digest = sha256(b"weights");
     let version = |artifact: Value| json!({"model": "fraud", "version": "7", "image": "a:1", "artifact": artifact});
-    let deployment = |delivery: Value| json!({"model": "fraud", "version": "7", "delivery": delivery});
+    let deployment =
+        |delivery: Value| json!({"model": "fraud", "version": "7", "delivery": delivery});
     let hosts = json!({"delivery": {"allowedHosts": ["127.0.0.0/8", "registry.risk:5000"], "credentialsSecret": {"name": "models-s3"}}});
     let file = json!({"uri": "s3://models/fraud/7/model.bin", "digest": digest, "size": 7});
-    for delivery in
-        [json!({}), json!({"credentialsSecret": {"name": "other"}}), json!({"cache": {"claimName": "cache", "sizeLimit": "1Gi"}})]
-    {
-        let rendering = rendered(&version(file.clone()), &deployment(delivery), Some(hosts.clone()));
-        let keys = [("AWS_ACCESS_KEY_ID", crate::servers::s3::KEY), ("AWS_SECRET_ACCESS_KEY", crate::servers::s3::SECRET)];
+    for delivery in [
+        json!({}),
+        json!({"credentialsSecret": {"name": "other"}}),
+        json!({"cache": {"claimName": "cache", "sizeLimit": "1Gi"}}),
+    ] {
+        let rendering =
+            rendered(&version(file.clone()), &deployment(delivery), Some(hosts.clone()));
+        let keys = [
+            ("AWS_ACCESS_KEY_ID", crate::servers::s3::KEY),
+            ("AWS_SECRET_ACCESS_KEY", crate::servers::s3::SECRET),
+        ];
         let endpoint = s3.endpoint();
-        let place = [("AWS_REGION", crate::servers::s3::REGION), ("AWS_ENDPOINT_URL", endpoint.as_str())];
+        let place =
+            [("AWS_REGION", crate::servers::s3::REGION), ("AWS_ENDPOINT_URL", endpoint.as_str())];
         let fetcher = Fetcher::new().secret(keys).secret(place);
         let (ran, fetcher) = run(fetcher, &rendering["spec"]["initContainers"][0]);
         ran.verified();
-        assert_eq!(tree(&served(&fetcher, &rendering)), [("model.bin".into(), b"weights".to_vec())]);
+        assert_eq!(
+            tree(&served(&fetcher, &rendering)),
+            [("model.bin".into(), b"weights".to_vec())]
+        );
     }
 }
 
@@ -103,7 +123,8 @@ fn a_claim_is_copied_from_where_the_pod_mounts_it() {
     fs::create_dir_all(&claim).unwrap();
     fs::write(claim.join("7"), b"weights").unwrap();
     let root = fetcher.path("mnt/rollmodel-pvc").display().to_string();
-    let (ran, fetcher) = run(fetcher.env([("ROLLMODEL_PVC_ROOT", root)]), &rendering["spec"]["initContainers"][0]);
+    let (ran, fetcher) =
+        run(fetcher.env([("ROLLMODEL_PVC_ROOT", root)]), &rendering["spec"]["initContainers"][0]);
     ran.verified();
     assert_eq!(tree(&served(&fetcher, &rendering)), [("7".into(), b"weights".to_vec())]);
 }

@@ -1,4 +1,5 @@
-//! docs/artifacts.md: every command of `rollmodel-fetch` on the page is run, and says what stands below it.
+//! docs/artifacts.md: every command of `rollmodel-fetch` on the page is run, and says what stands
+//! below it.
 
 use std::{collections::BTreeMap, fs, process::Command};
 
@@ -8,10 +9,14 @@ use crate::{
 };
 
 const PAGE: &str = "docs/artifacts.md";
-const FILES: [(&str, &str); 3] =
-    [("MLmodel", "flavors: {sklearn: {}}\n"), ("model.skops", "weights"), ("requirements.txt", "scikit-learn\n")];
+const FILES: [(&str, &str); 3] = [
+    ("MLmodel", "flavors: {sklearn: {}}\n"),
+    ("model.skops", "weights"),
+    ("requirements.txt", "scikit-learn\n"),
+];
 
-/// The address on the page that stands for the one of a server here, whose port and ids are others each time.
+/// The address on the page that stands for the one of a server here, whose port and ids are others
+/// each time.
 const LOGGED: &str = "mlflow.mlflow:5000/1/models/m-4f0c8e6d2b7a4c1e9d3f6a8b0c2e4d6f/artifacts";
 
 /// What differs from run to run.
@@ -62,7 +67,12 @@ fn logged() -> String {
     let run = server.begin_run("documents");
     let files = FILES.map(|(name, text)| (name, text.as_bytes()));
     let model = server.log_model("documents", &run, 0, &files, serde_json::json!([]));
-    format!("127.0.0.1:{}/{}/models/{}/artifacts", server.port(), server.experiment("documents"), model.id)
+    format!(
+        "127.0.0.1:{}/{}/models/{}/artifacts",
+        server.port(),
+        server.experiment("documents"),
+        model.id
+    )
 }
 
 /// `ACCEPT=1` writes what the commands say into the page.
@@ -76,13 +86,26 @@ fn every_command_on_the_page_says_what_stands_below_it() {
     for (name, text) in FILES {
         fs::write(model.join(name), text).unwrap();
         s3.put("models", &format!("fraud/7/{name}"), text.as_bytes());
-        s3.put("models", &format!("fraud/changed/{name}"), if name == "model.skops" { b"others" } else { text.as_bytes() });
+        s3.put(
+            "models",
+            &format!("fraud/changed/{name}"),
+            if name == "model.skops" { b"others" } else { text.as_bytes() },
+        );
     }
     let (private, public) = (fetcher.path("signer.key"), fetcher.path("signer.pub"));
-    run(Command::new("openssl").args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"]).arg(&private));
-    run(Command::new("openssl").args(["ec", "-pubout", "-in"]).arg(&private).arg("-out").arg(&public));
-    let sign = ["sign", "key", "model", "--private_key", "signer.key", "--signature", "model/model.sig"];
-    run(Command::new(tools("signing").join("bin/model_signing")).args(sign).current_dir(fetcher.path("")));
+    run(Command::new("openssl")
+        .args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"])
+        .arg(&private));
+    run(Command::new("openssl")
+        .args(["ec", "-pubout", "-in"])
+        .arg(&private)
+        .arg("-out")
+        .arg(&public));
+    let sign =
+        ["sign", "key", "model", "--private_key", "signer.key", "--signature", "model/model.sig"];
+    run(Command::new(tools("signing").join("bin/model_signing"))
+        .args(sign)
+        .current_dir(fetcher.path("")));
     s3.put("models", "fraud/7/model.sig", &fs::read(model.join("model.sig")).unwrap());
     let trusted = fs::read_to_string(&public).unwrap();
     let logged = logged();
@@ -91,10 +114,13 @@ fn every_command_on_the_page_says_what_stands_below_it() {
     let page = fs::read_to_string(root().join(PAGE)).unwrap();
     let mut lines: Vec<String> = page.lines().map(str::to_owned).collect();
     let mut wrong = BTreeMap::new();
-    // From the end, so that the numbers of lines before stay; and in order, for one command makes what the next finds.
+    // From the end, so that the numbers of lines before stay; and in order, for one command makes
+    // what the next finds.
     let all: Vec<_> = commands(&page)
         .into_iter()
-        .map(|(number, command, stands)| (number, said(&fetcher, &command, &trusted, &logged), command, stands))
+        .map(|(number, command, stands)| {
+            (number, said(&fetcher, &command, &trusted, &logged), command, stands)
+        })
         .collect();
     for (number, says, command, stands) in all.into_iter().rev() {
         let says: Vec<String> = says.iter().map(|line| without_key(line)).collect();
@@ -106,11 +132,17 @@ fn every_command_on_the_page_says_what_stands_below_it() {
     if std::env::var_os("ACCEPT").is_some() {
         fs::write(root().join(PAGE), lines.join("\n") + "\n").unwrap();
     } else {
-        assert!(wrong.is_empty(), "{PAGE} says otherwise (ACCEPT=1 cargo test --test artifacts documents writes it): {wrong:#?}");
+        assert!(
+            wrong.is_empty(),
+            "{PAGE} says otherwise (ACCEPT=1 cargo test --test artifacts documents writes it): {wrong:#?}"
+        );
     }
 }
 
 /// The key is made anew each time.
 fn without_key(line: &str) -> String {
-    line.split(' ').map(|word| if word.starts_with("signer=") { "signer=sha256:…" } else { word }).collect::<Vec<_>>().join(" ")
+    line.split(' ')
+        .map(|word| if word.starts_with("signer=") { "signer=sha256:…" } else { word })
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -43,7 +43,9 @@ impl Ran {
     fn ended(&self, code: i32, reason: &str) -> &str {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert_eq!(self.message.lines().count(), 1, "{self:?}");
-        self.message.strip_prefix(&format!("{reason}: ")).unwrap_or_else(|| panic!("{reason}: {self:?}"))
+        self.message
+            .strip_prefix(&format!("{reason}: "))
+            .unwrap_or_else(|| panic!("{reason}: {self:?}"))
     }
 }
 
@@ -69,7 +71,10 @@ impl Fetcher {
     }
 
     /// With variables in the environment.
-    pub fn env<K: Into<String>, V: Into<String>>(mut self, more: impl IntoIterator<Item = (K, V)>) -> Self {
+    pub fn env<K: Into<String>, V: Into<String>>(
+        mut self,
+        more: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
         for (name, value) in more {
             let name = name.into();
             self.env.retain(|(n, _)| *n != name);
@@ -126,7 +131,8 @@ impl Fetcher {
     /// Begins to fetch to [`Fetcher::model`], from an S3 at an address.
     pub fn begin_at(&self, endpoint: &str, uri: &str, more: &[&str]) -> Child {
         let to = self.model();
-        let mut command = self.command(&[&["fetch", uri, "--to", to.to_str().unwrap()], more].concat());
+        let mut command =
+            self.command(&[&["fetch", uri, "--to", to.to_str().unwrap()], more].concat());
         command.env("AWS_ENDPOINT_URL", endpoint);
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
@@ -134,7 +140,8 @@ impl Fetcher {
     /// Nothing is visible, and nothing of a fetch is left behind.
     pub fn assert_nothing(&self) {
         assert!(!self.model().exists(), "{:?} is visible", self.model());
-        let left: Vec<PathBuf> = tree(&self.dir.join("volume")).into_iter().map(|(path, _)| path).collect();
+        let left: Vec<PathBuf> =
+            tree(&self.dir.join("volume")).into_iter().map(|(path, _)| path).collect();
         assert!(left.iter().all(|path| path.extension().is_some_and(|e| e == "json")), "{left:?}");
     }
 }
@@ -149,7 +156,10 @@ pub fn tree(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
             if path.is_dir() {
                 open.push(path)
             } else {
-                found.push((path.strip_prefix(directory).unwrap().to_owned(), fs::read(&path).unwrap()))
+                found.push((
+                    path.strip_prefix(directory).unwrap().to_owned(),
+                    fs::read(&path).unwrap(),
+                ))
             }
         }
     }

@@ -19,10 +19,13 @@ pub struct Hostile {
 
 impl Hostile {
     /// Answers each request's head (one request a connection) by what a function writes.
-    pub fn start(answer: impl Fn(&str, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static) -> Self {
+    pub fn start(
+        answer: impl Fn(&str, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let (heads, over, answer) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicBool>::default(), Arc::new(answer));
+        let (heads, over, answer) =
+            (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicBool>::default(), Arc::new(answer));
         let (seen, ended) = (heads.clone(), over.clone());
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -32,8 +35,11 @@ impl Hostile {
                 let (answer, seen) = (answer.clone(), seen.clone());
                 thread::spawn(move || {
                     let mut stream = stream;
-                    let head: Vec<String> =
-                        BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok).take_while(|l| !l.is_empty()).collect();
+                    let head: Vec<String> = BufReader::new(stream.try_clone().unwrap())
+                        .lines()
+                        .map_while(Result::ok)
+                        .take_while(|l| !l.is_empty())
+                        .collect();
                     let head = head.join("\n");
                     seen.lock().unwrap().push(head.clone());
                     let _ = answer(&head, &mut stream);

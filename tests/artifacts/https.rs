@@ -33,7 +33,12 @@ fn a_server_without_ranges_is_read_as_a_whole_and_again_where_the_connection_bro
     let proxy = Proxy::before(nginx.port());
     proxy.set(Mood::Cut { after: 2 * MIB as u64, times: 2 });
     let fetcher = Fetcher::trusting(&authority);
-    fetcher.fetch(&format!("https://127.0.0.1:{}/model.bin", proxy.port()), &["--digest", &sha256(&bytes)]).verified();
+    fetcher
+        .fetch(
+            &format!("https://127.0.0.1:{}/model.bin", proxy.port()),
+            &["--digest", &sha256(&bytes)],
+        )
+        .verified();
     assert_eq!(tree(&fetcher.model()), [("model.bin".into(), bytes)]);
 }
 
@@ -51,7 +56,10 @@ fn headers_of_a_secret_go_to_the_host_that_it_names_and_to_no_other() {
     let guard = "location / { if ($http_x_token != \"hunter2\") { return 401; } root files; }";
     let nginx = Nginx::start(guard, Some(&authority));
     nginx.put("model.bin", b"bytes");
-    let given = |host| Fetcher::trusting(&authority).secret([("https-host", host), ("headers", r#"{"X-Token": "hunter2"}"#)]);
+    let given = |host| {
+        Fetcher::trusting(&authority)
+            .secret([("https-host", host), ("headers", r#"{"X-Token": "hunter2"}"#)])
+    };
     given("127.0.0.1").fetch(&nginx.url("model.bin"), &[]).verified();
     let ran = given("models.example.com").fetch(&nginx.url("model.bin"), &[]);
     assert!(ran.troubled("Unauthorized").contains("no credentials were given"), "{ran:?}");
@@ -64,5 +72,8 @@ fn an_empty_file_and_a_missing_one_are_told_apart() {
     nginx.put("empty", b"");
     let fetcher = Fetcher::trusting(&authority);
     fetcher.fetch(&nginx.url("empty"), &["--digest", &sha256(b"")]).verified();
-    assert_eq!(fetcher.fetch(&nginx.url("none"), &[]).failed("NotFound"), format!("There is nothing at {} (404).", nginx.url("none")));
+    assert_eq!(
+        fetcher.fetch(&nginx.url("none"), &[]).failed("NotFound"),
+        format!("There is nothing at {} (404).", nginx.url("none"))
+    );
 }

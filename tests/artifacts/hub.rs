@@ -28,7 +28,8 @@ fn a_repository_is_fetched_at_a_commit_whatever_moves_meanwhile() {
     for revision in ["v1", &commit] {
         let fetcher = fetcher(&hub);
         fetcher.fetch(&format!("hf://acme/fraud@{revision}"), &[]).verified();
-        let mut want: Vec<_> = files[..4].iter().map(|(name, bytes)| (name.into(), bytes.to_vec())).collect();
+        let mut want: Vec<_> =
+            files[..4].iter().map(|(name, bytes)| (name.into(), bytes.to_vec())).collect();
         want.sort();
         assert_eq!(tree(&fetcher.model()), want);
     }
@@ -48,7 +49,10 @@ fn a_gated_repository_needs_a_token_that_is_never_sent_to_the_network() {
     let ran = fetcher(&hub).fetch("hf://acme/fraud@main", &[]);
     ran.troubled("Unauthorized");
     let ran = with(OTHER_TOKEN).fetch("hf://acme/fraud@main", &[]);
-    assert!(ran.troubled("Unauthorized").contains("the credentials given do not allow it"), "{ran:?}");
+    assert!(
+        ran.troubled("Unauthorized").contains("the credentials given do not allow it"),
+        "{ran:?}"
+    );
     assert!(!format!("{ran:?}").contains(OTHER_TOKEN));
     // The network of the tests refuses whoever sends a token.
     with(TOKEN).fetch("hf://acme/fraud@main", &[]).verified();

@@ -17,13 +17,16 @@ use crate::{
 /// How often a fetch is killed.
 const KILLS: u64 = 200;
 
-/// A kill may come anywhere: in the middle of the network, and, by a pause of random length behind it, of the checks and the renames.
+/// A kill may come anywhere: in the middle of the network, and, by a pause of random length behind
+/// it, of the checks and the renames.
 #[test]
-fn a_fetch_that_is_killed_at_any_moment_never_shows_a_wrong_or_partial_directory_and_the_next_one_succeeds() {
+fn a_fetch_that_is_killed_at_any_moment_never_shows_a_wrong_or_partial_directory_and_the_next_one_succeeds()
+ {
     let s3 = S3::start();
     s3.make_bucket("models");
-    let files: Vec<(PathBuf, Vec<u8>)> =
-        (0..12).map(|n| (PathBuf::from(format!("part-{n:02}")), noise(n, 200_000 + 1000 * n as usize))).collect();
+    let files: Vec<(PathBuf, Vec<u8>)> = (0..12)
+        .map(|n| (PathBuf::from(format!("part-{n:02}")), noise(n, 200_000 + 1000 * n as usize)))
+        .collect();
     for (name, bytes) in &files {
         s3.put("models", &format!("fraud/7/{}", name.display()), bytes);
     }
@@ -41,7 +44,8 @@ fn a_fetch_that_is_killed_at_any_moment_never_shows_a_wrong_or_partial_directory
         if kill % 2 == 0 {
             // Within the bytes.
             let after = random % total;
-            // One of its own: what a killed process did not read counts, and would be missing from what the next may have.
+            // One of its own: what a killed process did not read counts, and would be missing from
+            // what the next may have.
             let proxy = Proxy::before(s3.port());
             proxy.set(Mood::Hold { after });
             let mut child = fetcher.begin_at(&proxy.endpoint(), "s3://models/fraud/7/", &more);
@@ -72,8 +76,12 @@ fn a_fetch_that_is_killed_at_any_moment_never_shows_a_wrong_or_partial_directory
     assert_eq!(tree(&fetcher.model()), files);
     // Nothing is left of any of them.
     let own = fetcher.model().parent().unwrap().join(".rollmodel");
-    let left: Vec<_> =
-        fs::read_dir(own).unwrap().flatten().map(|e| e.file_name()).filter(|n| n.to_string_lossy().starts_with("fetch-")).collect();
+    let left: Vec<_> = fs::read_dir(own)
+        .unwrap()
+        .flatten()
+        .map(|e| e.file_name())
+        .filter(|n| n.to_string_lossy().starts_with("fetch-"))
+        .collect();
     assert!(left.is_empty(), "{left:?}");
     println!("{visible} of {KILLS} kills came after the directory was visible");
 }

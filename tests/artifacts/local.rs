@@ -23,9 +23,15 @@ fn a_directory_of_a_volume_is_copied_and_later_writes_to_the_volume_do_not_show(
     fs::write(source.join("deep/config.json"), "{}").unwrap();
     fetcher.fetch("pvc://models/fraud", &[]).verified();
     fs::write(source.join("deep/config.json"), "{1}").unwrap();
-    assert_eq!(tree(&fetcher.model()), [("deep/config.json".into(), b"{}".to_vec()), ("model.bin".into(), weights.clone())]);
+    assert_eq!(
+        tree(&fetcher.model()),
+        [("deep/config.json".into(), b"{}".to_vec()), ("model.bin".into(), weights.clone())]
+    );
     fetcher.fetch("pvc://models/fraud/model.bin", &["--digest", &sha256(&weights)]).verified();
-    assert_eq!(fetcher.fetch("pvc://models/none", &[]).failed("NotFound"), "There is no none in the volume of the claim.");
+    assert_eq!(
+        fetcher.fetch("pvc://models/none", &[]).failed("NotFound"),
+        "There is no none in the volume of the claim."
+    );
     fetcher.fetch("pvc://other/fraud", &[]).failed("NotFound");
 }
 
@@ -49,12 +55,18 @@ fn links_and_devices_of_a_volume_lead_nowhere() {
     );
     fs::remove_file(source.join("pipe")).unwrap();
     fs::write(source.join(OsStr::from_bytes(b"bad\xff")), "x").unwrap();
-    assert_eq!(fetcher.fetch("pvc://models/fraud", &[]).failed("UnsafeArchive"), "The name bad\\xff is not UTF-8: rename it.");
+    assert_eq!(
+        fetcher.fetch("pvc://models/fraud", &[]).failed("UnsafeArchive"),
+        "The name bad\\xff is not UTF-8: rename it."
+    );
     fetcher.assert_nothing();
 }
 
 #[test]
 fn a_directory_without_a_file_is_nothing() {
     let fetcher = volume();
-    assert_eq!(fetcher.fetch("pvc://models/fraud", &[]).failed("NotFound"), "The directory holds no file.");
+    assert_eq!(
+        fetcher.fetch("pvc://models/fraud", &[]).failed("NotFound"),
+        "The directory holds no file."
+    );
 }

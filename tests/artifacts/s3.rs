@@ -1,4 +1,5 @@
-//! `s3://`, on a real server that checks signatures; what every source has in common is shown here too.
+//! `s3://`, on a real server that checks signatures; what every source has in common is shown here
+//! too.
 
 use std::{fs, process::Command};
 
@@ -29,8 +30,14 @@ fn a_file_is_fetched_in_parts_and_is_its_sha256() {
     s3.put("models", "fraud/model.bin", &bytes);
     let proxy = Proxy::before(s3.port());
     let fetcher = fetcher(&proxy.endpoint());
-    let ran = fetcher.fetch("s3://models/fraud/model.bin", &["--digest", &sha256(&bytes), "--size", &bytes.len().to_string()]);
-    assert_eq!(ran.verified(), format!("Verified: digest={} size={} files=1", sha256(&bytes), bytes.len()));
+    let ran = fetcher.fetch(
+        "s3://models/fraud/model.bin",
+        &["--digest", &sha256(&bytes), "--size", &bytes.len().to_string()],
+    );
+    assert_eq!(
+        ran.verified(),
+        format!("Verified: digest={} size={} files=1", sha256(&bytes), bytes.len())
+    );
     // What a log keeps of it: how much, how long, and the outcome.
     assert!(ran.stderr.starts_with("s3://models/fraud/model.bin  11.0 MiB in "), "{}", ran.stderr);
     assert_eq!(ran.stderr.lines().count(), 2, "{}", ran.stderr);
@@ -42,7 +49,13 @@ fn a_file_is_fetched_in_parts_and_is_its_sha256() {
 #[test]
 fn a_directory_is_the_openssf_root_of_its_files_and_what_is_not_in_the_root_is_not_delivered() {
     let s3 = bucket();
-    let files = [("a-b.txt", "1"), ("a/b.txt", "2"), ("a.txt", "3"), ("weights/part-0", "4"), ("empty", "")];
+    let files = [
+        ("a-b.txt", "1"),
+        ("a/b.txt", "2"),
+        ("a.txt", "3"),
+        ("weights/part-0", "4"),
+        ("empty", ""),
+    ];
     for (name, text) in files {
         s3.put("models", &format!("fraud/7/{name}"), text.as_bytes());
     }
@@ -54,7 +67,8 @@ fn a_directory_is_the_openssf_root_of_its_files_and_what_is_not_in_the_root_is_n
     for (uri, place) in [("s3://models/fraud/7/", "one"), ("s3://models/fraud/7", "two")] {
         let to = fetcher.path(place);
         let ran = fetcher.run(&["fetch", uri, "--to", to.to_str().unwrap()]);
-        let mut want: Vec<_> = files.iter().map(|(name, text)| (name.into(), text.as_bytes().to_vec())).collect();
+        let mut want: Vec<_> =
+            files.iter().map(|(name, text)| (name.into(), text.as_bytes().to_vec())).collect();
         want.sort();
         assert_eq!(tree(&to), want);
         let digest = fetcher.run(&["digest", to.to_str().unwrap()]).stdout;
@@ -92,7 +106,10 @@ fn other_bytes_than_were_registered_are_never_visible() {
     );
     fetcher.assert_nothing();
     let ran = fetcher.fetch("s3://models/fraud/model.bin", &["--size", "12"]);
-    assert_eq!(ran.failed("SizeMismatch"), "s3://models/fraud/model.bin has 13 bytes (13 B), and 12 (12 B) is what was registered.");
+    assert_eq!(
+        ran.failed("SizeMismatch"),
+        "s3://models/fraud/model.bin has 13 bytes (13 B), and 12 (12 B) is what was registered."
+    );
     fetcher.assert_nothing();
 }
 
@@ -101,15 +118,30 @@ fn what_is_not_there_or_not_allowed_is_told_with_what_to_do_and_without_secrets(
     let s3 = bucket();
     s3.put("models", "a", b"a");
     let good = fetcher(&s3.endpoint());
-    assert_eq!(good.fetch("s3://models/b", &[]).failed("NotFound"), "There is nothing at s3://models/b.");
-    assert_eq!(good.fetch("s3://models/b/", &[]).failed("NotFound"), "There is nothing at s3://models/b/.");
+    assert_eq!(
+        good.fetch("s3://models/b", &[]).failed("NotFound"),
+        "There is nothing at s3://models/b."
+    );
+    assert_eq!(
+        good.fetch("s3://models/b/", &[]).failed("NotFound"),
+        "There is nothing at s3://models/b/."
+    );
     let wrong = fetcher(&s3.endpoint()).env([("AWS_SECRET_ACCESS_KEY", "hunter2")]);
     let ran = wrong.fetch("s3://models/a", &[]);
-    assert!(ran.troubled("Unauthorized").starts_with("s3://models/a is refused (403): the credentials given do not allow it."), "{ran:?}");
+    assert!(
+        ran.troubled("Unauthorized")
+            .starts_with("s3://models/a is refused (403): the credentials given do not allow it."),
+        "{ran:?}"
+    );
     assert!(!format!("{ran:?}").contains("hunter2"));
-    let none = Fetcher::new().env([("AWS_ENDPOINT_URL", s3.endpoint()), ("AWS_REGION", REGION.into())]);
+    let none =
+        Fetcher::new().env([("AWS_ENDPOINT_URL", s3.endpoint()), ("AWS_REGION", REGION.into())]);
     let ran = none.fetch("s3://models/a", &[]);
-    assert!(ran.troubled("Unauthorized").contains("no credentials were given: name them in delivery.credentialsSecret"), "{ran:?}");
+    assert!(
+        ran.troubled("Unauthorized")
+            .contains("no credentials were given: name them in delivery.credentialsSecret"),
+        "{ran:?}"
+    );
     let gone = fetcher("http://127.0.0.1:1");
     let ran = gone.fetch("s3://models/a", &[]);
     assert!(ran.troubled("Unreachable").contains("Connection refused"), "{ran:?}");
@@ -127,7 +159,11 @@ fn credentials_are_found_in_every_shape_that_kserves_users_have() {
     let json = format!(
         r#"{{"type": "s3", "access_key_id": "{KEY}", "secret_access_key": "{SECRET}", "endpoint_url": "{endpoint}", "region": "{REGION}"}}"#
     );
-    let plain = [("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET), ("AWS_DEFAULT_REGION", REGION)];
+    let plain = [
+        ("AWS_ACCESS_KEY_ID", KEY),
+        ("AWS_SECRET_ACCESS_KEY", SECRET),
+        ("AWS_DEFAULT_REGION", REGION),
+    ];
     let shapes = [
         Fetcher::new().secret(plain).secret([("AWS_ENDPOINT_URL", endpoint.as_str())]),
         Fetcher::new().secret(plain).secret([("S3_ENDPOINT", host), ("S3_USE_HTTPS", "0")]),
@@ -174,9 +210,13 @@ fn on_a_small_volume(fetcher: &Fetcher, args: &[&str]) -> Ran {
     fs::create_dir_all(&volume).unwrap();
     let inner = fetcher.command(args);
     let mut command = Command::new("unshare");
-    command.args(["--mount", "--", "sh", "-ec", "mount -t tmpfs -o size=1m tmpfs \"$0\"; exec \"$@\""]).arg(volume);
+    command
+        .args(["--mount", "--", "sh", "-ec", "mount -t tmpfs -o size=1m tmpfs \"$0\"; exec \"$@\""])
+        .arg(volume);
     command.arg(inner.get_program()).args(inner.get_args()).env_clear();
-    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("PATH", std::env::var_os("PATH").unwrap());
+    command
+        .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .env("PATH", std::env::var_os("PATH").unwrap());
     let out = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let message = fs::read_to_string(fetcher.path("termination-log")).unwrap_or_default();
@@ -193,10 +233,17 @@ fn a_volume_that_is_too_small_or_fills_up_is_told_as_that() {
     run(Command::new("python3").args(["-c", script]).arg(&archive));
     s3.put_file("models", "archive.tgz", &archive);
     let to = fetcher.path("small/model");
-    let ran = on_a_small_volume(&fetcher, &["fetch", "s3://models/large", "--to", to.to_str().unwrap()]);
+    let ran =
+        on_a_small_volume(&fetcher, &["fetch", "s3://models/large", "--to", to.to_str().unwrap()]);
     let sentence = ran.troubled("NoSpace");
-    assert!(sentence.ends_with("has 1.0 MiB free and the artifact needs 3.0 MiB: give it more room."), "{ran:?}");
+    assert!(
+        sentence.ends_with("has 1.0 MiB free and the artifact needs 3.0 MiB: give it more room."),
+        "{ran:?}"
+    );
     // What an archive becomes shows only while it is unpacked.
-    let ran = on_a_small_volume(&fetcher, &["fetch", "s3://models/archive.tgz", "--unpack", "--to", to.to_str().unwrap()]);
+    let ran = on_a_small_volume(
+        &fetcher,
+        &["fetch", "s3://models/archive.tgz", "--unpack", "--to", to.to_str().unwrap()],
+    );
     assert!(ran.troubled("NoSpace").contains("give the volume more room"), "{ran:?}");
 }

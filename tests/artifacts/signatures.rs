@@ -14,8 +14,14 @@ use crate::{
 /// A key pair, made by OpenSSL.
 fn key(dir: &Dir, name: &str, curve: &str) -> (PathBuf, String) {
     let (private, public) = (dir.join(&format!("{name}.key")), dir.join(&format!("{name}.pub")));
-    run(Command::new("openssl").args(["ecparam", "-name", curve, "-genkey", "-noout", "-out"]).arg(&private));
-    run(Command::new("openssl").args(["ec", "-pubout", "-in"]).arg(&private).arg("-out").arg(&public));
+    run(Command::new("openssl")
+        .args(["ecparam", "-name", curve, "-genkey", "-noout", "-out"])
+        .arg(&private));
+    run(Command::new("openssl")
+        .args(["ec", "-pubout", "-in"])
+        .arg(&private)
+        .arg("-out")
+        .arg(&public));
     (private, fs::read_to_string(public).unwrap())
 }
 
@@ -33,7 +39,12 @@ struct Ground {
     fetcher: Fetcher,
 }
 
-const FILES: [(&str, &str); 4] = [("config.json", "{}"), ("tokenizer/vocab.txt", "a"), ("tokenizer.json", "b"), ("model-1.bin", "weights")];
+const FILES: [(&str, &str); 4] = [
+    ("config.json", "{}"),
+    ("tokenizer/vocab.txt", "a"),
+    ("tokenizer.json", "b"),
+    ("model-1.bin", "weights"),
+];
 
 impl Ground {
     fn new(curve: &str) -> Self {
@@ -47,14 +58,23 @@ impl Ground {
             s3.put("models", &format!("fraud/7/{name}"), text.as_bytes());
         }
         let signature = model.join("model.sig");
-        run(model_signing(&["sign", "key", "--private_key"]).arg(private).arg("--signature").arg(&signature).arg(&model));
+        run(model_signing(&["sign", "key", "--private_key"])
+            .arg(private)
+            .arg("--signature")
+            .arg(&signature)
+            .arg(&model));
         s3.put("models", "fraud/7/model.sig", &fs::read(signature).unwrap());
-        let fetcher = Fetcher::new().env(S3::env()).env([("AWS_ENDPOINT_URL", s3.endpoint()), ("ROLLMODEL_TRUSTED_KEYS", public.clone())]);
+        let fetcher = Fetcher::new()
+            .env(S3::env())
+            .env([("AWS_ENDPOINT_URL", s3.endpoint()), ("ROLLMODEL_TRUSTED_KEYS", public.clone())]);
         Self { dir, s3, public, fetcher }
     }
 
     fn fetch(&self, more: &[&str]) -> crate::fetcher::Ran {
-        self.fetcher.fetch("s3://models/fraud/7/", &[&["--signature", "s3://models/fraud/7/model.sig"], more].concat())
+        self.fetcher.fetch(
+            "s3://models/fraud/7/",
+            &[&["--signature", "s3://models/fraud/7/model.sig"], more].concat(),
+        )
     }
 }
 
@@ -73,9 +93,13 @@ fn what_the_reference_signed_is_accepted_and_what_was_fetched_verifies_with_the_
             .arg(ground.dir.join("model/model.sig"))
             .arg(ground.fetcher.model()));
         // The subject of the signature, our digest and the reference's are one.
-        let bundle: serde_json::Value = serde_json::from_slice(&fs::read(ground.dir.join("model/model.sig")).unwrap()).unwrap();
-        let payload =
-            base64::Engine::decode(&base64::prelude::BASE64_STANDARD, bundle["dsseEnvelope"]["payload"].as_str().unwrap()).unwrap();
+        let bundle: serde_json::Value =
+            serde_json::from_slice(&fs::read(ground.dir.join("model/model.sig")).unwrap()).unwrap();
+        let payload = base64::Engine::decode(
+            &base64::prelude::BASE64_STANDARD,
+            bundle["dsseEnvelope"]["payload"].as_str().unwrap(),
+        )
+        .unwrap();
         let statement: serde_json::Value = serde_json::from_slice(&payload).unwrap();
         let root = statement["subject"][0]["digest"]["sha256"].as_str().unwrap();
         assert!(ran.message.contains(&format!("digest=sha256:{root} ")), "{ran:?}");
@@ -105,33 +129,53 @@ fn a_file_that_was_changed_added_or_removed_after_signing_fails() {
 fn a_signature_by_somebody_else_or_none_at_all_fails_where_one_is_demanded() {
     let ground = Ground::new("prime256v1");
     let (_, other) = key(&ground.dir, "other", "secp384r1");
-    let stranger = Fetcher::new().env(S3::env()).env([("AWS_ENDPOINT_URL", ground.s3.endpoint()), ("ROLLMODEL_TRUSTED_KEYS", other)]);
-    let ran = stranger.fetch("s3://models/fraud/7/", &["--signature", "s3://models/fraud/7/model.sig"]);
+    let stranger = Fetcher::new()
+        .env(S3::env())
+        .env([("AWS_ENDPOINT_URL", ground.s3.endpoint()), ("ROLLMODEL_TRUSTED_KEYS", other)]);
+    let ran =
+        stranger.fetch("s3://models/fraud/7/", &["--signature", "s3://models/fraud/7/model.sig"]);
     assert!(ran.failed("SignatureInvalid").contains("none of the trusted keys made it"), "{ran:?}");
     stranger.assert_nothing();
     let ran = ground.fetcher.fetch("s3://models/fraud/7/", &[]);
-    assert!(ran.failed("SignatureMissing").contains("sign it, and register it with artifact.signature"), "{ran:?}");
-    let ran = ground.fetcher.fetch("s3://models/fraud/7/", &["--signature", "s3://models/fraud/7/none.sig"]);
-    assert!(ran.failed("SignatureMissing").starts_with("Cannot read the signature. There is nothing at"), "{ran:?}");
+    assert!(
+        ran.failed("SignatureMissing").contains("sign it, and register it with artifact.signature"),
+        "{ran:?}"
+    );
+    let ran = ground
+        .fetcher
+        .fetch("s3://models/fraud/7/", &["--signature", "s3://models/fraud/7/none.sig"]);
+    assert!(
+        ran.failed("SignatureMissing")
+            .starts_with("Cannot read the signature. There is nothing at"),
+        "{ran:?}"
+    );
     ground.fetcher.assert_nothing();
 }
 
 #[test]
 fn what_is_in_a_cache_without_a_signature_does_not_count_as_signed() {
     let ground = Ground::new("prime256v1");
-    let digest = ground.fetcher.run(&["digest", ground.dir.join("model").to_str().unwrap()]).stdout.trim().to_owned();
+    let digest = ground
+        .fetcher
+        .run(&["digest", ground.dir.join("model").to_str().unwrap()])
+        .stdout
+        .trim()
+        .to_owned();
     let cache = ground.fetcher.path("cache").to_str().unwrap().to_owned();
     let args = ["fetch", "s3://models/fraud/7/", "--digest", &digest, "--cache", &cache];
     let signed = [&args[..], &["--signature", "s3://models/fraud/7/model.sig"]].concat();
-    let trusting_nobody = Fetcher::new().env(S3::env()).env([("AWS_ENDPOINT_URL", ground.s3.endpoint())]);
+    let trusting_nobody =
+        Fetcher::new().env(S3::env()).env([("AWS_ENDPOINT_URL", ground.s3.endpoint())]);
     trusting_nobody.run(&args).verified();
     ground.fetcher.run(&args).failed("SignatureMissing");
     assert!(ground.fetcher.run(&signed).verified().contains("signer="));
     // Nor does a signature that a kill left half written hold anybody up.
-    let kept = Path::new(&cache).join(".rollmodel").join(format!("{}.sig", digest.replace(':', "-")));
+    let kept =
+        Path::new(&cache).join(".rollmodel").join(format!("{}.sig", digest.replace(':', "-")));
     fs::write(kept, "{").unwrap();
     assert!(ground.fetcher.run(&signed).verified().ends_with("cached=true"));
-    // The files of an unpacked archive are not what was signed: they count only if they were when they came.
+    // The files of an unpacked archive are not what was signed: they count only if they were when
+    // they came.
     ground.s3.put("models", "m.zip", &fs::read(zip(&ground.dir)).unwrap());
     let digest = sha256(&fs::read(zip(&ground.dir)).unwrap());
     let args = ["fetch", "s3://models/m.zip", "--unpack", "--digest", &digest, "--cache", &cache];
@@ -140,21 +184,47 @@ fn what_is_in_a_cache_without_a_signature_does_not_count_as_signed() {
 }
 
 #[test]
-fn an_archive_in_a_cache_that_was_signed_by_a_key_which_is_trusted_no_more_does_not_count_as_signed() {
+fn an_archive_in_a_cache_that_was_signed_by_a_key_which_is_trusted_no_more_does_not_count_as_signed()
+ {
     let ground = Ground::new("prime256v1");
     let (archive, bundle) = (zip(&ground.dir), ground.dir.join("zip.sig"));
-    run(model_signing(&["sign", "key", "--private_key"]).arg(ground.dir.join("signer.key")).arg("--signature").arg(&bundle).arg(&archive));
+    run(model_signing(&["sign", "key", "--private_key"])
+        .arg(ground.dir.join("signer.key"))
+        .arg("--signature")
+        .arg(&bundle)
+        .arg(&archive));
     ground.s3.put("models", "model.zip", &fs::read(&archive).unwrap());
     ground.s3.put("models", "zip.sig", &fs::read(&bundle).unwrap());
-    let (digest, cache) = (sha256(&fs::read(&archive).unwrap()), ground.fetcher.path("cache").to_str().unwrap().to_owned());
-    let args = ["fetch", "s3://models/model.zip", "--unpack", "--signature", "s3://models/zip.sig", "--digest", &digest, "--cache", &cache];
+    let (digest, cache) = (
+        sha256(&fs::read(&archive).unwrap()),
+        ground.fetcher.path("cache").to_str().unwrap().to_owned(),
+    );
+    let args = [
+        "fetch",
+        "s3://models/model.zip",
+        "--unpack",
+        "--signature",
+        "s3://models/zip.sig",
+        "--digest",
+        &digest,
+        "--cache",
+        &cache,
+    ];
     for cached in [false, true] {
         let ran = ground.fetcher.run(&args);
-        assert_eq!((ran.verified().contains("signer="), ran.message.ends_with("cached=true")), (true, cached), "{ran:?}");
+        assert_eq!(
+            (ran.verified().contains("signer="), ran.message.ends_with("cached=true")),
+            (true, cached),
+            "{ran:?}"
+        );
     }
     let (_, other) = key(&ground.dir, "other", "prime256v1");
-    let later = Fetcher::new().env(S3::env()).env([("AWS_ENDPOINT_URL", ground.s3.endpoint()), ("ROLLMODEL_TRUSTED_KEYS", other)]);
-    assert!(later.run(&args).failed("SignatureInvalid").contains("none of the trusted keys made it"));
+    let later = Fetcher::new()
+        .env(S3::env())
+        .env([("AWS_ENDPOINT_URL", ground.s3.endpoint()), ("ROLLMODEL_TRUSTED_KEYS", other)]);
+    assert!(
+        later.run(&args).failed("SignatureInvalid").contains("none of the trusted keys made it")
+    );
 }
 
 fn zip(dir: &Dir) -> PathBuf {
@@ -173,17 +243,26 @@ fn an_archive_is_unpacked_once_its_digest_is_checked_and_is_verified_when_it_is_
     let bytes = fs::read(zip(&ground.dir)).unwrap();
     ground.s3.put("models", "m.zip", &bytes);
     let digest = sha256(&bytes);
-    let want = [(PathBuf::from("a/b.txt"), b"hello".to_vec()), (PathBuf::from("c"), b"x".repeat(9))];
+    let want =
+        [(PathBuf::from("a/b.txt"), b"hello".to_vec()), (PathBuf::from("c"), b"x".repeat(9))];
     for cached in [false, true] {
         let ran = fetcher.fetch("s3://models/m.zip", &["--unpack", "--digest", &digest]);
         assert_eq!(ran.verified().ends_with("files=2 cached=true"), cached, "{ran:?}");
         assert_eq!(tree(&fetcher.model()), want);
     }
     fs::write(fetcher.model().join("c"), "rotten").unwrap();
-    assert!(fetcher.fetch("s3://models/m.zip", &["--unpack", "--digest", &digest]).stderr.contains("it is fetched anew"));
+    assert!(
+        fetcher
+            .fetch("s3://models/m.zip", &["--unpack", "--digest", &digest])
+            .stderr
+            .contains("it is fetched anew")
+    );
     assert_eq!(tree(&fetcher.model()), want);
     let ran = fetcher.fetch("s3://models/fraud/7/config.json", &["--unpack"]);
-    assert!(ran.failed("UnsafeArchive").contains("by its first bytes it is neither zip nor tar"), "{ran:?}");
+    assert!(
+        ran.failed("UnsafeArchive").contains("by its first bytes it is neither zip nor tar"),
+        "{ran:?}"
+    );
 }
 
 #[test]
@@ -212,7 +291,9 @@ fn a_signature_by_a_certificate_counts_under_its_authority_and_under_no_other() 
     for (certificate, signature) in [("root.pem", "certificate.sig"), ("rsa-root.pem", "rsa.sig")] {
         assert!(verify(certificate, signature).verified().contains("signer=sha256:"));
     }
-    for (certificate, signature) in [("rsa-root.pem", "certificate.sig"), ("root.pem", "rsa.sig"), ("root.pem", "p256.sig")] {
+    for (certificate, signature) in
+        [("rsa-root.pem", "certificate.sig"), ("root.pem", "rsa.sig"), ("root.pem", "p256.sig")]
+    {
         verify(certificate, signature).failed("SignatureInvalid");
     }
 }

@@ -1,8 +1,9 @@
-//! `cargo bench --bench fetching`: what fetching and verifying costs beside what people would do by hand, and beside KServe's storage
-//! initializer, which verifies nothing, all from one S3 server on loopback.
+//! `cargo bench --bench fetching`: what fetching and verifying costs beside what people would do by
+//! hand, and beside KServe's storage initializer, which verifies nothing, all from one S3 server on
+//! loopback.
 //!
-//! It measures and never fails for a figure: each is the median of the runs, and beside it stands the bar that it should hold.
-//! Ratios are of times within one run.
+//! It measures and never fails for a figure: each is the median of the runs, and beside it stands
+//! the bar that it should hold. Ratios are of times within one run.
 //!
 //! | variable | default | |
 //! |---|---|---|
@@ -56,9 +57,20 @@ struct Took {
 }
 
 fn main() {
-    let (runs, mib, files) = (figures::size("BENCH_RUNS", 3).max(1), figures::size("BENCH_MIB", 4096), figures::size("BENCH_FILES", 2000));
-    let fetch = std::env::var_os("BENCH_FETCH").map_or_else(|| env!("CARGO_BIN_EXE_rollmodel-fetch").into(), PathBuf::from);
-    let ground = Ground { s3: S3::start(), dir: Dir::fresh("fetching"), fetch, kserve: tools("kserve").join("bin/python"), mib };
+    let (runs, mib, files) = (
+        figures::size("BENCH_RUNS", 3).max(1),
+        figures::size("BENCH_MIB", 4096),
+        figures::size("BENCH_FILES", 2000),
+    );
+    let fetch = std::env::var_os("BENCH_FETCH")
+        .map_or_else(|| env!("CARGO_BIN_EXE_rollmodel-fetch").into(), PathBuf::from);
+    let ground = Ground {
+        s3: S3::start(),
+        dir: Dir::fresh("fetching"),
+        fetch,
+        kserve: tools("kserve").join("bin/python"),
+        mib,
+    };
     figures::say(&format!("putting {mib} MiB and {files} files into a bucket"));
     ground.fill(files);
     let mut all = Vec::new();
@@ -69,7 +81,11 @@ fn main() {
     let rows = figures::rows(&FIGURES, &all);
     let out = servers::root().join("target/bench");
     fs::create_dir_all(&out).unwrap();
-    fs::write(out.join("fetching.json"), serde_json::to_vec_pretty(&json!({"figures": rows, "runs": all})).unwrap()).unwrap();
+    fs::write(
+        out.join("fetching.json"),
+        serde_json::to_vec_pretty(&json!({"figures": rows, "runs": all})).unwrap(),
+    )
+    .unwrap();
     print!("{}", figures::table(&rows));
 }
 
@@ -105,8 +121,13 @@ impl Ground {
         let fetch = self.fetch(&["fetch", "s3://models/large/model.bin", "--to"], Some("large"));
         let digest = self.digest();
         let hashing = self.fetch(&["digest", "./large/model.bin"], None);
-        let hit = self.fetch(&["fetch", "s3://models/large/model.bin", "--digest", &digest, "--to"], Some("large"));
-        let sha256sum = self.timed(Command::new("sha256sum").arg(self.dir.join("large/model.bin")).stdout(Stdio::null()));
+        let hit = self.fetch(
+            &["fetch", "s3://models/large/model.bin", "--digest", &digest, "--to"],
+            Some("large"),
+        );
+        let sha256sum = self.timed(
+            Command::new("sha256sum").arg(self.dir.join("large/model.bin")).stdout(Stdio::null()),
+        );
         self.clean("large");
         let verify = self.fetch(&["verify", "s3://models/large/model.bin"], None);
         let kserve = self.kserve("s3://models/large/model.bin");
@@ -123,9 +144,14 @@ impl Ground {
         figure("fetch_over_kserve", fetch.time / kserve.time);
         figure("small_files_over_kserve", small.time / kserve_small.time);
         figure("kserve_memory", kserve.memory);
-        for (name, took) in
-            [("curl", curl), ("fetch", fetch), ("hit", hit), ("sha256sum", sha256sum), ("verify", verify), ("hashing", hashing)]
-        {
+        for (name, took) in [
+            ("curl", curl),
+            ("fetch", fetch),
+            ("hit", hit),
+            ("sha256sum", sha256sum),
+            ("verify", verify),
+            ("hashing", hashing),
+        ] {
             figure(&format!("seconds_{name}"), took.time);
         }
         for (name, took) in [("kserve", kserve), ("small", small), ("kserve_small", kserve_small)] {
@@ -146,19 +172,35 @@ impl Ground {
             self.s3.url("models", "large/model.bin"),
             self.dir.join("by-hand").display()
         );
-        let took = self.timed(Command::new("bash").args(["-o", "pipefail", "-ec", &script]).stdout(Stdio::null()));
+        let took = self.timed(
+            Command::new("bash").args(["-o", "pipefail", "-ec", &script]).stdout(Stdio::null()),
+        );
         fs::remove_file(self.dir.join("by-hand")).unwrap();
         took
     }
 
     fn fetch(&self, args: &[&str], to: Option<&str>) -> Took {
         let mut command = Command::new(&self.fetch);
-        command.args(args).args(to.map(|name| self.dir.join(name))).args(["--allow-host", "127.0.0.0/8"]);
-        self.timed(command.current_dir(self.dir.path()).env_clear().envs(S3::env()).env("AWS_ENDPOINT_URL", self.s3.endpoint()))
+        command
+            .args(args)
+            .args(to.map(|name| self.dir.join(name)))
+            .args(["--allow-host", "127.0.0.0/8"]);
+        self.timed(
+            command
+                .current_dir(self.dir.path())
+                .env_clear()
+                .envs(S3::env())
+                .env("AWS_ENDPOINT_URL", self.s3.endpoint()),
+        )
     }
 
     fn digest(&self) -> String {
-        let out = Command::new(&self.fetch).arg("digest").arg(self.dir.join("large/model.bin")).stderr(Stdio::null()).output().unwrap();
+        let out = Command::new(&self.fetch)
+            .arg("digest")
+            .arg(self.dir.join("large/model.bin"))
+            .stderr(Stdio::null())
+            .output()
+            .unwrap();
         String::from_utf8(out.stdout).unwrap().trim().to_owned()
     }
 
@@ -166,9 +208,17 @@ impl Ground {
         let to = self.dir.join("kserve");
         let script = "import sys; from kserve_storage import Storage; Storage.download(sys.argv[1], sys.argv[2])";
         let mut command = Command::new(&self.kserve);
-        command.args(["-c", script, uri]).arg(&to).envs(S3::env()).env("AWS_ENDPOINT_URL", self.s3.endpoint()).env("S3_VERIFY_SSL", "0");
+        command
+            .args(["-c", script, uri])
+            .arg(&to)
+            .envs(S3::env())
+            .env("AWS_ENDPOINT_URL", self.s3.endpoint())
+            .env("S3_VERIFY_SSL", "0");
         let took = self.timed(command.stdout(Stdio::null()).stderr(Stdio::null()));
-        assert!(fs::read_dir(&to).unwrap().next().is_some(), "KServe's initializer fetched nothing");
+        assert!(
+            fs::read_dir(&to).unwrap().next().is_some(),
+            "KServe's initializer fetched nothing"
+        );
         self.clean("kserve");
         took
     }
@@ -199,7 +249,10 @@ impl Ground {
 
 /// The most memory that a process had so far, in MiB.
 fn peak(pid: u32) -> f64 {
-    let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).unwrap_or_default();
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+    let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))
+        .unwrap_or_default();
+    let kib = status.lines().find_map(|line| {
+        line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok()
+    });
     kib.unwrap_or_default() / 1024.0
 }

@@ -25,7 +25,8 @@ impl Figure {
 /// One row for each figure that any run measured: the median of the runs.
 pub fn rows(bars: &[Figure], runs: &[Map<String, Value>]) -> Vec<Value> {
     let row = |figure: &Figure| {
-        let values: Vec<f64> = runs.iter().filter_map(|run| run.get(figure.name)?.as_f64()).collect();
+        let values: Vec<f64> =
+            runs.iter().filter_map(|run| run.get(figure.name)?.as_f64()).collect();
         let value = rounded(median(values)?);
         Some(
             json!({"name": figure.name, "value": value, "unit": figure.unit, "bar": figure.bar, "holds": figure.bar.is_none_or(|bar| value <= bar)}),
@@ -53,16 +54,24 @@ fn rounded(value: f64) -> f64 {
 /// The rows as a table, and a sentence where a bar does not hold.
 pub fn table(rows: &[Value]) -> String {
     let text = |row: &Value, field: &str| row[field].as_str().unwrap_or_default().to_owned();
-    let mut out = format!("{:<31} {:>10} {:<9} {:>8}  {}\n", "figure", "value", "unit", "bar", "holds");
+    let mut out =
+        format!("{:<31} {:>10} {:<9} {:>8}  {}\n", "figure", "value", "unit", "bar", "holds");
     for row in rows {
         let (bar, holds) = match &row["bar"] {
             Value::Null => ("-".to_owned(), "-"),
             bar => (format!("≤ {bar}"), if row["holds"] == true { "yes" } else { "NO" }),
         };
-        out.push_str(&format!("{:<31} {:>10} {:<9} {:>8}  {holds}\n", text(row, "name"), row["value"].to_string(), text(row, "unit"), bar));
+        out.push_str(&format!(
+            "{:<31} {:>10} {:<9} {:>8}  {holds}\n",
+            text(row, "name"),
+            row["value"].to_string(),
+            text(row, "unit"),
+            bar
+        ));
     }
     let barred = rows.iter().filter(|row| !row["bar"].is_null()).count();
-    let missed: Vec<String> = rows.iter().filter(|row| row["holds"] != true).map(|row| text(row, "name")).collect();
+    let missed: Vec<String> =
+        rows.iter().filter(|row| row["holds"] != true).map(|row| text(row, "name")).collect();
     match missed.len() {
         0 if barred == 0 => {}
         0 => out.push_str("Every bar holds.\n"),
@@ -78,5 +87,7 @@ pub fn say(what: &str) {
 
 /// A size that the environment says, or else the usual one.
 pub fn size(name: &str, default: usize) -> usize {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
+    std::env::var(name).map_or(default, |text| {
+        text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}"))
+    })
 }

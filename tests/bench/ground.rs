@@ -1,4 +1,5 @@
-//! A control plane that waits for its disk, an operator on it as it is shipped, and what is seen of both.
+//! A control plane that waits for its disk, an operator on it as it is shipped, and what is seen of
+//! both.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -71,9 +72,15 @@ impl Ground {
         self.without(QUIET, |mark| audit::total(&mark.count(AGENT, None))).await;
     }
 
-    /// Waits until nobody writes anything, so that what is measured next does not pay for what was before.
+    /// Waits until nobody writes anything, so that what is measured next does not pay for what was
+    /// before.
     pub async fn calm(&self) {
-        let writes = |mark: &audit::Mark| mark.count("", None).keys().filter(|(verb, _)| !["get", "list"].contains(&verb.as_str())).count();
+        let writes = |mark: &audit::Mark| {
+            mark.count("", None)
+                .keys()
+                .filter(|(verb, _)| !["get", "list"].contains(&verb.as_str()))
+                .count()
+        };
         self.without(CALM, writes).await;
     }
 
@@ -86,7 +93,11 @@ impl Ground {
             if requests(&mark) > 0 {
                 silent = Instant::now();
             }
-            assert!(began.elapsed() < PATIENCE, "it is never quiet:\n{}", self.operator.process.log());
+            assert!(
+                began.elapsed() < PATIENCE,
+                "it is never quiet:\n{}",
+                self.operator.process.log()
+            );
         }
     }
 
@@ -104,13 +115,16 @@ impl Ground {
     /// How many passes the operator ran so far.
     pub fn passes(&self) -> u64 {
         let (_, text) = self.operator.get("/metrics");
-        let counts = text.lines().filter(|line| line.starts_with("rollmodel_reconcile_duration_seconds_count"));
+        let counts = text
+            .lines()
+            .filter(|line| line.starts_with("rollmodel_reconcile_duration_seconds_count"));
         counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
     /// Resident memory of the operator in MB, now and at most.
     pub fn memory(&self) -> (f64, f64) {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.operator.process.id())).expect("the operator runs");
+        let status = fs::read_to_string(format!("/proc/{}/status", self.operator.process.id()))
+            .expect("the operator runs");
         let find = |name: &str| {
             let line = status.lines().find(|line| line.starts_with(name)).unwrap();
             line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0 / 1e6
@@ -131,42 +145,62 @@ fn cpu(id: u32) -> f64 {
 fn start_operator(cluster: &Cluster) -> operator::Operator {
     let binary = std::env::var_os("BENCH_OPERATOR").map_or_else(operator::binary, PathBuf::from);
     let port = free_port();
-    let args = ["--admin-address", &format!("127.0.0.1:{port}"), "--log-format=json", "--lease-namespace=default"].map(str::to_owned);
+    let args = [
+        "--admin-address",
+        &format!("127.0.0.1:{port}"),
+        "--log-format=json",
+        "--lease-namespace=default",
+    ]
+    .map(str::to_owned);
     let kubeconfig = cluster.kubeconfig().display().to_string();
     let env = [("KUBECONFIG".to_owned(), kubeconfig)];
-    let process = cluster.spawn(&binary, &args, &env, &cluster.dir().join(format!("operator-{port}.log")));
+    let process =
+        cluster.spawn(&binary, &args, &env, &cluster.dir().join(format!("operator-{port}.log")));
     let operator = operator::Operator { process, port };
     operator.wait_ready(cluster);
     operator
 }
 
-/// The operator's requests since a mark: how many by verb and resource, watches and leases left out.
+/// The operator's requests since a mark: how many by verb and resource, watches and leases left
+/// out.
 pub fn requests(mark: &audit::Mark) -> (usize, Value) {
     let counts = mark.count(AGENT, None);
     (audit::total(&counts), named(&counts))
 }
 
 fn named(counts: &audit::Counts) -> Value {
-    counts.iter().map(|((verb, resource), count)| (format!("{verb} {resource}"), json!(count))).collect()
+    counts
+        .iter()
+        .map(|((verb, resource), count)| (format!("{verb} {resource}"), json!(count)))
+        .collect()
 }
 
-/// Requests of everybody since a mark, by the first word of the user agent, verb and resource; watches and leases left out.
+/// Requests of everybody since a mark, by the first word of the user agent, verb and resource;
+/// watches and leases left out.
 pub fn everybody(mark: &audit::Mark) -> Value {
     let mut counts = BTreeMap::<String, BTreeMap<String, usize>>::new();
     for entry in mark.entries() {
         let text = |path: &str| entry.pointer(path).and_then(Value::as_str).unwrap_or_default();
         if text("/verb") != "watch" && text("/objectRef/resource") != "leases" {
             let agent = text("/userAgent").split('/').next().unwrap_or_default();
-            let of = counts.entry(if agent.is_empty() { "the benchmark" } else { agent }.into()).or_default();
+            let of = counts
+                .entry(if agent.is_empty() { "the benchmark" } else { agent }.into())
+                .or_default();
             let sub = text("/objectRef/subresource");
-            *of.entry(format!("{} {}{}{sub}", text("/verb"), text("/objectRef/resource"), if sub.is_empty() { "" } else { "/" }))
-                .or_default() += 1;
+            *of.entry(format!(
+                "{} {}{}{sub}",
+                text("/verb"),
+                text("/objectRef/resource"),
+                if sub.is_empty() { "" } else { "/" }
+            ))
+            .or_default() += 1;
         }
     }
     json!(counts)
 }
 
-/// What an operator that starts asks for since a mark: requests by resource, watches counted when they open.
+/// What an operator that starts asks for since a mark: requests by resource, watches counted when
+/// they open.
 pub fn opened(mark: &audit::Mark) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for entry in mark.entries() {
@@ -197,7 +231,8 @@ impl Progress {
         let watch = |kind: &str, seen: &Seen| {
             let (api, seen) = (objects::api(client, namespace, kind), seen.clone());
             tokio::spawn(async move {
-                let mut events = watcher(api, Config::default().streaming_lists()).default_backoff().boxed();
+                let mut events =
+                    watcher(api, Config::default().streaming_lists()).default_backoff().boxed();
                 while let Some(event) = events.next().await {
                     if let Ok(Event::Apply(object) | Event::InitApply(object)) = event {
                         let (name, object) = slim(object);
@@ -210,7 +245,8 @@ impl Progress {
         Self { wanted, workloads, tasks }
     }
 
-    /// Waits until every ModelDeployment serves that version as its newest spec asks, and its Deployment is complete.
+    /// Waits until every ModelDeployment serves that version as its newest spec asks, and its
+    /// Deployment is complete.
     pub async fn serving(&self, names: &[String], version: &str) {
         let serves = |name: &str| {
             let wanted = self.wanted.lock().unwrap().get(name).cloned().unwrap_or_default();
@@ -219,13 +255,18 @@ impl Progress {
                 && wanted["status"]["state"] == "Serving"
                 && wanted["status"]["serving"]["version"] == version
         };
-        self.until(&format!("every ModelDeployment serves version {version}"), names, |name| serves(name) && self.complete(name, version))
-            .await;
+        self.until(&format!("every ModelDeployment serves version {version}"), names, |name| {
+            serves(name) && self.complete(name, version)
+        })
+        .await;
     }
 
     /// Waits until every Deployment runs the image of that version only.
     pub async fn rolled(&self, names: &[String], version: &str) {
-        self.until(&format!("every Deployment runs version {version}"), names, |name| self.complete(name, version)).await;
+        self.until(&format!("every Deployment runs version {version}"), names, |name| {
+            self.complete(name, version)
+        })
+        .await;
     }
 
     fn complete(&self, name: &str, version: &str) -> bool {
@@ -234,7 +275,9 @@ impl Progress {
         let status = &workload["status"];
         workload["image"] == objects::image(version)
             && workload["generation"] == status["observedGeneration"]
-            && ["replicas", "updatedReplicas", "availableReplicas"].iter().all(|count| status[count] == 2)
+            && ["replicas", "updatedReplicas", "availableReplicas"]
+                .iter()
+                .all(|count| status[count] == 2)
     }
 
     async fn until(&self, what: &str, names: &[String], done: impl Fn(&str) -> bool) {
@@ -248,8 +291,12 @@ impl Progress {
                 said += 1;
                 say(&format!("  {what}: {} of {} still do not", pending.len(), names.len()));
             }
-            let one = pending.iter().next().map(|name| self.wanted.lock().unwrap().get(*name).cloned());
-            assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}; one of them: {one:?}");
+            let one =
+                pending.iter().next().map(|name| self.wanted.lock().unwrap().get(*name).cloned());
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{what}: not within {PATIENCE:?}; one of them: {one:?}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What is created and changed: ModelVersions, ModelDeployments, and bare Deployments of the very same pods.
+//! What is created and changed: ModelVersions, ModelDeployments, and bare Deployments of the very
+//! same pods.
 
 use futures::{StreamExt, stream};
 use kube::{
@@ -30,7 +31,9 @@ pub fn api(client: &Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
 pub async fn create(client: &Client, namespace: &str, objects: Vec<Value>) {
     let one = |object: Value| async move {
         let api = api(client, namespace, object["kind"].as_str().unwrap());
-        api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.expect("it is created");
+        api.create(&PostParams::default(), &serde_json::from_value(object).unwrap())
+            .await
+            .expect("it is created");
     };
     stream::iter(objects).map(one).buffer_unordered(IN_FLIGHT).collect::<()>().await;
 }
@@ -69,7 +72,11 @@ pub fn image(version: &str) -> String {
 pub fn versions(names: &[String], versions: &[&str]) -> Vec<Value> {
     let one = |name: &String, version: &str| {
         let metrics = json!([{"name": "auc", "value": 0.91}]);
-        story::version_of(name, version, json!({"image": image(version), "metrics": metrics, "description": "trained nightly"}))
+        story::version_of(
+            name,
+            version,
+            json!({"image": image(version), "metrics": metrics, "description": "trained nightly"}),
+        )
     };
     names.iter().flat_map(|name| versions.iter().map(move |version| one(name, version))).collect()
 }
@@ -90,7 +97,8 @@ pub fn deployments(names: &[String], version: &str) -> Vec<Value> {
     names.iter().map(|name| story::deployment(name, spec(name))).collect()
 }
 
-/// The change that rolls a ModelDeployment: another version, and from the second roll on a template that was not there before.
+/// The change that rolls a ModelDeployment: another version, and from the second roll on a template
+/// that was not there before.
 pub fn roll(roll: usize, version: &str) -> Value {
     json!({"spec": {"version": version, "template": template(roll)}})
 }
@@ -102,7 +110,11 @@ pub fn bare(names: &[String], deployment: &Value, service: &Value) -> Vec<Value>
         let of = deployment["metadata"]["name"].as_str().unwrap();
         rename(&mut spec, of, name);
         let mut ports = service["spec"]["ports"].clone();
-        ports.as_array_mut().unwrap().iter_mut().for_each(|p| drop(p.as_object_mut().unwrap().remove("nodePort")));
+        ports
+            .as_array_mut()
+            .unwrap()
+            .iter_mut()
+            .for_each(|p| drop(p.as_object_mut().unwrap().remove("nodePort")));
         let selector = spec["selector"]["matchLabels"].clone();
         [
             json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}),
@@ -112,7 +124,8 @@ pub fn bare(names: &[String], deployment: &Value, service: &Value) -> Vec<Value>
     names.iter().flat_map(make).collect()
 }
 
-/// Names that the operator would watch become others, and values that name the ModelDeployment name the bare one.
+/// Names that the operator would watch become others, and values that name the ModelDeployment name
+/// the bare one.
 fn rename(value: &mut Value, of: &str, name: &str) {
     match value {
         Value::Object(fields) => {

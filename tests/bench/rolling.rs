@@ -23,7 +23,12 @@ pub async fn measure(sizes: &Sizes, run: &mut Run) {
     let names = objects::names(sizes.deployments);
     objects::create(&ground.client, OURS, objects::versions(&names, &["1", "2"])).await;
     ground.quiet().await;
-    let rolling = Rolling { ours: Progress::start(&ground.client, OURS), bare: Progress::start(&ground.client, BARE), names, ground };
+    let rolling = Rolling {
+        ours: Progress::start(&ground.client, OURS),
+        bare: Progress::start(&ground.client, BARE),
+        names,
+        ground,
+    };
     rolling.create(run).await;
 
     // A bare roll before and one after: whatever else the machine does is more alike so.
@@ -49,7 +54,8 @@ struct Rolling {
     bare: Progress,
 }
 
-/// What a roll took: seconds in all; requests and milliseconds of the operator's CPU for one rollout.
+/// What a roll took: seconds in all; requests and milliseconds of the operator's CPU for one
+/// rollout.
 struct Cost {
     seconds: f64,
     requests: f64,
@@ -65,19 +71,29 @@ struct Before {
 
 impl Rolling {
     fn before(&self) -> Before {
-        Before { cpu: self.ground.cpu(), passes: self.ground.passes(), everyone: self.ground.everyone() }
+        Before {
+            cpu: self.ground.cpu(),
+            passes: self.ground.passes(),
+            everyone: self.ground.everyone(),
+        }
     }
 
     /// Creates ours, and then bare ones of the pods that came of it.
     async fn create(&self, run: &mut Run) {
-        let (client, before, mark, began) = (&self.ground.client, self.before(), audit::mark(&self.ground.cluster), Instant::now());
+        let (client, before, mark, began) =
+            (&self.ground.client, self.before(), audit::mark(&self.ground.cluster), Instant::now());
         objects::create(client, OURS, objects::deployments(&self.names, "1")).await;
         self.ours.serving(&self.names, "1").await;
         let seconds = began.elapsed().as_secs_f64();
         self.ground.quiet().await;
         self.keep(run, "create", seconds, &mark, &before);
 
-        let get = async |kind: &str| serde_json::to_value(objects::api(client, OURS, kind).get(&self.names[0]).await.unwrap()).unwrap();
+        let get = async |kind: &str| {
+            serde_json::to_value(
+                objects::api(client, OURS, kind).get(&self.names[0]).await.unwrap(),
+            )
+            .unwrap()
+        };
         let bare = objects::bare(&self.names, &get("Deployment").await, &get("Service").await);
         let (mark, began) = (audit::mark(&self.ground.cluster), Instant::now());
         objects::create(client, BARE, bare).await;
@@ -90,8 +106,16 @@ impl Rolling {
     /// Rolls the bare ones, and gives the seconds.
     async fn roll_bare(&self, version: &str, run: &mut Run, what: &str) -> f64 {
         self.ground.calm().await;
-        let (before, mark, began) = (self.ground.everyone(), audit::mark(&self.ground.cluster), Instant::now());
-        objects::patch(&self.ground.client, BARE, "Deployment", &self.names, &objects::roll_bare(version)).await;
+        let (before, mark, began) =
+            (self.ground.everyone(), audit::mark(&self.ground.cluster), Instant::now());
+        objects::patch(
+            &self.ground.client,
+            BARE,
+            "Deployment",
+            &self.names,
+            &objects::roll_bare(version),
+        )
+        .await;
         self.bare.rolled(&self.names, version).await;
         let seconds = began.elapsed().as_secs_f64();
         say(&format!("rolled {} bare: {seconds:.1} s", self.names.len()));
@@ -114,7 +138,14 @@ impl Rolling {
         self.ground.calm().await;
         let bare = async {
             let began = Instant::now();
-            objects::patch(&self.ground.client, BARE, "Deployment", &self.names, &objects::roll_bare("2")).await;
+            objects::patch(
+                &self.ground.client,
+                BARE,
+                "Deployment",
+                &self.names,
+                &objects::roll_bare("2"),
+            )
+            .await;
             self.bare.rolled(&self.names, "2").await;
             began.elapsed().as_secs_f64()
         };
@@ -129,22 +160,44 @@ impl Rolling {
     async fn change(&self, number: usize) -> f64 {
         let version = if number.is_multiple_of(2) { "1" } else { "2" };
         let began = Instant::now();
-        objects::patch(&self.ground.client, OURS, "ModelDeployment", &self.names, &objects::roll(number, version)).await;
+        objects::patch(
+            &self.ground.client,
+            OURS,
+            "ModelDeployment",
+            &self.names,
+            &objects::roll(number, version),
+        )
+        .await;
         self.ours.serving(&self.names, version).await;
         began.elapsed().as_secs_f64()
     }
 
     /// Milliseconds of CPU that each process took since.
     fn spent(&self, before: &BTreeMap<&'static str, f64>) -> BTreeMap<&'static str, f64> {
-        self.ground.everyone().into_iter().map(|(name, now)| (name, now - before.get(name).copied().unwrap_or_default())).collect()
+        self.ground
+            .everyone()
+            .into_iter()
+            .map(|(name, now)| (name, now - before.get(name).copied().unwrap_or_default()))
+            .collect()
     }
 
-    fn keep(&self, run: &mut Run, what: &str, seconds: f64, mark: &audit::Mark, before: &Before) -> Cost {
+    fn keep(
+        &self,
+        run: &mut Run,
+        what: &str,
+        seconds: f64,
+        mark: &audit::Mark,
+        before: &Before,
+    ) -> Cost {
         #[allow(clippy::cast_precision_loss)] // a count of requests
         let each = |total: f64| total / self.names.len() as f64;
         let (total, by): (usize, Value) = ground::requests(mark);
         #[allow(clippy::cast_precision_loss)]
-        let cost = Cost { seconds, requests: each(total as f64), cpu: each(self.ground.cpu() - before.cpu) };
+        let cost = Cost {
+            seconds,
+            requests: each(total as f64),
+            cpu: each(self.ground.cpu() - before.cpu),
+        };
         #[allow(clippy::cast_precision_loss)]
         let passes = each((self.ground.passes() - before.passes) as f64);
         let memory = self.ground.memory().0;

@@ -1,7 +1,9 @@
-//! `cargo bench --bench rollouts`: what rollouts cost beside bare Deployments, and what settled ModelDeployments cost.
+//! `cargo bench --bench rollouts`: what rollouts cost beside bare Deployments, and what settled
+//! ModelDeployments cost.
 //!
-//! It measures and never fails for a figure: each is the median of the runs, and beside it stands the bar that it should hold.
-//! Times are of a machine and compare only within a run; requests are exact.
+//! It measures and never fails for a figure: each is the median of the runs, and beside it stands
+//! the bar that it should hold. Times are of a machine and compare only within a run; requests are
+//! exact.
 //!
 //! | variable | default | |
 //! |---|---|---|
@@ -80,7 +82,10 @@ async fn main() {
         figures::say(&format!("run {number} of {}", sizes.runs));
         let mut run = Run::default();
         run.note("sizes", json!({"deployments": sizes.deployments, "rolls": sizes.rolls, "settled": sizes.settled}));
-        run.note("cores", json!(std::thread::available_parallelism().map_or(0, std::num::NonZero::get)));
+        run.note(
+            "cores",
+            json!(std::thread::available_parallelism().map_or(0, std::num::NonZero::get)),
+        );
         if sizes.deployments > 0 {
             rolling::measure(&sizes, &mut run).await;
         }
@@ -88,12 +93,20 @@ async fn main() {
             settled::measure(&sizes, &mut run).await;
         }
         let text = json!({"run": number, "figures": run.figures, "seen": run.raw});
-        std::fs::write(raw.join(format!("rollouts-{number}.json")), serde_json::to_vec_pretty(&text).unwrap()).unwrap();
+        std::fs::write(
+            raw.join(format!("rollouts-{number}.json")),
+            serde_json::to_vec_pretty(&text).unwrap(),
+        )
+        .unwrap();
         alone.extend(run.raw.get("roll_time_alone_over_bare").and_then(Value::as_f64));
         runs.push(run.figures);
     }
     let rows = figures::rows(&BARS, &runs);
-    let mut lines = rows.iter().map(|row| serde_json::to_string(row).unwrap()).collect::<Vec<_>>().join(",\n  ");
+    let mut lines = rows
+        .iter()
+        .map(|row| serde_json::to_string(row).unwrap())
+        .collect::<Vec<_>>()
+        .join(",\n  ");
     lines = format!("[\n  {lines}\n]\n");
     std::fs::write(out.join("rollouts.json"), lines).unwrap();
     println!("\n{}", figures::table(&rows));

@@ -35,7 +35,9 @@ pub async fn measure(sizes: &Sizes, run: &mut Run) {
     let (total, by) = ground::requests(&mark);
     let (memory, most) = ground.memory();
     let idle = ground.cpu() - cpu;
-    say(&format!("settled: {total} requests in a minute, {idle} ms of CPU, {memory:.1} MB (at most {most:.1}, with nothing {empty:.1})"));
+    say(&format!(
+        "settled: {total} requests in a minute, {idle} ms of CPU, {memory:.1} MB (at most {most:.1}, with nothing {empty:.1})"
+    ));
     run.note(
         "settled",
         json!({"createSeconds": seconds, "operator": by, "cpuMs": idle, "memoryMb": memory, "memoryAtMostMb": most, "memoryEmptyMb": empty}),
@@ -50,7 +52,11 @@ pub async fn measure(sizes: &Sizes, run: &mut Run) {
     tokio::time::sleep(MINUTE).await;
     let opened = ground::opened(&mark);
     let (_, by) = ground::requests(&mark);
-    let writes = by.as_object().unwrap().iter().filter(|(what, _)| !what.starts_with("get ") && !what.starts_with("list "));
+    let writes = by
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(what, _)| !what.starts_with("get ") && !what.starts_with("list "));
     let writes: u64 = writes.filter_map(|(_, count)| count.as_u64()).sum();
     let (memory, most) = ground.memory();
     let most_of_a_kind = opened.values().copied().max().unwrap_or_default();

@@ -1,5 +1,6 @@
-//! Artifacts on a real control plane: verified by Jobs, pinned, fetched by init containers, mounted as images, and what a policy demands.
-//! (The fake nodes run nothing: what `rollmodel-fetch` would say last is put into the pods' status.)
+//! Artifacts on a real control plane: verified by Jobs, pinned, fetched by init containers, mounted
+//! as images, and what a policy demands. (The fake nodes run nothing: what `rollmodel-fetch` would
+//! say last is put into the pods' status.)
 
 use serde_json::{Value, json};
 
@@ -16,7 +17,9 @@ fn policy(spec: Value) -> Value {
 }
 
 fn verified_by(account: &str) -> Value {
-    policy(json!({"verification": {"serviceAccountName": account, "credentialsSecret": {"name": "models-s3"}}}))
+    policy(
+        json!({"verification": {"serviceAccountName": account, "credentialsSecret": {"name": "models-s3"}}}),
+    )
 }
 
 /// Version 8 of fraud with an artifact.
@@ -37,7 +40,11 @@ fn begin(hint: &str) -> Story {
 
 /// The Jobs there are, by name.
 fn jobs(story: &Story) -> Vec<String> {
-    let mut names: Vec<String> = story.list("jobs").iter().map(|j| j["metadata"]["name"].as_str().unwrap().to_owned()).collect();
+    let mut names: Vec<String> = story
+        .list("jobs")
+        .iter()
+        .map(|j| j["metadata"]["name"].as_str().unwrap().to_owned())
+        .collect();
     names.sort();
     names
 }
@@ -49,7 +56,8 @@ fn verify(story: &Story, known: &[String], code: i32, message: &str) {
     levers::ends(story.cluster, &story.namespace, &new().unwrap(), code, message);
 }
 
-/// Waits until the condition Verified of version 8 has that status and reason, and gives its message.
+/// Waits until the condition Verified of version 8 has that status and reason, and gives its
+/// message.
 fn verified(story: &Story, status: &str, reason: &str) -> String {
     let now = || condition(&story.get("mv", "fraud-8"), "Verified");
     story.until_true(&format!("Verified is {status} {reason}"), || {
@@ -65,7 +73,13 @@ fn pin(story: &Story) -> Value {
 
 /// Has version 8 verified (again).
 fn ask(story: &Story, value: &str) {
-    story.kubectl(&["annotate", "mv", "fraud-8", &format!("rollmodel.dev/verify={value}"), "--overwrite"]);
+    story.kubectl(&[
+        "annotate",
+        "mv",
+        "fraud-8",
+        &format!("rollmodel.dev/verify={value}"),
+        "--overwrite",
+    ]);
 }
 
 /// Nothing of what was written was put back, by us or by the API server.
@@ -91,22 +105,42 @@ fn a_version_without_a_digest_is_verified_by_a_job_pinned_and_then_rolled_out() 
     let job = story.get("job", &all[0]);
     assert_eq!(job["metadata"]["ownerReferences"][0]["name"], "fraud-8");
     let pod = &job["spec"]["template"]["spec"];
-    assert_eq!((&pod["serviceAccountName"], &pod["volumes"][0]["secret"]["secretName"]), (&json!("model-verifier"), &json!("models-s3")));
-    assert_eq!(pod["containers"][0]["args"], json!(["verify", "s3://models/fraud/8/", "--size", "42"]));
+    assert_eq!(
+        (&pod["serviceAccountName"], &pod["volumes"][0]["secret"]["secretName"]),
+        (&json!("model-verifier"), &json!("models-s3"))
+    );
+    assert_eq!(
+        pod["containers"][0]["args"],
+        json!(["verify", "s3://models/fraud/8/", "--size", "42"])
+    );
     // Whoever takes over finds the Job, and makes no other.
     story.kill_operator();
     story.start_operator();
     verify(&story, &[], 0, &good());
-    assert_eq!(verified(&story, "True", "Verified"), "The artifact is sha256:aaaaaaaaaaaa…, to which the version is pinned: 42 bytes.");
+    assert_eq!(
+        verified(&story, "True", "Verified"),
+        "The artifact is sha256:aaaaaaaaaaaa…, to which the version is pinned: 42 bytes."
+    );
     assert_eq!((pin(&story), jobs(&story)), (json!(GOOD), all));
     story.serves("8");
     let template = story.get("deployment", "fraud")["spec"]["template"]["spec"].clone();
-    let args = ["fetch", "s3://models/fraud/8/", "--to", "/mnt/rollmodel/model", "--digest", GOOD, "--size", "42"];
+    let args = [
+        "fetch",
+        "s3://models/fraud/8/",
+        "--to",
+        "/mnt/rollmodel/model",
+        "--digest",
+        GOOD,
+        "--size",
+        "42",
+    ];
     assert_eq!(template["initContainers"][0]["args"], json!(args));
     story.event("Verified");
     undisturbed(&story);
     let ran = || story.get("mv", "fraud-6")["status"]["resolved"]["imageDigest"].clone();
-    story.until_true("the image that version 6 really ran", || ran().as_str().is_some_and(|digest| digest.starts_with("sha256:")));
+    story.until_true("the image that version 6 really ran", || {
+        ran().as_str().is_some_and(|digest| digest.starts_with("sha256:"))
+    });
     let printed = story.kubectl(&["get", "mv", "fraud-8"]);
     assert!(printed.contains("VERIFIED") && printed.contains("True"), "{printed}");
 }
@@ -123,7 +157,12 @@ fn bytes_that_change_upstream_drift_and_wrong_ones_are_a_mismatch_each_with_the_
     let line = format!("Mismatch: the digest is {OTHER}, and has to be {GOOD}.");
     verify(&story, &before, 3, &line);
     let says = verified(&story, "False", "Drifted");
-    assert!(says.starts_with("Upstream has other bytes than those that were verified (sha256:aaaaaaaaaaaa…):"), "{says}");
+    assert!(
+        says.starts_with(
+            "Upstream has other bytes than those that were verified (sha256:aaaaaaaaaaaa…):"
+        ),
+        "{says}"
+    );
     assert_eq!((pin(&story), story.event("Drifted")), (json!(GOOD), says));
     let version = story.get("mv", "fraud-8");
     assert_eq!(version["status"]["verification"]["requested"], "1");
@@ -143,18 +182,25 @@ fn bytes_that_change_upstream_drift_and_wrong_ones_are_a_mismatch_each_with_the_
 fn a_failed_verification_is_not_served_and_a_job_that_is_refused_is_told() {
     let story = begin("refused-job");
     story.kubectl(&["create", "quota", "nothing", "--hard=count/jobs.batch=0"]);
-    story.until_true("the quota is counted", || story.get("quota", "nothing")["status"].get("hard").is_some());
+    story.until_true("the quota is counted", || {
+        story.get("quota", "nothing")["status"].get("hard").is_some()
+    });
     story.apply(&verified_by("model-verifier"));
     story.apply(&eight(json!({"uri": "s3://models/fraud/8/"})));
     let says = verified(&story, "Unknown", "VerificationTrouble");
-    assert!(says.starts_with("Cannot create Job ") && says.contains("exceeded quota: nothing"), "{says}");
+    assert!(
+        says.starts_with("Cannot create Job ") && says.contains("exceeded quota: nothing"),
+        "{says}"
+    );
     story.kubectl(&["delete", "quota", "nothing"]);
     story.want("8");
     verify(&story, &[], 3, "NotFound: there is no object at s3://models/fraud/8/.");
     verified(&story, "False", "NotFound");
     let mdep = story.settles("Invalid", "6");
     assert_eq!(condition(&mdep, "Ready")["reason"], "VerificationFailed");
-    assert!(story.message().starts_with("The artifact of version 8 was not accepted: there is no object at s3://models/fraud/8/."));
+    assert!(story.message().starts_with(
+        "The artifact of version 8 was not accepted: there is no object at s3://models/fraud/8/."
+    ));
 }
 
 #[test]
@@ -175,13 +221,21 @@ fn wrong_bytes_go_back_at_once_and_a_bucket_that_does_not_answer_holds() {
     let story = begin("fetch");
     story.apply(&eight(json!({"uri": "s3://models/behave-fetch-mismatch/8/", "digest": GOOD})));
     story.want("8");
-    let said = "version 8 cannot be fetched: Mismatch: the digest is sha256:bb, and has to be sha256:aa";
+    let said =
+        "version 8 cannot be fetched: Mismatch: the digest is sha256:bb, and has to be sha256:aa";
     let mdep = story.settles("RolledBack", "6");
     assert!(condition(&mdep, "Stalled")["message"].as_str().unwrap().contains(said), "{mdep}");
     assert_eq!(story.record(3)["by"]["reason"], said);
-    assert_eq!(story.event("RolledBack"), format!("Version 8 was not rolled out: {said}. Going back to version 6."));
+    assert_eq!(
+        story.event("RolledBack"),
+        format!("Version 8 was not rolled out: {said}. Going back to version 6.")
+    );
     let artifact = json!({"uri": "s3://models/behave-fetch-unreachable/9/", "digest": GOOD});
-    story.apply(&version_of("fraud", "9", json!({"image": "registry.example.com/fraud:9", "artifact": artifact})));
+    story.apply(&version_of(
+        "fraud",
+        "9",
+        json!({"image": "registry.example.com/fraud:9", "artifact": artifact}),
+    ));
     story.want("9");
     let waits = "Rolling out version 9 waits: version 9 cannot be fetched yet: Unreachable: s3.example.com does not answer.";
     story.until("it waits", |o| o["status"]["message"] == waits);
@@ -210,7 +264,10 @@ fn a_cache_credentials_and_a_claim_are_taken_by_the_api_server_as_they_are_writt
     story.serves("8");
     let spec = story.get("deployment", "fraud")["spec"]["template"]["spec"].clone();
     let mount = &spec["containers"][0]["volumeMounts"][0];
-    assert_eq!((&mount["subPath"], &mount["readOnly"]), (&json!(format!("models/{}-unpacked", GOOD.replace(':', "-"))), &json!(true)));
+    assert_eq!(
+        (&mount["subPath"], &mount["readOnly"]),
+        (&json!(format!("models/{}-unpacked", GOOD.replace(':', "-"))), &json!(true))
+    );
     assert_eq!(spec["volumes"].as_array().unwrap().len(), 3);
     undisturbed(&story);
 }
@@ -224,16 +281,26 @@ fn bind(story: &Story, claim: &str) {
     );
     for (kind, object) in [("pv", name.as_str()), ("pvc", claim)] {
         let status = json!({"status": {"phase": "Bound"}}).to_string();
-        story.kubectl(&["patch", kind, object, "--subresource=status", "--type=merge", "-p", &status]);
+        story.kubectl(&[
+            "patch",
+            kind,
+            object,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &status,
+        ]);
     }
-    let bound = json!({"metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}}).to_string();
+    let bound = json!({"metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}})
+        .to_string();
     story.kubectl(&["patch", "pvc", claim, "--type=merge", "-p", &bound]);
 }
 
 #[test]
 fn an_image_is_mounted_by_the_kubelet_where_the_server_is_new_enough() {
     let story = begin("mounted");
-    story.apply(&eight(json!({"uri": "oci://registry.example.com/models/fraud:8", "digest": GOOD})));
+    story
+        .apply(&eight(json!({"uri": "oci://registry.example.com/models/fraud:8", "digest": GOOD})));
     story.patch(&json!({"version": "8", "delivery": {"mode": "ImageVolume", "subPath": "models"}}));
     story.serves("8");
     let spec = story.get("deployment", "fraud")["spec"]["template"]["spec"].clone();
@@ -250,8 +317,12 @@ fn a_server_that_is_too_old_to_mount_images_is_told_and_asked_for_nothing() {
     cluster.apply_crds();
     let mut story = Story { cluster, namespace: cluster.namespace("old"), operator: None };
     story.start_operator();
-    story.apply(&eight(json!({"uri": "oci://registry.example.com/models/fraud:8", "digest": GOOD})));
-    story.apply(&deployment("fraud", json!({"model": "fraud", "version": "8", "delivery": {"mode": "ImageVolume"}})));
+    story
+        .apply(&eight(json!({"uri": "oci://registry.example.com/models/fraud:8", "digest": GOOD})));
+    story.apply(&deployment(
+        "fraud",
+        json!({"model": "fraud", "version": "8", "delivery": {"mode": "ImageVolume"}}),
+    ));
     let mdep = story.state("Invalid");
     assert_eq!(condition(&mdep, "Ready")["reason"], "ImageVolumeUnsupported");
     let sentence = "spec.delivery.mode ImageVolume needs Kubernetes 1.35, and this is 1.34: set spec.delivery.mode to Init.";
@@ -269,16 +340,25 @@ fn what_a_policy_demands_is_told_and_heals_when_the_policy_or_the_version_change
     story.want("8");
     let told = |reason: &str| {
         let mdep = story.until(reason, |o| condition(o, "Ready")["reason"] == reason);
-        assert_eq!((&mdep["status"]["state"], &mdep["status"]["serving"]["version"]), (&json!("Invalid"), &json!("6")));
+        assert_eq!(
+            (&mdep["status"]["state"], &mdep["status"]["serving"]["version"]),
+            (&json!("Invalid"), &json!("6"))
+        );
         mdep["status"]["message"].as_str().unwrap().to_owned()
     };
-    assert!(told("ArtifactDigestRequired").contains("register the version again with artifact.digest"));
+    assert!(
+        told("ArtifactDigestRequired").contains("register the version again with artifact.digest")
+    );
     story.kubectl(&["delete", "mv", "fraud-8"]);
     story.apply(&eight(json!({"uri": "s3://models/fraud/8/", "digest": GOOD})));
     assert!(told("ImageDigestRequired").contains("registry.example.com/fraud:8 is a tag"));
     let keys = ["-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"];
-    story.apply(&policy(json!({"requireImageDigest": false, "requireSignature": {"publicKeys": keys}})));
-    assert!(told("SignatureRequired").contains("register the version again with artifact.signature"));
+    story.apply(&policy(
+        json!({"requireImageDigest": false, "requireSignature": {"publicKeys": keys}}),
+    ));
+    assert!(
+        told("SignatureRequired").contains("register the version again with artifact.signature")
+    );
     story.apply(&policy(json!({})));
     story.serves("8");
 }
@@ -290,14 +370,26 @@ fn a_policy_or_a_delivery_that_is_none_is_refused_with_what_to_change() {
     named["metadata"]["name"] = json!("strict");
     let cases = [
         (named, "metadata.name must be default: a namespace has one ModelPolicy"),
-        (policy(json!({"requireSignature": {}})), "name at least one of publicKeys and certificates"),
+        (
+            policy(json!({"requireSignature": {}})),
+            "name at least one of publicKeys and certificates",
+        ),
         (
             policy(json!({"requireSignature": {"publicKeys": ["ssh-rsa AAAA"]}})),
             "each of publicKeys is PEM and starts with -----BEGIN PUBLIC KEY-----",
         ),
-        (policy(json!({"requireSignature": {"certificates": ["x"]}})), "each of certificates is PEM"),
-        (policy(json!({"verification": {"serviceAccountName": "v", "intervalHours": 0}})), "spec.verification.intervalHours"),
-        (policy(json!({"verification": {}})), "spec.verification.serviceAccountName: Required value"),
+        (
+            policy(json!({"requireSignature": {"certificates": ["x"]}})),
+            "each of certificates is PEM",
+        ),
+        (
+            policy(json!({"verification": {"serviceAccountName": "v", "intervalHours": 0}})),
+            "spec.verification.intervalHours",
+        ),
+        (
+            policy(json!({"verification": {}})),
+            "spec.verification.serviceAccountName: Required value",
+        ),
         (policy(json!({"delivery": {"allowedHosts": ["a,b"]}})), "spec.delivery.allowedHosts"),
     ];
     for (object, sentence) in cases {
@@ -305,15 +397,27 @@ fn a_policy_or_a_delivery_that_is_none_is_refused_with_what_to_change() {
         assert!(said.contains(sentence), "{said}");
     }
     let cases = [
-        (json!({"mode": "ImageVolume", "cache": {"claimName": "a"}}), "cache goes with mode Init only"),
-        (json!({"mode": "InImage", "credentialsSecret": {"name": "a"}}), "credentialsSecret goes with mode Init only"),
+        (
+            json!({"mode": "ImageVolume", "cache": {"claimName": "a"}}),
+            "cache goes with mode Init only",
+        ),
+        (
+            json!({"mode": "InImage", "credentialsSecret": {"name": "a"}}),
+            "credentialsSecret goes with mode Init only",
+        ),
         (json!({"subPath": "models"}), "subPath goes with mode ImageVolume only"),
         (json!({"mode": "ImageVolume", "subPath": "a/../b"}), "subPath is a path inside the image"),
-        (json!({"cache": {"claimName": "a", "sizeLimit": "lots"}}), "spec.delivery.cache.sizeLimit"),
+        (
+            json!({"cache": {"claimName": "a", "sizeLimit": "lots"}}),
+            "spec.delivery.cache.sizeLimit",
+        ),
         (json!({"mode": "Teleport"}), "supported values: \"Init\", \"ImageVolume\", \"InImage\""),
     ];
     for (delivery, sentence) in cases {
-        let said = story.apply_refused(&deployment("fraud", json!({"model": "fraud", "version": "6", "delivery": delivery})));
+        let said = story.apply_refused(&deployment(
+            "fraud",
+            json!({"model": "fraud", "version": "6", "delivery": delivery}),
+        ));
         assert!(said.contains(sentence), "{said}");
     }
 }

@@ -1,4 +1,5 @@
-//! A HorizontalPodAutoscaler, by Kubernetes' own controller, on the ModelDeployment and on the wrong object.
+//! A HorizontalPodAutoscaler, by Kubernetes' own controller, on the ModelDeployment and on the
+//! wrong object.
 
 use serde_json::{Value, json};
 
@@ -12,7 +13,8 @@ fn autoscaler(name: &str, target: &Value, min: u32, max: u32) -> Value {
 #[test]
 fn an_autoscaler_on_the_model_deployment_scales_it_up_and_down_and_rolls_nothing() {
     let story = Story::serving_six("hpa");
-    let target = json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelDeployment", "name": "fraud"});
+    let target =
+        json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelDeployment", "name": "fraud"});
     let has = |n: u64| {
         let (mdep, child) = (story.mdep(), story.get("deployment", "fraud"));
         mdep["spec"]["replicas"] == n
@@ -20,7 +22,8 @@ fn an_autoscaler_on_the_model_deployment_scales_it_up_and_down_and_rolls_nothing
             && child["spec"]["replicas"] == n
             && child["status"]["availableReplicas"] == n
     };
-    // Its bounds alone move it: no metric is needed for that. Kubernetes' controller learns of a new CRD once in 30 s only.
+    // Its bounds alone move it: no metric is needed for that. Kubernetes' controller learns of a
+    // new CRD once in 30 s only.
     story.apply(&autoscaler("fraud", &target, 3, 5));
     story.cluster.until("it is scaled up", || has(3));
     story.apply(&autoscaler("fraud", &target, 1, 1));
@@ -36,7 +39,8 @@ fn an_autoscaler_on_the_model_deployment_scales_it_up_and_down_and_rolls_nothing
     assert_eq!(story.newest(), 2);
 }
 
-/// The metrics API as a CRD: the autoscaler asks the API server for PodMetrics, and does not mind who keeps them.
+/// The metrics API as a CRD: the autoscaler asks the API server for PodMetrics, and does not mind
+/// who keeps them.
 fn metrics_api() -> Value {
     let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
     json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
@@ -48,7 +52,8 @@ fn metrics_api() -> Value {
 /// Says what each pod uses.
 fn all_use(story: &Story, memory: &str) {
     for pod in story.list("pod") {
-        let metadata = json!({"name": pod["metadata"]["name"], "labels": pod["metadata"]["labels"]});
+        let metadata =
+            json!({"name": pod["metadata"]["name"], "labels": pod["metadata"]["labels"]});
         story.apply(&json!({"apiVersion": "metrics.k8s.io/v1beta1", "kind": "PodMetrics", "metadata": metadata,
             "timestamp": "2099-01-01T00:00:00Z", "window": "1s", "containers": [{"name": "model", "usage": {"memory": memory}}]}));
     }
@@ -58,23 +63,40 @@ fn all_use(story: &Story, memory: &str) {
 fn an_autoscaler_scales_the_model_deployment_by_what_its_pods_use() {
     let story = Story::serving_six("hpametric");
     story.apply(&metrics_api());
-    story.kubectl(&["wait", "crd/pods.metrics.k8s.io", "--for=condition=Established", "--timeout=60s"]);
+    story.kubectl(&[
+        "wait",
+        "crd/pods.metrics.k8s.io",
+        "--for=condition=Established",
+        "--timeout=60s",
+    ]);
     story.patch(&json!({"template": {"spec": {"containers": [{"name": "model", "resources": {"requests": {"memory": "100Mi"}}}]}}}));
-    story.until("its pods ask for memory", |o| o["status"]["rollout"] == 2 && o["status"]["state"] == "Serving");
-    let pods = |n: usize| story.list("pod").iter().filter(|p| p["metadata"]["deletionTimestamp"].is_null()).count() == n;
+    story.until("its pods ask for memory", |o| {
+        o["status"]["rollout"] == 2 && o["status"]["state"] == "Serving"
+    });
+    let pods = |n: usize| {
+        story.list("pod").iter().filter(|p| p["metadata"]["deletionTimestamp"].is_null()).count()
+            == n
+    };
     story.until_true("the old pods are gone", || pods(2) && story.list("pod").len() == 2);
     all_use(&story, "200Mi");
-    let target = json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelDeployment", "name": "fraud"});
+    let target =
+        json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelDeployment", "name": "fraud"});
     let mut scaler = autoscaler("fraud", &target, 2, 5);
-    scaler["spec"]["metrics"] =
-        json!([{"type": "Resource", "resource": {"name": "memory", "target": {"type": "Utilization", "averageUtilization": 100}}}]);
+    scaler["spec"]["metrics"] = json!([{"type": "Resource", "resource": {"name": "memory", "target": {"type": "Utilization", "averageUtilization": 100}}}]);
     scaler["spec"]["behavior"] = json!({"scaleDown": {"stabilizationWindowSeconds": 0}});
     story.apply(&scaler);
     // Kubernetes' controller learns of new APIs once in 30 s only.
-    story.cluster.until("twice the memory, twice the pods", || story.mdep()["spec"]["replicas"] == 4 && pods(4));
+    story.cluster.until("twice the memory, twice the pods", || {
+        story.mdep()["spec"]["replicas"] == 4 && pods(4)
+    });
     all_use(&story, "20Mi");
-    story.until_true("the pods that are not needed go", || story.mdep()["spec"]["replicas"] == 2 && pods(2));
-    assert_eq!((story.newest(), story.mdep()["status"]["serving"]["version"].as_str()), (2, Some("6")));
+    story.until_true("the pods that are not needed go", || {
+        story.mdep()["spec"]["replicas"] == 2 && pods(2)
+    });
+    assert_eq!(
+        (story.newest(), story.mdep()["status"]["serving"]["version"].as_str()),
+        (2, Some("6"))
+    );
 }
 
 #[test]
@@ -82,12 +104,15 @@ fn an_autoscaler_on_the_child_deployment_is_a_condition_that_names_it() {
     let story = Story::serving_six("hpachild");
     let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "fraud"});
     story.apply(&autoscaler("wrong", &target, 1, 5));
-    let mdep = story.until("it is a condition", |o| condition(o, "AutoscaledChild")["status"] == "True");
+    let mdep =
+        story.until("it is a condition", |o| condition(o, "AutoscaledChild")["status"] == "True");
     for text in [&condition(&mdep, "AutoscaledChild")["message"], &mdep["status"]["message"]] {
         assert!(text.as_str().unwrap().contains("wrong"), "{text}");
     }
     assert_eq!(condition(&mdep, "Ready")["status"], "True");
     story.kubectl(&["delete", "hpa", "wrong"]);
-    story.until("it is over", |o| condition(o, "AutoscaledChild").is_null() && o["status"]["message"] == "Serving version 6.");
+    story.until("it is over", |o| {
+        condition(o, "AutoscaledChild").is_null() && o["status"]["message"] == "Serving version 6."
+    });
     assert_eq!(story.newest(), 1);
 }

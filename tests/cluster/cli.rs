@@ -62,7 +62,8 @@ struct Size {
 
 impl Place {
     fn path(&self) -> PathBuf {
-        std::path::absolute(self.dir.clone().unwrap_or_else(|| root().join("target/cluster"))).expect("a directory")
+        std::path::absolute(self.dir.clone().unwrap_or_else(|| root().join("target/cluster")))
+            .expect("a directory")
     }
 }
 
@@ -94,7 +95,9 @@ struct Interrupts(Signal, Signal, Signal);
 
 impl Interrupts {
     fn listen() -> Self {
-        let [int, term, hup] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(|kind| signal(kind).unwrap());
+        let [int, term, hup] =
+            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
+                .map(|kind| signal(kind).unwrap());
         Self(int, term, hup)
     }
 
@@ -117,26 +120,38 @@ async fn up(setup: &Setup) -> ExitCode {
     if keeper(&dir).is_none() {
         harness::tools();
         let mut interrupts = Interrupts::listen();
-        let started =
-            tokio::select! { started = start_keeper(setup, &dir) => started, _ = interrupts.next() => Err((INTERRUPTED, String::new())) };
+        let started = tokio::select! { started = start_keeper(setup, &dir) => started, _ = interrupts.next() => Err((INTERRUPTED, String::new())) };
         if let Err((code, why)) = started {
             down(&dir);
             eprint!("{why}");
             return ExitCode::from(code);
         }
     }
-    println!("export KUBECONFIG={}\nexport PATH={}:$PATH", dir.join("kubeconfig").display(), harness::tools().display());
+    println!(
+        "export KUBECONFIG={}\nexport PATH={}:$PATH",
+        dir.join("kubeconfig").display(),
+        harness::tools().display()
+    );
     ExitCode::SUCCESS
 }
 
-/// Starts the process that holds the cluster, in a session of its own so that it survives the terminal.
+/// Starts the process that holds the cluster, in a session of its own so that it survives the
+/// terminal.
 #[allow(clippy::zombie_processes)] // it outlives this process on purpose
 async fn start_keeper(setup: &Setup, dir: &Path) -> Result<(), (u8, String)> {
     let _ = fs::remove_dir_all(dir);
     fs::create_dir_all(dir).unwrap();
-    let mut log = fs::File::options().create(true).append(true).read(true).open(dir.join("serve.log")).unwrap();
+    let mut log = fs::File::options()
+        .create(true)
+        .append(true)
+        .read(true)
+        .open(dir.join("serve.log"))
+        .unwrap();
     let mut command = Command::new("setsid");
-    command.arg(std::env::current_exe().unwrap()).args(["serve", "--nodes", &setup.size.nodes.to_string(), "--dir"]).arg(dir);
+    command
+        .arg(std::env::current_exe().unwrap())
+        .args(["serve", "--nodes", &setup.size.nodes.to_string(), "--dir"])
+        .arg(dir);
     command
         .args(setup.size.fsync.then_some("--fsync"))
         .stdin(Stdio::null())
@@ -179,7 +194,11 @@ fn down(dir: &Path) {
 
 /// Ends processes with SIGKILL, and waits until others are gone too.
 fn end(pids: &[u32], all: &[u32]) {
-    let _ = Command::new("kill").arg("-9").args(pids.iter().map(u32::to_string)).stderr(Stdio::null()).status();
+    let _ = Command::new("kill")
+        .arg("-9")
+        .args(pids.iter().map(u32::to_string))
+        .stderr(Stdio::null())
+        .status();
     let began = Instant::now();
     while !all.iter().all(|&pid| process::gone(pid)) {
         assert!(began.elapsed() < Duration::from_secs(30), "still running: {all:?}");
@@ -209,7 +228,8 @@ async fn run(size: &Size, command: &[OsString]) -> ExitCode {
 }
 
 async fn execute(cluster: &Cluster, command: &[OsString], interrupts: &mut Interrupts) -> u8 {
-    let path = format!("{}:{}", cluster.tools().display(), std::env::var("PATH").unwrap_or_default());
+    let path =
+        format!("{}:{}", cluster.tools().display(), std::env::var("PATH").unwrap_or_default());
     let mut started = tokio::process::Command::new(&command[0]);
     started.args(&command[1..]).env("KUBECONFIG", cluster.kubeconfig()).env("PATH", path);
     let mut child = match started.spawn() {
@@ -226,7 +246,8 @@ async fn execute(cluster: &Cluster, command: &[OsString], interrupts: &mut Inter
                 let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
                 return u8::try_from(code).unwrap_or(1);
             }
-            // The terminal gives Ctrl-C to the command too, and it decides how to end; other signals came to this process alone.
+            // The terminal gives Ctrl-C to the command too, and it decides how to end; other
+            // signals came to this process alone.
             ctrl_c = interrupts.next() => if let (false, Some(pid)) = (ctrl_c, child.id()) {
                 let _ = Command::new("kill").arg(pid.to_string()).status();
             }

@@ -1,7 +1,9 @@
-//! The operator killed between every two writes of a story, before a write reaches the API server and after it did: the decision is
-//! never turned round, and in the end everything is as if nothing had happened.
+//! The operator killed between every two writes of a story, before a write reaches the API server
+//! and after it did: the decision is never turned round, and in the end everything is as if nothing
+//! had happened.
 //!
-//! Each story runs once undisturbed, which tells its writes and its end, and then once for each write and moment, in a namespace of its own.
+//! Each story runs once undisturbed, which tells its writes and its end, and then once for each
+//! write and moment, in a namespace of its own.
 
 mod corner;
 
@@ -34,7 +36,8 @@ fn rolling_eight(corner: &Corner) {
     serving_six(corner);
     corner.want("8");
     // The pod that cannot pull its image is counted: nothing changes any more.
-    let unready = |o: &Value| o["status"]["candidate"]["version"] == "8" && o["status"]["state"] == "Rolling";
+    let unready =
+        |o: &Value| o["status"]["candidate"]["version"] == "8" && o["status"]["state"] == "Rolling";
     corner.until("version 8 is on its way", unready);
 }
 
@@ -46,17 +49,35 @@ fn paused_eight(corner: &Corner) {
 
 #[test]
 fn killed_at_any_write_of_a_first_rollout_it_is_made_once() {
-    tell(&Tale { name: "first", before: |c| c.version("6", "6"), act: |c| c.deploy("6"), end: ("Serving", "6"), trail: &["6"] });
+    tell(&Tale {
+        name: "first",
+        before: |c| c.version("6", "6"),
+        act: |c| c.deploy("6"),
+        end: ("Serving", "6"),
+        trail: &["6"],
+    });
 }
 
 #[test]
 fn killed_at_any_write_of_a_rollout_it_goes_on_forward() {
-    tell(&Tale { name: "forward", before: serving_six, act: |c| c.want("7"), end: ("Serving", "7"), trail: &["6", "7"] });
+    tell(&Tale {
+        name: "forward",
+        before: serving_six,
+        act: |c| c.want("7"),
+        end: ("Serving", "7"),
+        trail: &["6", "7"],
+    });
 }
 
 #[test]
 fn killed_at_any_write_of_an_undo_it_goes_on_back() {
-    tell(&Tale { name: "undo", before: serving_seven, act: |c| c.ask("Undo", 2), end: ("Held", "6"), trail: &["6", "7", "6"] });
+    tell(&Tale {
+        name: "undo",
+        before: serving_seven,
+        act: |c| c.ask("Undo", 2),
+        end: ("Held", "6"),
+        trail: &["6", "7", "6"],
+    });
 }
 
 #[test]
@@ -107,7 +128,13 @@ fn killed_at_any_write_of_an_undo_by_kubectl_it_is_that_undo() {
 
 #[test]
 fn killed_at_any_write_of_a_restart_by_request_the_pods_are_made_anew_once() {
-    tell(&Tale { name: "restart", before: serving_six, act: |c| c.ask("Restart", 1), end: ("Serving", "6"), trail: &["6", "6 restarted"] });
+    tell(&Tale {
+        name: "restart",
+        before: serving_six,
+        act: |c| c.ask("Restart", 1),
+        end: ("Serving", "6"),
+        trail: &["6", "6 restarted"],
+    });
 }
 
 #[test]
@@ -118,7 +145,9 @@ fn killed_at_any_write_of_an_undo_while_paused_it_goes_back_and_is_paused_again(
             serving_seven(c);
             c.rest.merge("modeldeployments/fraud", &json!({"spec": {"paused": true}}));
             c.until("it is paused", |o| {
-                o["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(|c| c["type"] == "Paused" && c["status"] == "True"))
+                o["status"]["conditions"].as_array().is_some_and(|all| {
+                    all.iter().any(|c| c["type"] == "Paused" && c["status"] == "True")
+                })
             });
         },
         act: |c| c.ask("Undo", 2),
@@ -140,12 +169,24 @@ fn killed_at_any_write_of_an_abort_it_goes_back_once() {
 
 #[test]
 fn killed_at_any_write_of_a_retry_it_serves_what_was_rejected() {
-    tell(&Tale { name: "retry", before: held_at_six, act: |c| c.ask("Retry", 3), end: ("Serving", "7"), trail: &["6", "7", "6", "7"] });
+    tell(&Tale {
+        name: "retry",
+        before: held_at_six,
+        act: |c| c.ask("Retry", 3),
+        end: ("Serving", "7"),
+        trail: &["6", "7", "6", "7"],
+    });
 }
 
 #[test]
 fn killed_at_any_write_of_a_spec_that_goes_back_it_is_one_more_rollout() {
-    tell(&Tale { name: "by-spec", before: serving_seven, act: |c| c.want("6"), end: ("Serving", "6"), trail: &["6", "7", "6"] });
+    tell(&Tale {
+        name: "by-spec",
+        before: serving_seven,
+        act: |c| c.want("6"),
+        end: ("Serving", "6"),
+        trail: &["6", "7", "6"],
+    });
 }
 
 #[test]
@@ -196,7 +237,12 @@ fn killed_at_any_write_that_prunes_what_is_kept_is_kept() {
             serving_seven(c);
             c.version("10", "10");
         },
-        act: |c| c.rest.merge("modeldeployments/fraud", &json!({"spec": {"version": "10", "revisionHistoryLimit": 1}})),
+        act: |c| {
+            c.rest.merge(
+                "modeldeployments/fraud",
+                &json!({"spec": {"version": "10", "revisionHistoryLimit": 1}}),
+            )
+        },
         end: ("Serving", "10"),
         trail: &["6", "7", "10"],
     });
@@ -231,14 +277,25 @@ fn killed_at_any_write_of_a_restart_that_renders_anew_it_is_rendered_anew_once()
 /// Makes version 6 what another build would have stored and rolled out.
 fn rendered_otherwise(corner: &Corner) {
     for mut stored in corner.rest.list("controllerrevisions") {
-        let (name, labels) = (stored["metadata"]["name"].clone(), stored["metadata"]["labels"].clone());
+        let (name, labels) =
+            (stored["metadata"]["name"].clone(), stored["metadata"]["labels"].clone());
         corner.rest.delete(&format!("controllerrevisions/{}", name.as_str().unwrap()));
         stored["data"]["rendering"]["spec"]["terminationGracePeriodSeconds"] = json!(OTHERWISE);
         stored["metadata"] = json!({"name": name, "labels": labels});
         corner.rest.create("controllerrevisions", &stored);
     }
-    let patch = json!({"spec": {"template": {"spec": {"terminationGracePeriodSeconds": OTHERWISE}}}}).to_string();
-    let rollmodel = ["patch", "deployment", "fraud", "--type=merge", "--field-manager=rollmodel", "-p", &patch];
+    let patch =
+        json!({"spec": {"template": {"spec": {"terminationGracePeriodSeconds": OTHERWISE}}}})
+            .to_string();
+    let rollmodel =
+        ["patch", "deployment", "fraud", "--type=merge", "--field-manager=rollmodel", "-p", &patch];
     corner.cluster.kubectl(&[&["-n", corner.namespace.as_str()][..], &rollmodel].concat());
-    corner.cluster.kubectl(&["-n", &corner.namespace, "rollout", "status", "deployment/fraud", "--timeout=60s"]);
+    corner.cluster.kubectl(&[
+        "-n",
+        &corner.namespace,
+        "rollout",
+        "status",
+        "deployment/fraud",
+        "--timeout=60s",
+    ]);
 }

@@ -11,9 +11,18 @@ use crate::harness::{
 fn undo_serves_the_version_before_and_holds_the_one_left() {
     let story = Story::serving_seven("undo");
     let answer = story.ask("Undo");
-    assert_eq!(answer["status"]["message"], "Going back to version 6 (rollout 1); version 7 is rejected until a Retry.");
+    assert_eq!(
+        answer["status"]["message"],
+        "Going back to version 6 (rollout 1); version 7 is rejected until a Retry."
+    );
     let mdep = story.settles("Held", "6");
-    assert_eq!((condition(&mdep, "Ready")["status"].as_str(), condition(&mdep, "Ready")["reason"].as_str()), (Some("True"), Some("Held")));
+    assert_eq!(
+        (
+            condition(&mdep, "Ready")["status"].as_str(),
+            condition(&mdep, "Ready")["reason"].as_str()
+        ),
+        (Some("True"), Some("Held"))
+    );
     assert_eq!(story.record(3)["by"]["actor"], "alice");
     assert!(story.image().ends_with(":6"));
 }
@@ -52,9 +61,11 @@ fn undo_to_a_number_and_undo_after_a_restart_lead_where_they_say() {
     story.version("8", "8");
     story.want("8");
     story.serves("8");
-    let answer = story.ask_with(json!({"verb": "Undo", "toRollout": 2, "ifRollout": story.newest()}));
+    let answer =
+        story.ask_with(json!({"verb": "Undo", "toRollout": 2, "ifRollout": story.newest()}));
     assert_eq!(answer["status"]["result"], "Refused", "rollout 2 was rejected: {answer}");
-    let answer = story.ask_with(json!({"verb": "Undo", "toRollout": 1, "ifRollout": story.newest()}));
+    let answer =
+        story.ask_with(json!({"verb": "Undo", "toRollout": 1, "ifRollout": story.newest()}));
     assert_eq!(answer["status"]["result"], "Done");
     story.settles("Held", "6");
 }
@@ -79,8 +90,11 @@ fn undo_by_kubectl_is_taken_as_undo_and_a_second_one_is_put_back() {
 fn of_two_people_who_undo_at_once_one_is_refused() {
     let story = Story::serving_seven("both");
     let newest = story.newest();
-    let names: Vec<String> = (0..2).map(|_| story.request(json!({"verb": "Undo", "ifRollout": newest}))).collect();
-    let result = |name: &String| story.get("rreq", name)["status"]["result"].as_str().unwrap_or_default().to_owned();
+    let names: Vec<String> =
+        (0..2).map(|_| story.request(json!({"verb": "Undo", "ifRollout": newest}))).collect();
+    let result = |name: &String| {
+        story.get("rreq", name)["status"]["result"].as_str().unwrap_or_default().to_owned()
+    };
     story.until_true("both are answered", || names.iter().all(|n| !result(n).is_empty()));
     let mut results: Vec<_> = names.iter().map(result).collect();
     results.sort();
@@ -93,7 +107,9 @@ fn of_two_people_who_undo_at_once_one_is_refused() {
 fn undo_of_a_template_change_rejects_the_content_alone() {
     let story = Story::serving_six("template");
     story.patch(&json!({"template": {"spec": {"containers": [{"name": "model", "image": "registry.example.com/patched:1"}]}}}));
-    story.until_true("the patched image serves", || story.mdep()["status"]["serving"]["rollout"] == 2);
+    story.until_true("the patched image serves", || {
+        story.mdep()["status"]["serving"]["rollout"] == 2
+    });
     story.ask("Undo");
     story.settles("Held", "6");
     assert_eq!(story.record(3)["rejects"]["scope"], "Content");
@@ -109,15 +125,22 @@ fn a_bad_version_goes_back_by_itself_and_says_which_container_failed_and_why() {
     story.want("8");
     let mdep = story.settles("RolledBack", "6");
     assert_eq!(
-        (condition(&mdep, "Stalled")["status"].as_str(), condition(&mdep, "Ready")["status"].as_str()),
+        (
+            condition(&mdep, "Stalled")["status"].as_str(),
+            condition(&mdep, "Ready")["status"].as_str()
+        ),
         (Some("True"), Some("False"))
     );
     let message = story.message();
     assert!(
-        message.contains("container model of pod fraud-") && message.contains("exit code 1: model file is corrupt: bad magic number"),
+        message.contains("container model of pod fraud-")
+            && message.contains("exit code 1: model file is corrupt: bad magic number"),
         "{message}"
     );
-    assert_eq!((story.record(2)["outcome"].as_str(), story.record(3)["trigger"].as_str()), (Some("Failed"), Some("Failed")));
+    assert_eq!(
+        (story.record(2)["outcome"].as_str(), story.record(3)["trigger"].as_str()),
+        (Some("Failed"), Some("Failed"))
+    );
     story.event("RolledBack");
     // A new label is not a correction; another image is.
     story.patch(&json!({"template": {"metadata": {"labels": {"commit": "abc"}}}}));
@@ -163,7 +186,11 @@ fn a_model_that_never_loads_goes_back_at_the_deadline() {
     story.version("8", "behave-never-ready");
     story.want("8");
     story.settles("RolledBack", "6");
-    assert!(story.message().contains("was not ready within progressDeadlineSeconds (3)"), "{}", story.message());
+    assert!(
+        story.message().contains("was not ready within progressDeadlineSeconds (3)"),
+        "{}",
+        story.message()
+    );
 }
 
 #[test]
@@ -195,7 +222,9 @@ fn no_node_with_room_is_waited_for_and_then_serves() {
 fn a_quota_that_forbids_the_surge_is_waited_for() {
     let story = Story::serving_six("quota");
     story.kubectl(&["create", "quota", "pods", "--hard=pods=2"]);
-    story.until_true("the quota counts", || story.get("quota", "pods")["status"]["used"]["pods"] == "2");
+    story.until_true("the quota counts", || {
+        story.get("quota", "pods")["status"]["used"]["pods"] == "2"
+    });
     story.patch(&json!({"progressDeadlineSeconds": 3, "version": "7"}));
     story.settles("Waiting", "6");
     assert!(story.message().contains("exceeded quota"), "{}", story.message());
@@ -211,7 +240,10 @@ fn abort_stops_what_goes_on_and_is_refused_while_it_goes_back() {
     story.until("version 8 is on its way", |o| o["status"]["candidate"]["version"] == "8");
     assert_eq!(story.ask("Abort")["status"]["result"], "Done");
     story.settles("Held", "6");
-    assert_eq!((story.record(2)["outcome"].as_str(), story.record(3)["trigger"].as_str()), (Some("Aborted"), Some("Abort")));
+    assert_eq!(
+        (story.record(2)["outcome"].as_str(), story.record(3)["trigger"].as_str()),
+        (Some("Aborted"), Some("Abort"))
+    );
     assert_eq!(story.ask("Abort")["status"]["result"], "NothingToDo");
 }
 
@@ -226,12 +258,19 @@ fn going_back_that_fails_too_waits_and_an_abort_of_it_is_refused() {
     story.serves("7");
     // Nothing has room any more when it goes back.
     story.kubectl(&["create", "quota", "pods", "--hard=pods=2"]);
-    story.until_true("the quota counts", || story.get("quota", "pods")["status"]["used"]["pods"] == "2");
+    story.until_true("the quota counts", || {
+        story.get("quota", "pods")["status"]["used"]["pods"] == "2"
+    });
     story.ask("Undo");
-    story.until("it waits", |o| o["status"]["message"].as_str().is_some_and(|m| m.contains("exceeded quota")));
+    story.until("it waits", |o| {
+        o["status"]["message"].as_str().is_some_and(|m| m.contains("exceeded quota"))
+    });
     let answer = story.ask("Abort");
     assert_eq!(answer["status"]["result"], "Refused");
-    assert!(answer["status"]["message"].as_str().unwrap().contains("Retry returns to version 7"), "{answer}");
+    assert!(
+        answer["status"]["message"].as_str().unwrap().contains("Retry returns to version 7"),
+        "{answer}"
+    );
     assert_eq!(story.newest(), 3);
     story.kubectl(&["delete", "quota", "pods"]);
     story.settles("Held", "6");
@@ -286,7 +325,10 @@ fn a_template_that_the_api_server_refuses_goes_back_with_its_sentence() {
         &json!({"template": {"spec": {"containers": [{"name": "model", "volumeMounts": [{"name": "nowhere", "mountPath": "/x"}]}]}}}),
     );
     story.settles("RolledBack", "6");
-    assert_eq!((story.record(2)["outcome"].as_str(), story.record(3)["trigger"].as_str()), (Some("Failed"), Some("Refused")));
+    assert_eq!(
+        (story.record(2)["outcome"].as_str(), story.record(3)["trigger"].as_str()),
+        (Some("Failed"), Some("Refused"))
+    );
     assert!(story.message().contains("volumeMounts[0].name"), "{}", story.message());
     story.patch(&json!({"template": null}));
     story.settles("Serving", "6");

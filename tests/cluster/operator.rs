@@ -1,4 +1,5 @@
-//! The operator as its users run it: as its own ServiceAccount, in pairs, ended and asked, and what it costs when nothing changes.
+//! The operator as its users run it: as its own ServiceAccount, in pairs, ended and asked, and what
+//! it costs when nothing changes.
 
 use std::{collections::BTreeMap, process::Command, time::Duration};
 
@@ -32,7 +33,8 @@ fn leads(operator: &Operator) -> bool {
 
 const ACCOUNT: &str = "system:serviceaccount:rollmodel-system:rollmodel";
 
-/// A Deployment and a Service as a backup brings them back: with our selector, without owner and labels.
+/// A Deployment and a Service as a backup brings them back: with our selector, without owner and
+/// labels.
 fn orphans(name: &str) -> [Value; 2] {
     let selector = json!({"rollmodel.dev/deployment": name, "rollmodel.dev/track": "main"});
     let template = json!({"metadata": {"labels": selector}, "spec": {"containers": [{"name": "model", "image": "old:1"}]}});
@@ -49,7 +51,13 @@ fn verify(story: &Story) {
         story.apply(&json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelPolicy", "metadata": {"name": "default"},
             "spec": {"verification": {"serviceAccountName": account}}}));
     };
-    let jobs = || -> Vec<String> { story.list("jobs").iter().map(|j| j["metadata"]["name"].as_str().unwrap().to_owned()).collect() };
+    let jobs = || -> Vec<String> {
+        story
+            .list("jobs")
+            .iter()
+            .map(|j| j["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
     story.apply(&version_of(
         "fraud",
         "10",
@@ -62,7 +70,9 @@ fn verify(story: &Story) {
     story.until_true("another Job", || jobs().len() == 1 && jobs() != before);
     let words = format!("Verified: digest=sha256:{} size=1 files=1", "a".repeat(64));
     levers::ends(story.cluster, &story.namespace, &jobs()[0], 0, &words);
-    story.until_true("it is verified", || condition(&story.get("mv", "fraud-10"), "Verified")["status"] == "True");
+    story.until_true("it is verified", || {
+        condition(&story.get("mv", "fraud-10"), "Verified")["status"] == "True"
+    });
 }
 
 /// Everything that the operator ever does, on a cluster of its own.
@@ -75,7 +85,10 @@ fn exercise(story: &Story, kubeconfig: &std::path::Path) {
     for version in ["6", "7", "8", "9"] {
         story.version(version, version);
     }
-    story.apply(&deployment("fraud", json!({"model": "fraud", "version": "6", "replicas": 2, "revisionHistoryLimit": 1})));
+    story.apply(&deployment(
+        "fraud",
+        json!({"model": "fraud", "version": "6", "replicas": 2, "revisionHistoryLimit": 1}),
+    ));
     story.serves("6");
     story.want("7");
     story.serves("7");
@@ -90,7 +103,9 @@ fn exercise(story: &Story, kubeconfig: &std::path::Path) {
     }
     story.until_true("contents are pruned", || story.list("controllerrevisions").len() == 2);
     story.patch(&json!({"service": {"port": 81}}));
-    story.until_true("the Service is changed", || story.get("service", "fraud")["spec"]["ports"][0]["port"] == 81);
+    story.until_true("the Service is changed", || {
+        story.get("service", "fraud")["spec"]["ports"][0]["port"] == 81
+    });
     // A day after a request was answered.
     let mut status = story.get("rreq", "undo")["status"].clone();
     status["conditions"][0]["lastTransitionTime"] = json!("2026-01-01T00:00:00Z");
@@ -99,9 +114,11 @@ fn exercise(story: &Story, kubeconfig: &std::path::Path) {
     // More than a year after a rollout of something that is gone.
     let mut old = story.get("mro", "fraud-1");
     old["metadata"] = json!({"name": "gone-1"});
-    for (field, value) in
-        [("startTime", json!("2024-01-01T00:00:00Z")), ("deployment", json!({"name": "gone"})), ("workload", json!("gone"))]
-    {
+    for (field, value) in [
+        ("startTime", json!("2024-01-01T00:00:00Z")),
+        ("deployment", json!({"name": "gone"})),
+        ("workload", json!("gone")),
+    ] {
         old["spec"][field] = value;
     }
     story.apply(&old);
@@ -110,14 +127,22 @@ fn exercise(story: &Story, kubeconfig: &std::path::Path) {
     // What a backup brought back is adopted.
     orphans("adopted").iter().for_each(|object| story.apply(object));
     story.apply(&deployment("adopted", json!({"model": "fraud", "version": "6"})));
-    let owned = |kind: &str| story.get(kind, "adopted")["metadata"]["ownerReferences"][0]["name"] == "adopted";
+    let owned = |kind: &str| {
+        story.get(kind, "adopted")["metadata"]["ownerReferences"][0]["name"] == "adopted"
+    };
     story.until_true("both are adopted", || owned("deployment") && owned("service"));
     let models = json!([{"name": "fraud", "registeredModel": "Fraud"}]);
     let spec = json!({"mlflow": {"url": "http://127.0.0.1:9"}, "serviceAccountName": "default", "models": models, "suspend": true});
     story.apply(&json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRegistry", "metadata": {"name": "mlflow"}, "spec": spec}));
-    story.until_true("the ModelRegistry is suspended", || condition(&story.get("mreg", "mlflow"), "Ready")["reason"] == "Suspended");
+    story.until_true("the ModelRegistry is suspended", || {
+        condition(&story.get("mreg", "mlflow"), "Ready")["reason"] == "Suspended"
+    });
     // Servers before 1.34 are listed, not streamed from; `dump` lists on every server.
-    let dump = Command::new(binary()).env("KUBECONFIG", kubeconfig).args(["dump", "fraud", "-n", &story.namespace]).output().unwrap();
+    let dump = Command::new(binary())
+        .env("KUBECONFIG", kubeconfig)
+        .args(["dump", "fraud", "-n", &story.namespace])
+        .output()
+        .unwrap();
     assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
 }
 
@@ -125,16 +150,37 @@ fn exercise(story: &Story, kubeconfig: &std::path::Path) {
 fn as_its_own_service_account_it_may_do_all_that_it_does_and_does_all_that_it_may() {
     let own = Cluster::own(Options::default());
     let cluster = own.cluster();
-    cluster.kubectl(&["apply", "--server-side", "-k", &root().join("deploy").display().to_string()]);
-    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "-l", "app.kubernetes.io/part-of=rollmodel", "--timeout=60s"]);
-    let roles = [&["clusterrole", "rollmodel"][..], &["role", "-n", "rollmodel-system", "rollmodel-lease"]];
+    cluster.kubectl(&[
+        "apply",
+        "--server-side",
+        "-k",
+        &root().join("deploy").display().to_string(),
+    ]);
+    cluster.kubectl(&[
+        "wait",
+        "--for=condition=Established",
+        "crd",
+        "-l",
+        "app.kubernetes.io/part-of=rollmodel",
+        "--timeout=60s",
+    ]);
+    let roles =
+        [&["clusterrole", "rollmodel"][..], &["role", "-n", "rollmodel-system", "rollmodel-lease"]];
     let granted = audit::granted(cluster, &roles);
     for (group, resource, verb) in &granted {
         assert!(![group, resource, verb].contains(&&"*".to_owned()), "no wildcards");
         assert!(!resource.starts_with("secrets"), "no Secrets");
     }
     for verb in ["get", "list", "watch"] {
-        let can = cluster.try_kubectl(&["auth", "can-i", verb, "secrets", "--all-namespaces", "--as", ACCOUNT]);
+        let can = cluster.try_kubectl(&[
+            "auth",
+            "can-i",
+            verb,
+            "secrets",
+            "--all-namespaces",
+            "--as",
+            ACCOUNT,
+        ]);
         assert_eq!(String::from_utf8_lossy(&can.stdout).trim(), "no");
     }
     let mark = audit::mark(cluster);
@@ -146,10 +192,24 @@ fn as_its_own_service_account_it_may_do_all_that_it_does_and_does_all_that_it_ma
     standby.wait_ready(cluster);
     exercise(&story, &kubeconfig);
     // The one exception: some distributions demand it of whoever sets blockOwnerDeletion.
-    let exception = ("rollmodel.dev".to_owned(), "modeldeployments/finalizers".to_owned(), "update".to_owned());
-    let unused = || granted.difference(&mark.rights(ACCOUNT).0).filter(|right| **right != exception).cloned().collect::<Vec<_>>();
-    within(Duration::from_secs(20), || unused().is_empty(), || format!("granted and never used: {:#?}", unused()));
-    assert!(granted.contains(&exception), "the exception is not granted any more: take it out of this test");
+    let exception =
+        ("rollmodel.dev".to_owned(), "modeldeployments/finalizers".to_owned(), "update".to_owned());
+    let unused = || {
+        granted
+            .difference(&mark.rights(ACCOUNT).0)
+            .filter(|right| **right != exception)
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    within(
+        Duration::from_secs(20),
+        || unused().is_empty(),
+        || format!("granted and never used: {:#?}", unused()),
+    );
+    assert!(
+        granted.contains(&exception),
+        "the exception is not granted any more: take it out of this test"
+    );
     let forbidden = mark.rights(ACCOUNT).1;
     assert!(forbidden.is_empty(), "{forbidden:#?}");
 }
@@ -165,8 +225,15 @@ fn of_two_operators_one_leads_and_the_other_takes_over_when_it_is_killed() {
     story.deploy("6");
     story.serves("6");
     assert!(!leads(&standby));
-    let warm = |kind: &str, n: usize| standby.get("/metrics").1.contains(&format!("rollmodel_cached_objects{{kind=\"{kind}\"}} {n}\n"));
-    story.until_true("the standby's caches are warm", || warm("ModelVersion", 2) && warm("ModelDeployment", 1) && warm("Pod", 2));
+    let warm = |kind: &str, n: usize| {
+        standby
+            .get("/metrics")
+            .1
+            .contains(&format!("rollmodel_cached_objects{{kind=\"{kind}\"}} {n}\n"))
+    };
+    story.until_true("the standby's caches are warm", || {
+        warm("ModelVersion", 2) && warm("ModelDeployment", 1) && warm("Pod", 2)
+    });
     assert_eq!(standby.get("/readyz").0, 200);
     let log = standby.process.log();
     assert!(!log.contains("run::apply: "), "it writes nothing: {log}");
@@ -192,7 +259,11 @@ fn asked_to_end_it_gives_the_lease_up_and_ends_in_order_within_five_seconds() {
     assert_eq!(code, Some(0), "{}", first.process.log());
     assert!(took < Duration::from_secs(5), "{took:?}");
     story.cluster.until("the second leads", || leads(&second));
-    assert!(began.elapsed() < Duration::from_secs(12), "before the Lease would have expired: {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(12),
+        "before the Lease would have expired: {:?}",
+        began.elapsed()
+    );
     story.operator = Some(second);
     story.serves("6");
     // One that stands by ends as well.
@@ -207,14 +278,25 @@ fn who_loses_the_lease_ends() {
     let story = alone(Cluster::shared(), "stolen");
     let mut operator = elected(&story);
     story.cluster.until("it leads", || leads(&operator));
-    story.kubectl(&["patch", "lease", "rollmodel", "--type=merge", "-p", r#"{"spec":{"holderIdentity":"thief"}}"#]);
+    story.kubectl(&[
+        "patch",
+        "lease",
+        "rollmodel",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"holderIdentity":"thief"}}"#,
+    ]);
     let mut code = None;
     story.cluster.until("it ends", || {
         code = operator.process.ended();
         code.is_some()
     });
     assert_eq!(code, Some(Some(1)), "{}", operator.process.log());
-    assert!(operator.process.log().contains("another process holds it now"), "{}", operator.process.log());
+    assert!(
+        operator.process.log().contains("another process holds it now"),
+        "{}",
+        operator.process.log()
+    );
     assert_eq!(story.get("lease", "rollmodel")["spec"]["holderIdentity"], "thief");
 }
 
@@ -234,9 +316,18 @@ fn two_operators_that_both_lead_give_each_number_once_and_agree() {
     story.settles("Held", "6");
     story.want("8");
     story.settles("RolledBack", "6");
-    let records: Vec<Value> = (1..=story.newest()).map(|n| story.record(u32::try_from(n).unwrap())).collect();
-    let triggers: Vec<_> =
-        records.iter().map(|r| (r["version"].as_str().unwrap(), r["trigger"].as_str().unwrap(), r["outcome"].as_str().unwrap())).collect();
+    let records: Vec<Value> =
+        (1..=story.newest()).map(|n| story.record(u32::try_from(n).unwrap())).collect();
+    let triggers: Vec<_> = records
+        .iter()
+        .map(|r| {
+            (
+                r["version"].as_str().unwrap(),
+                r["trigger"].as_str().unwrap(),
+                r["outcome"].as_str().unwrap(),
+            )
+        })
+        .collect();
     let (promoted, failed) = ("Promoted", "Failed");
     let expected = [
         ("6", "SpecChanged", promoted),
@@ -255,7 +346,11 @@ fn what_is_settled_costs_nothing_when_all_is_planned_again_and_two_requests_a_ki
     let mut story = alone(Cluster::shared(), "settled");
     let proxy = Proxy::start(story.cluster);
     let start = |story: &Story| {
-        let operator = Operator::start(story.cluster, proxy.kubeconfig(), &["--namespace", &story.namespace, "--leader-elect=false"]);
+        let operator = Operator::start(
+            story.cluster,
+            proxy.kubeconfig(),
+            &["--namespace", &story.namespace, "--leader-elect=false"],
+        );
         operator.wait_ready(story.cluster);
         operator
     };
@@ -271,13 +366,19 @@ fn what_is_settled_costs_nothing_when_all_is_planned_again_and_two_requests_a_ki
     let passes = |story: &Story| -> u64 {
         let text = story.operator.as_ref().unwrap().get("/metrics").1;
         let count = |what: &str| {
-            text.lines()
-                .find_map(|l| l.strip_prefix(&format!("rollmodel_reconcile_duration_seconds_count{{what=\"{what}\"}} "))?.parse().ok())
+            text.lines().find_map(|l| {
+                l.strip_prefix(&format!(
+                    "rollmodel_reconcile_duration_seconds_count{{what=\"{what}\"}} "
+                ))?
+                .parse()
+                .ok()
+            })
         };
         count("deployment").unwrap_or(0_u64) + count("version").unwrap_or(0)
     };
     story.until_true("it has settled", || proxy.quiet() > Duration::from_secs(2));
-    // Everything is planned again as by a resync, because a CRD says something else: one ModelDeployment and two ModelVersions.
+    // Everything is planned again as by a resync, because a CRD says something else: one
+    // ModelDeployment and two ModelVersions.
     let before = passes(&story);
     proxy.open(None);
     story.cluster.kubectl(&[
@@ -299,7 +400,8 @@ fn what_is_settled_costs_nothing_when_all_is_planned_again_and_two_requests_a_ki
     assert_eq!(proxy.writes(), [""; 0]);
     let mut kinds = BTreeMap::<String, usize>::new();
     for read in proxy.reads() {
-        let path = read.split('?').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+        let path =
+            read.split('?').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
         *kinds.entry(path.to_owned()).or_default() += 1;
     }
     assert_eq!(kinds.remove("version"), Some(1), "it asks for the server's version once");
@@ -311,33 +413,51 @@ fn what_is_settled_costs_nothing_when_all_is_planned_again_and_two_requests_a_ki
 fn its_pages_and_its_commands_answer_and_a_dump_holds_no_secret() {
     let story = Story::serving_six("pages");
     let operator = story.operator.as_ref().unwrap();
-    for (page, says) in [("/healthz", "ok"), ("/readyz", "ok"), ("/metrics", "rollmodel_serving_info")] {
+    for (page, says) in
+        [("/healthz", "ok"), ("/readyz", "ok"), ("/metrics", "rollmodel_serving_info")]
+    {
         let (status, text) = operator.get(page);
         assert!(status == 200 && text.contains(says), "{page}: {status} {text}");
     }
-    assert!(
-        operator
-            .get("/metrics")
-            .1
-            .contains(&format!("namespace=\"{}\",deployment=\"fraud\",model=\"fraud\",version=\"6\"", story.namespace))
-    );
+    assert!(operator.get("/metrics").1.contains(&format!(
+        "namespace=\"{}\",deployment=\"fraud\",model=\"fraud\",version=\"6\"",
+        story.namespace
+    )));
     let secret = "hunter2-AKIAIOSFODNN7EXAMPLE";
     let variables = json!([{"name": "AWS_SECRET_ACCESS_KEY", "value": secret}]);
-    story.patch(&json!({"template": {"spec": {"containers": [{"name": "model", "env": variables}]}}}));
+    story.patch(
+        &json!({"template": {"spec": {"containers": [{"name": "model", "env": variables}]}}}),
+    );
     story.until_true("it is rolled out", || story.mdep()["status"]["serving"]["rollout"] == 2);
     let file = story.cluster.dir().join(format!("{}.yaml", story.namespace)).display().to_string();
     let run = |args: &[&str]| {
-        let out = Command::new(binary()).env("KUBECONFIG", story.cluster.kubeconfig()).args(args).output().unwrap();
+        let out = Command::new(binary())
+            .env("KUBECONFIG", story.cluster.kubeconfig())
+            .args(args)
+            .output()
+            .unwrap();
         assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
         String::from_utf8(out.stdout).unwrap()
     };
     run(&["dump", "fraud", "-n", &story.namespace, "-o", &file]);
     let dumped = std::fs::read_to_string(&file).unwrap();
-    assert!(dumped.contains("AWS_SECRET_ACCESS_KEY") && !dumped.contains(secret) && !dumped.contains("hunter2"), "{dumped}");
+    assert!(
+        dumped.contains("AWS_SECRET_ACCESS_KEY")
+            && !dumped.contains(secret)
+            && !dumped.contains("hunter2"),
+        "{dumped}"
+    );
     let plan = run(&["plan", "-f", &file]);
-    assert!(plan.starts_with("# ") && !plan.contains("do: "), "a settled object's plan is empty: {plan}");
+    assert!(
+        plan.starts_with("# ") && !plan.contains("do: "),
+        "a settled object's plan is empty: {plan}"
+    );
     assert!(!operator.process.log().contains(secret));
-    for (args, says) in [(&["--help"][..], "--leader-elect"), (&["dump", "--help"], "ModelDeployment"), (&["plan", "--help"], "cluster")] {
+    for (args, says) in [
+        (&["--help"][..], "--leader-elect"),
+        (&["dump", "--help"], "ModelDeployment"),
+        (&["plan", "--help"], "cluster"),
+    ] {
         assert!(run(args).contains(says));
     }
     // A ModelRegistry too.
@@ -346,17 +466,34 @@ fn its_pages_and_its_commands_answer_and_a_dump_holds_no_secret() {
     let spec = json!({"mlflow": {"url": "http://127.0.0.1:9"}, "serviceAccountName": "default", "models": models, "template": template});
     story.apply(&json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRegistry", "metadata": {"name": "mlflow"}, "spec": spec}));
     story.until_true("its importer runs", || {
-        story.find("deployment", "mlflow-importer").is_some_and(|importer| importer["status"]["readyReplicas"] == 1)
+        story
+            .find("deployment", "mlflow-importer")
+            .is_some_and(|importer| importer["status"]["readyReplicas"] == 1)
     });
-    run(&["dump", "mreg/mlflow", "-n", &story.namespace, "-o", &file, "--fetch-image", FETCH_IMAGE]);
+    run(&[
+        "dump",
+        "mreg/mlflow",
+        "-n",
+        &story.namespace,
+        "-o",
+        &file,
+        "--fetch-image",
+        FETCH_IMAGE,
+    ]);
     let dumped = std::fs::read_to_string(&file).unwrap();
     assert!(dumped.contains("AWS_SECRET_ACCESS_KEY") && !dumped.contains("hunter2"), "{dumped}");
     let plan = run(&["plan", "-f", &file]);
-    assert!(plan.starts_with("# ") && !plan.contains("do: "), "a settled object's plan is empty: {plan}");
+    assert!(
+        plan.starts_with("# ") && !plan.contains("do: "),
+        "a settled object's plan is empty: {plan}"
+    );
     let refused = Command::new(binary())
         .env("KUBECONFIG", story.cluster.kubeconfig())
         .args(["dump", "nothing", "-n", &story.namespace])
         .output()
         .unwrap();
-    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("there is neither such an object"));
+    assert!(
+        !refused.status.success()
+            && String::from_utf8_lossy(&refused.stderr).contains("there is neither such an object")
+    );
 }

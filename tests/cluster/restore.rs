@@ -1,4 +1,5 @@
-//! After a disaster: objects restored from a backup, another build of the operator, an older server, a control plane that dies midway.
+//! After a disaster: objects restored from a backup, another build of the operator, an older
+//! server, a control plane that dies midway.
 
 use serde_json::{Value, json};
 
@@ -9,13 +10,22 @@ use crate::harness::{
 };
 
 /// The kinds that a backup of a namespace holds of ours.
-const KINDS: [&str; 7] = ["mv", "mro", "rreq", "controllerrevisions", "mdep", "deployment", "service"];
+const KINDS: [&str; 7] =
+    ["mv", "mro", "rreq", "controllerrevisions", "mdep", "deployment", "service"];
 
-/// An object as a backup brings it back: without status, owners, uid, and what else the server gave it.
+/// An object as a backup brings it back: without status, owners, uid, and what else the server gave
+/// it.
 fn stripped(mut object: Value) -> Value {
     object.as_object_mut().unwrap().remove("status");
     let meta = object["metadata"].as_object_mut().unwrap();
-    for field in ["uid", "resourceVersion", "ownerReferences", "managedFields", "creationTimestamp", "generation"] {
+    for field in [
+        "uid",
+        "resourceVersion",
+        "ownerReferences",
+        "managedFields",
+        "creationTimestamp",
+        "generation",
+    ] {
         meta.remove(field);
     }
     if object["kind"] == "Service" {
@@ -33,9 +43,13 @@ fn restore(story: &mut Story) {
     for kind in ["mdep", "mro", "rreq", "mv", "controllerrevisions"] {
         story.kubectl(&["delete", kind, "--all", "--wait=true"]);
     }
-    story.until_true("all of it is gone", || KINDS.iter().chain(&["pod", "replicaset"]).all(|kind| story.list(kind).is_empty()));
+    story.until_true("all of it is gone", || {
+        KINDS.iter().chain(&["pod", "replicaset"]).all(|kind| story.list(kind).is_empty())
+    });
     for object in &backup {
-        story.cluster.kubectl_in(&["-n", &story.namespace, "create", "-f", "-"], &object.to_string());
+        story
+            .cluster
+            .kubectl_in(&["-n", &story.namespace, "create", "-f", "-"], &object.to_string());
     }
 }
 
@@ -48,8 +62,10 @@ fn restored_without_status_owners_and_uids_nothing_rolls_and_all_is_remembered()
     let mut story = Story::serving_seven("restore");
     story.ask("Undo");
     story.settles("Held", "6");
-    let (records, uid) =
-        (story.list("mro").into_iter().map(|r| r["spec"].clone()).collect::<Vec<_>>(), story.mdep()["metadata"]["uid"].clone());
+    let (records, uid) = (
+        story.list("mro").into_iter().map(|r| r["spec"].clone()).collect::<Vec<_>>(),
+        story.mdep()["metadata"]["uid"].clone(),
+    );
     restore(&mut story);
     story.kubectl(&["rollout", "status", "deployment/fraud", "--timeout=60s"]);
     let (before, pods_before) = (story.get("deployment", "fraud"), pods(&story));
@@ -58,22 +74,28 @@ fn restored_without_status_owners_and_uids_nothing_rolls_and_all_is_remembered()
     story.start_operator();
     let mdep = story.settles("Held", "6");
     story.until_true("its children are adopted", || {
-        ["deployment", "service"]
-            .iter()
-            .all(|kind| story.get(kind, "fraud")["metadata"]["ownerReferences"][0]["uid"] == story.mdep()["metadata"]["uid"])
+        ["deployment", "service"].iter().all(|kind| {
+            story.get(kind, "fraud")["metadata"]["ownerReferences"][0]["uid"]
+                == story.mdep()["metadata"]["uid"]
+        })
     });
     assert_eq!(mdep["status"]["hold"]["rejected"]["version"], "7");
     assert_eq!(mdep["status"]["hold"]["by"], "alice");
     assert_eq!(mdep["status"]["history"].as_array().unwrap().len(), 3);
     assert_eq!(condition(&mdep, "Ready")["status"], "True");
     // The request came back too, with a new uid, and asks in vain.
-    story.until_true("the replayed request is answered", || story.list("rreq")[0]["status"].get("result").is_some());
+    story.until_true("the replayed request is answered", || {
+        story.list("rreq")[0]["status"].get("result").is_some()
+    });
     assert_eq!(story.list("rreq")[0]["status"]["result"], "Refused");
     let after = story.get("deployment", "fraud");
     assert_eq!(after["metadata"]["generation"], before["metadata"]["generation"]);
     assert_eq!(after["spec"], before["spec"]);
     assert_eq!(pods(&story), pods_before);
-    assert_eq!(story.list("mro").into_iter().map(|r| r["spec"].clone()).collect::<Vec<_>>(), records);
+    assert_eq!(
+        story.list("mro").into_iter().map(|r| r["spec"].clone()).collect::<Vec<_>>(),
+        records
+    );
     // And it goes on from there.
     story.version("8", "8");
     story.want("8");
@@ -88,15 +110,24 @@ fn restored_amid_a_pause_it_stays_paused_and_resumes() {
     let mut story = Story::serving_six("restpause");
     assert_eq!(story.ask("Pause")["status"]["result"], "Done");
     story.until("it is paused", |o| condition(o, "Paused")["status"] == "True");
-    story.until_true("the Deployment is paused", || story.get("deployment", "fraud")["spec"]["paused"] == true);
+    story.until_true("the Deployment is paused", || {
+        story.get("deployment", "fraud")["spec"]["paused"] == true
+    });
     restore(&mut story);
     // A Deployment restored paused gets no pods from Kubernetes: it has to run for a moment.
-    assert_eq!((story.get("deployment", "fraud")["spec"]["paused"].clone(), story.list("pod").len()), (json!(true), 0));
+    assert_eq!(
+        (story.get("deployment", "fraud")["spec"]["paused"].clone(), story.list("pod").len()),
+        (json!(true), 0)
+    );
     story.start_operator();
     story.until("it serves again, paused", |o| {
-        observed(o) && o["status"]["state"] == "Serving" && condition(o, "Paused")["status"] == "True"
+        observed(o)
+            && o["status"]["state"] == "Serving"
+            && condition(o, "Paused")["status"] == "True"
     });
-    story.until_true("the Deployment is paused again", || story.get("deployment", "fraud")["spec"]["paused"] == true);
+    story.until_true("the Deployment is paused again", || {
+        story.get("deployment", "fraud")["spec"]["paused"] == true
+    });
     assert_eq!((story.list("pod").len(), story.newest()), (2, 1));
     story.want("7");
     story.settles("Paused", "6");
@@ -113,20 +144,36 @@ fn the_same_request_again_is_refused() {
     story.settles("Held", "6");
     let answer = story.ask_with(spec);
     assert_eq!(answer["status"]["result"], "Refused");
-    assert!(answer["status"]["message"].as_str().unwrap().contains("The newest rollout is 3, not 2"), "{answer}");
+    assert!(
+        answer["status"]["message"].as_str().unwrap().contains("The newest rollout is 3, not 2"),
+        "{answer}"
+    );
     assert_eq!(story.newest(), 3);
 }
 
-/// What an operator with another renderer would have stored and rolled out: the same contents, each with a grace period of its own.
+/// What an operator with another renderer would have stored and rolled out: the same contents, each
+/// with a grace period of its own.
 fn render_otherwise(story: &Story) {
     for mut stored in story.list("controllerrevisions") {
         let name = stored["metadata"]["name"].as_str().unwrap().to_owned();
         stored["data"]["rendering"]["spec"]["terminationGracePeriodSeconds"] = json!(77);
         story.kubectl(&["delete", "controllerrevision", &name]);
-        story.cluster.kubectl_in(&["-n", &story.namespace, "create", "-f", "-"], &stripped(stored).to_string());
+        story.cluster.kubectl_in(
+            &["-n", &story.namespace, "create", "-f", "-"],
+            &stripped(stored).to_string(),
+        );
     }
-    let patch = json!({"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 77}}}}).to_string();
-    story.kubectl(&["patch", "deployment", "fraud", "--type=merge", "--field-manager=rollmodel", "-p", &patch]);
+    let patch =
+        json!({"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 77}}}}).to_string();
+    story.kubectl(&[
+        "patch",
+        "deployment",
+        "fraud",
+        "--type=merge",
+        "--field-manager=rollmodel",
+        "-p",
+        &patch,
+    ]);
     story.kubectl(&["rollout", "status", "deployment/fraud", "--timeout=60s"]);
 }
 
@@ -137,24 +184,32 @@ fn an_operator_whose_renderer_differs_takes_over_and_rolls_nothing() {
     story.settles("Held", "6");
     story.kill_operator();
     render_otherwise(&story);
-    let (before, pods_before, contents) = (story.get("deployment", "fraud"), pods(&story), story.list("controllerrevisions"));
+    let (before, pods_before, contents) =
+        (story.get("deployment", "fraud"), pods(&story), story.list("controllerrevisions"));
     story.start_operator();
     // It has worked once it has corrected a label, which is all that it may write.
     story.kubectl(&["label", "deployment", "fraud", "rollmodel.dev/model-"]);
-    story.until_true("the label is put back", || story.get("deployment", "fraud")["metadata"]["labels"]["rollmodel.dev/model"] == "fraud");
+    story.until_true("the label is put back", || {
+        story.get("deployment", "fraud")["metadata"]["labels"]["rollmodel.dev/model"] == "fraud"
+    });
     story.settles("Held", "6");
     let after = story.get("deployment", "fraud");
     assert_eq!(
         (after["metadata"]["generation"].clone(), after["spec"].clone()),
         (before["metadata"]["generation"].clone(), before["spec"].clone())
     );
-    assert_eq!((pods(&story), story.list("controllerrevisions"), story.newest()), (pods_before, contents, 3));
+    assert_eq!(
+        (pods(&story), story.list("controllerrevisions"), story.newest()),
+        (pods_before, contents, 3)
+    );
     // Scaling does not roll either; going back serves the rendering that was stored.
     story.patch(&json!({"replicas": 3}));
     story.until_true("it is scaled", || story.get("deployment", "fraud")["spec"]["replicas"] == 3);
     assert_eq!(story.ask("Retry")["status"]["result"], "Done");
     story.settles("Serving", "7");
-    let grace = || story.get("deployment", "fraud")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].clone();
+    let grace = || {
+        story.get("deployment", "fraud")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].clone()
+    };
     assert_eq!(grace(), 77, "the stored rendering of version 7");
     // What is new is rendered by today's renderer; a request renders anew what is old.
     story.version("8", "8");
@@ -170,7 +225,11 @@ fn an_operator_whose_renderer_differs_takes_over_and_rolls_nothing() {
 fn a_server_two_versions_older_is_served() {
     let own = Cluster::own(Options { emulated_version: Some("1.35".into()), ..Options::default() });
     own.cluster().apply_crds();
-    let mut story = Story { cluster: own.cluster(), namespace: own.cluster().namespace("older"), operator: None };
+    let mut story = Story {
+        cluster: own.cluster(),
+        namespace: own.cluster().namespace("older"),
+        operator: None,
+    };
     story.start_operator();
     for version in ["6", "7"] {
         story.version(version, version);
@@ -183,14 +242,22 @@ fn a_server_two_versions_older_is_served() {
     story.settles("Held", "6");
 }
 
-/// Begins to roll, ends a process of the control plane, and waits until all is as if it had not been.
+/// Begins to roll, ends a process of the control plane, and waits until all is as if it had not
+/// been.
 fn survives(story: &mut Story, process: &'static str, from: &str, to: &str) {
-    let ended = |story: &mut Story| story.operator.as_mut().and_then(|o: &mut Operator| o.process.ended());
+    let ended =
+        |story: &mut Story| story.operator.as_mut().and_then(|o: &mut Operator| o.process.ended());
     let newest = story.newest();
     story.want(to);
     story.until("it is on its way", |o| o["status"]["candidate"]["version"] == to);
     story.cluster.kill(process);
-    let unreachable = || !story.cluster.try_kubectl(&["get", "mdep", "-n", &story.namespace, "--request-timeout=2s"]).status.success();
+    let unreachable = || {
+        !story
+            .cluster
+            .try_kubectl(&["get", "mdep", "-n", &story.namespace, "--request-timeout=2s"])
+            .status
+            .success()
+    };
     story.cluster.until("nothing answers", unreachable);
     story.cluster.run(process);
     story.cluster.wait_api();
@@ -198,7 +265,9 @@ fn survives(story: &mut Story, process: &'static str, from: &str, to: &str) {
     assert_eq!(ended(story), None, "the operator goes on");
     assert_eq!(story.newest(), newest + 1);
     assert_eq!(story.get("mro", &format!("fraud-{}", newest + 1))["spec"]["outcome"], "Promoted");
-    story.until_true("it is ready", || story.operator.as_ref().is_some_and(|o| o.get("/readyz").0 == 200));
+    story.until_true("it is ready", || {
+        story.operator.as_ref().is_some_and(|o| o.get("/readyz").0 == 200)
+    });
     story.ask("Undo");
     story.settles("Held", from);
 }
@@ -207,7 +276,11 @@ fn survives(story: &mut Story, process: &'static str, from: &str, to: &str) {
 fn an_api_server_and_an_etcd_that_die_midway_are_waited_for() {
     let own = Cluster::own(Options::default());
     own.cluster().apply_crds();
-    let mut story = Story { cluster: own.cluster(), namespace: own.cluster().namespace("outage"), operator: None };
+    let mut story = Story {
+        cluster: own.cluster(),
+        namespace: own.cluster().namespace("outage"),
+        operator: None,
+    };
     story.start_operator();
     story.version("6", "6");
     story.version("7", "behave-slow.7");

@@ -1,25 +1,48 @@
-//! With the shipped admission policies, nobody gets through the operator what RBAC denies them (design invariant 10).
+//! With the shipped admission policies, nobody gets through the operator what RBAC denies them
+//! (design invariant 10).
 
 use serde_json::{Value, json};
 
 use crate::harness::story::{Story, condition, deployment, version_of};
 
 /// A namespace with the shipped policies in force, Secrets `mine` and `other`, and people:
-/// `writer` writes our kinds and nothing else, `maker` may create what the operator makes too, `reader` may also read Secret `mine`,
-/// and `editor` has Kubernetes' own role.
+/// `writer` writes our kinds and nothing else, `maker` may create what the operator makes too,
+/// `reader` may also read Secret `mine`, and `editor` has Kubernetes' own role.
 fn begin(hint: &str) -> Story {
     let story = Story::begin(hint);
     story.with_shipped_policies();
     for secret in ["mine", "other"] {
         story.kubectl(&["create", "secret", "generic", secret]);
     }
-    story.kubectl(&["create", "role", "policies", "--verb=create,update,patch,get", "--resource=modelpolicies.rollmodel.dev"]);
-    story.kubectl(&["create", "role", "maker", "--verb=create", "--resource=deployments.apps,jobs.batch"]);
-    story.kubectl(&["create", "role", "reader", "--verb=get", "--resource=secrets", "--resource-name=mine"]);
+    story.kubectl(&[
+        "create",
+        "role",
+        "policies",
+        "--verb=create,update,patch,get",
+        "--resource=modelpolicies.rollmodel.dev",
+    ]);
+    story.kubectl(&[
+        "create",
+        "role",
+        "maker",
+        "--verb=create",
+        "--resource=deployments.apps,jobs.batch",
+    ]);
+    story.kubectl(&[
+        "create",
+        "role",
+        "reader",
+        "--verb=get",
+        "--resource=secrets",
+        "--resource-name=mine",
+    ]);
     let bind = |role: &str, users: &[&str]| {
         let users: Vec<String> = users.iter().map(|user| format!("--user={user}")).collect();
         let name = role.rsplit('=').next().unwrap();
-        let args: Vec<&str> = ["create", "rolebinding", name, role].into_iter().chain(users.iter().map(String::as_str)).collect();
+        let args: Vec<&str> = ["create", "rolebinding", name, role]
+            .into_iter()
+            .chain(users.iter().map(String::as_str))
+            .collect();
         story.kubectl(&args);
     };
     bind("--clusterrole=rollmodel-edit", &["writer", "maker", "reader"]);
@@ -28,7 +51,8 @@ fn begin(hint: &str) -> Story {
     bind("--role=maker", &["maker", "reader"]);
     bind("--role=reader", &["reader"]);
     bind("--clusterrole=edit", &["editor"]);
-    let refuses = || !says(&story, "writer", &["apply", "--dry-run=server"], &registry(json!({}))).is_empty();
+    let refuses =
+        || !says(&story, "writer", &["apply", "--dry-run=server"], &registry(json!({}))).is_empty();
     story.until_true("the policies are in force", refuses);
     story
 }
@@ -38,7 +62,11 @@ fn says(story: &Story, who: &str, what: &[&str], object: &Value) -> String {
     let who = format!("--as={who}");
     let args = [&["-n", story.namespace.as_str(), who.as_str()], what, &["-f", "-"]].concat();
     let out = story.cluster.try_kubectl_in(&args, &object.to_string());
-    if out.status.success() { String::new() } else { String::from_utf8_lossy(&out.stderr).into_owned() }
+    if out.status.success() {
+        String::new()
+    } else {
+        String::from_utf8_lossy(&out.stderr).into_owned()
+    }
 }
 
 fn apply(story: &Story, who: &str, object: &Value) -> String {
@@ -48,8 +76,14 @@ fn apply(story: &Story, who: &str, object: &Value) -> String {
 /// What kubectl says to somebody who does this; empty where it is done.
 fn does(story: &Story, who: &str, args: &[&str]) -> String {
     let who = format!("--as={who}");
-    let out = story.cluster.try_kubectl(&[&["-n", story.namespace.as_str(), who.as_str()], args].concat());
-    if out.status.success() { String::new() } else { String::from_utf8_lossy(&out.stderr).into_owned() }
+    let out = story
+        .cluster
+        .try_kubectl(&[&["-n", story.namespace.as_str(), who.as_str()], args].concat());
+    if out.status.success() {
+        String::new()
+    } else {
+        String::from_utf8_lossy(&out.stderr).into_owned()
+    }
 }
 
 fn merge(story: &Story, who: &str, what: &str, spec: Value) -> String {
@@ -90,45 +124,97 @@ fn secret(name: &str) -> Value {
 fn who_writes_a_model_registry_has_to_have_the_right_to_what_its_importer_gets() {
     let story = begin("rights-mreg");
     let field = "spec.credentialsSecret";
-    refused(&apply(&story, "writer", &registry(json!({}))), &may_not_create(&story, "writer", "deployments"));
-    refused(&apply(&story, "maker", &registry(secret("mine"))), &may_not_get(&story, "maker", "mine", field));
-    refused(&apply(&story, "reader", &registry(secret("other"))), &may_not_get(&story, "reader", "other", field));
+    refused(
+        &apply(&story, "writer", &registry(json!({}))),
+        &may_not_create(&story, "writer", "deployments"),
+    );
+    refused(
+        &apply(&story, "maker", &registry(secret("mine"))),
+        &may_not_get(&story, "maker", "mine", field),
+    );
+    refused(
+        &apply(&story, "reader", &registry(secret("other"))),
+        &may_not_get(&story, "reader", "other", field),
+    );
     assert!(story.list("mreg").is_empty());
-    assert_eq!(apply(&story, "maker", &registry(json!({}))), "", "without a Secret, the right to create Deployments is enough");
+    assert_eq!(
+        apply(&story, "maker", &registry(json!({}))),
+        "",
+        "without a Secret, the right to create Deployments is enough"
+    );
     assert_eq!(apply(&story, "reader", &registry(secret("mine"))), "");
-    refused(&merge(&story, "reader", "mreg/mlflow", secret("other")), &may_not_get(&story, "reader", "other", field));
+    refused(
+        &merge(&story, "reader", "mreg/mlflow", secret("other")),
+        &may_not_get(&story, "reader", "other", field),
+    );
     // What leaves it alone is another's right, or nobody's word.
     assert_eq!(merge(&story, "maker", "mreg/mlflow", json!({"intervalSeconds": 30})), "");
     assert_eq!(does(&story, "writer", &["label", "mreg/mlflow", "team=risk"]), "");
-    refused(&merge(&story, "writer", "mreg/mlflow", json!({"intervalSeconds": 60})), &may_not_create(&story, "writer", "deployments"));
+    refused(
+        &merge(&story, "writer", "mreg/mlflow", json!({"intervalSeconds": 60})),
+        &may_not_create(&story, "writer", "deployments"),
+    );
     let elsewhere = json!({"mlflow": {"url": "https://elsewhere.example.com"}});
-    refused(&merge(&story, "maker", "mreg/mlflow", elsewhere.clone()), &may_not_get(&story, "maker", "mine", field));
+    refused(
+        &merge(&story, "maker", "mreg/mlflow", elsewhere.clone()),
+        &may_not_get(&story, "maker", "mine", field),
+    );
     assert_eq!(merge(&story, "reader", "mreg/mlflow", elsewhere), "");
     assert_eq!(merge(&story, "maker", "mreg/mlflow", json!({"credentialsSecret": null})), "");
-    assert_eq!(merge(&story, "editor", "mreg/mlflow", secret("other")), "", "Kubernetes' role edit may do both");
+    assert_eq!(
+        merge(&story, "editor", "mreg/mlflow", secret("other")),
+        "",
+        "Kubernetes' role edit may do both"
+    );
     // The operator says what it has to, and makes the importer.
     story.until_true("its importer", || story.find("deployment", "mlflow-importer").is_some());
-    story.until_true("its status", || condition(&story.get("mreg", "mlflow"), "Ready")["status"] == "False");
+    story.until_true("its status", || {
+        condition(&story.get("mreg", "mlflow"), "Ready")["status"] == "False"
+    });
 }
 
 #[test]
 fn who_writes_a_model_deployment_has_to_have_the_right_to_what_its_pods_get() {
     let story = begin("rights-mdep");
     let field = "spec.delivery.credentialsSecret";
-    let artifact = json!({"uri": "s3://models/fraud/", "digest": format!("sha256:{}", "a".repeat(64))});
+    let artifact =
+        json!({"uri": "s3://models/fraud/", "digest": format!("sha256:{}", "a".repeat(64))});
     for version in ["6", "7"] {
-        let spec = json!({"image": format!("registry.example.com/fraud:{version}"), "artifact": artifact});
-        assert_eq!(apply(&story, "writer", &version_of("fraud", version, spec)), "", "a record makes no pod");
+        let spec =
+            json!({"image": format!("registry.example.com/fraud:{version}"), "artifact": artifact});
+        assert_eq!(
+            apply(&story, "writer", &version_of("fraud", version, spec)),
+            "",
+            "a record makes no pod"
+        );
     }
-    let fraud = |delivery: Value| deployment("fraud", json!({"model": "fraud", "version": "6", "delivery": delivery}));
-    refused(&apply(&story, "writer", &fraud(json!({}))), &may_not_create(&story, "writer", "deployments"));
-    refused(&apply(&story, "maker", &fraud(secret("mine"))), &may_not_get(&story, "maker", "mine", field));
+    let fraud = |delivery: Value| {
+        deployment("fraud", json!({"model": "fraud", "version": "6", "delivery": delivery}))
+    };
+    refused(
+        &apply(&story, "writer", &fraud(json!({}))),
+        &may_not_create(&story, "writer", "deployments"),
+    );
+    refused(
+        &apply(&story, "maker", &fraud(secret("mine"))),
+        &may_not_get(&story, "maker", "mine", field),
+    );
     assert_eq!(apply(&story, "reader", &fraud(secret("mine"))), "");
     story.serves("6");
     assert_eq!(merge(&story, "maker", "mdep/fraud", json!({"version": "7"})), "");
-    refused(&merge(&story, "maker", "mdep/fraud", json!({"delivery": secret("other")})), &may_not_get(&story, "maker", "other", field));
-    refused(&merge(&story, "writer", "mdep/fraud", json!({"version": "6"})), &may_not_create(&story, "writer", "deployments"));
-    assert_eq!(does(&story, "writer", &["scale", "mdep/fraud", "--replicas=2"]), "", "as an autoscaler does");
+    refused(
+        &merge(&story, "maker", "mdep/fraud", json!({"delivery": secret("other")})),
+        &may_not_get(&story, "maker", "other", field),
+    );
+    refused(
+        &merge(&story, "writer", "mdep/fraud", json!({"version": "6"})),
+        &may_not_create(&story, "writer", "deployments"),
+    );
+    assert_eq!(
+        does(&story, "writer", &["scale", "mdep/fraud", "--replicas=2"]),
+        "",
+        "as an autoscaler does"
+    );
     assert_eq!(does(&story, "writer", &["annotate", "mdep/fraud", "note=1"]), "");
     assert_eq!(merge(&story, "editor", "mdep/fraud", json!({"delivery": secret("other")})), "");
     let served = story.serves("7");
@@ -138,14 +224,26 @@ fn who_writes_a_model_deployment_has_to_have_the_right_to_what_its_pods_get() {
 #[test]
 fn who_writes_a_model_policy_has_to_have_the_right_to_what_its_jobs_and_every_fetch_get() {
     let story = begin("rights-mpol");
-    let policy =
-        |spec: Value| json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelPolicy", "metadata": {"name": "default"}, "spec": spec});
+    let policy = |spec: Value| json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelPolicy", "metadata": {"name": "default"}, "spec": spec});
     let verified = |secret: &str| json!({"verification": {"serviceAccountName": "default", "credentialsSecret": {"name": secret}}});
     let fetched = |secret: &str| json!({"delivery": {"credentialsSecret": {"name": secret}}});
-    assert_eq!(apply(&story, "writer", &policy(json!({"requireImageDigest": false}))), "", "what is demanded needs no right");
-    refused(&merge(&story, "writer", "mpol/default", verified("mine")), &may_not_create(&story, "writer", "jobs"));
-    for (spec, field) in [(verified("mine"), "spec.verification.credentialsSecret"), (fetched("mine"), "spec.delivery.credentialsSecret")] {
-        refused(&merge(&story, "maker", "mpol/default", spec.clone()), &may_not_get(&story, "maker", "mine", field));
+    assert_eq!(
+        apply(&story, "writer", &policy(json!({"requireImageDigest": false}))),
+        "",
+        "what is demanded needs no right"
+    );
+    refused(
+        &merge(&story, "writer", "mpol/default", verified("mine")),
+        &may_not_create(&story, "writer", "jobs"),
+    );
+    for (spec, field) in [
+        (verified("mine"), "spec.verification.credentialsSecret"),
+        (fetched("mine"), "spec.delivery.credentialsSecret"),
+    ] {
+        refused(
+            &merge(&story, "maker", "mpol/default", spec.clone()),
+            &may_not_get(&story, "maker", "mine", field),
+        );
         assert_eq!(merge(&story, "reader", "mpol/default", spec), "");
     }
     assert_eq!(merge(&story, "writer", "mpol/default", json!({"requireArtifactDigest": true})), "");

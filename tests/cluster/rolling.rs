@@ -24,7 +24,9 @@ fn a_first_rollout_serves_behind_a_deployment_and_a_service() {
     );
     assert!(record["observedImages"][0].as_str().unwrap().contains("@sha256:"), "{record}");
     story.until_true("version 6 says where it serves", || {
-        story.get("mv", "fraud-6")["status"]["message"].as_str().is_some_and(|m| m.starts_with("Serving in fraud since"))
+        story.get("mv", "fraud-6")["status"]["message"]
+            .as_str()
+            .is_some_and(|m| m.starts_with("Serving in fraud since"))
     });
 }
 
@@ -41,21 +43,27 @@ fn forward_and_back_by_spec_are_numbered_rollouts_and_going_back_reuses_the_cont
 #[test]
 fn a_rollout_costs_nine_requests_and_a_settled_object_none() {
     let story = Story::serving_six("cost");
-    story.until_true("version 6 is used", || story.get("mv", "fraud-6")["status"]["usedByCount"] == 1);
+    story.until_true("version 6 is used", || {
+        story.get("mv", "fraud-6")["status"]["usedByCount"] == 1
+    });
     let mark = audit::mark(story.cluster);
     story.want("7");
     story.serves("7");
     story.until_true("version 7 is used", || {
-        story.get("mv", "fraud-7")["status"]["usedByCount"] == 1 && story.get("mv", "fraud-6")["status"]["usedByCount"] == 0
+        story.get("mv", "fraud-7")["status"]["usedByCount"] == 1
+            && story.get("mv", "fraud-6")["status"]["usedByCount"] == 0
     });
     let counts = mark.count("rollmodel", Some(&story.namespace));
     assert!(audit::total(&counts) <= 10, "{counts:?}");
-    // Whatever is triggered without a change is no request: labels of ours untouched, an annotation of someone else's added.
+    // Whatever is triggered without a change is no request: labels of ours untouched, an annotation
+    // of someone else's added.
     let settled = audit::mark(story.cluster);
     story.kubectl(&["annotate", "mdep", "fraud", "example.com/note=hello"]);
     story.kubectl(&["annotate", "deployment", "fraud", "example.com/note=hello"]);
     story.kubectl(&["annotate", "deployment", "fraud", "example.com/note=again", "--overwrite"]);
-    story.cluster.until("the annotations are in the audit log", || audit::total(&settled.count("kubectl", Some(&story.namespace))) >= 3);
+    story.cluster.until("the annotations are in the audit log", || {
+        audit::total(&settled.count("kubectl", Some(&story.namespace))) >= 3
+    });
     let counts = settled.count("rollmodel", Some(&story.namespace));
     assert!(counts.is_empty(), "{counts:?}");
 }
@@ -66,7 +74,10 @@ fn a_version_that_appears_after_the_deployment_heals_it() {
     story.deploy("6");
     let pending = story.state("Pending");
     assert_eq!(
-        (condition(&pending, "Ready")["status"].as_str(), condition(&pending, "Reconciling")["status"].as_str()),
+        (
+            condition(&pending, "Ready")["status"].as_str(),
+            condition(&pending, "Reconciling")["status"].as_str()
+        ),
         (Some("False"), Some("True"))
     );
     story.version("6", "6");
@@ -77,8 +88,11 @@ fn a_version_that_appears_after_the_deployment_heals_it() {
 fn a_version_deleted_while_it_serves_changes_nothing_and_the_message_says_so() {
     let story = Story::serving_six("gone");
     story.kubectl(&["delete", "mv", "fraud-6"]);
-    let mdep = story
-        .until("the message says so", |o| o["status"]["message"].as_str().is_some_and(|m| m.contains("ModelVersion fraud-6 was deleted")));
+    let mdep = story.until("the message says so", |o| {
+        o["status"]["message"]
+            .as_str()
+            .is_some_and(|m| m.contains("ModelVersion fraud-6 was deleted"))
+    });
     assert_eq!(condition(&mdep, "Ready")["status"], "True");
     assert_eq!(story.rollouts(), 1);
 }
@@ -97,13 +111,18 @@ fn yanked_while_serving_stays_with_a_message_and_yanked_in_the_spec_is_not_serve
         ])
     };
     yank("fraud-6");
-    story.until("the message says so", |o| o["status"]["message"].as_str().is_some_and(|m| m.contains("yanked: Leaks the label")));
+    story.until("the message says so", |o| {
+        o["status"]["message"].as_str().is_some_and(|m| m.contains("yanked: Leaks the label"))
+    });
     assert_eq!(story.mdep()["status"]["state"], "Serving");
     yank("fraud-7");
     story.want("7");
     let mdep = story.settles("Invalid", "6");
     assert_eq!(
-        (condition(&mdep, "Stalled")["status"].as_str(), condition(&mdep, "Stalled")["reason"].as_str()),
+        (
+            condition(&mdep, "Stalled")["status"].as_str(),
+            condition(&mdep, "Stalled")["reason"].as_str()
+        ),
         (Some("True"), Some("VersionYanked"))
     );
 }
@@ -114,7 +133,14 @@ fn yanked_mid_rollout_goes_back_and_rejects_nothing() {
     story.version("8", "behave-image-pull");
     story.want("8");
     story.until("version 8 is on its way", |o| o["status"]["candidate"]["version"] == "8");
-    story.kubectl(&["patch", "mv", "fraud-8", "--type=merge", "-p", r#"{"spec":{"lifecycle":{"state":"Yanked"}}}"#]);
+    story.kubectl(&[
+        "patch",
+        "mv",
+        "fraud-8",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"lifecycle":{"state":"Yanked"}}}"#,
+    ]);
     story.settles("Invalid", "6");
     let record = story.record(3);
     assert_eq!((record["trigger"].as_str(), record.get("rejects")), (Some("Yanked"), None));
@@ -129,7 +155,10 @@ fn a_pause_holds_the_rollout_that_goes_on_and_resume_lets_it_go() {
     assert_eq!(story.ask("Pause")["status"]["result"], "Done");
     let paused = story.state("Paused");
     assert_eq!(
-        (condition(&paused, "Paused")["status"].as_str(), condition(&paused, "Ready")["status"].as_str()),
+        (
+            condition(&paused, "Paused")["status"].as_str(),
+            condition(&paused, "Ready")["status"].as_str()
+        ),
         (Some("True"), Some("False"))
     );
     assert_eq!(story.get("deployment", "fraud")["spec"]["paused"], true);
@@ -159,7 +188,8 @@ fn a_pause_while_settled_holds_the_next_change() {
 fn kubectl_rollout_pause_resume_restart_status_and_history_work_on_the_deployment() {
     let story = Story::serving_seven("plain");
     story.kubectl(&["rollout", "pause", "deployment/fraud"]);
-    story.until_true("the pause is recorded", || story.record(2)["decisions"][0]["verb"] == "Pause");
+    story
+        .until_true("the pause is recorded", || story.record(2)["decisions"][0]["verb"] == "Pause");
     story.want("6");
     story.settles("Paused", "7");
     story.kubectl(&["rollout", "resume", "deployment/fraud"]);
@@ -184,7 +214,9 @@ fn kubectl_scale_works_on_the_model_deployment_also_during_a_rollout() {
     story.want("8");
     story.until("version 8 is on its way", |o| o["status"]["candidate"]["version"] == "8");
     story.kubectl(&["scale", "mdep/fraud", "--replicas=4"]);
-    story.until_true("the Deployment is scaled", || story.get("deployment", "fraud")["spec"]["replicas"] == 4);
+    story.until_true("the Deployment is scaled", || {
+        story.get("deployment", "fraud")["spec"]["replicas"] == 4
+    });
     assert_eq!(story.newest(), 2);
     story.want("6");
     let mdep = story.serves("6");
@@ -220,11 +252,22 @@ fn what_someone_else_does_to_a_child_is_put_back() {
     story.until_true("the image is put back", || story.image() == "registry.example.com/fraud:6");
     assert!(story.event("DriftCorrected").contains("containers[name=model].image"));
     story.kubectl(&["set", "env", "deployment/fraud", "EVIL=1"]);
-    story.until_true("the variable is taken away", || !story.kubectl(&["get", "deployment", "fraud", "-o", "yaml"]).contains("EVIL"));
+    story.until_true("the variable is taken away", || {
+        !story.kubectl(&["get", "deployment", "fraud", "-o", "yaml"]).contains("EVIL")
+    });
     story.kubectl(&["delete", "service", "fraud"]);
     story.until_true("the Service is back", || story.find("service", "fraud").is_some());
-    story.kubectl(&["patch", "service", "fraud", "--type=merge", "-p", r#"{"spec":{"selector":{"app":"evil"}}}"#]);
-    story.until_true("the selector is back", || story.get("service", "fraud")["spec"]["selector"].get("rollmodel.dev/track").is_some());
+    story.kubectl(&[
+        "patch",
+        "service",
+        "fraud",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"selector":{"app":"evil"}}}"#,
+    ]);
+    story.until_true("the selector is back", || {
+        story.get("service", "fraud")["spec"]["selector"].get("rollmodel.dev/track").is_some()
+    });
     story.kubectl(&[
         "label",
         "deployment",
@@ -234,10 +277,14 @@ fn what_someone_else_does_to_a_child_is_put_back() {
         "rollmodel.dev/model-",
         "rollmodel.dev/decision-",
     ]);
-    story.until_true("the labels are back", || story.get("deployment", "fraud")["metadata"]["labels"]["rollmodel.dev/decision"] == "1.0");
+    story.until_true("the labels are back", || {
+        story.get("deployment", "fraud")["metadata"]["labels"]["rollmodel.dev/decision"] == "1.0"
+    });
     let uid = story.get("deployment", "fraud")["metadata"]["uid"].clone();
     story.kubectl(&["delete", "deployment", "fraud"]);
-    story.until_true("the Deployment is back", || story.find("deployment", "fraud").is_some_and(|d| d["metadata"]["uid"] != uid));
+    story.until_true("the Deployment is back", || {
+        story.find("deployment", "fraud").is_some_and(|d| d["metadata"]["uid"] != uid)
+    });
     story.serves("6");
     assert_eq!(story.rollouts(), 1);
 }
@@ -251,7 +298,11 @@ fn an_object_of_a_childs_name_that_is_not_ours_is_never_touched() {
     story.deploy("6");
     let mdep = story.state("Invalid");
     assert_eq!(condition(&mdep, "Stalled")["reason"], "Conflict");
-    assert!(story.message().contains("Deployment fraud exists and is not ours"), "{}", story.message());
+    assert!(
+        story.message().contains("Deployment fraud exists and is not ours"),
+        "{}",
+        story.message()
+    );
     assert_eq!(story.get("deployment", "fraud")["metadata"]["generation"], before);
     story.kubectl(&["delete", "deployment", "fraud"]);
     story.kubectl(&["annotate", "mdep", "fraud", "example.com/look=again"]);
@@ -261,10 +312,17 @@ fn an_object_of_a_childs_name_that_is_not_ours_is_never_touched() {
 #[test]
 fn what_tools_wait_for_is_true_at_every_moment() {
     let mut story = Story::begin("kstatus");
-    story.cluster.kubectl_in(&["-n", &story.namespace, "apply", "-f", "-"], &version_of("fraud", "6", json!({"image": "x:6"})).to_string());
+    story.cluster.kubectl_in(
+        &["-n", &story.namespace, "apply", "-f", "-"],
+        &version_of("fraud", "6", json!({"image": "x:6"})).to_string(),
+    );
     story.kill_operator();
     story.deploy("6");
-    assert_eq!(story.mdep()["status"]["observedGeneration"], -1, "nothing reads an empty status as settled");
+    assert_eq!(
+        story.mdep()["status"]["observedGeneration"],
+        -1,
+        "nothing reads an empty status as settled"
+    );
     assert!(!observed(&story.mdep()));
     story.start_operator();
     story.kubectl(&["wait", "mdep/fraud", "--for=condition=Ready", "--timeout=60s"]);
@@ -276,7 +334,15 @@ fn an_erased_status_is_rebuilt_with_every_decision() {
     let story = Story::serving_seven("erase");
     story.ask("Undo");
     story.settles("Held", "6");
-    story.kubectl(&["patch", "mdep", "fraud", "--subresource=status", "--type=json", "-p", r#"[{"op":"remove","path":"/status"}]"#]);
+    story.kubectl(&[
+        "patch",
+        "mdep",
+        "fraud",
+        "--subresource=status",
+        "--type=json",
+        "-p",
+        r#"[{"op":"remove","path":"/status"}]"#,
+    ]);
     let mdep = story.settles("Held", "6");
     assert_eq!(mdep["status"]["hold"]["rejected"]["version"], "7");
     assert_eq!(mdep["status"]["history"].as_array().unwrap().len(), 3);

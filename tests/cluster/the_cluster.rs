@@ -31,7 +31,16 @@ fn deployment(name: &str, tag: &str) -> String {
 
 fn said(namespace: &str, app: &str, path: &str) -> String {
     let path = format!("jsonpath={{.items[0].status.containerStatuses[0].{path}}}");
-    Cluster::shared().kubectl(&["get", "pod", "-n", namespace, "-l", &format!("app={app}"), "-o", &path])
+    Cluster::shared().kubectl(&[
+        "get",
+        "pod",
+        "-n",
+        namespace,
+        "-l",
+        &format!("app={app}"),
+        "-o",
+        &path,
+    ])
 }
 
 #[test]
@@ -45,17 +54,36 @@ fn pods_become_ready_at_once_unless_a_lever_says_otherwise() {
         ("bad-config", "state.waiting.reason", "CreateContainerConfigError"),
         ("invalid-image", "state.waiting.reason", "InvalidImageName"),
     ];
-    for (tag, ..) in cases.iter().chain(&[("fine", "", ""), ("slow", "", ""), ("crash-once", "", "")]) {
-        cluster.kubectl_in(&["apply", "-n", &namespace, "-f", "-"], &deployment(tag, &format!("behave-{tag}").replace("behave-fine", "1")));
+    for (tag, ..) in
+        cases.iter().chain(&[("fine", "", ""), ("slow", "", ""), ("crash-once", "", "")])
+    {
+        cluster.kubectl_in(
+            &["apply", "-n", &namespace, "-f", "-"],
+            &deployment(tag, &format!("behave-{tag}").replace("behave-fine", "1")),
+        );
     }
     for name in ["fine", "slow", "crash-once"] {
-        cluster.kubectl(&["rollout", "status", "-n", &namespace, &format!("deployment/{name}"), "--timeout=60s"]);
+        cluster.kubectl(&[
+            "rollout",
+            "status",
+            "-n",
+            &namespace,
+            &format!("deployment/{name}"),
+            "--timeout=60s",
+        ]);
     }
     assert_eq!(said(&namespace, "crash-once", "restartCount"), "1");
     for (tag, path, want) in cases {
         cluster.until(&format!("pods of {tag} say {want}"), || said(&namespace, tag, path) == want);
         levers::heal(cluster, &namespace, tag);
-        cluster.kubectl(&["rollout", "status", "-n", &namespace, &format!("deployment/{tag}"), "--timeout=60s"]);
+        cluster.kubectl(&[
+            "rollout",
+            "status",
+            "-n",
+            &namespace,
+            &format!("deployment/{tag}"),
+            "--timeout=60s",
+        ]);
     }
 }
 
@@ -65,8 +93,13 @@ fn requests_are_counted_by_user_agent() {
     let namespace = cluster.namespace("audit");
     let mark = audit::mark(cluster);
     cluster.kubectl(&["create", "configmap", "one", "-n", &namespace]);
-    cluster.until("the audit log is written", || audit::total(&mark.count("kubectl", Some(&namespace))) > 0);
-    assert_eq!(mark.count("kubectl", Some(&namespace)).get(&("create".into(), "configmaps".into())), Some(&1));
+    cluster.until("the audit log is written", || {
+        audit::total(&mark.count("kubectl", Some(&namespace))) > 0
+    });
+    assert_eq!(
+        mark.count("kubectl", Some(&namespace)).get(&("create".into(), "configmaps".into())),
+        Some(&1)
+    );
     assert!(mark.count("rollmodel", Some(&namespace)).is_empty());
 }
 
@@ -77,12 +110,16 @@ fn a_client_is_counted_by_the_user_agent_it_gives_and_watches_only_where_asked()
     let client = crate::harness::rest::runtime().block_on(cluster.client_as("teller/1"));
     let mark = audit::mark(cluster);
     let ask = |query: &str| {
-        let request = http::Request::get(format!("/api/v1/namespaces/{namespace}/pods?{query}")).body(Vec::new()).unwrap();
+        let request = http::Request::get(format!("/api/v1/namespaces/{namespace}/pods?{query}"))
+            .body(Vec::new())
+            .unwrap();
         crate::harness::rest::runtime().block_on(client.request_text(request)).unwrap();
     };
     ask("");
     ask("watch=true&timeoutSeconds=1");
-    cluster.until("both are told of", || audit::total(&mark.count_with("teller", None, true, false)) == 2);
+    cluster.until("both are told of", || {
+        audit::total(&mark.count_with("teller", None, true, false)) == 2
+    });
     let counts = mark.count("teller", Some(&namespace));
     assert_eq!(audit::total(&counts), 1, "{}", audit::listing(&counts));
 }
@@ -92,17 +129,32 @@ fn an_annotation_pulls_a_lever_too_and_a_label_of_a_node_makes_room() {
     let cluster = Cluster::shared();
     let namespace = cluster.namespace("annotated");
     let patched = |name: &str, what: &str| {
-        deployment(name, "1").replace("template:\n    metadata: {", &format!("template:\n    metadata: {{{what}, "))
+        deployment(name, "1")
+            .replace("template:\n    metadata: {", &format!("template:\n    metadata: {{{what}, "))
     };
-    cluster.kubectl_in(&["apply", "-n", &namespace, "-f", "-"], &patched("bad", "annotations: {test.rollmodel.dev/behave: image-pull}"));
-    cluster.until("the image is not pulled", || said(&namespace, "bad", "state.waiting.reason") == "ImagePullBackOff");
-    let homeless = deployment("homeless", "1").replace("spec: {containers", "spec: {nodeSelector: {disk: fast}, containers");
+    cluster.kubectl_in(
+        &["apply", "-n", &namespace, "-f", "-"],
+        &patched("bad", "annotations: {test.rollmodel.dev/behave: image-pull}"),
+    );
+    cluster.until("the image is not pulled", || {
+        said(&namespace, "bad", "state.waiting.reason") == "ImagePullBackOff"
+    });
+    let homeless = deployment("homeless", "1")
+        .replace("spec: {containers", "spec: {nodeSelector: {disk: fast}, containers");
     cluster.kubectl_in(&["apply", "-n", &namespace, "-f", "-"], &homeless);
     let path = "jsonpath={.items[*].status.conditions[?(@.type==\"PodScheduled\")].reason}";
-    let reason = || cluster.kubectl(&["get", "pod", "-n", &namespace, "-l", "app=homeless", "-o", path]);
+    let reason =
+        || cluster.kubectl(&["get", "pod", "-n", &namespace, "-l", "app=homeless", "-o", path]);
     cluster.until("no node fits", || reason() == "Unschedulable");
     levers::label_node(cluster, "node-0", "disk=fast");
-    cluster.kubectl(&["rollout", "status", "-n", &namespace, "deployment/homeless", "--timeout=60s"]);
+    cluster.kubectl(&[
+        "rollout",
+        "status",
+        "-n",
+        &namespace,
+        "deployment/homeless",
+        "--timeout=60s",
+    ]);
     levers::label_node(cluster, "node-0", "disk-");
 }
 
@@ -153,15 +205,26 @@ impl Drop for Kept {
 #[test]
 fn a_cluster_that_stays_leaves_nothing_when_it_is_taken_down_or_killed() {
     let kept = Kept::new("kept");
-    assert!(kept.call("up").contains(&format!("export KUBECONFIG={}\n", kept.0.join("kubeconfig").display())));
+    assert!(
+        kept.call("up")
+            .contains(&format!("export KUBECONFIG={}\n", kept.0.join("kubeconfig").display()))
+    );
     let (keeper, of_it) = kept.processes();
-    assert_eq!(of_it.len(), 5, "etcd, the API server, the controller manager, the scheduler and kwok");
+    assert_eq!(
+        of_it.len(),
+        5,
+        "etcd, the API server, the controller manager, the scheduler and kwok"
+    );
     let attached = Cluster::attach(&kept.0.join("kubeconfig"));
     assert_eq!(attached.kubectl(&["get", "nodes", "-o", "name"]).lines().count(), 4);
     drop(attached);
 
     assert!(Command::new("kill").args(["-9", &keeper.to_string()]).status().unwrap().success());
-    within(Duration::from_secs(10), || of_it.iter().all(|&pid| gone(pid)), || format!("still running: {of_it:?}"));
+    within(
+        Duration::from_secs(10),
+        || of_it.iter().all(|&pid| gone(pid)),
+        || format!("still running: {of_it:?}"),
+    );
 
     kept.call("up");
     let (keeper, mut of_it) = kept.processes();
@@ -176,14 +239,24 @@ fn a_command_runs_on_a_cluster_of_its_own_and_may_tidy_up_there_after_ctrl_c() {
     let waits = "trap 'kubectl get nodes -o name; exit 9' INT; echo waits; read -r _";
     let mut command = command_line();
     // As a shell starts a job: Ctrl-C reaches its whole group.
-    command.args(["run", "--nodes", "2", "--", "bash", "-c", waits]).process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+        .args(["run", "--nodes", "2", "--", "bash", "-c", waits])
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
     let mut first = String::new();
     std::io::BufRead::read_line(&mut out, &mut first).unwrap();
     assert_eq!(first, "waits\n");
     let of_it = children(child.id());
-    assert!(Command::new("kill").args(["-INT", "--", &format!("-{}", child.id())]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-INT", "--", &format!("-{}", child.id())])
+            .status()
+            .unwrap()
+            .success()
+    );
     let rest = std::io::read_to_string(out).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(9), "{rest}");
     assert_eq!(rest, "node/node-0\nnode/node-1\n");

@@ -32,17 +32,31 @@ fn claim(corner: &Corner, name: &str) -> PathBuf {
         "hostPath": {"path": directory}, "claimRef": {"namespace": story.namespace, "name": name, "uid": uid}}}));
     let bound = json!({"status": {"phase": "Bound"}}).to_string();
     for (kind, object) in [("pv", volume.as_str()), ("pvc", name)] {
-        story.kubectl(&["patch", kind, object, "--subresource=status", "--type=merge", "-p", &bound]);
+        story.kubectl(&[
+            "patch",
+            kind,
+            object,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &bound,
+        ]);
     }
     directory
 }
 
 /// What the fetching containers of the pods of a version said at their end.
 fn fetches(corner: &Corner, version: &str) -> Vec<String> {
-    let of =
-        |pod: &Value| pod["metadata"]["labels"]["rollmodel.dev/version"] == version && pod["metadata"].get("deletionTimestamp").is_none();
-    let said =
-        |pod: &Value| pod["status"]["initContainerStatuses"][0]["state"]["terminated"]["message"].as_str().unwrap_or_default().to_owned();
+    let of = |pod: &Value| {
+        pod["metadata"]["labels"]["rollmodel.dev/version"] == version
+            && pod["metadata"].get("deletionTimestamp").is_none()
+    };
+    let said = |pod: &Value| {
+        pod["status"]["initContainerStatuses"][0]["state"]["terminated"]["message"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
     corner.story.list("pods").iter().filter(|pod| of(pod)).map(said).collect()
 }
 
@@ -63,20 +77,34 @@ fn a_large_artifact_is_downloaded_once_and_second_pods_and_rollbacks_download_no
     corner.deploy(wanted);
     corner.story.serves(GOOD);
     let first = fetches(&corner, GOOD);
-    assert!(first.len() == 1 && first[0].starts_with("Verified: ") && !first[0].contains("cached"), "{first:?}");
+    assert!(
+        first.len() == 1 && first[0].starts_with("Verified: ") && !first[0].contains("cached"),
+        "{first:?}"
+    );
     // From now on the bucket has nothing to download, and is not asked for it.
     corner.models.remove(GOOD, &weights);
     let asked = corner.models.fetched(GOOD).len();
     assert!(asked > 0);
     corner.story.patch(&json!({"replicas": 2}));
     corner.story.until("two serve", |o| o["status"]["serving"]["ready"] == 2);
-    assert_eq!(fetches(&corner, GOOD).iter().filter(|said| said.contains("cached=true")).count(), 1);
+    assert_eq!(
+        fetches(&corner, GOOD).iter().filter(|said| said.contains("cached=true")).count(),
+        1
+    );
     corner.story.want(BETTER);
     corner.story.serves(BETTER);
     assert_eq!(corner.story.ask("Undo")["status"]["result"], "Done");
     corner.story.settles("Held", GOOD);
     let again = fetches(&corner, GOOD);
-    assert!(again.len() == 2 && again.iter().all(|said| said.ends_with("cached=true")), "{again:?}");
-    assert_eq!(corner.models.fetched(GOOD).len(), asked, "{:#?}", &corner.models.fetched(GOOD)[asked..]);
+    assert!(
+        again.len() == 2 && again.iter().all(|said| said.ends_with("cached=true")),
+        "{again:?}"
+    );
+    assert_eq!(
+        corner.models.fetched(GOOD).len(),
+        asked,
+        "{:#?}",
+        &corner.models.fetched(GOOD)[asked..]
+    );
     fs::remove_dir_all(claimed).unwrap();
 }

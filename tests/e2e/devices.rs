@@ -15,12 +15,23 @@ const DEVICE: &str = "example.com/gpu";
 fn give_devices(corner: &Corner, count: u32) {
     let path = format!("/status/capacity/{}", DEVICE.replace('/', "~1"));
     let patch = json!([{"op": "add", "path": path, "value": count.to_string()}]).to_string();
-    corner.story.kubectl(&["patch", "node", NODE, "--subresource=status", "--type=json", "-p", &patch]);
-    let offered = || corner.story.get("node", NODE)["status"]["allocatable"][DEVICE] == json!(count.to_string());
+    corner.story.kubectl(&[
+        "patch",
+        "node",
+        NODE,
+        "--subresource=status",
+        "--type=json",
+        "-p",
+        &patch,
+    ]);
+    let offered = || {
+        corner.story.get("node", NODE)["status"]["allocatable"][DEVICE] == json!(count.to_string())
+    };
     corner.story.until_true("the kubelet offers the devices", offered);
 }
 
-/// A server that is there and gone at once, where MLServer takes ten seconds a pod to load what it is made of: ready as long as it has the model.
+/// A server that is there and gone at once, where MLServer takes ten seconds a pod to load what it
+/// is made of: ready as long as it has the model.
 const SERVER: &str = "
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from os.path import exists
@@ -62,7 +73,9 @@ fn a_rolling_update_of_four_fits_into_five_devices_and_what_does_not_fit_is_told
     give_devices(&corner, 4);
     corner.deploy(with_devices(GOOD, 1, 0));
     let short = format!("1 Insufficient {DEVICE}");
-    let mdep = corner.story.until("it says what is short", |o| o["status"]["message"].as_str().is_some_and(|m| m.contains(&short)));
+    let mdep = corner.story.until("it says what is short", |o| {
+        o["status"]["message"].as_str().is_some_and(|m| m.contains(&short))
+    });
     assert_eq!(mdep["status"]["serving"]["version"], BETTER);
     corner.deploy(with_devices(GOOD, 0, 1));
     corner.story.serves(GOOD);

@@ -1,4 +1,5 @@
-//! What else serves in the same way: a model of another library, and one that an OCI registry keeps.
+//! What else serves in the same way: a model of another library, and one that an OCI registry
+//! keeps.
 
 use std::{collections::BTreeMap, fs, time::Instant};
 
@@ -20,11 +21,13 @@ use crate::{
 
 const REPOSITORY: &str = "risk/flowers";
 
-/// A registry with a password and a certificate of an authority, at an address that pods reach; the corner may fetch from it.
+/// A registry with a password and a certificate of an authority, at an address that pods reach; the
+/// corner may fetch from it.
 fn registry(corner: &Corner, authority: &Authority) -> Registry {
     let registry = Registry::start_at(&node::address(), Auth::Basic, Some(authority));
     let mut secret = corner.models.secret();
-    secret["stringData"][".dockerconfigjson"] = json!(Registry::docker_config(&registry.host()).to_string());
+    secret["stringData"][".dockerconfigjson"] =
+        json!(Registry::docker_config(&registry.host()).to_string());
     secret["stringData"]["ca.crt"] = json!(fs::read_to_string(authority.certificate()).unwrap());
     corner.story.apply(&secret);
     corner.story.apply(&json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelPolicy", "metadata": {"name": "default"},
@@ -35,10 +38,16 @@ fn registry(corner: &Corner, authority: &Authority) -> Registry {
 /// A version whose artifact is in a registry: the files of another that MLflow saved.
 fn pushed(corner: &Corner, registry: &Registry, version: &str) -> Value {
     let files = corner.models.files(BETTER);
-    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
-    let digest = registry.push_artifact(REPOSITORY, version, "application/vnd.mlflow.model", &files);
+    let files: Vec<(&str, &[u8])> =
+        files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    let digest =
+        registry.push_artifact(REPOSITORY, version, "application/vnd.mlflow.model", &files);
     let uri = format!("oci://{}/{REPOSITORY}:{version}", registry.host());
-    version_of("flowers", version, json!({"image": MLSERVER, "artifact": {"uri": uri, "digest": digest}}))
+    version_of(
+        "flowers",
+        version,
+        json!({"image": MLSERVER, "artifact": {"uri": uri, "digest": digest}}),
+    )
 }
 
 #[test]
@@ -55,7 +64,10 @@ fn a_model_of_boosted_trees_is_served_and_then_one_that_an_oci_registry_keeps() 
     corner.deploy(wanted);
     corner.story.serves("1");
 
-    let (watch, stream) = (Watch::begin(&corner.story), Stream::begin(corner.address(), "flowers", &corner.models.question));
+    let (watch, stream) = (
+        Watch::begin(&corner.story),
+        Stream::begin(corner.address(), "flowers", &corner.models.question),
+    );
     corner.story.until_true("the trees answer", || stream.settled_on("1"));
     let version = pushed(&corner, &registry, "2");
     let began = Instant::now();
@@ -66,7 +78,8 @@ fn a_model_of_boosted_trees_is_served_and_then_one_that_an_oci_registry_keeps() 
     note_how_it_came(&watch, &stream, began);
 
     let seen = stream.end();
-    let answers = [("1", TREES), ("2", BETTER)].map(|(version, of)| (version.to_owned(), corner.models.answers(of).clone()));
+    let answers = [("1", TREES), ("2", BETTER)]
+        .map(|(version, of)| (version.to_owned(), corner.models.answers(of).clone()));
     seen.assert_right(&BTreeMap::from(answers));
     seen.assert_in_order(&["1", "2"].map(str::to_owned));
     seen.assert_told_by(&corner.story.list("mro"));
@@ -78,8 +91,14 @@ fn note_how_it_came(watch: &Watch, stream: &Stream, began: Instant) {
     let parts = [
         ("  recorded", watch.first("ModelRollout", began, |o| o["spec"]["version"] == "2")),
         ("  scheduled", pod(&|o| holds(o, "PodScheduled"))),
-        ("  fetched_and_verified", pod(&|o| o["status"]["initContainerStatuses"][0]["state"].get("terminated").is_some())),
-        ("  server_started", pod(&|o| o["status"]["containerStatuses"][0]["state"].get("running").is_some())),
+        (
+            "  fetched_and_verified",
+            pod(&|o| o["status"]["initContainerStatuses"][0]["state"].get("terminated").is_some()),
+        ),
+        (
+            "  server_started",
+            pod(&|o| o["status"]["containerStatuses"][0]["state"].get("running").is_some()),
+        ),
         ("  model_loaded", pod(&|o| holds(o, "Ready"))),
         ("  first_answer", first),
     ];

@@ -1,5 +1,6 @@
-//! The road from a trained model to an undo under load, on a real node: `make e2e`. Nothing here is faked but the machine, which is a set
-//! of namespaces that `enter.sh` makes; each test is one sentence.
+//! The road from a trained model to an undo under load, on a real node: `make e2e`. Nothing here is
+//! faked but the machine, which is a set of namespaces that `enter.sh` makes; each test is one
+//! sentence.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::duplicate_mod)] // both harnesses start processes in the same way
 

@@ -1,5 +1,5 @@
-//! Real models: trained by scripts in Jobs that know nothing of Rollmodel, and logged to a real tracking server, from which a ModelRegistry
-//! imports them.
+//! Real models: trained by scripts in Jobs that know nothing of Rollmodel, and logged to a real
+//! tracking server, from which a ModelRegistry imports them.
 
 use std::{
     collections::BTreeMap,
@@ -35,7 +35,8 @@ pub const TAMPERED: &str = "3";
 pub const BROKEN: &str = "4";
 /// The better one of the next night, trained when [`Models::train_again`] is called.
 pub const NIGHTLY: &str = "5";
-/// What [`Models::answers`] knows the one version of model `flowers` by, which is of another library.
+/// What [`Models::answers`] knows the one version of model `flowers` by, which is of another
+/// library.
 pub const TREES: &str = "flowers-1";
 /// What the registered model is called by those who train it.
 const REGISTERED: &str = "Fraud Score";
@@ -82,11 +83,20 @@ impl Models {
         trained(node);
         let mut uris = tracking.versions(REGISTERED);
         let logged = tracking.logged(TRIAL).pop().unwrap();
-        let time = Timestamp::from_millisecond(logged.created).unwrap().strftime("%Y%m%d-%H%M%S").to_string();
+        let time = Timestamp::from_millisecond(logged.created)
+            .unwrap()
+            .strftime("%Y%m%d-%H%M%S")
+            .to_string();
         let version = format!("{time}-{}", &logged.id["m-".len()..][..8]);
-        let registered = |version: &str| (version.to_owned(), format!("models:/{REGISTERED}/{version}"));
+        let registered =
+            |version: &str| (version.to_owned(), format!("models:/{REGISTERED}/{version}"));
         let trees = (TREES.to_owned(), format!("models:/{FLOWERS}/1"));
-        let asked = [registered(GOOD), registered(BETTER), (version.clone(), format!("models:/{}", logged.id)), trees];
+        let asked = [
+            registered(GOOD),
+            registered(BETTER),
+            (version.clone(), format!("models:/{}", logged.id)),
+            trees,
+        ];
         uris.insert(version.clone(), logged.uri);
         let (question, answers) = ask(tracking, &asked);
         Self { tracking, uris, logged: version, question, answers }
@@ -96,7 +106,8 @@ impl Models {
     pub fn train_again(&self, node: &Node) -> Vec<f64> {
         apply(node, &job("nightly", &["better"], &self.tracking.url));
         trained(node);
-        let (_, mut answers) = ask(self.tracking, &[(NIGHTLY.to_owned(), format!("models:/{REGISTERED}/{NIGHTLY}"))]);
+        let (_, mut answers) =
+            ask(self.tracking, &[(NIGHTLY.to_owned(), format!("models:/{REGISTERED}/{NIGHTLY}"))]);
         answers.remove(NIGHTLY).unwrap()
     }
 
@@ -147,7 +158,9 @@ impl Models {
     /// A version's files, by name.
     pub fn files(&self, version: &str) -> Vec<(String, Vec<u8>)> {
         let files = fs::read_dir(self.file(version, "")).unwrap().map(|entry| entry.unwrap());
-        let read = |entry: fs::DirEntry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap());
+        let read = |entry: fs::DirEntry| {
+            (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())
+        };
         files.filter(|entry| entry.file_type().unwrap().is_file()).map(read).collect()
     }
 
@@ -179,10 +192,17 @@ impl Models {
     }
 }
 
-/// What models predict by themselves, as MLflow loads them from the tracking server, beside no server of ours; and the question.
-fn ask(tracking: &Tracking, models: &[(String, String)]) -> (Vec<Vec<f64>>, BTreeMap<String, Vec<f64>>) {
+/// What models predict by themselves, as MLflow loads them from the tracking server, beside no
+/// server of ours; and the question.
+fn ask(
+    tracking: &Tracking,
+    models: &[(String, String)],
+) -> (Vec<Vec<f64>>, BTreeMap<String, Vec<f64>>) {
     let mut python = Command::new(node::tools("serving").join("bin/python"));
-    python.arg(root().join("tests/e2e/training/ask.py")).args(models.iter().map(|(_, uri)| uri)).env("MLFLOW_TRACKING_URI", &tracking.url);
+    python
+        .arg(root().join("tests/e2e/training/ask.py"))
+        .args(models.iter().map(|(_, uri)| uri))
+        .env("MLFLOW_TRACKING_URI", &tracking.url);
     let told: Value = serde_json::from_slice(&run(&mut python)).unwrap();
     let answer = |uri: &String| serde_json::from_value(told["answers"][uri].clone()).unwrap();
     let answers = models.iter().map(|(version, uri)| (version.clone(), answer(uri))).collect();
@@ -197,7 +217,10 @@ fn apply(node: &Node, object: &Value) {
 fn trained(node: &Node) {
     let kubectl = |args: &[&str]| node.cluster.try_kubectl(&[&["-n", NAMESPACE], args].concat());
     let done = kubectl(&["wait", "--for=condition=Complete", "job", "--all", "--timeout=600s"]);
-    let logs = || String::from_utf8_lossy(&kubectl(&["logs", "-l", "app=train", "--all-containers"]).stdout).into_owned();
+    let logs = || {
+        String::from_utf8_lossy(&kubectl(&["logs", "-l", "app=train", "--all-containers"]).stdout)
+            .into_owned()
+    };
     assert!(done.status.success(), "the models were not trained:\n{}", logs());
 }
 
@@ -205,15 +228,22 @@ fn trained(node: &Node) {
 fn scripts() -> Value {
     let files = fs::read_dir(root().join("tests/e2e/training")).unwrap().map(|e| e.unwrap().path());
     let python = files.filter(|path| path.extension().is_some_and(|x| x == "py"));
-    let data: BTreeMap<String, String> =
-        python.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap())).collect();
+    let data: BTreeMap<String, String> = python
+        .map(|path| {
+            (
+                path.file_name().unwrap().to_str().unwrap().to_owned(),
+                fs::read_to_string(&path).unwrap(),
+            )
+        })
+        .collect();
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "scripts"}, "data": data})
 }
 
 /// A Job that runs scripts one after the other, and carries nothing but MLflow's own variables.
 fn job(experiment: &str, scripts: &[&str], url: &str) -> Value {
     let env = json!([{"name": "MLFLOW_TRACKING_URI", "value": url}, {"name": "MLFLOW_EXPERIMENT_NAME", "value": experiment}]);
-    let mounts = json!([{"name": "scripts", "mountPath": "/scripts"}, {"name": "tmp", "mountPath": "/tmp"}]);
+    let mounts =
+        json!([{"name": "scripts", "mountPath": "/scripts"}, {"name": "tmp", "mountPath": "/tmp"}]);
     let container = |(index, script): (usize, &&str)| {
         json!({"name": format!("{script}-{index}"), "image": MLSERVER, "command": ["/usr/local/bin/python3", format!("/scripts/{script}.py")],
             "env": env, "volumeMounts": mounts})

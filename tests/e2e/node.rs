@@ -1,5 +1,6 @@
-//! A real node: containerd, runc, a CNI bridge, kubelet and kube-proxy beside the control plane of `tests/cluster`, on the machine that
-//! `enter.sh` made. What is started here ends with that machine.
+//! A real node: containerd, runc, a CNI bridge, kubelet and kube-proxy beside the control plane of
+//! `tests/cluster`, on the machine that `enter.sh` made. What is started here ends with that
+//! machine.
 
 use std::{
     fs,
@@ -35,14 +36,19 @@ pub struct Node {
 
 /// The directory of a group of tools: found or made.
 pub fn tools(group: &str) -> PathBuf {
-    let out = Command::new(root().join("tests/e2e/tools/build.sh")).arg(group).stderr(Stdio::inherit()).output().expect("build.sh runs");
+    let out = Command::new(root().join("tests/e2e/tools/build.sh"))
+        .arg(group)
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("build.sh runs");
     assert!(out.status.success(), "the {group} of tests/e2e could not be made: see above");
     PathBuf::from(String::from_utf8(out.stdout).expect("a path").trim())
 }
 
 /// A variable that `enter.sh` sets.
 fn given(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run these tests with `make e2e`, as root"))
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run these tests with `make e2e`, as root"))
 }
 
 /// The node's address, at which pods reach what listens on it.
@@ -60,21 +66,43 @@ impl Node {
     fn start() -> Self {
         let dir = root().join("target/tmp/node");
         fs::create_dir_all(&dir).expect("the node's directory");
-        let cluster =
-            Cluster::start(Options { nodes: 1, audit: false, patience: PATIENCE, address: Some(address()), ..Options::default() });
+        let cluster = Cluster::start(Options {
+            nodes: 1,
+            audit: false,
+            patience: PATIENCE,
+            address: Some(address()),
+            ..Options::default()
+        });
         let node = Self { cluster, dir, debian: tools("debian"), running: Mutex::default() };
         node.cluster.kubectl(&["taint", "node", "node-0", "kwok.x-k8s.io/node=fake:NoSchedule"]);
         node.cluster.apply_crds();
-        node.cluster.kubectl(&["apply", "-f", &root().join("deploy/people.yaml").display().to_string()]);
+        node.cluster.kubectl(&[
+            "apply",
+            "-f",
+            &root().join("deploy/people.yaml").display().to_string(),
+        ]);
         node.write_configurations();
         node.run_containerd();
         thread::scope(|scope| {
             scope.spawn(|| node.import_images());
             node.run_kubelet();
             node.run_proxy();
-            node.cluster.until("the node is registered", || node.cluster.try_kubectl(&["get", "node", NODE]).status.success());
-            let out = node.cluster.try_kubectl(&["wait", "--for=condition=Ready", "node", NODE, "--timeout=240s"]);
-            assert!(out.status.success(), "the node is not ready: {}\n{}", String::from_utf8_lossy(&out.stderr), node.log_ends());
+            node.cluster.until("the node is registered", || {
+                node.cluster.try_kubectl(&["get", "node", NODE]).status.success()
+            });
+            let out = node.cluster.try_kubectl(&[
+                "wait",
+                "--for=condition=Ready",
+                "node",
+                NODE,
+                "--timeout=240s",
+            ]);
+            assert!(
+                out.status.success(),
+                "the node is not ready: {}\n{}",
+                String::from_utf8_lossy(&out.stderr),
+                node.log_ends()
+            );
         });
         node
     }
@@ -102,7 +130,11 @@ impl Node {
         );
         let network = "{\"cniVersion\": \"0.4.0\", \"name\": \"pods\", \"plugins\": [{\"type\": \"bridge\", \"bridge\": \"pods0\", \"isGateway\": true, \
              \"hairpinMode\": true, \"ipam\": {\"type\": \"host-local\", \"ranges\": [[{\"subnet\": \"10.244.0.0/24\"}]], \"routes\": [{\"dst\": \"0.0.0.0/0\"}]}}]}";
-        for (name, text) in [("containerd.toml", &*containerd), ("kubelet.yaml", &kubelet), ("cni/pods.conflist", network)] {
+        for (name, text) in [
+            ("containerd.toml", &*containerd),
+            ("kubelet.yaml", &kubelet),
+            ("cni/pods.conflist", network),
+        ] {
             fs::write(self.dir.join(name), text).expect("a configuration");
         }
     }
@@ -111,7 +143,8 @@ impl Node {
     fn run(&self, name: &'static str, program: &Path, args: &str) {
         let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
         let env = self.environment();
-        let process = self.cluster.spawn(program, &args, &env, &self.dir.join(format!("{name}.log")));
+        let process =
+            self.cluster.spawn(program, &args, &env, &self.dir.join(format!("{name}.log")));
         self.running.lock().expect("processes").push((name, process));
     }
 
@@ -119,13 +152,23 @@ impl Node {
         let debian = self.debian.display();
         let path = std::env::var("PATH").unwrap_or_default();
         let machine = std::env::consts::ARCH;
-        let libraries = format!("{debian}/usr/lib/{machine}-linux-gnu:{debian}/lib/{machine}-linux-gnu");
-        [("PATH".into(), format!("{debian}/usr/bin:{debian}/usr/sbin:{debian}/sbin:{path}")), ("LD_LIBRARY_PATH".into(), libraries)]
+        let libraries =
+            format!("{debian}/usr/lib/{machine}-linux-gnu:{debian}/lib/{machine}-linux-gnu");
+        [
+            ("PATH".into(), format!("{debian}/usr/bin:{debian}/usr/sbin:{debian}/sbin:{path}")),
+            ("LD_LIBRARY_PATH".into(), libraries),
+        ]
     }
 
     fn run_containerd(&self) {
-        self.run("containerd", &self.debian.join("usr/bin/containerd"), &format!("--config {}/containerd.toml", self.dir.display()));
-        self.cluster.until("containerd answers", || self.ctr(&["version"]).output().expect("ctr runs").status.success());
+        self.run(
+            "containerd",
+            &self.debian.join("usr/bin/containerd"),
+            &format!("--config {}/containerd.toml", self.dir.display()),
+        );
+        self.cluster.until("containerd answers", || {
+            self.ctr(&["version"]).output().expect("ctr runs").status.success()
+        });
     }
 
     /// Starts the kubelet (again).
@@ -161,7 +204,9 @@ impl Node {
 
     fn ctr(&self, args: &[&str]) -> Command {
         let mut ctr = Command::new(self.debian.join("usr/bin/ctr"));
-        ctr.envs(self.environment()).args(["--address", SOCKET, "--namespace", "k8s.io"]).args(args);
+        ctr.envs(self.environment())
+            .args(["--address", SOCKET, "--namespace", "k8s.io"])
+            .args(args);
         ctr
     }
 
@@ -170,8 +215,14 @@ impl Node {
         let images = tools("images");
         let script = root().join("tests/e2e/tools/images/build.py");
         let fetch = env!("CARGO_BIN_EXE_rollmodel-fetch");
-        run(Command::new("python3").arg(script).arg("programs").arg(&self.dir).args([env!("CARGO_BIN_EXE_rollmodel"), fetch]));
-        for file in [images.join("pause.tar"), self.dir.join("rollmodel.tar"), images.join("serving.tar")] {
+        run(Command::new("python3")
+            .arg(script)
+            .arg("programs")
+            .arg(&self.dir)
+            .args([env!("CARGO_BIN_EXE_rollmodel"), fetch]));
+        for file in
+            [images.join("pause.tar"), self.dir.join("rollmodel.tar"), images.join("serving.tar")]
+        {
             run(&mut self.ctr(&["images", "import", &file.display().to_string()]));
         }
     }
@@ -181,7 +232,9 @@ impl Node {
         let names = ["containerd", "kubelet", "kube-proxy"];
         // Some of the kubelet's lines fill a screen each.
         let short = |line: &str| line.chars().take(240).chain(['\n']).collect::<String>();
-        let end = |name: &&str| tail(&self.dir.join(format!("{name}.log"))).lines().map(short).collect::<String>();
+        let end = |name: &&str| {
+            tail(&self.dir.join(format!("{name}.log"))).lines().map(short).collect::<String>()
+        };
         names.iter().map(|name| format!("--- {name}\n{}", end(name))).collect()
     }
 }

@@ -1,8 +1,9 @@
 //! A page of docs/ as it is walked: prose, and commands with what has to come of each.
 //!
-//! In a block ```` ```console ```` a line that begins with `$ ` is a command, which goes on to the end of its here-document or to its last
-//! line without a `\`; the lines below it are what it has to say. In those, `…` is any text, and a line of its own any lines; how many
-//! spaces there are is of no matter, for columns are as wide as their widest.
+//! In a block ```` ```console ```` a line that begins with `$ ` is a command, which goes on to the
+//! end of its here-document or to its last line without a `\`; the lines below it are what it has
+//! to say. In those, `…` is any text, and a line of its own any lines; how many spaces there are is
+//! of no matter, for columns are as wide as their widest.
 
 /// A part of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,12 +35,15 @@ pub fn parts(page: &str) -> Vec<Part> {
         if line.starts_with("```") {
             console = line == "```console";
         } else if let (true, Some(typed)) = (console, line.strip_prefix("$ ")) {
-            let mut command = Command { line: number + 1, typed: typed.to_owned(), said: Vec::new() };
+            let mut command =
+                Command { line: number + 1, typed: typed.to_owned(), said: Vec::new() };
             while !whole(&command.typed) {
                 let (_, more) = lines.next().expect("a command that ends");
                 command.typed = format!("{}\n{more}", command.typed);
             }
-            while let Some((_, said)) = lines.next_if(|(_, line)| !line.starts_with("$ ") && !line.starts_with("```")) {
+            while let Some((_, said)) =
+                lines.next_if(|(_, line)| !line.starts_with("$ ") && !line.starts_with("```"))
+            {
                 command.said.push(said.to_owned());
             }
             // A blank line is there for the eye.
@@ -58,7 +62,10 @@ pub fn parts(page: &str) -> Vec<Part> {
 
 fn whole(typed: &str) -> bool {
     let last = typed.lines().next_back().unwrap_or_default();
-    let document = typed.lines().next().is_some_and(|first| first.contains("<<EOF") || first.contains("<<'EOF'"));
+    let document = typed
+        .lines()
+        .next()
+        .is_some_and(|first| first.contains("<<EOF") || first.contains("<<'EOF'"));
     !last.ends_with('\\') && (!document || last == "EOF")
 }
 
@@ -66,7 +73,9 @@ fn whole(typed: &str) -> bool {
 pub fn fits(expected: &[String], said: &[&str]) -> bool {
     match (expected.split_first(), said.split_first()) {
         (None, None) => true,
-        (Some((any, rest)), _) if any.trim() == "…" => (0..=said.len()).any(|skipped| fits(rest, &said[skipped..])),
+        (Some((any, rest)), _) if any.trim() == "…" => {
+            (0..=said.len()).any(|skipped| fits(rest, &said[skipped..]))
+        }
         (Some((want, expected)), Some((have, said))) => same(want, have) && fits(expected, said),
         _ => false,
     }
@@ -90,7 +99,11 @@ fn same(want: &str, have: &str) -> bool {
 fn commands_have_here_documents_continuations_and_what_they_say() {
     let page = "# Head\nWords.\n```yaml\n$ no command\n```\n```console\n$ a \\\n  b\nx\n\n$ c <<EOF\nd\nEOF\n```\n";
     let command = |line, typed: &str, said: &[&str]| {
-        Part::Command(Command { line, typed: typed.into(), said: said.iter().map(|s| (*s).to_owned()).collect() })
+        Part::Command(Command {
+            line,
+            typed: typed.into(),
+            said: said.iter().map(|s| (*s).to_owned()).collect(),
+        })
     };
     let want = [
         Part::Heading("Head".into()),

@@ -61,8 +61,12 @@ fn what_fails_goes_back_by_itself(road: &Corner) {
     road.story.want(TAMPERED);
     road.story.settles("RolledBack", BETTER);
     let says = road.stalled();
-    assert!(says.contains("version 3 cannot be fetched: Mismatch: s3://models/mlflow/1/models/m-"), "{says}");
-    // MLflow gives nobody what the bucket's own checksum does not hold for: importers of other tests want it too.
+    assert!(
+        says.contains("version 3 cannot be fetched: Mismatch: s3://models/mlflow/1/models/m-"),
+        "{says}"
+    );
+    // MLflow gives nobody what the bucket's own checksum does not hold for: importers of other
+    // tests want it too.
     road.models.tamper(TAMPERED);
     // A model with code that no server has.
     road.story.want(BROKEN);
@@ -82,7 +86,10 @@ fn undone_by_request(road: &Corner, watch: &Watch, stream: &Stream) {
     let ready = watch.pods(GOOD, 2, began, |o| holds(o, "Ready"));
     let (_, last) = stream.span(BETTER, began).unwrap();
     let parts = [
-        ("  request_answered", watch.first("RolloutRequest", began, |o| o["status"].get("result").is_some())),
+        (
+            "  request_answered",
+            watch.first("RolloutRequest", began, |o| o["status"].get("result").is_some()),
+        ),
         ("  first_pod_ready", ready[0]),
         ("  last_pod_ready", ready[1]),
         ("  last_bad_answer", last),
@@ -98,16 +105,22 @@ fn what_is_trained_tonight_appears(road: &Corner, watch: &Watch) -> Vec<f64> {
     let asked = road.models.imported(NIGHTLY);
     let parts = [
         ("  until_the_importer_looks", asked.first().unwrap().at),
-        ("  hashed_and_written", watch.first("ModelVersion", began, |o| o["metadata"]["name"] == name)),
+        (
+            "  hashed_and_written",
+            watch.first("ModelVersion", began, |o| o["metadata"]["name"] == name),
+        ),
     ];
     took_in_parts("register_model_to_version", road.models.registered(NIGHTLY), &parts);
     answers
 }
 
-/// The operator and the kubelet are killed while a version is rolled out; pods and predictions go on.
+/// The operator and the kubelet are killed while a version is rolled out; pods and predictions go
+/// on.
 fn forward_while_everything_is_restarted(road: &mut Corner) {
     road.story.want(NIGHTLY);
-    road.story.until("the nightly version is being rolled out", |o| o["status"]["candidate"]["version"] == NIGHTLY);
+    road.story.until("the nightly version is being rolled out", |o| {
+        o["status"]["candidate"]["version"] == NIGHTLY
+    });
     road.story.kill_operator();
     road.node.kill_kubelet();
     road.node.run_kubelet();
@@ -124,12 +137,20 @@ fn undone_by_kubectl(road: &Corner, stream: &Stream) {
 
 /// The versions that served one after the other, by the records, which are what they have to be.
 fn told_by_the_records(road: &Corner) -> Vec<String> {
-    let mut records: Vec<Value> = road.story.list("mro").into_iter().map(|r| r["spec"].clone()).collect();
+    let mut records: Vec<Value> =
+        road.story.list("mro").into_iter().map(|r| r["spec"].clone()).collect();
     records.sort_by_key(|r| r["number"].as_i64());
     let text = |r: &Value, field: &str| r[field].as_str().unwrap_or_default().to_owned();
     let told: Vec<[String; 4]> = records
         .iter()
-        .map(|r| [text(r, "version"), text(r, "trigger"), text(r, "outcome"), r["by"]["actor"].as_str().unwrap_or_default().into()])
+        .map(|r| {
+            [
+                text(r, "version"),
+                text(r, "trigger"),
+                text(r, "outcome"),
+                r["by"]["actor"].as_str().unwrap_or_default().into(),
+            ]
+        })
         .collect();
     let want = [
         ["1", "SpecChanged", "Promoted", "spec"],
@@ -143,7 +164,8 @@ fn told_by_the_records(road: &Corner) -> Vec<String> {
         ["1", "Undo", "Promoted", "kubectl (unverified)"],
     ];
     assert_eq!(told, want);
-    let mut served: Vec<String> = records.iter().filter(|r| r["outcome"] == "Promoted").map(|r| text(r, "version")).collect();
+    let mut served: Vec<String> =
+        records.iter().filter(|r| r["outcome"] == "Promoted").map(|r| text(r, "version")).collect();
     served.dedup();
     served
 }
@@ -152,9 +174,18 @@ fn told_by_the_records(road: &Corner) -> Vec<String> {
 fn the_record_says_how_it_was_made(road: &Corner) {
     let object = road.story.get("mv", &format!("fraud-{NIGHTLY}"));
     let spec = &object["spec"];
-    assert_eq!((&spec["origin"]["model"], &spec["origin"]["version"]), (&json!("Fraud Score"), &json!(NIGHTLY)));
-    assert_eq!((&spec["framework"]["name"], &spec["parameters"]["alpha"]), (&json!("scikit-learn"), &json!("0.1")));
-    assert_eq!((&spec["metrics"][0]["name"], &spec["run"]["system"]), (&json!("r2"), &json!("MLflow")));
+    assert_eq!(
+        (&spec["origin"]["model"], &spec["origin"]["version"]),
+        (&json!("Fraud Score"), &json!(NIGHTLY))
+    );
+    assert_eq!(
+        (&spec["framework"]["name"], &spec["parameters"]["alpha"]),
+        (&json!("scikit-learn"), &json!("0.1"))
+    );
+    assert_eq!(
+        (&spec["metrics"][0]["name"], &spec["run"]["system"]),
+        (&json!("r2"), &json!("MLflow"))
+    );
     assert_eq!(spec["run"]["user"], "server", "who ran it in the pod: {spec:#}");
 }
 
@@ -170,7 +201,8 @@ fn a_model_that_was_only_logged_is_served_by_mlflows_own_server() {
     corner.deploy(spec);
     corner.story.serves(logged);
     let asked = json!({"inputs": corner.models.question}).to_string();
-    let answer: Value = serde_json::from_str(&exchange(corner.address(), "/invocations", &asked).unwrap()).unwrap();
+    let answer: Value =
+        serde_json::from_str(&exchange(corner.address(), "/invocations", &asked).unwrap()).unwrap();
     let values: Vec<f64> = serde_json::from_value(answer["predictions"].clone()).unwrap();
     assert_eq!(&values, corner.models.answers(logged));
 }

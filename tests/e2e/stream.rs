@@ -1,4 +1,5 @@
-//! A steady stream of predictions through the Service, each on a connection of its own, and what became of each.
+//! A steady stream of predictions through the Service, each on a connection of its own, and what
+//! became of each.
 
 use std::{
     collections::BTreeMap,
@@ -31,21 +32,37 @@ pub fn predict(address: SocketAddr, model: &str, question: &[Vec<f64>]) -> Resul
     let asked = Instant::now();
     let columns = question.first().map_or(0, Vec::len);
     let data: Vec<f64> = question.iter().flatten().copied().collect();
-    let input = json!({"name": "x", "shape": [question.len(), columns], "datatype": "FP64", "data": data});
+    let input =
+        json!({"name": "x", "shape": [question.len(), columns], "datatype": "FP64", "data": data});
     let body = json!({"inputs": [input]}).to_string();
-    let text = exchange(address, &format!("/v2/models/{model}/infer"), &body).map_err(|e| format!("after {:?}: {e}", asked.elapsed()))?;
+    let text = exchange(address, &format!("/v2/models/{model}/infer"), &body)
+        .map_err(|e| format!("after {:?}: {e}", asked.elapsed()))?;
     let answer: Value = serde_json::from_str(&text).map_err(|e| format!("{e}: {text}"))?;
-    let values = answer["outputs"][0]["data"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
-    Ok(Answer { at: Instant::now(), version: answer["model_version"].as_str().unwrap_or_default().to_owned(), values })
+    let values = answer["outputs"][0]["data"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_f64)
+        .collect();
+    Ok(Answer {
+        at: Instant::now(),
+        version: answer["model_version"].as_str().unwrap_or_default().to_owned(),
+        values,
+    })
 }
 
 /// One POST on a connection of its own; the body of a 200.
 pub fn exchange(address: SocketAddr, path: &str, body: &str) -> Result<String, String> {
     let patience = Duration::from_secs(20);
-    let mut stream = TcpStream::connect_timeout(&address, patience).map_err(|e| format!("connect: {e}"))?;
+    let mut stream =
+        TcpStream::connect_timeout(&address, patience).map_err(|e| format!("connect: {e}"))?;
     stream.set_read_timeout(Some(patience)).map_err(|e| e.to_string())?;
-    let head = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
-    write!(stream, "{head}\r\nConnection: close\r\n\r\n{body}").map_err(|e| format!("send: {e}"))?;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}",
+        body.len()
+    );
+    write!(stream, "{head}\r\nConnection: close\r\n\r\n{body}")
+        .map_err(|e| format!("send: {e}"))?;
     let mut text = String::new();
     stream.read_to_string(&mut text).map_err(|e| format!("receive: {e}"))?;
     match text.split_once("\r\n\r\n") {
@@ -101,7 +118,8 @@ impl Stream {
     /// When the first answer by a version came after an instant, and the last so far.
     pub fn span(&self, version: &str, after: Instant) -> Option<(Instant, Instant)> {
         let seen = self.seen.lock().unwrap();
-        let mut times = seen.answers.iter().filter(|a| a.version == version && a.at >= after).map(|a| a.at);
+        let mut times =
+            seen.answers.iter().filter(|a| a.version == version && a.at >= after).map(|a| a.at);
         let first = times.next()?;
         Some((first, times.next_back().unwrap_or(first)))
     }
@@ -123,14 +141,29 @@ fn clock(at: Instant) -> Timestamp {
 }
 
 impl Seen {
-    /// Fails unless every prediction was answered, by what the model of the version that gave it predicts.
+    /// Fails unless every prediction was answered, by what the model of the version that gave it
+    /// predicts.
     pub fn assert_right(&self, answers: &Answers) {
-        assert!(self.failures.is_empty(), "{} of {} predictions failed: {:#?}", self.failures.len(), self.answers.len(), self.failures);
-        let wrong: Vec<_> = self.answers.iter().filter(|a| answers.get(&a.version) != Some(&a.values)).collect();
-        assert!(wrong.is_empty(), "{} of {} predictions are wrong: {:?}", wrong.len(), self.answers.len(), wrong.first());
+        assert!(
+            self.failures.is_empty(),
+            "{} of {} predictions failed: {:#?}",
+            self.failures.len(),
+            self.answers.len(),
+            self.failures
+        );
+        let wrong: Vec<_> =
+            self.answers.iter().filter(|a| answers.get(&a.version) != Some(&a.values)).collect();
+        assert!(
+            wrong.is_empty(),
+            "{} of {} predictions are wrong: {:?}",
+            wrong.len(),
+            self.answers.len(),
+            wrong.first()
+        );
     }
 
-    /// Fails unless the versions took over from each other in that order. While one does, both answer.
+    /// Fails unless the versions took over from each other in that order. While one does, both
+    /// answer.
     pub fn assert_in_order(&self, versions: &[String]) {
         let mut left = versions.iter();
         let mut next = left.next();
@@ -144,8 +177,8 @@ impl Seen {
         assert_eq!(last, versions.last(), "the last prediction is not of what serves");
     }
 
-    /// Fails if a version answered when the records tell of others: it has to be that of the newest rollout that had begun, unless that one
-    /// failed, or what was served before it.
+    /// Fails if a version answered when the records tell of others: it has to be that of the newest
+    /// rollout that had begun, unless that one failed, or what was served before it.
     pub fn assert_told_by(&self, records: &[Value]) {
         let mut records: Vec<&Value> = records.iter().map(|r| &r["spec"]).collect();
         records.sort_by_key(|r| r["number"].as_i64());
@@ -161,7 +194,10 @@ impl Seen {
                 [newest].into_iter().filter(serves).chain(before.iter().rev().find(serves))
             });
             let told: Vec<&str> = told.filter_map(|r| r["version"].as_str()).collect();
-            assert!(told.contains(&answer.version.as_str()), "{answer:?} came at {at}, when {told:?} served by the records {records:#?}");
+            assert!(
+                told.contains(&answer.version.as_str()),
+                "{answer:?} came at {at}, when {told:?} served by the records {records:#?}"
+            );
         }
     }
 }

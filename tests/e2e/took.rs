@@ -1,4 +1,5 @@
-//! What takes how long on the road: a row each in target/bench/road.json, and in the table that `make e2e` ends with. No test fails for a time.
+//! What takes how long on the road: a row each in target/bench/road.json, and in the table that
+//! `make e2e` ends with. No test fails for a time.
 
 #[allow(dead_code)] // runs, and bars
 #[path = "../bench/figures.rs"]
@@ -47,7 +48,11 @@ pub fn note(name: &'static str, value: f64) {
     assert_eq!(rows.len(), noted.len(), "{name} has no row");
     let out = root().join("target/bench");
     fs::create_dir_all(&out).unwrap();
-    fs::write(out.join("road.json"), serde_json::to_vec_pretty(&json!({"figures": rows, "runs": [&*noted]})).unwrap()).unwrap();
+    fs::write(
+        out.join("road.json"),
+        serde_json::to_vec_pretty(&json!({"figures": rows, "runs": [&*noted]})).unwrap(),
+    )
+    .unwrap();
     fs::write(out.join("road.txt"), figures::table(&rows)).unwrap();
 }
 
@@ -68,5 +73,6 @@ pub fn took_in_parts(name: &'static str, from: Instant, parts: &[(&'static str, 
 
 /// Seconds; below zero where what was to come after came before.
 fn between(from: Instant, to: Instant) -> f64 {
-    to.saturating_duration_since(from).as_secs_f64() - from.saturating_duration_since(to).as_secs_f64()
+    to.saturating_duration_since(from).as_secs_f64()
+        - from.saturating_duration_since(to).as_secs_f64()
 }

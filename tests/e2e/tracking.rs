@@ -1,4 +1,5 @@
-//! A real tracking server, `mlflow server` as PyPI has it, with its artifacts in a real S3 server: both on the node, for pods too.
+//! A real tracking server, `mlflow server` as PyPI has it, with its artifacts in a real S3 server:
+//! both on the node, for pods too.
 
 use std::{
     collections::BTreeMap,
@@ -62,7 +63,11 @@ impl Tracking {
         static SHARED: OnceLock<Tracking> = OnceLock::new();
         SHARED.get_or_init(|| {
             let mut tracking = Self::start(address);
-            within(PATIENCE, || tracking.is_ready(), || "the tracking server does not answer".into());
+            within(
+                PATIENCE,
+                || tracking.is_ready(),
+                || "the tracking server does not answer".into(),
+            );
             tracking
         })
     }
@@ -77,36 +82,66 @@ impl Tracking {
         let database = format!("sqlite:///{}/mlflow.db", dir.path().display());
         let port = PORT.to_string();
         let args = ["-m", "mlflow", "server", "--host", address, "--port", &port, "--workers", "1"];
-        let args = args.into_iter().chain(["--backend-store-uri", &database, "--artifacts-destination", DESTINATION]);
+        let args = args.into_iter().chain([
+            "--backend-store-uri",
+            &database,
+            "--artifacts-destination",
+            DESTINATION,
+        ]);
         let args: Vec<String> = args.map(str::to_owned).collect();
-        let mut env: Vec<(String, String)> = S3::env().map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let mut env: Vec<(String, String)> =
+            S3::env().map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         env.push(("MLFLOW_S3_ENDPOINT_URL".into(), s3.endpoint()));
         // Four processes that nothing here asks for.
         env.push(("MLFLOW_SERVER_ENABLE_JOB_EXECUTION".into(), "false".into()));
         let python = servers::tools("mlflow").join("bin/python");
-        let process = SPAWNER.get_or_init(Spawner::start).spawn(&python, &args, &env, dir.path(), &dir.join("log"));
+        let process = SPAWNER.get_or_init(Spawner::start).spawn(
+            &python,
+            &args,
+            &env,
+            dir.path(),
+            &dir.join("log"),
+        );
         // Its files go with the machine.
         std::mem::forget(dir);
-        Self { url: format!("http://{address}:{PORT}"), address: address.to_owned(), s3, front, looks, process }
+        Self {
+            url: format!("http://{address}:{PORT}"),
+            address: address.to_owned(),
+            s3,
+            front,
+            looks,
+            process,
+        }
     }
 
     /// Whether it answers; fails if it has ended.
     fn is_ready(&mut self) -> bool {
-        assert!(self.process.ended().is_none(), "mlflow server ended by itself:\n{}", self.process.log_end());
+        assert!(
+            self.process.ended().is_none(),
+            "mlflow server ended by itself:\n{}",
+            self.process.log_end()
+        );
         let mut curl = Command::new("curl");
-        curl.args(["-sf", "-o", "/dev/null", &format!("{}/health", self.url)]).status().is_ok_and(|s| s.success())
+        curl.args(["-sf", "-o", "/dev/null", &format!("{}/health", self.url)])
+            .status()
+            .is_ok_and(|s| s.success())
     }
 
     fn ask(&self, curl: &[&str], path: &str) -> Value {
         let url = format!("{}/api/2.0/mlflow/{path}", self.url);
-        serde_json::from_slice(&run(Command::new("curl").args(["-sS", "--fail-with-body"]).args(curl).arg(url))).unwrap()
+        serde_json::from_slice(&run(Command::new("curl")
+            .args(["-sS", "--fail-with-body"])
+            .args(curl)
+            .arg(url)))
+        .unwrap()
     }
 
     /// Every model that was logged in an experiment.
     pub fn logged(&self, experiment: &str) -> Vec<Logged> {
         let found = self.ask(&[], &format!("experiments/get-by-name?experiment_name={experiment}"));
         let body = json!({"experiment_ids": [found["experiment"]["experiment_id"]]}).to_string();
-        let models = self.ask(&["-H", "Content-Type: application/json", "-d", &body], "logged-models/search");
+        let models = self
+            .ask(&["-H", "Content-Type: application/json", "-d", &body], "logged-models/search");
         let model = |m: &Value| Logged {
             id: m["info"]["model_id"].as_str().unwrap().to_owned(),
             created: m["info"]["creation_timestamp_ms"].as_i64().unwrap(),
@@ -120,22 +155,32 @@ impl Tracking {
         let name = servers::escaped(model);
         let found = self.ask(&[], &format!("model-versions/search?filter=name%3D%27{name}%27"));
         let number = |v: &Value| v["version"].as_str().unwrap().to_owned();
-        let uri = |v: &String| self.ask(&[], &format!("model-versions/get-download-uri?name={name}&version={v}"))["artifact_uri"].clone();
+        let uri = |v: &String| {
+            self.ask(&[], &format!("model-versions/get-download-uri?name={name}&version={v}"))["artifact_uri"].clone()
+        };
         let versions = found["model_versions"].as_array().unwrap().iter().map(number);
         versions.map(|v| (v.clone(), bucket_uri(uri(&v).as_str().unwrap()))).collect()
     }
 
     /// When a version was registered.
     pub fn registered(&self, model: &str, version: &str) -> Timestamp {
-        let found = self.ask(&[], &format!("model-versions/get?name={}&version={version}", servers::escaped(model)));
-        Timestamp::from_millisecond(found["model_version"]["creation_timestamp"].as_i64().unwrap()).unwrap()
+        let found = self.ask(
+            &[],
+            &format!("model-versions/get?name={}&version={version}", servers::escaped(model)),
+        );
+        Timestamp::from_millisecond(found["model_version"]["creation_timestamp"].as_i64().unwrap())
+            .unwrap()
     }
 
     /// What a client in a pod, or on this machine, reads the bucket with.
     pub fn credentials(&self) -> Vec<(&'static str, String)> {
         let endpoint = format!("http://{}:{}", self.address, self.front.port());
-        let keys = [("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET), ("AWS_REGION", REGION)];
-        keys.into_iter().map(|(name, value)| (name, value.to_owned())).chain([("AWS_ENDPOINT_URL", endpoint)]).collect()
+        let keys =
+            [("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET), ("AWS_REGION", REGION)];
+        keys.into_iter()
+            .map(|(name, value)| (name, value.to_owned()))
+            .chain([("AWS_ENDPOINT_URL", endpoint)])
+            .collect()
     }
 
     /// Its address for importers.
@@ -161,7 +206,11 @@ impl Tracking {
     /// Puts a file beside others.
     pub fn put(&self, uri: &str, file: &Path) {
         let key = uri.strip_prefix(&format!("s3://{BUCKET}/")).unwrap();
-        self.s3.put_file(BUCKET, &format!("{key}{}", file.file_name().unwrap().to_str().unwrap()), file);
+        self.s3.put_file(
+            BUCKET,
+            &format!("{key}{}", file.file_name().unwrap().to_str().unwrap()),
+            file,
+        );
     }
 
     /// Where the bytes of an object are on the disk: to change them behind the server's back.
@@ -174,11 +223,17 @@ impl Tracking {
 /// The requests for what is of the logged model at an address, by its id.
 fn asked(proxy: &Proxy, uri: &str) -> Vec<proxy::Seen> {
     let id = uri.split('/').find(|part| part.starts_with("m-")).unwrap();
-    proxy.requests().into_iter().filter(|seen| seen.path.contains(id) || seen.query.contains(id)).collect()
+    proxy
+        .requests()
+        .into_iter()
+        .filter(|seen| seen.path.contains(id) || seen.query.contains(id))
+        .collect()
 }
 
 /// Where the server's own proxy keeps what it calls `mlflow-artifacts:/…`.
 fn bucket_uri(uri: &str) -> String {
-    let path = uri.strip_prefix("mlflow-artifacts:/").unwrap_or_else(|| panic!("{uri} is not of the server's proxy"));
+    let path = uri
+        .strip_prefix("mlflow-artifacts:/")
+        .unwrap_or_else(|| panic!("{uri} is not of the server's proxy"));
     format!("{DESTINATION}/{path}/")
 }

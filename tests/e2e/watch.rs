@@ -1,4 +1,5 @@
-//! What happened when: every change of a namespace's objects, with the time at which a watch told of it. Times in objects are of whole seconds.
+//! What happened when: every change of a namespace's objects, with the time at which a watch told
+//! of it. Times in objects are of whole seconds.
 
 use std::{
     collections::BTreeSet,
@@ -50,7 +51,8 @@ impl Watch {
         let task = |(group, kind): (&str, &'static str)| {
             let version = if group.is_empty() { "v1" } else { "v1alpha1" };
             let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-            let api = Api::<DynamicObject>::namespaced_with(client.clone(), &story.namespace, &resource);
+            let api =
+                Api::<DynamicObject>::namespaced_with(client.clone(), &story.namespace, &resource);
             runtime().spawn(note(api, kind, changes.clone()))
         };
         Self { tasks: KINDS.map(task).into(), changes, patience: story.cluster.patience() }
@@ -66,18 +68,35 @@ impl Watch {
         find().unwrap()
     }
 
-    /// When each of so many pods of a version, made after an instant, was first so, the earliest first; waits for them.
-    pub fn pods(&self, version: &str, count: usize, after: Instant, is: impl Fn(&Value) -> bool) -> Vec<Instant> {
+    /// When each of so many pods of a version, made after an instant, was first so, the earliest
+    /// first; waits for them.
+    pub fn pods(
+        &self,
+        version: &str,
+        count: usize,
+        after: Instant,
+        is: impl Fn(&Value) -> bool,
+    ) -> Vec<Instant> {
         let find = || {
             let changes = self.changes.lock().unwrap();
-            let of = |c: &&Change| c.kind == "Pod" && c.object["metadata"]["labels"]["rollmodel.dev/version"] == version;
-            let uid = |c: &Change| c.object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-            let before: BTreeSet<String> = changes.iter().filter(of).filter(|c| c.at < after).map(uid).collect();
+            let of = |c: &&Change| {
+                c.kind == "Pod"
+                    && c.object["metadata"]["labels"]["rollmodel.dev/version"] == version
+            };
+            let uid =
+                |c: &Change| c.object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+            let before: BTreeSet<String> =
+                changes.iter().filter(of).filter(|c| c.at < after).map(uid).collect();
             let mut found = BTreeSet::new();
-            let new = changes.iter().filter(of).filter(|c| !before.contains(&uid(c)) && is(&c.object));
+            let new =
+                changes.iter().filter(of).filter(|c| !before.contains(&uid(c)) && is(&c.object));
             new.filter(|c| found.insert(uid(c))).map(|c| c.at).collect::<Vec<_>>()
         };
-        within(self.patience, || find().len() >= count, || format!("{count} new pods of version {version} are not as they should be"));
+        within(
+            self.patience,
+            || find().len() >= count,
+            || format!("{count} new pods of version {version} are not as they should be"),
+        );
         find()
     }
 }
@@ -93,7 +112,11 @@ async fn note(api: Api<DynamicObject>, kind: &'static str, changes: Arc<Mutex<Ve
     let told = told.filter_map(|object| async { object.ok() });
     told.for_each(|object| {
         let at = Instant::now();
-        changes.lock().unwrap().push(Change { at, kind, object: serde_json::to_value(object).unwrap() });
+        changes.lock().unwrap().push(Change {
+            at,
+            kind,
+            object: serde_json::to_value(object).unwrap(),
+        });
         async {}
     })
     .await;

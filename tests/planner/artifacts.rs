@@ -1,4 +1,5 @@
-//! Artifacts in rollouts: what a fetch says decides, and what a policy demands is asked of what is newly rendered only.
+//! Artifacts in rollouts: what a fetch says decides, and what a policy demands is asked of what is
+//! newly rendered only.
 
 use rollmodel::api::{
     deployment::{Delivery, DeliveryMode, State},
@@ -32,7 +33,8 @@ fn wrong_bytes_go_back_at_once_and_are_told_with_the_fetchers_own_words() {
     assert_eq!((world.state(), world.serving().as_str()), (State::RolledBack, "6"));
     let back = world.record(3);
     assert_eq!((back.trigger, back.rejects.unwrap().scope), (Trigger::Failed, Scope::Content));
-    let said = "version 7 cannot be fetched: Mismatch: the digest is sha256:bb, and has to be sha256:aa";
+    let said =
+        "version 7 cannot be fetched: Mismatch: the digest is sha256:bb, and has to be sha256:aa";
     assert_eq!(back.by.reason.as_deref(), Some(said));
     assert!(says(&world).contains(said), "{}", says(&world));
     assert_eq!(world.record(2).outcome, Some(Outcome::Failed));
@@ -46,7 +48,9 @@ fn a_bucket_that_does_not_answer_holds_and_heals_and_rejects_nothing() {
     world.settle();
     assert_eq!((world.state(), world.serving().as_str()), (State::Rolling, "6"));
     assert!(
-        says(&world).ends_with("waits: version 7 cannot be fetched yet: Unreachable: s3.example.com does not answer."),
+        says(&world).ends_with(
+            "waits: version 7 cannot be fetched yet: Unreachable: s3.example.com does not answer."
+        ),
         "{}",
         says(&world)
     );
@@ -95,7 +99,12 @@ fn what_is_rendered_anew_is_asked_anew() {
     world.settle();
     let status = world.answer(&answer);
     assert_eq!(status.result, Some(RequestResult::Refused));
-    assert!(status.message.unwrap().starts_with("ModelPolicy default demands a signature of the artifact"));
+    assert!(
+        status
+            .message
+            .unwrap()
+            .starts_with("ModelPolicy default demands a signature of the artifact")
+    );
     assert_eq!(world.serving(), "7");
 }
 
@@ -105,20 +114,30 @@ fn another_operator_with_another_image_to_fetch_with_and_another_policy_rolls_no
     world.want("7");
     world.settle();
     let (before, records) = (world.seen.workload.clone(), world.records().len());
-    let image = |world: &World| world.seen.workload.clone().unwrap().spec.template["spec"]["initContainers"][0]["image"].clone();
+    let image = |world: &World| {
+        world.seen.workload.clone().unwrap().spec.template["spec"]["initContainers"][0]["image"]
+            .clone()
+    };
     assert_eq!(image(&world), "registry.example.com/rollmodel:1");
     world.seen.memory.fetch_image = Some("registry.example.com/rollmodel:2".into());
     world.policy(json!({"delivery": {"credentialsSecret": {"name": "models-s3"}, "allowedHosts": ["minio:9000"]}}));
     world.settle();
     assert_eq!((&world.seen.workload, world.records().len()), (&before, records));
-    // A new content is fetched with the new one; the way back with the one that it was rendered with.
+    // A new content is fetched with the new one; the way back with the one that it was rendered
+    // with.
     world.artifact("8", Some(DIGEST));
     world.want("8");
     world.settle();
-    assert_eq!((image(&world), world.serving()), (json!("registry.example.com/rollmodel:2"), "8".into()));
+    assert_eq!(
+        (image(&world), world.serving()),
+        (json!("registry.example.com/rollmodel:2"), "8".into())
+    );
     world.ask(Verb::Undo);
     world.settle();
-    assert_eq!((image(&world), world.serving()), (json!("registry.example.com/rollmodel:1"), "7".into()));
+    assert_eq!(
+        (image(&world), world.serving()),
+        (json!("registry.example.com/rollmodel:1"), "7".into())
+    );
 }
 
 #[test]
@@ -127,13 +146,22 @@ fn what_serves_stays_in_the_cache_while_another_is_fetched() {
     let mut world = with_artifact();
     world.artifact("8", Some(&other));
     let kept = |world: &World| {
-        let args = world.seen.workload.clone().unwrap().spec.template["spec"]["initContainers"][0]["args"].clone();
-        args.as_array().unwrap().iter().filter_map(|a| a.as_str()?.strip_prefix("--cache-keep=").map(str::to_owned)).collect::<Vec<_>>()
+        let args = world.seen.workload.clone().unwrap().spec.template["spec"]["initContainers"][0]
+            ["args"]
+            .clone();
+        args.as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|a| a.as_str()?.strip_prefix("--cache-keep=").map(str::to_owned))
+            .collect::<Vec<_>>()
     };
     for (version, keeps) in [("7", vec![]), ("8", vec![DIGEST.to_owned()])] {
         world.spec(|spec| {
             spec.version = version.into();
-            spec.delivery = serde_json::from_value(json!({"cache": {"claimName": "models", "sizeLimit": "1Gi"}})).unwrap();
+            spec.delivery = serde_json::from_value(
+                json!({"cache": {"claimName": "models", "sizeLimit": "1Gi"}}),
+            )
+            .unwrap();
         });
         world.settle();
         assert_eq!((kept(&world), world.serving().as_str()), (keeps, version));
@@ -158,10 +186,20 @@ fn another_delivery_is_another_content_and_a_way_that_asks_for_an_artifact_needs
     world.spec(|s| s.delivery = mode(DeliveryMode::InImage));
     world.settle();
     assert_eq!((world.records().len(), world.state()), (3, State::Serving));
-    assert!(world.deployment.as_ref().unwrap()["spec"]["template"]["spec"].get("initContainers").is_none());
+    assert!(
+        world.deployment.as_ref().unwrap()["spec"]["template"]["spec"]
+            .get("initContainers")
+            .is_none()
+    );
     world.spec(|s| s.delivery = mode(DeliveryMode::Init));
     world.want("8");
     world.settle();
     assert_eq!(world.state(), State::Invalid);
-    assert!(says(&world).starts_with("ModelVersion fraud-8 records no artifact, and spec.delivery.mode is Init"), "{}", says(&world));
+    assert!(
+        says(&world).starts_with(
+            "ModelVersion fraud-8 records no artifact, and spec.delivery.mode is Init"
+        ),
+        "{}",
+        says(&world)
+    );
 }

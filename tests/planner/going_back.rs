@@ -29,7 +29,10 @@ fn undo_serves_the_version_before_and_holds_the_one_left() {
     world.settle();
     let answer = world.answer(&request);
     assert_eq!((answer.result, answer.rollout), (Some(RequestResult::Done), Some(3)));
-    assert_eq!(answer.message.unwrap(), "Going back to version 6 (rollout 1); version 7 is rejected until a Retry.");
+    assert_eq!(
+        answer.message.unwrap(),
+        "Going back to version 6 (rollout 1); version 7 is rejected until a Retry."
+    );
     assert_eq!((world.state(), world.serving().as_str()), (State::Held, "6"));
     let rejects = world.record(3).rejects.unwrap();
     assert_eq!((rejects.rollout, rejects.scope), (2, Scope::Version));
@@ -105,13 +108,20 @@ fn undo_by_kubectl_is_recorded_and_a_second_one_is_put_back() {
     let mut world = on_seven();
     world.kubectl_undo(1);
     world.settle();
-    assert_eq!((world.record(3).trigger, world.record(3).by.actor.as_str()), (Trigger::Undo, "kubectl (unverified)"));
+    assert_eq!(
+        (world.record(3).trigger, world.record(3).by.actor.as_str()),
+        (Trigger::Undo, "kubectl (unverified)")
+    );
     assert_eq!(world.serving(), "6");
     world.kubectl_undo(2);
     world.settle();
     assert!(world.image().ends_with("fraud:6"));
     assert!(
-        world.events.iter().any(|(reason, message)| reason == "UndoRefused" && message.contains("kubectl model undo")),
+        world
+            .events
+            .iter()
+            .any(|(reason, message)| reason == "UndoRefused"
+                && message.contains("kubectl model undo")),
         "{:?}",
         world.events
     );
@@ -175,9 +185,16 @@ fn a_version_that_crashes_goes_back_by_itself_and_says_which_container_and_why()
     world.want("7");
     world.settle();
     assert_eq!((world.state(), world.serving().as_str()), (State::RolledBack, "6"));
-    assert_eq!((world.record(2).outcome, world.record(3).trigger), (Some(Outcome::Failed), Trigger::Failed));
+    assert_eq!(
+        (world.record(2).outcome, world.record(3).trigger),
+        (Some(Outcome::Failed), Trigger::Failed)
+    );
     let message = world.status().message.unwrap();
-    assert!(message.contains("container model") && message.contains("exit code 1: model file is corrupt"), "{message}");
+    assert!(
+        message.contains("container model")
+            && message.contains("exit code 1: model file is corrupt"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -259,7 +276,10 @@ fn abort_stops_what_goes_on_and_is_refused_while_it_goes_back() {
     let abort = world.ask(Verb::Abort);
     world.settle();
     assert_eq!(world.answer(&abort).result, Some(RequestResult::Done));
-    assert_eq!((world.record(2).outcome, world.record(3).trigger), (Some(Outcome::Aborted), Trigger::Abort));
+    assert_eq!(
+        (world.record(2).outcome, world.record(3).trigger),
+        (Some(Outcome::Aborted), Trigger::Abort)
+    );
     let again = world.ask(Verb::Abort);
     world.settle();
     let answer = world.answer(&again);
@@ -312,7 +332,10 @@ fn recreated_on_a_rejected_version_it_serves_again_what_served_last() {
     assert!(world.record(3).served_until.is_some());
     world.create("7");
     world.settle();
-    assert_eq!((world.record(4).trigger, world.serving().as_str(), world.state()), (Trigger::Recreated, "6", State::Held));
+    assert_eq!(
+        (world.record(4).trigger, world.serving().as_str(), world.state()),
+        (Trigger::Recreated, "6", State::Held)
+    );
 }
 
 #[test]
@@ -331,11 +354,15 @@ fn a_request_replayed_by_a_backup_is_refused() {
     let request = world.ask(Verb::Undo);
     world.settle();
     let mut replayed = world.seen.requests[0].clone();
-    (replayed.uid, replayed.name, replayed.status) = ("uid-of-the-backup".into(), "replayed".into(), None);
+    (replayed.uid, replayed.name, replayed.status) =
+        ("uid-of-the-backup".into(), "replayed".into(), None);
     world.seen.requests.push(replayed);
     world.settle();
     assert_eq!(world.answer(&request).result, Some(RequestResult::Done));
-    assert_eq!((world.answer("replayed").result, world.records().len()), (Some(RequestResult::Refused), 3));
+    assert_eq!(
+        (world.answer("replayed").result, world.records().len()),
+        (Some(RequestResult::Refused), 3)
+    );
 }
 
 #[test]
@@ -359,7 +386,10 @@ fn recreated_while_a_pause_stands_it_serves_what_served_last_and_the_change_wait
     world.carry_out(world.plan(), usize::MAX);
     world.create("8");
     world.settle();
-    assert_eq!((world.record(3).trigger, world.serving().as_str(), world.state()), (Trigger::Recreated, "7", State::Paused));
+    assert_eq!(
+        (world.record(3).trigger, world.serving().as_str(), world.state()),
+        (Trigger::Recreated, "7", State::Paused)
+    );
     world.ask(Verb::Resume);
     world.settle();
     assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "8"));

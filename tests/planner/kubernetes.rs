@@ -12,16 +12,23 @@ impl World {
     pub fn controllers(&mut self) {
         let Some(mut workload) = self.seen.workload.take() else { return };
         let template = &workload.spec.template;
-        let label = |name: &str| template["metadata"]["labels"][name].as_str().unwrap_or_default().to_owned();
+        let label = |name: &str| {
+            template["metadata"]["labels"][name].as_str().unwrap_or_default().to_owned()
+        };
         let (hash, version) = (label(names::HASH), label(names::VERSION));
-        let restarted_at = template["metadata"]["annotations"][names::RESTARTED_AT].as_str().map(str::to_owned);
+        let restarted_at =
+            template["metadata"]["annotations"][names::RESTARTED_AT].as_str().map(str::to_owned);
         let behaviour = self.behaviours.get(&version).copied().unwrap_or(Behaviour::Fine);
         let replicas = workload.spec.replicas;
         let fresh = |p: &Pod| p.hash == hash && p.restarted_at == restarted_at;
         workload.status.observed_generation = workload.generation;
         workload.status.conditions.clear();
         if self.overdue {
-            workload.status.conditions.push(condition("Progressing", "False", "ProgressDeadlineExceeded"));
+            workload.status.conditions.push(condition(
+                "Progressing",
+                "False",
+                "ProgressDeadlineExceeded",
+            ));
         }
         if workload.spec.paused && !self.seen.pods.iter().any(fresh) {
             self.seen.workload = Some(workload);
@@ -32,7 +39,12 @@ impl World {
         let count = if good { replicas } else { replicas.min(1) };
         self.seen.pods.retain(|p| !fresh(p) && !good && p.ready);
         for n in 0..count {
-            self.seen.pods.push(pod(&format!("fraud-{hash}-{n}"), &hash, restarted_at.clone(), behaviour));
+            self.seen.pods.push(pod(
+                &format!("fraud-{hash}-{n}"),
+                &hash,
+                restarted_at.clone(),
+                behaviour,
+            ));
         }
         let old = if good { 0 } else { i32::try_from(old).unwrap() };
         workload.status.replicas = count + old;
@@ -44,13 +56,21 @@ impl World {
 }
 
 fn condition(type_: &str, status: &str, reason: &str) -> WorkloadCondition {
-    WorkloadCondition { type_: type_.into(), status: status.into(), reason: reason.into(), message: String::new() }
+    WorkloadCondition {
+        type_: type_.into(),
+        status: status.into(),
+        reason: reason.into(),
+        message: String::new(),
+    }
 }
 
 /// The init container that fetches, between two of its tries.
 fn fetch(code: i32, restarts: i32, message: &str) -> Container {
-    let why = |reason: &str, message: &str, exit_code| Some(Why { reason: reason.into(), message: message.into(), exit_code });
-    let (waiting, terminated) = (why("CrashLoopBackOff", "back-off", None), why("Error", message, Some(code)));
+    let why = |reason: &str, message: &str, exit_code| {
+        Some(Why { reason: reason.into(), message: message.into(), exit_code })
+    };
+    let (waiting, terminated) =
+        (why("CrashLoopBackOff", "back-off", None), why("Error", message, Some(code)));
     Container { name: names::FETCH.into(), restarts, waiting, terminated, ..Container::default() }
 }
 
@@ -58,17 +78,33 @@ fn pod(name: &str, hash: &str, restarted_at: Option<String>, behaviour: Behaviou
     let mut container = Container { name: "model".into(), ..Container::default() };
     let mut fetched = Vec::new();
     match behaviour {
-        Behaviour::Mismatch => fetched.push(fetch(3, 1, "Mismatch: the digest is sha256:bb, and has to be sha256:aa.")),
-        Behaviour::Unreachable => fetched.push(fetch(1, 9, "Unreachable: s3.example.com does not answer.")),
+        Behaviour::Mismatch => {
+            fetched.push(fetch(3, 1, "Mismatch: the digest is sha256:bb, and has to be sha256:aa."))
+        }
+        Behaviour::Unreachable => {
+            fetched.push(fetch(1, 9, "Unreachable: s3.example.com does not answer."))
+        }
         Behaviour::Fine => (container.running, container.ready) = (true, true),
         Behaviour::NeverReady => container.running = true,
         Behaviour::Crash => {
             container.restarts = 3;
-            container.waiting = Some(Why { reason: "CrashLoopBackOff".into(), message: "back-off".into(), exit_code: None });
-            container.terminated = Some(Why { reason: "Error".into(), message: "model file is corrupt".into(), exit_code: Some(1) });
+            container.waiting = Some(Why {
+                reason: "CrashLoopBackOff".into(),
+                message: "back-off".into(),
+                exit_code: None,
+            });
+            container.terminated = Some(Why {
+                reason: "Error".into(),
+                message: "model file is corrupt".into(),
+                exit_code: Some(1),
+            });
         }
         Behaviour::Pull => {
-            container.waiting = Some(Why { reason: "ImagePullBackOff".into(), message: "no such image".into(), exit_code: None })
+            container.waiting = Some(Why {
+                reason: "ImagePullBackOff".into(),
+                message: "no such image".into(),
+                exit_code: None,
+            })
         }
     }
     Pod {

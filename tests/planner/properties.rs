@@ -1,4 +1,5 @@
-//! What holds in every story: plans come to rest, a crash after any write changes nothing, and the planner answers whatever it sees.
+//! What holds in every story: plans come to rest, a crash after any write changes nothing, and the
+//! planner answers whatever it sees.
 
 use jiff::ToSpan;
 use proptest::prelude::*;
@@ -38,8 +39,14 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let verb =
-        prop_oneof![Just(Verb::Undo), Just(Verb::Abort), Just(Verb::Retry), Just(Verb::Pause), Just(Verb::Resume), Just(Verb::Restart)];
+    let verb = prop_oneof![
+        Just(Verb::Undo),
+        Just(Verb::Abort),
+        Just(Verb::Retry),
+        Just(Verb::Pause),
+        Just(Verb::Resume),
+        Just(Verb::Restart)
+    ];
     let behaviour = prop_oneof![
         Just(Behaviour::Fine),
         Just(Behaviour::Crash),
@@ -77,7 +84,9 @@ fn op() -> impl Strategy<Value = Op> {
 fn happen(world: &mut World, op: &Op) {
     match op {
         Op::Want(v) => world.want(&v.to_string()),
-        Op::Image(tag) => world.template(json!({"spec": {"containers": [{"name": "model", "image": format!("server:{tag}")}]}})),
+        Op::Image(tag) => world.template(
+            json!({"spec": {"containers": [{"name": "model", "image": format!("server:{tag}")}]}}),
+        ),
         Op::Label(n) => world.template(json!({"metadata": {"labels": {"commit": n.to_string()}}})),
         Op::Scale(n) => world.spec(|s| s.replicas = i32::from(*n)),
         Op::SpecPaused(paused) => world.spec(|s| s.paused = *paused),
@@ -87,20 +96,27 @@ fn happen(world: &mut World, op: &Op) {
             world.ask_with(Verb::Undo, newest, |s| s.to_rollout = Some(i64::from(*n)));
         }
         Op::StaleUndo => drop(world.ask_with(Verb::Undo, 0, |_| {})),
-        Op::KubectlUndo(n) if world.can_kubectl_undo(i64::from(*n)) => world.kubectl_undo(i64::from(*n)),
+        Op::KubectlUndo(n) if world.can_kubectl_undo(i64::from(*n)) => {
+            world.kubectl_undo(i64::from(*n))
+        }
         Op::KubectlRestart(n) if world.deployment.is_some() => {
-            world
-                .edit(|d| d["spec"]["template"]["metadata"]["annotations"][names::RESTARTED_AT] = json!(format!("2026-11-24T00:00:0{n}Z")));
+            world.edit(|d| {
+                d["spec"]["template"]["metadata"]["annotations"][names::RESTARTED_AT] =
+                    json!(format!("2026-11-24T00:00:0{n}Z"))
+            });
         }
-        Op::KubectlPaused(paused) if world.deployment.is_some() => world.edit(|d| d["spec"]["paused"] = json!(paused)),
-        Op::EditImage if world.deployment.is_some() => {
-            world.edit(|d| d["spec"]["template"]["spec"]["containers"][0]["image"] = json!("evil:1"))
+        Op::KubectlPaused(paused) if world.deployment.is_some() => {
+            world.edit(|d| d["spec"]["paused"] = json!(paused))
         }
+        Op::EditImage if world.deployment.is_some() => world
+            .edit(|d| d["spec"]["template"]["spec"]["containers"][0]["image"] = json!("evil:1")),
         Op::Behave(v, b) => world.behave(&v.to_string(), *b),
         Op::Overdue => world.overdue = true,
         Op::Yank(v) => world.yank(&v.to_string()),
         Op::Artifact(v) => world.artifact(&v.to_string(), None),
-        Op::Pin(v) => world.version(&v.to_string()).pin = Some(format!("sha256:{}", "a".repeat(64))),
+        Op::Pin(v) => {
+            world.version(&v.to_string()).pin = Some(format!("sha256:{}", "a".repeat(64)))
+        }
         Op::Policy(n) => {
             let demands = [
                 json!({}),
@@ -139,7 +155,13 @@ fn decisions(world: &World) -> Vec<String> {
 
 fn end(world: &World) -> String {
     let status = world.status();
-    format!("{:?} {:?} {} {:#?}", status.state, status.serving.map(|s| (s.version, s.rollout)), world.image(), decisions(world))
+    format!(
+        "{:?} {:?} {} {:#?}",
+        status.state,
+        status.serving.map(|s| (s.version, s.rollout)),
+        world.image(),
+        decisions(world)
+    )
 }
 
 proptest! {
@@ -237,7 +259,10 @@ fn mutilate(world: &mut World, what: u8, which: usize, label: &str) {
             seen.contents[index].body = None;
         }
         3 => seen.versions.clear(),
-        4 => seen.workload.iter_mut().for_each(|w| w.meta.labels.values_mut().for_each(|v| *v = label.into())),
+        4 => seen
+            .workload
+            .iter_mut()
+            .for_each(|w| w.meta.labels.values_mut().for_each(|v| *v = label.into())),
         5 => seen.workload.iter_mut().for_each(|w| w.spec.template = json!(label)),
         6 => seen.memory.looked_up.push(plan::Lookup::Records),
         _ => {}

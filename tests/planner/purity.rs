@@ -28,8 +28,15 @@ fn the_planner_is_pure() {
         let text = fs::read_to_string(&path).unwrap();
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            let found = forbidden.iter().find(|word| words(code).any(|w| w == **word) || (word.contains(':') && code.contains(**word)));
-            assert!(found.is_none(), "{}:{}: the planner must stay pure, and this line names {found:?}", path.display(), number + 1);
+            let found = forbidden.iter().find(|word| {
+                words(code).any(|w| w == **word) || (word.contains(':') && code.contains(**word))
+            });
+            assert!(
+                found.is_none(),
+                "{}:{}: the planner must stay pure, and this line names {found:?}",
+                path.display(),
+                number + 1
+            );
         }
         read += 1;
     }

@@ -11,7 +11,13 @@ use crate::world::World;
 fn refused(plan: &Plan, which: impl Fn(&Action) -> bool) -> Blocked {
     let action = plan.actions.iter().find(|a| which(a)).unwrap();
     let write = action.write().unwrap();
-    Blocked { message: format!("{write}: no"), write, due: false, deciding: action.decides(), forbidden: true }
+    Blocked {
+        message: format!("{write}: no"),
+        write,
+        due: false,
+        deciding: action.decides(),
+        forbidden: true,
+    }
 }
 
 fn service(action: &Action) -> bool {
@@ -38,7 +44,10 @@ fn a_refused_service_is_told_as_long_as_it_is_missing_also_while_it_is_tried_aga
     let plan = world.plan();
     assert!(writes(&plan).is_empty(), "it is not tried at every pass");
     let status = plan.status.clone().unwrap();
-    assert_eq!((status.state, status.message.as_deref()), (Some(State::Waiting), Some("Cannot create Service: no. It is tried again.")));
+    assert_eq!(
+        (status.state, status.message.as_deref()),
+        (Some(State::Waiting), Some("Cannot create Service: no. It is tried again."))
+    );
     world.carry_out(plan, usize::MAX);
     assert_eq!(world.events.last().unwrap().1, "Cannot create Service: no. It is tried again.");
     world.seen.memory.blocked[0].due = true;
@@ -70,8 +79,14 @@ fn a_decision_that_cannot_be_written_down_waits_and_nothing_is_done_that_would_s
     let record = refused(&plan, |a| matches!(a, Action::CreateRecord { .. }));
     world.seen.memory.blocked = vec![content, record];
     let plan = world.plan();
-    assert!(plan.actions.iter().all(|a| matches!(a, Action::Event { .. })), "the content may be tried, the record may not: {plan:#?}");
-    assert_eq!(plan.status.unwrap().message.unwrap(), "Cannot record rollout 2: no. It is tried again.");
+    assert!(
+        plan.actions.iter().all(|a| matches!(a, Action::Event { .. })),
+        "the content may be tried, the record may not: {plan:#?}"
+    );
+    assert_eq!(
+        plan.status.unwrap().message.unwrap(),
+        "Cannot record rollout 2: no. It is tried again."
+    );
 }
 
 #[test]

@@ -18,7 +18,10 @@ fn a_first_rollout_serves_what_the_spec_names() {
     world.settle();
     assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "6"));
     let record = world.record(1);
-    assert_eq!((record.trigger, record.outcome, record.was_available), (Trigger::SpecChanged, Some(Outcome::Promoted), Some(true)));
+    assert_eq!(
+        (record.trigger, record.outcome, record.was_available),
+        (Trigger::SpecChanged, Some(Outcome::Promoted), Some(true))
+    );
     assert_eq!(world.status().message.unwrap(), "Serving version 6.");
 }
 
@@ -85,7 +88,8 @@ fn a_version_that_stays_away_past_the_deadline_is_stalled() {
     world.settle();
     world.pass(jiff::ToSpan::seconds(700));
     world.settle();
-    let stalled = world.status().conditions.iter().any(|c| c.type_ == "Stalled" && c.status == "True");
+    let stalled =
+        world.status().conditions.iter().any(|c| c.type_ == "Stalled" && c.status == "True");
     assert!(stalled);
     assert_eq!(world.state(), State::Pending);
 }
@@ -97,7 +101,10 @@ fn a_version_deleted_while_it_serves_goes_on_serving_and_the_message_says_so() {
     world.seen.versions.retain(|v| v.version != "6");
     world.settle();
     assert_eq!(world.state(), State::Serving);
-    assert_eq!(world.status().message.unwrap(), "Serving version 6. Its ModelVersion fraud-6 was deleted.");
+    assert_eq!(
+        world.status().message.unwrap(),
+        "Serving version 6. Its ModelVersion fraud-6 was deleted."
+    );
 }
 
 #[test]
@@ -119,7 +126,9 @@ fn a_version_whose_spec_is_too_large_is_not_served() {
     world.want("7");
     world.settle();
     assert_eq!((world.state(), world.serving().as_str()), (State::Invalid, "6"));
-    assert!(world.status().message.unwrap().contains("has 300 KiB, and 200 at most are stored safely"));
+    assert!(
+        world.status().message.unwrap().contains("has 300 KiB, and 200 at most are stored safely")
+    );
 }
 
 #[test]
@@ -141,7 +150,10 @@ fn a_pause_of_the_spec_holds_the_next_change() {
     assert_eq!(world.state(), State::Serving);
     world.want("7");
     world.settle();
-    assert_eq!((world.state(), world.serving().as_str(), world.records().len()), (State::Paused, "6", 1));
+    assert_eq!(
+        (world.state(), world.serving().as_str(), world.records().len()),
+        (State::Paused, "6", 1)
+    );
     world.spec(|s| s.paused = false);
     world.settle();
     assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "7"));
@@ -158,7 +170,10 @@ fn a_pause_by_request_holds_the_rollout_that_goes_on_and_resume_lets_it_go() {
     world.settle();
     assert_eq!(world.answer(&pause).result, Some(RequestResult::Done));
     assert_eq!(world.state(), State::Paused);
-    assert_eq!(world.deployment.as_ref().unwrap()["metadata"]["labels"]["rollmodel.dev/decision"], json!("2.1-paused"));
+    assert_eq!(
+        world.deployment.as_ref().unwrap()["metadata"]["labels"]["rollmodel.dev/decision"],
+        json!("2.1-paused")
+    );
     world.behave("7", Behaviour::Fine);
     let resume = world.ask(Verb::Resume);
     world.settle();
@@ -200,7 +215,10 @@ fn replicas_are_no_rollout() {
     world.settle();
     world.spec(|s| s.replicas = 5);
     world.settle();
-    assert_eq!((world.records().len(), world.deployment.as_ref().unwrap()["spec"]["replicas"].as_i64()), (1, Some(5)));
+    assert_eq!(
+        (world.records().len(), world.deployment.as_ref().unwrap()["spec"]["replicas"].as_i64()),
+        (1, Some(5))
+    );
 }
 
 #[test]
@@ -220,11 +238,23 @@ fn restart_by_request_and_by_kubectl_are_rollouts_of_the_same_content() {
     world.settle();
     world.ask(Verb::Restart);
     world.settle();
-    assert_eq!((world.record(2).trigger, world.record(2).hash == world.record(1).hash), (Trigger::Restart, true));
-    world.edit(|d| d["spec"]["template"]["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/restartedAt": "2026-11-24T00:00:00Z"}));
+    assert_eq!(
+        (world.record(2).trigger, world.record(2).hash == world.record(1).hash),
+        (Trigger::Restart, true)
+    );
+    world.edit(|d| {
+        d["spec"]["template"]["metadata"]["annotations"] =
+            json!({"kubectl.kubernetes.io/restartedAt": "2026-11-24T00:00:00Z"})
+    });
     world.settle();
-    assert_eq!((world.record(3).trigger, world.record(3).restarted_at.as_deref()), (Trigger::Restart, Some("2026-11-24T00:00:00Z")));
-    assert_eq!((world.state(), world.record(3).by.actor.as_str()), (State::Serving, "kubectl (unverified)"));
+    assert_eq!(
+        (world.record(3).trigger, world.record(3).restarted_at.as_deref()),
+        (Trigger::Restart, Some("2026-11-24T00:00:00Z"))
+    );
+    assert_eq!(
+        (world.state(), world.record(3).by.actor.as_str()),
+        (State::Serving, "kubectl (unverified)")
+    );
 }
 
 #[test]
@@ -259,7 +289,10 @@ fn an_erased_status_is_rebuilt_as_it_was() {
     world.seen.deployment.as_mut().unwrap().status = None;
     world.settle();
     let after = world.status();
-    assert_eq!((after.state, after.serving, after.history), (before.state, before.serving, before.history));
+    assert_eq!(
+        (after.state, after.serving, after.history),
+        (before.state, before.serving, before.history)
+    );
 }
 
 #[test]
@@ -268,7 +301,8 @@ fn what_admission_changes_back_each_time_is_put_back_once_and_does_not_stop_scal
     world.settle();
     world.edit(|d| d["spec"]["template"]["spec"]["containers"][0]["image"] = json!("mirror:6"));
     assert!(!world.plan().actions.is_empty());
-    world.seen.memory.futile = Some(world.seen.workload.as_ref().unwrap().meta.resource_version.clone());
+    world.seen.memory.futile =
+        Some(world.seen.workload.as_ref().unwrap().meta.resource_version.clone());
     assert!(world.plan().actions.is_empty());
     world.spec(|s| s.replicas = 5);
     let plan = serde_json::to_string(&world.plan().actions).unwrap();
@@ -303,7 +337,10 @@ fn the_same_bytes_under_a_new_number_are_served_with_a_warning() {
     world.settle();
     world.want("8");
     world.settle();
-    assert_eq!(world.status().message.unwrap(), "Serving version 8. Its bytes are those of version 7, which was rejected.");
+    assert_eq!(
+        world.status().message.unwrap(),
+        "Serving version 8. Its bytes are those of version 7, which was rejected."
+    );
 }
 
 #[test]
@@ -334,7 +371,10 @@ fn two_requests_at_once_are_answered_in_order_one_decision_a_pass() {
     let first = world.plan();
     assert_eq!(first.again_in_seconds, Some(0));
     world.carry_out(first, usize::MAX);
-    assert_eq!((world.answer(&pause).result, world.answer(&resume).result), (Some(RequestResult::Done), None));
+    assert_eq!(
+        (world.answer(&pause).result, world.answer(&resume).result),
+        (Some(RequestResult::Done), None)
+    );
     let second = world.plan();
     world.carry_out(second, usize::MAX);
     assert_eq!(world.answer(&resume).result, Some(RequestResult::Done));

@@ -1,4 +1,5 @@
-//! Versions whose record names no digest: a Job verifies the artifact, the version is pinned to what it found, and rollouts wait for it.
+//! Versions whose record names no digest: a Job verifies the artifact, the version is pinned to
+//! what it found, and rollouts wait for it.
 
 use jiff::{Timestamp, ToSpan};
 use rollmodel::{
@@ -34,8 +35,7 @@ struct Bucket {
 }
 
 fn policy(hours: Option<i32>) -> Policy {
-    let spec =
-        json!({"verification": {"serviceAccountName": "model-verifier", "credentialsSecret": {"name": "models"}, "intervalHours": hours}});
+    let spec = json!({"verification": {"serviceAccountName": "model-verifier", "credentialsSecret": {"name": "models"}, "intervalHours": hours}});
     Policy { created: at(0), spec: serde_json::from_value(spec).unwrap() }
 }
 
@@ -61,8 +61,18 @@ impl Bucket {
         };
         seen.facts.name = "fraud-8".into();
         (seen.facts.model, seen.facts.version) = ("fraud".into(), "8".into());
-        seen.facts.artifact = serde_json::from_value(json!({"uri": "s3://models/fraud/8/", "digest": digest})).unwrap();
-        Self { seen, now: at(0), says: says.into_iter().collect(), said: Vec::new(), events: Vec::new(), made: 0, writes: 0 }
+        seen.facts.artifact =
+            serde_json::from_value(json!({"uri": "s3://models/fraud/8/", "digest": digest}))
+                .unwrap();
+        Self {
+            seen,
+            now: at(0),
+            says: says.into_iter().collect(),
+            said: Vec::new(),
+            events: Vec::new(),
+            made: 0,
+            writes: 0,
+        }
     }
 
     /// The Job controller and the kubelet.
@@ -74,7 +84,8 @@ impl Bucket {
                 return;
             }
             let (code, message) = self.says.remove(0);
-            job.ended = Some(if code == 0 { "CompletionsReached" } else { "BackoffLimitExceeded" }.into());
+            job.ended =
+                Some(if code == 0 { "CompletionsReached" } else { "BackoffLimitExceeded" }.into());
             self.said.push((job.uid.clone(), LastWords { exit_code: Some(code), message }));
         }
     }
@@ -83,7 +94,12 @@ impl Bucket {
         self.seen.heard = None;
         let plan = plan_version(&self.seen, self.now);
         let Some(uid) = plan.lookup else { return plan };
-        let words = self.said.iter().filter(|(job, _)| *job == uid).map(|(_, words)| words.clone()).collect();
+        let words = self
+            .said
+            .iter()
+            .filter(|(job, _)| *job == uid)
+            .map(|(_, words)| words.clone())
+            .collect();
         self.seen.heard = Some(Heard { job: uid, words });
         plan_version(&self.seen, self.now)
     }
@@ -96,15 +112,30 @@ impl Bucket {
             match action {
                 VersionAction::CreateJob { name, body } => {
                     assert!(self.seen.jobs.iter().all(|job| job.ended.is_some()), "one at a time");
-                    assert!(!self.seen.jobs.iter().any(|job| job.name == name), "{name} is made twice");
+                    assert!(
+                        !self.seen.jobs.iter().any(|job| job.name == name),
+                        "{name} is made twice"
+                    );
                     assert_eq!(body["metadata"]["ownerReferences"][0]["uid"], "uid-8");
                     self.made += 1;
                     let uid = format!("job-{}", self.made);
-                    let asked = body["metadata"]["annotations"]["rollmodel.dev/verify"].as_str().map(str::to_owned);
-                    self.seen.jobs.push(Job { name, uid, asked, created: self.now, ..Job::default() });
+                    let asked = body["metadata"]["annotations"]["rollmodel.dev/verify"]
+                        .as_str()
+                        .map(str::to_owned);
+                    self.seen.jobs.push(Job {
+                        name,
+                        uid,
+                        asked,
+                        created: self.now,
+                        ..Job::default()
+                    });
                 }
                 VersionAction::DeleteJob { uid, .. } => {
-                    self.seen.jobs.iter_mut().filter(|job| job.uid == uid).for_each(|job| job.deleting = true);
+                    self.seen
+                        .jobs
+                        .iter_mut()
+                        .filter(|job| job.uid == uid)
+                        .for_each(|job| job.deleting = true);
                 }
                 VersionAction::Event { reason, .. } => self.events.push(reason),
             }
@@ -140,12 +171,18 @@ impl Bucket {
 
     /// Status and reason of the condition Verified.
     fn verified(&self) -> (String, String) {
-        let condition = self.status().conditions.into_iter().find(|c| c.type_ == "Verified").unwrap();
+        let condition =
+            self.status().conditions.into_iter().find(|c| c.type_ == "Verified").unwrap();
         (condition.status, condition.reason)
     }
 
     fn is(&self, status: &str, reason: &str) {
-        assert_eq!(self.verified(), (status.to_owned(), reason.to_owned()), "{:#?}", self.seen.status);
+        assert_eq!(
+            self.verified(),
+            (status.to_owned(), reason.to_owned()),
+            "{:#?}",
+            self.seen.status
+        );
     }
 
     fn pin(&self) -> Option<String> {
@@ -154,7 +191,8 @@ impl Bucket {
 
     fn serves(&mut self) {
         let since = rollmodel::api::condition::Time(self.now);
-        self.seen.used_by = vec![UsedBy { deployment: "fraud".into(), role: Role::Serving, rollout: 1, since }];
+        self.seen.used_by =
+            vec![UsedBy { deployment: "fraud".into(), role: Role::Serving, rollout: 1, since }];
     }
 
     /// Shows a world of rollouts what is known of version 8.
@@ -184,7 +222,13 @@ fn a_version_without_a_digest_is_verified_pinned_and_then_rolled_out() {
     bucket.is("Unknown", "Verifying");
     let mut world = wants(&bucket);
     assert_eq!((world.state(), world.serving().as_str()), (State::Pending, "6"));
-    assert!(world.status().message.unwrap().starts_with("Version 8 waits until its artifact is verified:"));
+    assert!(
+        world
+            .status()
+            .message
+            .unwrap()
+            .starts_with("Version 8 waits until its artifact is verified:")
+    );
     bucket.says.push(good());
     bucket.settle();
     bucket.is("True", "Verified");
@@ -194,19 +238,26 @@ fn a_version_without_a_digest_is_verified_pinned_and_then_rolled_out() {
     bucket.show(&mut world);
     world.settle();
     assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "8"));
-    let args = world.deployment.unwrap()["spec"]["template"]["spec"]["initContainers"][0]["args"].to_string();
+    let args = world.deployment.unwrap()["spec"]["template"]["spec"]["initContainers"][0]["args"]
+        .to_string();
     assert!(args.contains(GOOD), "{args}");
 }
 
 #[test]
 fn what_cannot_be_verified_is_not_served_and_the_sentence_is_the_jobs() {
-    let mut bucket = Bucket::new(None, [(3, "NotFound: there is nothing at s3://models/fraud/8/.".into())]);
+    let mut bucket =
+        Bucket::new(None, [(3, "NotFound: there is nothing at s3://models/fraud/8/.".into())]);
     bucket.settle();
     bucket.is("False", "NotFound");
     let world = wants(&bucket);
     assert_eq!((world.state(), world.serving().as_str()), (State::Invalid, "6"));
     let says = world.status().message.unwrap();
-    assert!(says.starts_with("The artifact of version 8 was not accepted: there is nothing at s3://models/fraud/8/."), "{says}");
+    assert!(
+        says.starts_with(
+            "The artifact of version 8 was not accepted: there is nothing at s3://models/fraud/8/."
+        ),
+        "{says}"
+    );
     bucket.pass(48.hours());
     bucket.settle();
     assert_eq!(bucket.made, 1, "nothing changed that would make it better");
@@ -278,7 +329,9 @@ fn who_asks_where_nobody_verifies_is_told() {
     bucket.is("Unknown", "CheckedAtPodStart");
     let condition = bucket.status().conditions.into_iter().find(|c| c.type_ == "Verified").unwrap();
     assert!(
-        condition.message.contains("although rollmodel.dev/verify asks for it: nobody verifies artifacts here"),
+        condition
+            .message
+            .contains("although rollmodel.dev/verify asks for it: nobody verifies artifacts here"),
         "{}",
         condition.message
     );
@@ -297,12 +350,18 @@ fn who_asks_while_a_job_goes_on_is_answered_by_the_next_one() {
     bucket.says = vec![good(), other()];
     bucket.settle();
     bucket.is("False", "Drifted");
-    assert_eq!((bucket.made, bucket.status().verification.unwrap().requested.as_deref()), (2, Some("1")));
+    assert_eq!(
+        (bucket.made, bucket.status().verification.unwrap().requested.as_deref()),
+        (2, Some("1"))
+    );
 }
 
 #[test]
 fn bytes_that_are_not_those_of_the_record_are_a_mismatch() {
-    let mut bucket = Bucket::new(Some(GOOD), [(3, format!("Mismatch: the digest is {OTHER}, and has to be {GOOD}."))]);
+    let mut bucket = Bucket::new(
+        Some(GOOD),
+        [(3, format!("Mismatch: the digest is {OTHER}, and has to be {GOOD}."))],
+    );
     bucket.seen.asked = Some("1".into());
     bucket.settle();
     bucket.is("False", "Mismatch");
@@ -313,8 +372,11 @@ fn bytes_that_are_not_those_of_the_record_are_a_mismatch() {
 #[test]
 fn what_changes_upstream_after_it_was_verified_drifts_and_the_pin_stays() {
     for digest in [None, Some(GOOD)] {
-        for said in [other(), (3, format!("Mismatch: the digest is {OTHER}, and has to be {GOOD}.")), (3, "SizeMismatch: 43 bytes.".into())]
-        {
+        for said in [
+            other(),
+            (3, format!("Mismatch: the digest is {OTHER}, and has to be {GOOD}.")),
+            (3, "SizeMismatch: 43 bytes.".into()),
+        ] {
             let mut bucket = Bucket::new(digest, [good(), said]);
             bucket.seen.asked = Some("1".into());
             bucket.settle();
@@ -384,7 +446,11 @@ fn a_policy_that_changes_while_a_job_goes_on_replaces_the_job() {
     bucket.is("False", "NoDigest");
     let world = wants(&bucket);
     let says = world.status().message.unwrap();
-    assert!(says.contains("`rollmodel-fetch digest URI` prints it") && says.contains("spec.verification.serviceAccountName"), "{says}");
+    assert!(
+        says.contains("`rollmodel-fetch digest URI` prints it")
+            && says.contains("spec.verification.serviceAccountName"),
+        "{says}"
+    );
 }
 
 #[test]
@@ -392,14 +458,18 @@ fn a_job_that_is_refused_or_gets_no_pod_is_told() {
     let mut bucket = Bucket::new(None, []);
     let plan = bucket.plan();
     let write = plan.actions[0].write().unwrap();
-    bucket.seen.blocked = vec![Blocked { message: format!("{write}: exceeded quota"), write, ..Blocked::default() }];
+    bucket.seen.blocked =
+        vec![Blocked { message: format!("{write}: exceeded quota"), write, ..Blocked::default() }];
     let plan = bucket.plan();
     assert!(plan.actions.is_empty(), "it is not tried at every pass");
     bucket.carry_out(plan, usize::MAX);
     bucket.is("Unknown", "VerificationTrouble");
-    let told = |bucket: &Bucket| bucket.status().conditions.into_iter().find(|c| c.type_ == "Verified").unwrap().message;
+    let told = |bucket: &Bucket| {
+        bucket.status().conditions.into_iter().find(|c| c.type_ == "Verified").unwrap().message
+    };
     assert!(
-        told(&bucket).starts_with("Cannot create Job fraud-8-verify-") && told(&bucket).ends_with(": exceeded quota. It is tried again.")
+        told(&bucket).starts_with("Cannot create Job fraud-8-verify-")
+            && told(&bucket).ends_with(": exceeded quota. It is tried again.")
     );
     bucket.seen.blocked[0].due = true;
     assert_eq!(bucket.plan().actions.len(), 1);
@@ -472,7 +542,11 @@ fn killed_after_any_write_it_comes_to_the_same_end_with_one_job_a_verification()
     assert_eq!(undisturbed.0, 2);
     for pass in 0..16 {
         for writes in 0..3 {
-            assert_eq!(tell(Some((pass, writes))), undisturbed, "killed in pass {pass} after {writes} writes");
+            assert_eq!(
+                tell(Some((pass, writes))),
+                undisturbed,
+                "killed in pass {pass} after {writes} writes"
+            );
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A world in memory: it carries plans out as the API server would, and Kubernetes plays its part in it (`kubernetes.rs`).
-//! Nothing in it waits: a whole story of a rollout takes microseconds.
+//! A world in memory: it carries plans out as the API server would, and Kubernetes plays its part
+//! in it (`kubernetes.rs`). Nothing in it waits: a whole story of a rollout takes microseconds.
 
 use std::collections::BTreeMap;
 
@@ -54,10 +54,15 @@ pub fn at(second: i64) -> Timestamp {
 }
 
 impl World {
-    /// A ModelDeployment `fraud` on version 6 of model fraud, with versions 6, 7 and 8 there; nothing is rolled out yet.
+    /// A ModelDeployment `fraud` on version 6 of model fraud, with versions 6, 7 and 8 there;
+    /// nothing is rolled out yet.
     pub fn new() -> Self {
         let mut world = Self {
-            seen: Observed { namespace: "risk".into(), name: "fraud".into(), ..Observed::default() },
+            seen: Observed {
+                namespace: "risk".into(),
+                name: "fraud".into(),
+                ..Observed::default()
+            },
             now: at(0),
             deployment: None,
             behaviours: BTreeMap::new(),
@@ -88,8 +93,11 @@ impl World {
 
     pub fn create(&mut self, version: &str) {
         let uid = self.uid();
-        let spec = serde_json::from_value(json!({"model": "fraud", "version": version, "replicas": 3})).unwrap();
-        self.seen.deployment = Some(Wanted { uid, generation: 1, deleting: false, spec, status: None });
+        let spec =
+            serde_json::from_value(json!({"model": "fraud", "version": version, "replicas": 3}))
+                .unwrap();
+        self.seen.deployment =
+            Some(Wanted { uid, generation: 1, deleting: false, spec, status: None });
     }
 
     /// The ModelDeployment is deleted, and the garbage collector takes its children.
@@ -142,7 +150,10 @@ impl World {
     }
 
     pub fn yank(&mut self, version: &str) {
-        self.version(version).lifecycle = Some(Lifecycle { state: LifecycleState::Yanked, reason: Some("Leaks the label".into()) });
+        self.version(version).lifecycle = Some(Lifecycle {
+            state: LifecycleState::Yanked,
+            reason: Some("Leaks the label".into()),
+        });
     }
 
     /// What the pods of a version do.
@@ -155,7 +166,12 @@ impl World {
         self.ask_with(verb, newest, |_| {})
     }
 
-    pub fn ask_with(&mut self, verb: Verb, if_rollout: i64, change: impl FnOnce(&mut RolloutRequestSpec)) -> String {
+    pub fn ask_with(
+        &mut self,
+        verb: Verb,
+        if_rollout: i64,
+        change: impl FnOnce(&mut RolloutRequestSpec),
+    ) -> String {
         let (uid, resource_version) = (self.uid(), self.rv());
         let mut spec: RolloutRequestSpec = serde_json::from_value(
             json!({"deployment": "fraud", "verb": verb, "ifRollout": if_rollout, "requestedBy": "alice", "reason": "latency"}),
@@ -176,18 +192,36 @@ impl World {
     }
 
     pub fn answer(&self, name: &str) -> RolloutRequestStatus {
-        self.seen.requests.iter().find(|r| r.name == name).unwrap().status.clone().unwrap_or_default()
+        self.seen
+            .requests
+            .iter()
+            .find(|r| r.name == name)
+            .unwrap()
+            .status
+            .clone()
+            .unwrap_or_default()
     }
 
-    /// `kubectl rollout undo` to the content of an earlier rollout: its stored template, with the label copied.
+    /// `kubectl rollout undo` to the content of an earlier rollout: its stored template, with the
+    /// label copied.
     pub fn kubectl_undo(&mut self, to: i64) {
         let record = self.record(to);
-        let body = self.seen.contents.iter().find(|c| c.name == record.contents).unwrap().body.clone().unwrap();
-        let template = plan::children::template(&body.rendering, record.restarted_at.as_deref()).into_owned();
+        let body = self
+            .seen
+            .contents
+            .iter()
+            .find(|c| c.name == record.contents)
+            .unwrap()
+            .body
+            .clone()
+            .unwrap();
+        let template =
+            plan::children::template(&body.rendering, record.restarted_at.as_deref()).into_owned();
         self.edit(|d| d["spec"]["template"] = template);
     }
 
-    /// Whether kubectl would find that rollout's template: not on a paused Deployment, and not past what is kept.
+    /// Whether kubectl would find that rollout's template: not on a paused Deployment, and not past
+    /// what is kept.
     pub fn can_kubectl_undo(&self, to: i64) -> bool {
         let paused = self.deployment.as_ref().is_none_or(|d| d["spec"]["paused"] == json!(true));
         let records = self.records();
@@ -223,7 +257,10 @@ impl World {
     }
 
     pub fn record(&self, number: i64) -> ModelRolloutSpec {
-        self.records().into_iter().find(|r| r.number == number).unwrap_or_else(|| panic!("no rollout {number}"))
+        self.records()
+            .into_iter()
+            .find(|r| r.number == number)
+            .unwrap_or_else(|| panic!("no rollout {number}"))
     }
 
     pub fn status(&self) -> ModelDeploymentStatus {
@@ -238,11 +275,17 @@ impl World {
         self.status().serving.map(|s| s.version).unwrap_or_default()
     }
 
-    /// The image that the Deployment's template names, which is what really runs once it is rolled out.
+    /// The image that the Deployment's template names, which is what really runs once it is rolled
+    /// out.
     pub fn image(&self) -> String {
         self.deployment
             .as_ref()
-            .map(|d| d["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap_or_default().to_owned())
+            .map(|d| {
+                d["spec"]["template"]["spec"]["containers"][0]["image"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            })
             .unwrap_or_default()
     }
 
@@ -260,14 +303,19 @@ impl World {
             }
             self.carry_out(plan.clone(), usize::MAX);
             let next = self.plan();
-            assert!(wakes(&plan) || self.rests(&next), "{next:#?}\nwas left to do, and this woke nobody:\n{plan:#?}");
+            assert!(
+                wakes(&plan) || self.rests(&next),
+                "{next:#?}\nwas left to do, and this woke nobody:\n{plan:#?}"
+            );
             self.now = self.now.checked_add(1.second()).unwrap();
         }
         panic!("it never settles: {:#?}", self.plan());
     }
 
     fn rests(&self, plan: &Plan) -> bool {
-        plan.actions.iter().all(|a| self.told(a)) && plan.status.is_none() && plan.lookups.is_empty()
+        plan.actions.iter().all(|a| self.told(a))
+            && plan.status.is_none()
+            && plan.lookups.is_empty()
     }
 
     /// Whether an action is an Event that was told: the process tells each once.
@@ -311,16 +359,30 @@ impl World {
                 }
                 let init = &body.rendering["spec"]["initContainers"][0];
                 let digest = init["args"].as_array().into_iter().flatten().any(|a| a == "--digest");
-                assert!(digest || init["name"] != json!(names::FETCH), "nothing is fetched that nobody knows: {init:#}");
-                self.seen.contents.push(StoredContent { name, uid, resource_version, body: Some(body) });
+                assert!(
+                    digest || init["name"] != json!(names::FETCH),
+                    "nothing is fetched that nobody knows: {init:#}"
+                );
+                self.seen.contents.push(StoredContent {
+                    name,
+                    uid,
+                    resource_version,
+                    body: Some(body),
+                });
             }
             Action::CreateRecord { spec } => {
-                assert!(!self.seen.records.iter().any(|r| r.spec.number == spec.number), "number {} is given twice", spec.number);
+                assert!(
+                    !self.seen.records.iter().any(|r| r.spec.number == spec.number),
+                    "number {} is given twice",
+                    spec.number
+                );
                 let (uid, resource_version) = (self.uid(), self.rv());
                 self.seen.records.push(Record { uid, resource_version, spec: (*spec).into() });
             }
             Action::AmendRecord { name, ops } => self.amend(&name, ops),
-            Action::CreateWorkload { body, rollout } => return self.write_workload(rollout, body, None),
+            Action::CreateWorkload { body, rollout } => {
+                return self.write_workload(rollout, body, None);
+            }
             Action::PatchWorkload { ops, rollout, .. } => {
                 let mut body = self.deployment.clone().unwrap();
                 patch(&mut body, ops);
@@ -335,11 +397,14 @@ impl World {
                 self.write_service(body);
             }
             Action::AnswerRequest { name, status } => {
-                self.seen.requests.iter_mut().find(|r| r.name == name).unwrap().status = Some(*status);
+                self.seen.requests.iter_mut().find(|r| r.name == name).unwrap().status =
+                    Some(*status);
             }
             Action::Delete { kind, name, .. } => match kind {
                 Prunable::ControllerRevision => self.seen.contents.retain(|c| c.name != name),
-                Prunable::ModelRollout => self.seen.records.retain(|r| names::record_name("fraud", r.spec.number) != name),
+                Prunable::ModelRollout => {
+                    self.seen.records.retain(|r| names::record_name("fraud", r.spec.number) != name)
+                }
                 Prunable::RolloutRequest => self.seen.requests.retain(|r| r.name != name),
             },
             Action::Event { reason, message, .. } => self.events.push((reason, message)),
@@ -349,12 +414,20 @@ impl World {
 
     fn amend(&mut self, name: &str, ops: Vec<Value>) {
         let rv = self.rv();
-        let record = self.seen.records.iter_mut().find(|r| names::record_name("fraud", r.spec.number) == name).unwrap();
+        let record = self
+            .seen
+            .records
+            .iter_mut()
+            .find(|r| names::record_name("fraud", r.spec.number) == name)
+            .unwrap();
         let mut body = json!({"metadata": {"uid": record.uid, "resourceVersion": record.resource_version}, "spec": record.spec});
         let before = body.clone();
         patch(&mut body, ops);
         for (field, value) in before["spec"].as_object().unwrap() {
-            assert!(field == "decisions" || body["spec"][field] == *value, "{field} of {name} was rewritten");
+            assert!(
+                field == "decisions" || body["spec"][field] == *value,
+                "{field} of {name} was rewritten"
+            );
         }
         record.spec = serde_json::from_value(body["spec"].clone()).unwrap();
         record.resource_version = rv;
@@ -364,10 +437,15 @@ impl World {
         if let Some(message) = self.refuses.clone()
             && body["spec"]["template"]["metadata"]["labels"][names::VERSION] == json!("7")
         {
-            self.seen.memory.refusal = Some(plan::observed::Refusal { rollout, template: true, message });
+            self.seen.memory.refusal =
+                Some(plan::observed::Refusal { rollout, template: true, message });
             return false;
         }
-        let generation = if patched.is_some() { body["metadata"]["generation"].as_i64().unwrap() + 1 } else { 1 };
+        let generation = if patched.is_some() {
+            body["metadata"]["generation"].as_i64().unwrap() + 1
+        } else {
+            1
+        };
         if patched.is_none() {
             body["metadata"]["uid"] = json!(self.uid());
         }
@@ -407,10 +485,13 @@ impl World {
     }
 }
 
-/// Whether another pass is certain to follow a plan although nobody else does anything: it says so, Kubernetes answers the Deployment's spec,
-/// or a label alone carries out a decision, after which the shell plans again.
+/// Whether another pass is certain to follow a plan although nobody else does anything: it says so,
+/// Kubernetes answers the Deployment's spec, or a label alone carries out a decision, after which
+/// the shell plans again.
 fn wakes(plan: &Plan) -> bool {
-    let told = |path: &str| path.starts_with("/spec") || path == "/metadata/labels/rollmodel.dev~1decision";
+    let told = |path: &str| {
+        path.starts_with("/spec") || path == "/metadata/labels/rollmodel.dev~1decision"
+    };
     let tells = |op: &Value| op["op"] != "test" && op["path"].as_str().is_some_and(told);
     let wakes = |action: &Action| match action {
         Action::CreateWorkload { .. } => true,
@@ -421,7 +502,11 @@ fn wakes(plan: &Plan) -> bool {
 }
 
 fn controller(wanted: Option<&Wanted>) -> Option<plan::observed::Controller> {
-    wanted.map(|w| plan::observed::Controller { kind: "ModelDeployment".into(), name: "fraud".into(), uid: w.uid.clone() })
+    wanted.map(|w| plan::observed::Controller {
+        kind: "ModelDeployment".into(),
+        name: "fraud".into(),
+        uid: w.uid.clone(),
+    })
 }
 
 /// A Deployment as the shell observes it.
@@ -435,8 +520,13 @@ fn observe(d: &Value, status: plan::observed::WorkloadStatus) -> Workload {
             uid: text(&d["metadata"]["uid"]),
             resource_version: text(&d["metadata"]["resourceVersion"]),
             labels: serde_json::from_value(d["metadata"]["labels"].clone()).unwrap_or_default(),
-            annotations: serde_json::from_value(d["metadata"]["annotations"].clone()).unwrap_or_default(),
-            controller: owner.map(|o| plan::observed::Controller { kind: text(&o["kind"]), name: text(&o["name"]), uid: text(&o["uid"]) }),
+            annotations: serde_json::from_value(d["metadata"]["annotations"].clone())
+                .unwrap_or_default(),
+            controller: owner.map(|o| plan::observed::Controller {
+                kind: text(&o["kind"]),
+                name: text(&o["name"]),
+                uid: text(&o["uid"]),
+            }),
             deleting: false,
         },
         generation: d["metadata"]["generation"].as_i64().unwrap(),
@@ -457,5 +547,6 @@ fn observe(d: &Value, status: plan::observed::WorkloadStatus) -> Workload {
 
 fn patch(body: &mut Value, ops: Vec<Value>) {
     let ops: json_patch::Patch = serde_json::from_value(Value::Array(ops)).unwrap();
-    json_patch::patch(body, &ops).unwrap_or_else(|error| panic!("the patch does not apply: {error}\n{body:#}"));
+    json_patch::patch(body, &ops)
+        .unwrap_or_else(|error| panic!("the patch does not apply: {error}\n{body:#}"));
 }

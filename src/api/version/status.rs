@@ -11,7 +11,8 @@ pub struct ModelVersionStatus {
     /// Generation this status describes; -1 before the first look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready: may be deployed. Stalled: cannot, until someone changes something. Verified: whether the bytes are known to be those recorded.
+    /// Ready: may be deployed. Stalled: cannot, until someone changes something. Verified: whether
+    /// the bytes are known to be those recorded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -42,7 +43,8 @@ pub struct ModelVersionStatus {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Resolved {
-    /// The digest that the first verification found; where the record names none, the version is pinned to it.
+    /// The digest that the first verification found; where the record names none, the version is
+    /// pinned to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
     pub artifact_digest: Option<String>,
@@ -69,7 +71,8 @@ pub struct Verification {
     pub requested: Option<String>,
     /// When it ended.
     pub time: Time,
-    /// What it came to, in CamelCase: Verified, Drifted, VerificationTrouble, or what is wrong with the bytes.
+    /// What it came to, in CamelCase: Verified, Drifted, VerificationTrouble, or what is wrong with
+    /// the bytes.
     #[schemars(length(max = 63))]
     pub reason: String,
     /// What it came to, in a sentence.

@@ -10,8 +10,8 @@ use tokio::{
 use super::*;
 use crate::fetch::guard::Trusted;
 
-/// Answers so many requests on each connection, and closes it when the next has come, as servers do that close at that moment. Gives its
-/// address, and counts connections.
+/// Answers so many requests on each connection, and closes it when the next has come, as servers do
+/// that close at that moment. Gives its address, and counts connections.
 async fn server(answers: usize) -> (Url, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
@@ -26,7 +26,10 @@ async fn server(answers: usize) -> (Url, Arc<AtomicUsize>) {
                 // These requests are short enough to come as a whole.
                 while stream.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) && left > 0 {
                     left -= 1;
-                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                    stream
+                        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                        .await
+                        .unwrap();
                 }
             });
         }
@@ -35,7 +38,11 @@ async fn server(answers: usize) -> (Url, Arc<AtomicUsize>) {
 }
 
 fn client() -> Http {
-    let guard = Guard { allowed: vec!["127.0.0.0/8".parse().unwrap()], trusted: Trusted::None, identity: None };
+    let guard = Guard {
+        allowed: vec!["127.0.0.0/8".parse().unwrap()],
+        trusted: Trusted::None,
+        identity: None,
+    };
     Http::new(guard, &[], Arc::new(System)).unwrap()
 }
 
@@ -74,7 +81,8 @@ async fn connections_are_kept_for_the_next_request_and_given_up_before_common_se
     }
 }
 
-/// Takes one request, says so much, and then nothing more for ever. Gives its address, and a word when the request came.
+/// Takes one request, says so much, and then nothing more for ever. Gives its address, and a word
+/// when the request came.
 async fn stalls(says: &'static [u8]) -> (Url, tokio::sync::oneshot::Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();

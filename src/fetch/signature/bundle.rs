@@ -88,7 +88,8 @@ impl Bundle {
         if json.len() > BYTES_MAX {
             return Err(Why::TooLarge(json.len()));
         }
-        let raw: RawBundle = serde_json::from_slice(json).map_err(|e| Why::NotABundle(shown(&e.to_string())))?;
+        let raw: RawBundle =
+            serde_json::from_slice(json).map_err(|e| Why::NotABundle(shown(&e.to_string())))?;
         if raw.media_type != MEDIA_TYPE {
             return Err(Why::MediaType(shown(&raw.media_type)));
         }
@@ -96,7 +97,9 @@ impl Bundle {
         if envelope.payload_type != PAYLOAD_TYPE {
             return Err(Why::PayloadType(shown(&envelope.payload_type)));
         }
-        let [signature] = envelope.signatures.as_slice() else { return Err(Why::SignatureCount(envelope.signatures.len())) };
+        let [signature] = envelope.signatures.as_slice() else {
+            return Err(Why::SignatureCount(envelope.signatures.len()));
+        };
         Ok(Self {
             signature: decode(&signature.sig, "signature")?,
             material: raw.verification_material.parse()?,
@@ -106,7 +109,9 @@ impl Bundle {
 
     /// Whether that key made the signature.
     pub fn signed_by(&self, key: &PublicKey) -> bool {
-        let mut message = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), self.payload.len()).into_bytes();
+        let mut message =
+            format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), self.payload.len())
+                .into_bytes();
         message.extend_from_slice(&self.payload);
         key.verifies(&message, &self.signature)
     }
@@ -120,7 +125,12 @@ impl RawMaterial {
             (Some(key), None, None) => return Ok(Material::Key(key.hint.map(|hint| shown(&hint)))),
             (None, Some(chain), None) => chain.certificates,
             (None, None, Some(one)) => vec![one],
-            _ => return Err(Why::NotABundle("it names not exactly one of publicKey, x509CertificateChain and certificate".into())),
+            _ => {
+                return Err(Why::NotABundle(
+                    "it names not exactly one of publicKey, x509CertificateChain and certificate"
+                        .into(),
+                ));
+            }
         };
         if logged {
             return Err(Why::Keyless);

@@ -10,11 +10,12 @@ use x509_cert::{
             AssociatedOid,
             db::{
                 rfc5280::{
-                    ANY_EXTENDED_KEY_USAGE, ID_CE_AUTHORITY_KEY_IDENTIFIER, ID_CE_SUBJECT_ALT_NAME, ID_CE_SUBJECT_KEY_IDENTIFIER,
-                    ID_KP_CODE_SIGNING,
+                    ANY_EXTENDED_KEY_USAGE, ID_CE_AUTHORITY_KEY_IDENTIFIER, ID_CE_SUBJECT_ALT_NAME,
+                    ID_CE_SUBJECT_KEY_IDENTIFIER, ID_KP_CODE_SIGNING,
                 },
                 rfc5912::{
-                    ECDSA_WITH_SHA_256, ECDSA_WITH_SHA_384, ECDSA_WITH_SHA_512, SHA_256_WITH_RSA_ENCRYPTION, SHA_384_WITH_RSA_ENCRYPTION,
+                    ECDSA_WITH_SHA_256, ECDSA_WITH_SHA_384, ECDSA_WITH_SHA_512,
+                    SHA_256_WITH_RSA_ENCRYPTION, SHA_384_WITH_RSA_ENCRYPTION,
                     SHA_512_WITH_RSA_ENCRYPTION,
                 },
             },
@@ -96,7 +97,8 @@ impl Certificate {
     }
 
     pub fn valid_at(&self, time: Duration) -> bool {
-        self.not_before() <= time && time <= self.parsed.tbs_certificate().validity().not_after.to_unix_duration()
+        self.not_before() <= time
+            && time <= self.parsed.tbs_certificate().validity().not_after.to_unix_duration()
     }
 
     /// The first critical extension that is not understood.
@@ -110,11 +112,17 @@ impl Certificate {
     }
 
     fn extensions(&self) -> impl Iterator<Item = (ObjectIdentifier, bool)> {
-        self.parsed.tbs_certificate().extensions().into_iter().flatten().map(|e| (e.extn_id, e.critical))
+        self.parsed
+            .tbs_certificate()
+            .extensions()
+            .into_iter()
+            .flatten()
+            .map(|e| (e.extn_id, e.critical))
     }
 
-    /// Whether it may sign models: keyUsage digitalSignature, or extendedKeyUsage codeSigning, as `model_signing` has it.
-    /// Unlike there, an extendedKeyUsage that is present has to allow it: a web server's certificate signs no models.
+    /// Whether it may sign models: keyUsage digitalSignature, or extendedKeyUsage codeSigning, as
+    /// `model_signing` has it. Unlike there, an extendedKeyUsage that is present has to allow it: a
+    /// web server's certificate signs no models.
     pub fn may_sign(&self) -> bool {
         let digital_signature = self.usage.is_some_and(|usage| usage.digital_signature());
         self.allows_code() && (digital_signature || self.extended.is_some())
@@ -122,18 +130,24 @@ impl Certificate {
 
     /// Whether extendedKeyUsage is absent, or allows to sign code.
     pub fn allows_code(&self) -> bool {
-        let code = |id: &ObjectIdentifier| *id == ID_KP_CODE_SIGNING || *id == ANY_EXTENDED_KEY_USAGE;
+        let code =
+            |id: &ObjectIdentifier| *id == ID_KP_CODE_SIGNING || *id == ANY_EXTENDED_KEY_USAGE;
         self.extended.as_ref().is_none_or(|usages| usages.0.iter().any(code))
     }
 
-    /// Whether it may issue certificates at all: basicConstraints CA, and keyCertSign where it has a keyUsage (RFC 5280, 6.1.4).
+    /// Whether it may issue certificates at all: basicConstraints CA, and keyCertSign where it has
+    /// a keyUsage (RFC 5280, 6.1.4).
     pub fn may_issue(&self) -> bool {
-        self.constraints.as_ref().is_some_and(|c| c.ca) && self.usage.is_none_or(|usage| usage.key_cert_sign())
+        self.constraints.as_ref().is_some_and(|c| c.ca)
+            && self.usage.is_none_or(|usage| usage.key_cert_sign())
     }
 
     /// How many authorities may stand between it and a signer.
     pub fn path_length(&self) -> usize {
-        self.constraints.as_ref().and_then(|c| c.path_len_constraint).map_or(usize::MAX, usize::from)
+        self.constraints
+            .as_ref()
+            .and_then(|c| c.path_len_constraint)
+            .map_or(usize::MAX, usize::from)
     }
 
     /// The key of a signer; none if it is not on one of the curves.
@@ -151,12 +165,17 @@ impl Certificate {
         let spki = issuer.spki()?;
         let key = IssuerKey::of(&SubjectPublicKeyInfoRef::from_der(&spki).ok()?)?;
         let hash = match (&key, algorithm.oid) {
-            (IssuerKey::Curve(_), ECDSA_WITH_SHA_256) | (IssuerKey::Rsa(_), SHA_256_WITH_RSA_ENCRYPTION) => Hash::Sha256,
-            (IssuerKey::Curve(_), ECDSA_WITH_SHA_384) | (IssuerKey::Rsa(_), SHA_384_WITH_RSA_ENCRYPTION) => Hash::Sha384,
-            (IssuerKey::Curve(_), ECDSA_WITH_SHA_512) | (IssuerKey::Rsa(_), SHA_512_WITH_RSA_ENCRYPTION) => Hash::Sha512,
+            (IssuerKey::Curve(_), ECDSA_WITH_SHA_256)
+            | (IssuerKey::Rsa(_), SHA_256_WITH_RSA_ENCRYPTION) => Hash::Sha256,
+            (IssuerKey::Curve(_), ECDSA_WITH_SHA_384)
+            | (IssuerKey::Rsa(_), SHA_384_WITH_RSA_ENCRYPTION) => Hash::Sha384,
+            (IssuerKey::Curve(_), ECDSA_WITH_SHA_512)
+            | (IssuerKey::Rsa(_), SHA_512_WITH_RSA_ENCRYPTION) => Hash::Sha512,
             _ => return None,
         };
-        let valid = || Some(key.verifies(hash, self.to_be_signed().ok()?, self.parsed.signature().as_bytes()?));
+        let valid = || {
+            Some(key.verifies(hash, self.to_be_signed().ok()?, self.parsed.signature().as_bytes()?))
+        };
         Some(valid().unwrap_or(false))
     }
 

@@ -22,10 +22,14 @@ pub enum ChainError {
     )]
     Count(usize),
     /// Not a certificate.
-    #[error("its certificate number {0} cannot be read: sign again with certificates of X.509 version 3.")]
+    #[error(
+        "its certificate number {0} cannot be read: sign again with certificates of X.509 version 3."
+    )]
     Unreadable(usize),
     /// A key of another kind.
-    #[error("the key of certificate {0} is not on curve P-256, P-384 or P-521: sign with a key that is.")]
+    #[error(
+        "the key of certificate {0} is not on curve P-256, P-384 or P-521: sign with a key that is."
+    )]
     Key(String),
     /// Not for signing.
     #[error(
@@ -33,7 +37,9 @@ pub enum ChainError {
     )]
     NotForSigning(String),
     /// Out of date.
-    #[error("certificate {0} was not valid when the signer's certificate began: have the signer's issued anew.")]
+    #[error(
+        "certificate {0} was not valid when the signer's certificate began: have the signer's issued anew."
+    )]
     NotValid(String),
     /// Not an authority.
     #[error(
@@ -41,19 +47,29 @@ pub enum ChainError {
     )]
     NotAnAuthority(String),
     /// Too many authorities below one.
-    #[error("certificate {0} allows fewer authorities below it than there are: have the signer's issued by an authority closer to it.")]
+    #[error(
+        "certificate {0} allows fewer authorities below it than there are: have the signer's issued by an authority closer to it."
+    )]
     PathLength(String),
     /// An extension that has to be understood, and is not.
-    #[error("certificate {0} has critical extension {1}, which is not understood: sign with certificates without it.")]
+    #[error(
+        "certificate {0} has critical extension {1}, which is not understood: sign with certificates without it."
+    )]
     Extension(String, String),
     /// A signature of another kind.
-    #[error("the signature of certificate {0} is neither ECDSA nor RSA (PKCS #1 v1.5) with SHA-256, 384 or 512: have it issued anew.")]
+    #[error(
+        "the signature of certificate {0} is neither ECDSA nor RSA (PKCS #1 v1.5) with SHA-256, 384 or 512: have it issued anew."
+    )]
     Algorithm(String),
     /// Not issued by whom it names.
-    #[error("certificate {0} is not signed by the issuer it names: sign with the certificates that belong together.")]
+    #[error(
+        "certificate {0} is not signed by the issuer it names: sign with the certificates that belong together."
+    )]
     NotIssued(String),
     /// Certificates that could all have issued one another.
-    #[error("its certificates can be put together in too many ways: sign with the signer's certificate and those of its authorities only.")]
+    #[error(
+        "its certificates can be put together in too many ways: sign with the signer's certificate and those of its authorities only."
+    )]
     Ways,
     /// Nobody trusted issued it.
     #[error(
@@ -64,13 +80,16 @@ pub enum ChainError {
 
 /// The signer's certificate and key, once there is a way from it to one of `trusted`.
 ///
-/// As `model_signing` does it: the time is the one at which the signer's certificate begins, since a signature has no trusted time
-/// of its own, and models outlive certificates. Unlike there, any trusted certificate ends the way, not only a self-signed one.
+/// As `model_signing` does it: the time is the one at which the signer's certificate begins, since
+/// a signature has no trusted time of its own, and models outlive certificates. Unlike there, any
+/// trusted certificate ends the way, not only a self-signed one.
 pub fn signer(sent: &[Vec<u8>], trusted: &[Certificate]) -> Result<(Certificate, PublicKey), Why> {
     if sent.is_empty() || sent.len() > CERTIFICATES_MAX {
         return Err(ChainError::Count(sent.len()).into());
     }
-    let parse = |(n, der): (usize, &Vec<u8>)| Certificate::parse(der.clone()).map_err(|_| ChainError::Unreadable(n + 1));
+    let parse = |(n, der): (usize, &Vec<u8>)| {
+        Certificate::parse(der.clone()).map_err(|_| ChainError::Unreadable(n + 1))
+    };
     let mut sent = sent.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
     let leaf = sent.remove(0);
     // Its holder is whoever logged in somewhere: trust in its issuer is not trust in it.
@@ -81,7 +100,8 @@ pub fn signer(sent: &[Vec<u8>], trusted: &[Certificate]) -> Result<(Certificate,
     if !leaf.may_sign() {
         return Err(ChainError::NotForSigning(named(leaf.subject())).into());
     }
-    let mut search = Search { trusted, sent: &sent, time: leaf.not_before(), checks: CHECKS_MAX, why: None };
+    let mut search =
+        Search { trusted, sent: &sent, time: leaf.not_before(), checks: CHECKS_MAX, why: None };
     search.usable(&leaf)?;
     if !search.climb(&mut vec![&leaf]) {
         let untrusted = || ChainError::Untrusted(named(leaf.subject()), named(leaf.issuer()));
@@ -94,7 +114,8 @@ struct Search<'a> {
     trusted: &'a [Certificate],
     sent: &'a [Certificate],
     time: Duration,
-    /// How many more signatures are checked: the certificates sent could be made to have very many ways.
+    /// How many more signatures are checked: the certificates sent could be made to have very many
+    /// ways.
     checks: usize,
     /// Why the last way tried ends.
     why: Option<ChainError>,
@@ -109,7 +130,10 @@ impl<'a> Search<'a> {
         }
         let mut found = false;
         for issuer in self.trusted.iter().chain(self.sent) {
-            if issuer.subject() != below.issuer() || path.contains(&issuer) || path.len() == CERTIFICATES_MAX {
+            if issuer.subject() != below.issuer()
+                || path.contains(&issuer)
+                || path.len() == CERTIFICATES_MAX
+            {
                 continue;
             }
             found = true;
@@ -130,7 +154,12 @@ impl<'a> Search<'a> {
     }
 
     /// Checks that `issuer` may have issued `below`, with so many authorities below it, and did.
-    fn issued(&mut self, issuer: &Certificate, below: &Certificate, authorities: usize) -> Result<(), ChainError> {
+    fn issued(
+        &mut self,
+        issuer: &Certificate,
+        below: &Certificate,
+        authorities: usize,
+    ) -> Result<(), ChainError> {
         self.usable(issuer)?;
         if !issuer.may_issue() || !issuer.allows_code() {
             return Err(ChainError::NotAnAuthority(named(issuer.subject())));

@@ -25,13 +25,17 @@ pub enum Why {
     #[error("it has {0} bytes, and {max} at most are read: sign fewer files, or pack small ones together.", max = bundle::BYTES_MAX)]
     TooLarge(usize),
     /// The bundle is not what it should be.
-    #[error("it is not a Sigstore bundle with one signed statement ({0}): sign again with model_signing.")]
+    #[error(
+        "it is not a Sigstore bundle with one signed statement ({0}): sign again with model_signing."
+    )]
     NotABundle(String),
     /// The bundle is of another version.
     #[error("it is a bundle of media type {0}, and only {known} is read: sign again with model_signing 1.0 or newer.", known = bundle::MEDIA_TYPE)]
     MediaType(String),
     /// Made with a short-lived certificate of Sigstore.
-    #[error("it is keyless, and keyless signatures are not verified yet: sign with a key or a certificate.")]
+    #[error(
+        "it is keyless, and keyless signatures are not verified yet: sign with a key or a certificate."
+    )]
     Keyless,
     /// None or several signatures.
     #[error("it holds {0} signatures, and exactly one is read: sign again with model_signing.")]
@@ -40,7 +44,9 @@ pub enum Why {
     #[error("it signs a payload of type {0}, and only {known} is read: sign again with model_signing.", known = bundle::PAYLOAD_TYPE)]
     PayloadType(String),
     /// Made with a key, and no key is trusted.
-    #[error("it is made with a key, and no key is trusted: add the signer's public key to the policy, or sign with a trusted certificate.")]
+    #[error(
+        "it is made with a key, and no key is trusted: add the signer's public key to the policy, or sign with a trusted certificate."
+    )]
     NoKeyTrusted,
     /// Made with a certificate, and none is trusted.
     #[error(
@@ -51,7 +57,9 @@ pub enum Why {
     #[error("none of the trusted keys made it{hint}: sign with a trusted key, or add the signer's public key to the policy.", hint = named(.0))]
     UntrustedKey(Option<String>),
     /// Claims a trusted signer, but is not over this payload.
-    #[error("it does not fit what it is said to sign by {0}: it was altered; get it anew from the signer, or sign again.")]
+    #[error(
+        "it does not fit what it is said to sign by {0}: it was altered; get it anew from the signer, or sign again."
+    )]
     Altered(String),
     /// The certificate is not trusted.
     #[error("{0}")]
@@ -60,16 +68,22 @@ pub enum Why {
     #[error("what it signs is not a statement about a model ({0}): sign again with model_signing.")]
     NotAStatement(String),
     /// Made before model_signing 0.3.
-    #[error("it is in the format of model_signing before 0.3: sign again with model_signing 1.0 or newer.")]
+    #[error(
+        "it is in the format of model_signing before 0.3: sign again with model_signing 1.0 or newer."
+    )]
     OldFormat,
     /// Another kind of statement.
     #[error("it signs a statement of type {0}, and only {known} is read: sign again with model_signing.", known = manifest::PREDICATE_TYPE)]
     PredicateType(String),
     /// Files are not hashed whole.
-    #[error("its files are hashed by method {0}, and only method files is verified: sign again with method files and sha256.")]
+    #[error(
+        "its files are hashed by method {0}, and only method files is verified: sign again with method files and sha256."
+    )]
     Method(String),
     /// Files are hashed with another hash.
-    #[error("its files are hashed with {0}, and only sha256 is verified: sign again with method files and sha256.")]
+    #[error(
+        "its files are hashed with {0}, and only sha256 is verified: sign again with method files and sha256."
+    )]
     HashType(String),
     /// One file was signed, and there is a directory.
     #[error("it signs a single file, and the artifact is a directory: sign the directory.")]
@@ -90,16 +104,22 @@ pub enum Why {
     #[error("its root digest is not the one of the files it lists: sign again with model_signing.")]
     Root,
     /// Files with other bytes.
-    #[error("{0} has other bytes than were signed: restore what was signed, or have the artifact signed again.")]
+    #[error(
+        "{0} has other bytes than were signed: restore what was signed, or have the artifact signed again."
+    )]
     Changed(Names),
     /// Files that are not there.
-    #[error("{0} was signed and is not there: restore what was signed, or have the artifact signed again.")]
+    #[error(
+        "{0} was signed and is not there: restore what was signed, or have the artifact signed again."
+    )]
     Missing(Names),
     /// Files that were not signed.
     #[error("{0} is there and was not signed: remove it, or have the artifact signed again.")]
     Added(Names),
     /// Files that were left out on purpose, and are there.
-    #[error("{0} is there and the signer chose to ignore it, so nobody vouches for it: remove it, or sign again without ignoring it.")]
+    #[error(
+        "{0} is there and the signer chose to ignore it, so nobody vouches for it: remove it, or sign again without ignoring it."
+    )]
     Ignored(Names),
 }
 

@@ -1,13 +1,18 @@
 //! Public keys, and signatures made with them.
 
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
-use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, UnparsedPublicKey};
+use ring::signature::{
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
+    UnparsedPublicKey,
+};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use x509_cert::{
     der::{
         Decode, Encode,
         asn1::{AnyRef, BitStringRef, ObjectIdentifier},
-        oid::db::rfc5912::{ID_EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP_256_R_1, SECP_384_R_1, SECP_521_R_1},
+        oid::db::rfc5912::{
+            ID_EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP_256_R_1, SECP_384_R_1, SECP_521_R_1,
+        },
         pem::{self, LineEnding},
     },
     spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef},
@@ -73,8 +78,8 @@ impl PublicKey {
         Some(Self { point, fingerprint: fingerprint(curve, &uncompressed)? })
     }
 
-    /// Whether the signature (DER) is over `message`, hashed with the hash that `model_signing` takes for the key's curve:
-    /// SHA-256 for P-256, SHA-384 for P-384, SHA-512 for P-521.
+    /// Whether the signature (DER) is over `message`, hashed with the hash that `model_signing`
+    /// takes for the key's curve: SHA-256 for P-256, SHA-384 for P-384, SHA-512 for P-521.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         let hash = match self.point {
             Point::P256(_) => Hash::Sha256,
@@ -88,9 +93,12 @@ impl PublicKey {
     fn verifies_with(&self, hash: Hash, message: &[u8], signature: &[u8]) -> bool {
         let hashed = hash.digest(message);
         let valid = match &self.point {
-            Point::P256(key) => p256::ecdsa::Signature::from_der(signature).and_then(|s| key.verify_prehash(&hashed, &s)),
-            Point::P384(key) => p384::ecdsa::Signature::from_der(signature).and_then(|s| key.verify_prehash(&hashed, &s)),
-            Point::P521(key) => p521::ecdsa::Signature::from_der(signature).and_then(|s| key.verify_prehash(&hashed, &s)),
+            Point::P256(key) => p256::ecdsa::Signature::from_der(signature)
+                .and_then(|s| key.verify_prehash(&hashed, &s)),
+            Point::P384(key) => p384::ecdsa::Signature::from_der(signature)
+                .and_then(|s| key.verify_prehash(&hashed, &s)),
+            Point::P521(key) => p521::ecdsa::Signature::from_der(signature)
+                .and_then(|s| key.verify_prehash(&hashed, &s)),
         };
         valid.is_ok()
     }
@@ -115,7 +123,8 @@ impl<'a> IssuerKey<'a> {
         PublicKey::of(spki).map(Self::Curve)
     }
 
-    /// Whether the signature of a certificate is over `message`. RSA keys have 2048 to 8192 bits, and PKCS #1 v1.5 signatures.
+    /// Whether the signature of a certificate is over `message`. RSA keys have 2048 to 8192 bits,
+    /// and PKCS #1 v1.5 signatures.
     pub fn verifies(&self, hash: Hash, message: &[u8], signature: &[u8]) -> bool {
         match self {
             Self::Curve(key) => key.verifies_with(hash, message, signature),
@@ -133,8 +142,12 @@ impl<'a> IssuerKey<'a> {
 
 /// The fingerprint of a key as `model_signing` takes it: over its PEM as OpenSSL writes it.
 fn fingerprint(curve: ObjectIdentifier, point: &[u8]) -> Option<String> {
-    let algorithm = AlgorithmIdentifierRef { oid: ID_EC_PUBLIC_KEY, parameters: Some(AnyRef::from(&curve)) };
-    let spki = SubjectPublicKeyInfoRef { algorithm, subject_public_key: BitStringRef::from_bytes(point).ok()? };
+    let algorithm =
+        AlgorithmIdentifierRef { oid: ID_EC_PUBLIC_KEY, parameters: Some(AnyRef::from(&curve)) };
+    let spki = SubjectPublicKeyInfoRef {
+        algorithm,
+        subject_public_key: BitStringRef::from_bytes(point).ok()?,
+    };
     let pem = pem::encode_string("PUBLIC KEY", LineEnding::LF, &spki.to_der().ok()?).ok()?;
     Some(sha256(pem.as_bytes()))
 }

@@ -23,11 +23,13 @@ const PREDICATE_TYPE_OLD: &str = "https://model_signing/Digests/v0.1";
 #[derive(Debug)]
 pub struct Manifest {
     files: Files,
-    /// What is signed as one file without a name, which is how the reference signs a model that is one file.
+    /// What is signed as one file without a name, which is how the reference signs a model that is
+    /// one file.
     single: Option<Digest>,
     /// The signed root digest.
     pub root: Digest,
-    /// What the signer left out: `.git`, `.gitattributes`, `.github`, `.gitignore`, the signature, and whatever else it chose.
+    /// What the signer left out: `.git`, `.gitattributes`, `.github`, `.gitignore`, the signature,
+    /// and whatever else it chose.
     ignored: BTreeSet<String>,
 }
 
@@ -61,7 +63,8 @@ struct Predicate {
     resources: Vec<Resource>,
 }
 
-// `allow_symlinks` is not read: what is compared here are files with bytes of their own, however the signer came by them.
+// `allow_symlinks` is not read: what is compared here are files with bytes of their own, however
+// the signer came by them.
 #[derive(Deserialize)]
 struct Serialization {
     method: String,
@@ -93,7 +96,10 @@ impl Manifest {
     pub fn parse(payload: &[u8]) -> Result<Self, Why> {
         let Statement { subject, predicate } = parse(payload)?;
         let [subject] = subject.as_slice() else {
-            return Err(Why::NotAStatement(format!("it has {} subjects instead of one", subject.len())));
+            return Err(Why::NotAStatement(format!(
+                "it has {} subjects instead of one",
+                subject.len()
+            )));
         };
         let Predicate { serialization, resources } = predicate;
         if serialization.method != "files" {
@@ -119,26 +125,37 @@ impl Manifest {
 
     /// Checks that the files are exactly those that were signed.
     ///
-    /// `model_signing` lets pass what the signer ignored, whatever it is by now. Here every file reaches the pod that serves, so
-    /// all but the signature itself has to be signed; what was ignored only changes what the error says.
+    /// `model_signing` lets pass what the signer ignored, whatever it is by now. Here every file
+    /// reaches the pod that serves, so all but the signature itself has to be signed; what was
+    /// ignored only changes what the error says.
     pub fn compare(&self, files: &Files, signature_file: Option<&RelativePath>) -> Result<(), Why> {
         if let Some(signed) = self.single {
             // Its name is not signed: it is the artifact's address that says it.
             let mut delivered = files.iter().filter(|(path, _)| Some(*path) != signature_file);
             return match (delivered.next(), delivered.next()) {
                 (Some((_, is)), None) if *is == signed => Ok(()),
-                (Some((path, _)), None) => Names::of([path].into_iter()).map_or(Ok(()), |names| Err(Why::Changed(names))),
+                (Some((path, _)), None) => {
+                    Names::of([path].into_iter()).map_or(Ok(()), |names| Err(Why::Changed(names)))
+                }
                 _ => Err(Why::SingleFile),
             };
         }
-        let changed = self.files.iter().filter(|(path, digest)| files.get(path).is_some_and(|is| is != *digest)).map(|(path, _)| path);
+        let changed = self
+            .files
+            .iter()
+            .filter(|(path, digest)| files.get(path).is_some_and(|is| is != *digest))
+            .map(|(path, _)| path);
         if let Some(names) = Names::of(changed) {
             return Err(Why::Changed(names));
         }
         if let Some(names) = Names::of(self.files.keys().filter(|path| !files.contains_key(path))) {
             return Err(Why::Missing(names));
         }
-        let unsigned = || files.keys().filter(|path| !self.files.contains_key(path) && Some(*path) != signature_file);
+        let unsigned = || {
+            files
+                .keys()
+                .filter(|path| !self.files.contains_key(path) && Some(*path) != signature_file)
+        };
         if let Some(names) = Names::of(unsigned().filter(|path| !self.ignores(path))) {
             return Err(Why::Added(names));
         }

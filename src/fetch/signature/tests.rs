@@ -1,4 +1,5 @@
-//! Signatures made by `model_signing` itself (`tests/fixtures/signature/make.sh`), and others made here to be refused.
+//! Signatures made by `model_signing` itself (`tests/fixtures/signature/make.sh`), and others made
+//! here to be refused.
 
 use std::{fs, path::Path};
 
@@ -18,7 +19,8 @@ mod refused;
 const ARTIFACT: &str = "s3://models/tiny";
 
 fn fixture(name: &str) -> Vec<u8> {
-    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/signature").join(name)).unwrap()
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/signature").join(name))
+        .unwrap()
 }
 
 fn text(name: &str) -> String {
@@ -31,7 +33,10 @@ fn parsed(bundle: &[u8]) -> Value {
 
 /// The statement in a bundle.
 fn statement_in(bundle: &[u8]) -> Value {
-    serde_json::from_slice(&STANDARD.decode(parsed(bundle)["dsseEnvelope"]["payload"].as_str().unwrap()).unwrap()).unwrap()
+    serde_json::from_slice(
+        &STANDARD.decode(parsed(bundle)["dsseEnvelope"]["payload"].as_str().unwrap()).unwrap(),
+    )
+    .unwrap()
 }
 
 fn path(name: &str) -> RelativePath {
@@ -54,7 +59,11 @@ fn model() -> Files {
         }
     }
     let mut files = Files::new();
-    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/signature/model"), "", &mut files);
+    walk(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/signature/model"),
+        "",
+        &mut files,
+    );
     assert!(files.len() > 4);
     files
 }
@@ -106,7 +115,8 @@ fn bundle_of(payload: &[u8], key: &KeyPair, material: &Value) -> Vec<u8> {
 /// What comes of a statement that a trusted key signed.
 fn said(statement: &Value) -> Result<Signed, Why> {
     let key = KeyPair::generate().unwrap();
-    let bundle = bundle_of(statement.to_string().as_bytes(), &key, &json!({"publicKey": {"hint": ""}}));
+    let bundle =
+        bundle_of(statement.to_string().as_bytes(), &key, &json!({"publicKey": {"hint": ""}}));
     checked(&bundle, &keys(&[&key.public_key_pem()]))
 }
 
@@ -119,7 +129,10 @@ fn with(bundle: &[u8], pointer: &str, value: Value) -> Vec<u8> {
 
 /// A bundle whose payload is changed as text.
 fn with_payload(bundle: &[u8], from: &str, to: &str) -> Vec<u8> {
-    let payload = String::from_utf8(STANDARD.decode(parsed(bundle)["dsseEnvelope"]["payload"].as_str().unwrap()).unwrap()).unwrap();
+    let payload = String::from_utf8(
+        STANDARD.decode(parsed(bundle)["dsseEnvelope"]["payload"].as_str().unwrap()).unwrap(),
+    )
+    .unwrap();
     assert!(payload.contains(from));
     with(bundle, "/dsseEnvelope/payload", json!(STANDARD.encode(payload.replacen(from, to, 1))))
 }

@@ -14,7 +14,8 @@ use super::{
 /// Most keys and most certificates that may be trusted.
 const TRUSTED_MAX: usize = 64;
 
-/// Whom to trust: at least one key or certificate, from the policy, never from what is to be verified.
+/// Whom to trust: at least one key or certificate, from the policy, never from what is to be
+/// verified.
 #[derive(Clone, Debug)]
 pub struct Trust {
     keys: Vec<PublicKey>,
@@ -25,7 +26,9 @@ pub struct Trust {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrustError {
     /// There is nothing.
-    #[error("The policy names no key and no certificate to trust: add a public key or the certificate of an authority.")]
+    #[error(
+        "The policy names no key and no certificate to trust: add a public key or the certificate of an authority."
+    )]
     Empty,
     /// Too much.
     #[error(
@@ -33,19 +36,27 @@ pub enum TrustError {
     )]
     TooMany(usize),
     /// Not PEM.
-    #[error("Text number {1} among the policy's {0} is not PEM: paste the file from its -----BEGIN to its -----END line.")]
+    #[error(
+        "Text number {1} among the policy's {0} is not PEM: paste the file from its -----BEGIN to its -----END line."
+    )]
     NotPem(&'static str, usize),
     /// A secret.
-    #[error("Text number {1} among the policy's {0} is a private key: remove it, replace the key, and name its public key instead.")]
+    #[error(
+        "Text number {1} among the policy's {0} is a private key: remove it, replace the key, and name its public key instead."
+    )]
     Private(&'static str, usize),
     /// Something else.
     #[error("Text number {1} among the policy's {0} is PEM of a {2}, and {wanted} belongs there: replace it.", wanted = label(.0))]
     Label(&'static str, usize, String),
     /// A key of another kind.
-    #[error("Text number {0} among the policy's public keys is no key on curve P-256, P-384 or P-521: name one that is.")]
+    #[error(
+        "Text number {0} among the policy's public keys is no key on curve P-256, P-384 or P-521: name one that is."
+    )]
     Key(usize),
     /// Not a certificate.
-    #[error("Text number {0} among the policy's certificates cannot be read as X.509: paste the certificate again.")]
+    #[error(
+        "Text number {0} among the policy's certificates cannot be read as X.509: paste the certificate again."
+    )]
     Certificate(usize),
 }
 
@@ -57,17 +68,22 @@ fn label(list: &str) -> &'static str {
 }
 
 impl Trust {
-    /// The keys and certificates in PEM texts, each of which may hold several. A certificate is trusted as an authority, and as a
-    /// signer if it is the signer's own.
+    /// The keys and certificates in PEM texts, each of which may hold several. A certificate is
+    /// trusted as an authority, and as a signer if it is the signer's own.
     ///
     /// # Errors
     /// When there is none at all, or one cannot be used.
     pub fn parse<T: AsRef<str>>(public_keys: &[T], certificates: &[T]) -> Result<Self, TrustError> {
         let key = |(n, der): (usize, Vec<u8>)| PublicKey::from_spki(&der).ok_or(TrustError::Key(n));
-        let certificate = |(n, der): (usize, Vec<u8>)| Certificate::parse(der).map_err(|_| TrustError::Certificate(n));
+        let certificate = |(n, der): (usize, Vec<u8>)| {
+            Certificate::parse(der).map_err(|_| TrustError::Certificate(n))
+        };
         let trust = Self {
             keys: blocks(KEYS, public_keys)?.into_iter().map(key).collect::<Result<_, _>>()?,
-            certificates: blocks(CERTIFICATES, certificates)?.into_iter().map(certificate).collect::<Result<_, _>>()?,
+            certificates: blocks(CERTIFICATES, certificates)?
+                .into_iter()
+                .map(certificate)
+                .collect::<Result<_, _>>()?,
         };
         match trust.keys.len() + trust.certificates.len() {
             0 => Err(TrustError::Empty),
@@ -79,20 +95,25 @@ impl Trust {
     pub(super) fn signer_of(&self, bundle: &Bundle) -> Result<Signer, Why> {
         match &bundle.material {
             Material::Key(_) if self.keys.is_empty() => Err(Why::NoKeyTrusted),
-            Material::Certificates(_) if self.certificates.is_empty() => Err(Why::NoCertificateTrusted),
+            Material::Certificates(_) if self.certificates.is_empty() => {
+                Err(Why::NoCertificateTrusted)
+            }
             Material::Key(hint) => self.key_of(bundle, hint.as_deref()),
             Material::Certificates(sent) => {
                 let (certificate, key) = chain::signer(sent, &self.certificates)?;
                 let subject = named(certificate.subject());
                 match bundle.signed_by(&key) {
-                    true => Ok(Signer::Certificate { subject, fingerprint: certificate.fingerprint() }),
+                    true => {
+                        Ok(Signer::Certificate { subject, fingerprint: certificate.fingerprint() })
+                    }
                     false => Err(Why::Altered(format!("the holder of certificate {subject}"))),
                 }
             }
         }
     }
 
-    /// The trusted key that made a signature; what the bundle says of it only tells what to say where there is none.
+    /// The trusted key that made a signature; what the bundle says of it only tells what to say
+    /// where there is none.
     fn key_of(&self, bundle: &Bundle, hint: Option<&str>) -> Result<Signer, Why> {
         if let Some(key) = self.keys.iter().find(|key| bundle.signed_by(key)) {
             return Ok(Signer::Key { fingerprint: key.fingerprint.clone() });
@@ -106,7 +127,10 @@ impl Trust {
 }
 
 /// The PEM blocks of a list of texts, with the number of their text.
-fn blocks<T: AsRef<str>>(list: &'static str, texts: &[T]) -> Result<Vec<(usize, Vec<u8>)>, TrustError> {
+fn blocks<T: AsRef<str>>(
+    list: &'static str,
+    texts: &[T],
+) -> Result<Vec<(usize, Vec<u8>)>, TrustError> {
     let mut all = Vec::new();
     for (n, text) in (1..).zip(texts) {
         // YAML may have left its indentation, and editors blanks at the ends of lines.
@@ -143,6 +167,8 @@ fn decode(list: &'static str, n: usize, block: &str) -> Result<Vec<u8>, TrustErr
         return Err(TrustError::Label(list, n, shown(found)));
     }
     let mut der = Vec::new();
-    Decoder::new_detect_wrap(block.as_bytes()).and_then(|mut decoder| decoder.decode_to_end(&mut der).map(|_| ())).map_err(not_pem)?;
+    Decoder::new_detect_wrap(block.as_bytes())
+        .and_then(|mut decoder| decoder.decode_to_end(&mut der).map(|_| ()))
+        .map_err(not_pem)?;
     Ok(der)
 }

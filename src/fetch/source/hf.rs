@@ -1,4 +1,5 @@
-//! `hf://`: a repository of the Hugging Face hub, or of what speaks its API (HF_ENDPOINT), at a commit.
+//! `hf://`: a repository of the Hugging Face hub, or of what speaks its API (HF_ENDPOINT), at a
+//! commit.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -53,14 +54,23 @@ impl Hub {
     /// When HF_ENDPOINT is no address.
     pub fn new(repository: &str, revision: &str, path: &str, means: &Means) -> Result<Self, Error> {
         let given = means.credentials.get(&["HF_ENDPOINT"]).unwrap_or("https://huggingface.co");
-        let endpoint = Url::parse(given).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some());
-        let endpoint = endpoint.ok_or_else(|| Error::new(Reason::InvalidRequest, "HF_ENDPOINT has to be an http or https address."))?;
+        let endpoint = Url::parse(given)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some());
+        let endpoint = endpoint.ok_or_else(|| {
+            Error::new(Reason::InvalidRequest, "HF_ENDPOINT has to be an http or https address.")
+        })?;
         let trusted = Trusted::Host(endpoint.host_str().unwrap_or_default().to_owned());
         let http = means.http(trusted, None)?;
         let mut credentials = HeaderMap::new();
         if let Some(token) = means.credentials.get(&["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]) {
-            let wrong = |_| Error::new(Reason::InvalidRequest, "HF_TOKEN holds characters that no token has.");
-            credentials.insert(header::AUTHORIZATION, sensitive(&format!("Bearer {token}")).map_err(wrong)?);
+            let wrong = |_| {
+                Error::new(Reason::InvalidRequest, "HF_TOKEN holds characters that no token has.")
+            };
+            credentials.insert(
+                header::AUTHORIZATION,
+                sensitive(&format!("Bearer {token}")).map_err(wrong)?,
+            );
         }
         let [repository, revision, path] = [repository, revision, path].map(str::to_owned);
         Ok(Self { http, endpoint, credentials, repository, revision, path })
@@ -83,7 +93,10 @@ impl Hub {
         format!("hf://{}@{}", self.repository, self.revision)
     }
 
-    async fn json<T: for<'de> Deserialize<'de>>(&self, url: Url) -> Result<(T, Option<Url>), Error> {
+    async fn json<T: for<'de> Deserialize<'de>>(
+        &self,
+        url: Url,
+    ) -> Result<(T, Option<Url>), Error> {
         let what = self.what();
         let response = self.http.get(self.get(url)).await?;
         if !response.status().is_success() {
@@ -92,31 +105,54 @@ impl Hub {
         let next = self.next(response.headers())?;
         let body = text(&what, response).await?;
         let parsed = serde_json::from_slice(&body);
-        let parsed = parsed.map_err(|_| Error::new(Reason::Unreachable, format!("{what} is answered with what is not the hub's API.")))?;
+        let parsed = parsed.map_err(|_| {
+            Error::new(
+                Reason::Unreachable,
+                format!("{what} is answered with what is not the hub's API."),
+            )
+        })?;
         Ok((parsed, next))
     }
 
-    /// The next page, by `Link: <…>; rel="next"`. It has to be of the same hub, for it gets the token.
+    /// The next page, by `Link: <…>; rel="next"`. It has to be of the same hub, for it gets the
+    /// token.
     fn next(&self, headers: &HeaderMap) -> Result<Option<Url>, Error> {
         let link = headers.get(header::LINK).and_then(|l| l.to_str().ok()).unwrap_or_default();
-        let Some(target) = link.split(',').find(|l| l.contains("rel=\"next\"")).and_then(|l| l.split('<').nth(1)?.split('>').next()) else {
+        let Some(target) = link
+            .split(',')
+            .find(|l| l.contains("rel=\"next\""))
+            .and_then(|l| l.split('<').nth(1)?.split('>').next())
+        else {
             return Ok(None);
         };
-        let next = self.endpoint.join(target).ok().filter(|url| url.origin() == self.endpoint.origin());
-        next.map(Some).ok_or_else(|| Error::new(Reason::Refused, format!("The listing of {} goes on at another host.", self.what())))
+        let next =
+            self.endpoint.join(target).ok().filter(|url| url.origin() == self.endpoint.origin());
+        next.map(Some).ok_or_else(|| {
+            Error::new(
+                Reason::Refused,
+                format!("The listing of {} goes on at another host.", self.what()),
+            )
+        })
     }
 
     fn entry(&self, node: Node, commit: &str) -> Result<Entry, Error> {
         let what = self.what();
         // The path of a directory leads to what is in it; the path of a file is that file.
-        let name = match node.path.strip_prefix(&self.path).and_then(|rest| rest.strip_prefix('/')) {
+        let name = match node.path.strip_prefix(&self.path).and_then(|rest| rest.strip_prefix('/'))
+        {
             Some(below) if !self.path.is_empty() => below,
             _ if self.path.is_empty() => &node.path,
             _ => node.path.rsplit('/').next().unwrap_or_default(),
         };
         let digest = match &node.lfs {
             Some(lfs) => Some(format!("sha256:{}", lfs.oid).parse::<Digest>().map_err(|_| {
-                Error::new(Reason::Unreachable, format!("{what} names no sha256 for {}.", crate::fetch::name::escaped(&node.path)))
+                Error::new(
+                    Reason::Unreachable,
+                    format!(
+                        "{what} names no sha256 for {}.",
+                        crate::fetch::name::escaped(&node.path)
+                    ),
+                )
             })?),
             None => None,
         };
@@ -135,9 +171,14 @@ impl Hub {
 #[async_trait]
 impl Source for Hub {
     async fn list(&self) -> Result<Listing, Error> {
-        let (Revision { sha }, _) = self.json(self.url(["api/models", &self.repository, "revision", &self.revision])).await?;
+        let (Revision { sha }, _) = self
+            .json(self.url(["api/models", &self.repository, "revision", &self.revision]))
+            .await?;
         if sha.is_empty() || !sha.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            return Err(Error::new(Reason::Unreachable, format!("{} names no commit.", self.what())));
+            return Err(Error::new(
+                Reason::Unreachable,
+                format!("{} names no commit.", self.what()),
+            ));
         }
         let mut next = Some(self.url(["api/models", &self.repository, "tree", &sha]));
         if let Some(url) = &mut next {
@@ -148,17 +189,31 @@ impl Source for Hub {
             let Some(url) = next.take() else { break };
             let (nodes, more): (Vec<Node>, _) = self.json(url).await?;
             next = more;
-            let below = |path: &str| self.path.is_empty() || path == self.path || path.starts_with(&format!("{}/", self.path));
-            found.extend(nodes.into_iter().filter(|n| n.kind == "file" && below(&n.path)).map(|n| (n.path.clone(), n)));
+            let below = |path: &str| {
+                self.path.is_empty()
+                    || path == self.path
+                    || path.starts_with(&format!("{}/", self.path))
+            };
+            found.extend(
+                nodes
+                    .into_iter()
+                    .filter(|n| n.kind == "file" && below(&n.path))
+                    .map(|n| (n.path.clone(), n)),
+            );
         }
         let one = found.contains_key(&self.path);
         if found.is_empty() {
             return Err(Error::new(
                 Reason::NotFound,
-                format!("There is nothing at {}/{}.", self.what(), crate::fetch::name::escaped(&self.path)),
+                format!(
+                    "There is nothing at {}/{}.",
+                    self.what(),
+                    crate::fetch::name::escaped(&self.path)
+                ),
             ));
         }
-        let entries = found.into_values().map(|node| self.entry(node, &sha)).collect::<Result<_, _>>()?;
+        let entries =
+            found.into_values().map(|node| self.entry(node, &sha)).collect::<Result<_, _>>()?;
         Ok(Listing { shape: if one { Shape::File } else { Shape::Directory }, entries })
     }
 

@@ -28,7 +28,14 @@ impl Https {
     pub fn new(url: &Url, means: &Means) -> Result<Self, Error> {
         let http = means.http(Trusted::None, None)?;
         let credentials = headers(url, &means.credentials)?;
-        Ok(Self { http, get: Get { credentials, elsewhere: Elsewhere::RefuseCredentials, ..Get::new(url.clone()) } })
+        Ok(Self {
+            http,
+            get: Get {
+                credentials,
+                elsewhere: Elsewhere::RefuseCredentials,
+                ..Get::new(url.clone())
+            },
+        })
     }
 }
 
@@ -39,7 +46,12 @@ fn headers(url: &Url, credentials: &Credentials) -> Result<HeaderMap, Error> {
     if credentials.get(&["https-host"]) != Some(host) {
         return Ok(map);
     }
-    let wrong = || Error::new(Reason::InvalidRequest, "Key headers of the Secret has to be a JSON object of header names and texts.");
+    let wrong = || {
+        Error::new(
+            Reason::InvalidRequest,
+            "Key headers of the Secret has to be a JSON object of header names and texts.",
+        )
+    };
     let given = credentials.get(&["headers"]).unwrap_or("{}");
     let Ok(Value::Object(fields)) = serde_json::from_str(given) else { return Err(wrong()) };
     for (name, value) in fields {
@@ -53,11 +65,16 @@ fn headers(url: &Url, credentials: &Credentials) -> Result<HeaderMap, Error> {
 impl Source for Https {
     async fn list(&self) -> Result<Listing, Error> {
         let what = bare(&self.get.url);
-        // One byte says whether ranges can be had, and how many bytes there are: not every server answers HEAD as it answers GET.
+        // One byte says whether ranges can be had, and how many bytes there are: not every server
+        // answers HEAD as it answers GET.
         let first = self.http.get(self.get.clone().header(header::RANGE, "bytes=0-0")).await?;
-        let length = || first.headers().get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok());
+        let length = || {
+            first.headers().get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse().ok())
+        };
         let (size, ranges) = match first.status() {
-            StatusCode::PARTIAL_CONTENT => (ranged::content_range(&first).and_then(|(_, size)| size), true),
+            StatusCode::PARTIAL_CONTENT => {
+                (ranged::content_range(&first).and_then(|(_, size)| size), true)
+            }
             StatusCode::OK => (length(), false),
             // An empty file has no first byte.
             StatusCode::RANGE_NOT_SATISFIABLE => (Some(0), false),

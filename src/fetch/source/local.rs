@@ -42,19 +42,30 @@ impl Local {
     /// When it is not there, or leads elsewhere.
     pub fn below(volume: &Path, path: &str) -> Result<Self, Error> {
         let shown = escaped(path);
-        let found = |path: &Path| fs::canonicalize(path).map_err(|e| Error::unread(format_args!("{shown} in the volume of the claim"), &e));
+        let found = |path: &Path| {
+            fs::canonicalize(path)
+                .map_err(|e| Error::unread(format_args!("{shown} in the volume of the claim"), &e))
+        };
         let (root, whole) = (found(volume)?, found(&volume.join(path))?);
         if !whole.starts_with(&root) {
-            return Err(Error::new(Reason::UnsafeArchive, format!("{shown} is a link that leads out of its volume.")));
+            return Err(Error::new(
+                Reason::UnsafeArchive,
+                format!("{shown} is a link that leads out of its volume."),
+            ));
         }
         Ok(Self::new(whole))
     }
 
     fn entries(&self) -> Result<Listing, Error> {
-        let kind = fs::metadata(&self.path).map_err(|e| Error::unread(escaped(self.path.to_string_lossy().as_ref()), &e))?;
+        let kind = fs::metadata(&self.path)
+            .map_err(|e| Error::unread(escaped(self.path.to_string_lossy().as_ref()), &e))?;
         if kind.is_file() {
-            let name = self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            return Ok(Listing { shape: Shape::File, entries: vec![entry(&name, String::new(), kind.len())?] });
+            let name =
+                self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            return Ok(Listing {
+                shape: Shape::File,
+                entries: vec![entry(&name, String::new(), kind.len())?],
+            });
         }
         let mut entries = Vec::new();
         self.walk("", &mut entries)?;
@@ -62,14 +73,18 @@ impl Local {
     }
 
     fn walk(&self, below: &str, found: &mut Vec<Entry>) -> Result<(), Error> {
-        let failed = |e: &std::io::Error| Error::io(format!("read directory {}", escaped(below)), e);
+        let failed =
+            |e: &std::io::Error| Error::io(format!("read directory {}", escaped(below)), e);
         for each in fs::read_dir(self.path.join(below)).map_err(|e| failed(&e))? {
             let each = each.map_err(|e| failed(&e))?;
             let name = each.file_name();
             let name = name.to_str().ok_or_else(|| {
                 Error::new(
                     Reason::UnsafeArchive,
-                    format!("The name {} is not UTF-8: rename it.", escaped(each.file_name().as_encoded_bytes())),
+                    format!(
+                        "The name {} is not UTF-8: rename it.",
+                        escaped(each.file_name().as_encoded_bytes())
+                    ),
                 )
             })?;
             let path = if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") };
@@ -81,8 +96,15 @@ impl Local {
                 () if kind.is_dir() => self.walk(&path, found)?,
                 () if kind.is_file() => found.push(entry(&path, path.clone(), kind.len())?),
                 () => {
-                    let what = if kind.is_symlink() { "a symbolic link" } else { "neither a file nor a directory" };
-                    return Err(Error::new(Reason::Unsupported, format!("{} is {what}: put a copy in its place.", escaped(&path))));
+                    let what = if kind.is_symlink() {
+                        "a symbolic link"
+                    } else {
+                        "neither a file nor a directory"
+                    };
+                    return Err(Error::new(
+                        Reason::Unsupported,
+                        format!("{} is {what}: put a copy in its place.", escaped(&path)),
+                    ));
                 }
             }
         }
@@ -91,7 +113,14 @@ impl Local {
 }
 
 fn entry(name: &str, key: String, size: u64) -> Result<Entry, Error> {
-    Ok(Entry { place: Place::File(named("a file", name)?), key, size: Some(size), ranges: true, pin: None, digest: None })
+    Ok(Entry {
+        place: Place::File(named("a file", name)?),
+        key,
+        size: Some(size),
+        ranges: true,
+        pin: None,
+        digest: None,
+    })
 }
 
 #[async_trait]
@@ -110,7 +139,8 @@ impl Source for Local {
 
     async fn read(&self, entry: &Entry, range: Range<u64>) -> Result<Stream, Error> {
         let path = self.path(entry).unwrap_or_default();
-        let all = fs::read(path).map_err(|e| Error::io(format!("read {}", escaped(&entry.key)), &e))?;
+        let all =
+            fs::read(path).map_err(|e| Error::io(format!("read {}", escaped(&entry.key)), &e))?;
         let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(all.len());
         let part = Bytes::copy_from_slice(&all[at(range.start)..at(range.end)]);
         Ok(stream::once(async { Ok(part) }).boxed())

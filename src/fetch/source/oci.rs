@@ -1,4 +1,5 @@
-//! `oci://`: models as OCI artifacts (ModelPack, KitOps, ORAS), and images with `/models`, by tag or digest.
+//! `oci://`: models as OCI artifacts (ModelPack, KitOps, ORAS), and images with `/models`, by tag
+//! or digest.
 
 use std::{env::consts::ARCH, ops::Range};
 
@@ -45,8 +46,17 @@ impl Registry {
     }
 
     fn url(&self, kind: &str, name: &str) -> Result<Url, Error> {
-        let text = format!("https://{}/v2/{}/{kind}/{name}", self.reference.resolve_registry(), self.reference.repository());
-        text.parse().map_err(|_| Error::new(Reason::InvalidRequest, format!("{} is no address of a registry.", self.what())))
+        let text = format!(
+            "https://{}/v2/{}/{kind}/{name}",
+            self.reference.resolve_registry(),
+            self.reference.repository()
+        );
+        text.parse().map_err(|_| {
+            Error::new(
+                Reason::InvalidRequest,
+                format!("{} is no address of a registry.", self.what()),
+            )
+        })
     }
 
     fn what(&self) -> String {
@@ -64,7 +74,10 @@ impl Registry {
         let body = text(&what, response).await?;
         let digest = Digest::of(&body);
         if name.contains(':') && name != digest.to_string() {
-            return Err(Error::new(Reason::Mismatch, format!("{what} is answered with manifest {digest}, not {}.", escaped(name))));
+            return Err(Error::new(
+                Reason::Mismatch,
+                format!("{what} is answered with manifest {digest}, not {}.", escaped(name)),
+            ));
         }
         Ok((body, digest))
     }
@@ -77,26 +90,34 @@ impl Registry {
             return Ok((manifest, digest));
         }
         let what = self.what();
-        let index = parse::<ImageIndex>(&body)
-            .map_err(|_| Error::new(Reason::Unsupported, format!("{what} is neither an image nor an artifact.")))?;
-        let child = index
-            .manifests()
-            .iter()
-            .find(|m| fits(m))
-            .ok_or_else(|| Error::new(Reason::NotFound, format!("{what} has no manifest for linux/{}.", architecture())))?;
+        let index = parse::<ImageIndex>(&body).map_err(|_| {
+            Error::new(Reason::Unsupported, format!("{what} is neither an image nor an artifact."))
+        })?;
+        let child = index.manifests().iter().find(|m| fits(m)).ok_or_else(|| {
+            Error::new(
+                Reason::NotFound,
+                format!("{what} has no manifest for linux/{}.", architecture()),
+            )
+        })?;
         let (body, _) = self.manifest(child.digest().as_ref()).await?;
-        let manifest = parse(&body).map_err(|_| Error::new(Reason::Unsupported, format!("{what} is no image of one platform.")))?;
+        let manifest = parse(&body).map_err(|_| {
+            Error::new(Reason::Unsupported, format!("{what} is no image of one platform."))
+        })?;
         Ok((manifest, digest))
     }
 
     fn entry(&self, layer: &Descriptor) -> Result<Entry, Error> {
         let what = self.what();
         let media = layer.media_type().to_string();
-        let annotation = |name| layer.annotations().as_ref().and_then(|a| a.get(name)).map(String::as_str);
+        let annotation =
+            |name| layer.annotations().as_ref().and_then(|a| a.get(name)).map(String::as_str);
         let digest = layer.digest().as_ref().parse::<Digest>().map_err(|_| {
             Error::new(
                 Reason::Unsupported,
-                format!("{what} has a layer whose digest is not a sha256: {}.", escaped(layer.digest().as_ref())),
+                format!(
+                    "{what} has a layer whose digest is not a sha256: {}.",
+                    escaped(layer.digest().as_ref())
+                ),
             )
         })?;
         let place = match (kind(&media), annotation(FILEPATH).or(annotation(TITLE))) {
@@ -107,12 +128,22 @@ impl Registry {
                 let how = format!("annotate it with {FILEPATH}");
                 return Err(Error::new(
                     Reason::Unsupported,
-                    format!("{what} has a layer of type {} without a name: {how}.", escaped(&media)),
+                    format!(
+                        "{what} has a layer of type {} without a name: {how}.",
+                        escaped(&media)
+                    ),
                 ));
             }
         };
         let key = digest.to_string();
-        Ok(Entry { place, key, size: Some(layer.size()), ranges: true, pin: None, digest: Some(digest) })
+        Ok(Entry {
+            place,
+            key,
+            size: Some(layer.size()),
+            ranges: true,
+            pin: None,
+            digest: Some(digest),
+        })
     }
 }
 
@@ -129,14 +160,26 @@ enum Kind {
 
 fn kind(media: &str) -> Kind {
     match media {
-        m if m.starts_with("application/vnd.oci.image.layer.") || m.starts_with("application/vnd.docker.image.rootfs.") => Kind::Image,
-        m if m.ends_with(".tar") || m.ends_with("tar+gzip") || m.ends_with("tar+zstd") || m.ends_with("tar.gzip") => Kind::Archive,
+        m if m.starts_with("application/vnd.oci.image.layer.")
+            || m.starts_with("application/vnd.docker.image.rootfs.") =>
+        {
+            Kind::Image
+        }
+        m if m.ends_with(".tar")
+            || m.ends_with("tar+gzip")
+            || m.ends_with("tar+zstd")
+            || m.ends_with("tar.gzip") =>
+        {
+            Kind::Archive
+        }
         _ => Kind::Raw,
     }
 }
 
 fn fits(manifest: &Descriptor) -> bool {
-    manifest.platform().as_ref().is_none_or(|p| p.os().to_string() == "linux" && p.architecture().to_string() == architecture())
+    manifest.platform().as_ref().is_none_or(|p| {
+        p.os().to_string() == "linux" && p.architecture().to_string() == architecture()
+    })
 }
 
 /// This machine's architecture, as images name it.
@@ -156,7 +199,8 @@ fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::E
 impl Source for Registry {
     async fn list(&self) -> Result<Listing, Error> {
         let (manifest, digest) = self.resolved().await?;
-        let entries: Vec<Entry> = manifest.layers().iter().map(|l| self.entry(l)).collect::<Result<_, _>>()?;
+        let entries: Vec<Entry> =
+            manifest.layers().iter().map(|l| self.entry(l)).collect::<Result<_, _>>()?;
         if entries.is_empty() {
             return Err(Error::new(Reason::NotFound, format!("{} has no layers.", self.what())));
         }

@@ -1,4 +1,5 @@
-//! Ranged reads over plain HTTP, as `https`, Hugging Face and OCI need them: the answer must be the bytes that were asked for.
+//! Ranged reads over plain HTTP, as `https`, Hugging Face and OCI need them: the answer must be the
+//! bytes that were asked for.
 
 use std::ops::Range;
 
@@ -16,7 +17,11 @@ use crate::fetch::{
 
 /// The value of a Range header for a range that is not empty.
 fn header_of(range: &Range<u64>) -> String {
-    if range.end == u64::MAX { format!("bytes={}-", range.start) } else { format!("bytes={}-{}", range.start, range.end - 1) }
+    if range.end == u64::MAX {
+        format!("bytes={}-", range.start)
+    } else {
+        format!("bytes={}-{}", range.start, range.end - 1)
+    }
 }
 
 /// Reads a range; from an entry without ranges, all of it.
@@ -35,15 +40,20 @@ pub async fn read(http: &Http, get: Get, range: Option<Range<u64>>) -> Result<St
     let response = http.get(get).await?;
     match (response.status(), &range) {
         (StatusCode::PARTIAL_CONTENT, Some(range)) => {
-            let (start, _) = content_range(&response).ok_or_else(|| strange(&what, "does not say which bytes it answers with"))?;
+            let (start, _) = content_range(&response)
+                .ok_or_else(|| strange(&what, "does not say which bytes it answers with"))?;
             if start != range.start {
                 return Err(strange(&what, "answers with other bytes than were asked for"));
             }
             Ok(body(what, response))
         }
         (StatusCode::OK, None) => Ok(body(what, response)),
-        (StatusCode::OK, Some(_)) if held => Err(Error::new(Reason::Interrupted, format!("{what} changed while it was read."))),
-        (StatusCode::OK, Some(_)) => Err(Error { again: Again::Whole, ..strange(&what, "gives no parts") }),
+        (StatusCode::OK, Some(_)) if held => {
+            Err(Error::new(Reason::Interrupted, format!("{what} changed while it was read.")))
+        }
+        (StatusCode::OK, Some(_)) => {
+            Err(Error { again: Again::Whole, ..strange(&what, "gives no parts") })
+        }
         (status, _) => Err(denied(&what, status, with_credentials)),
     }
 }
@@ -65,7 +75,8 @@ pub fn body(what: String, response: Response<Incoming>) -> Stream {
     response.into_body().into_data_stream().map_err(broke).boxed()
 }
 
-/// What holds later reads to the state of this answer: a strong ETag, or else the time of the last change.
+/// What holds later reads to the state of this answer: a strong ETag, or else the time of the last
+/// change.
 pub fn pin(response: &Response<Incoming>) -> Option<String> {
     let text = |name| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
     text(header::ETAG).filter(|tag| tag.starts_with('"')).or_else(|| text(header::LAST_MODIFIED))

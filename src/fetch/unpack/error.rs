@@ -4,8 +4,9 @@ use std::io;
 
 use super::{escaped, name};
 
-/// Why an archive could not be unpacked: one sentence that names the entry, and what to do. All but [`Error::is_trouble`] lies in the
-/// archive's bytes or in the limits, and comes again when it is tried again.
+/// Why an archive could not be unpacked: one sentence that names the entry, and what to do. All but
+/// [`Error::is_trouble`] lies in the archive's bytes or in the limits, and comes again when it is
+/// tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not one of the formats.
@@ -14,7 +15,9 @@ pub enum Error {
     )]
     Unknown,
     /// A zip among the layers of an image.
-    #[error("the layer cannot be unpacked: it is a zip file; layers are tar, plain or compressed by gzip or zstd")]
+    #[error(
+        "the layer cannot be unpacked: it is a zip file; layers are tar, plain or compressed by gzip or zstd"
+    )]
     ZipLayer,
     /// A name that is refused.
     #[error("the archive cannot be unpacked: {0}, then pack it again")]
@@ -40,13 +43,19 @@ pub enum Error {
         limit: u64,
     },
     /// More entries than are taken.
-    #[error("the archive cannot be unpacked: it has more than {0} entries; pack many small files into few, or raise the limit")]
+    #[error(
+        "the archive cannot be unpacked: it has more than {0} entries; pack many small files into few, or raise the limit"
+    )]
     Entries(usize),
     /// Encrypted.
-    #[error("the archive cannot be unpacked: entry `{0}` is encrypted; pack it again without a password")]
+    #[error(
+        "the archive cannot be unpacked: entry `{0}` is encrypted; pack it again without a password"
+    )]
     Encrypted(String),
     /// Compressed in a way that is not known.
-    #[error("the archive cannot be unpacked: entry `{entry}` is compressed with the method {method}; use deflate, zstd or no compression")]
+    #[error(
+        "the archive cannot be unpacked: entry `{entry}` is compressed with the method {method}; use deflate, zstd or no compression"
+    )]
     Method {
         /// The entry.
         entry: String,
@@ -54,7 +63,9 @@ pub enum Error {
         method: String,
     },
     /// A zstd window larger than is taken. It holds where.
-    #[error("the archive cannot be unpacked: at {0}: zstd wants more memory than it is given; compress it without --long and --ultra")]
+    #[error(
+        "the archive cannot be unpacked: at {0}: zstd wants more memory than it is given; compress it without --long and --ultra"
+    )]
     Window(String),
     /// The end is missing. It holds where.
     #[error("the archive cannot be unpacked: it is cut short at {0}; pack or upload it again")]
@@ -68,7 +79,9 @@ pub enum Error {
         what: String,
     },
     /// Not a single file.
-    #[error("the archive cannot be unpacked: there is no file in it; pack it again with the model's files")]
+    #[error(
+        "the archive cannot be unpacked: there is no file in it; pack it again with the model's files"
+    )]
     Empty,
     /// The archive could not be read.
     #[error("the archive cannot be unpacked now: reading it failed: {0}")]
@@ -87,7 +100,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether another try may go better with the same bytes: reading, writing, or a stop that was asked for.
+    /// Whether another try may go better with the same bytes: reading, writing, or a stop that was
+    /// asked for.
     #[must_use]
     pub fn is_trouble(&self) -> bool {
         matches!(self, Self::Read(_) | Self::Write { .. } | Self::Stopped)
@@ -106,12 +120,15 @@ impl Error {
         Self::Write { name: escaped(name), source }
     }
 
-    /// What reading an archive through decoders ended with: the source's own error, a limit, or something wrong with the bytes.
+    /// What reading an archive through decoders ended with: the source's own error, a limit, or
+    /// something wrong with the bytes.
     pub(super) fn reading(at: impl Into<String>, error: io::Error) -> Self {
         match error.downcast::<Inner>() {
             Ok(Inner::Source(source)) => Self::Read(source),
             Ok(Inner::Limit(limit)) => Self::Bytes { at: at.into(), limit },
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Self::Truncated(at.into()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Self::Truncated(at.into())
+            }
             // Libzstd's errors reach here as text alone; a test holds this one to be it.
             Err(error) if error.to_string().contains("too much memory") => Self::Window(at.into()),
             Err(error) => Self::malformed(at, error.to_string()),

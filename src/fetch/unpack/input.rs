@@ -1,4 +1,5 @@
-//! How archives are read: errors of the source told from errors of the format, and no more than a limit.
+//! How archives are read: errors of the source told from errors of the format, and no more than a
+//! limit.
 
 use std::{
     fs::File,
@@ -50,11 +51,15 @@ impl Seek for At<'_> {
         let to = match to {
             SeekFrom::Start(at) => Some(at),
             SeekFrom::Current(by) => self.at.checked_add_signed(by),
-            SeekFrom::End(by) => self.file.metadata().map_err(Inner::Source)?.len().checked_add_signed(by),
+            SeekFrom::End(by) => {
+                self.file.metadata().map_err(Inner::Source)?.len().checked_add_signed(by)
+            }
         };
         // No file is longer, and Linux refuses to read from there.
         let to = to.filter(|at| i64::try_from(*at).is_ok());
-        self.at = to.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "an offset outside of the file"))?;
+        self.at = to.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "an offset outside of the file")
+        })?;
         Ok(self.at)
     }
 }
@@ -76,8 +81,13 @@ impl<R: Read> Read for Meter<R> {
     }
 }
 
-/// The tar in a reader. All of it is decoded, however many gzip members or zstd frames it is made of.
-pub(super) fn decoded<'r>(reader: impl Read + 'r, format: Format, window_log: u32) -> Result<Box<dyn Read + 'r>, Error> {
+/// The tar in a reader. All of it is decoded, however many gzip members or zstd frames it is made
+/// of.
+pub(super) fn decoded<'r>(
+    reader: impl Read + 'r,
+    format: Format,
+    window_log: u32,
+) -> Result<Box<dyn Read + 'r>, Error> {
     let buffered = BufReader::with_capacity(BUFFER, Source(reader));
     Ok(match format {
         Format::Tar => Box::new(buffered),
@@ -87,8 +97,12 @@ pub(super) fn decoded<'r>(reader: impl Read + 'r, format: Format, window_log: u3
     })
 }
 
-/// A zstd decoder that takes no more memory than a window of that size: a frame says itself how much it wants.
-pub(super) fn unzstd<R: io::BufRead>(reader: R, window_log: u32) -> io::Result<zstd::Decoder<'static, R>> {
+/// A zstd decoder that takes no more memory than a window of that size: a frame says itself how
+/// much it wants.
+pub(super) fn unzstd<R: io::BufRead>(
+    reader: R,
+    window_log: u32,
+) -> io::Result<zstd::Decoder<'static, R>> {
     let mut decoder = zstd::Decoder::with_buffer(reader)?;
     decoder.window_log_max(window_log)?;
     Ok(decoder)

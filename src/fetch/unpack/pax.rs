@@ -45,7 +45,8 @@ pub(super) fn global(contents: &[u8], at: &str) -> Result<(), Error> {
 /// A key and its value.
 type Record<'c> = (&'c [u8], &'c [u8]);
 
-/// The next record; None at the end. Lengths are kept to exactly, since values may hold line breaks.
+/// The next record; None at the end. Lengths are kept to exactly, since values may hold line
+/// breaks.
 fn record<'c>(rest: &mut &'c [u8], at: &str) -> Result<Option<Record<'c>>, Error> {
     if rest.is_empty() {
         return Ok(None);

@@ -1,9 +1,11 @@
-//! Tar: the plain format, ustar, GNU's long names and POSIX's extended headers, as in POSIX.1-2017 (pax, "ustar Interchange Format" and
-//! "pax Extended Header") and GNU tar's manual ("Basic Tar Format").
+//! Tar: the plain format, ustar, GNU's long names and POSIX's extended headers, as in POSIX.1-2017
+//! (pax, "ustar Interchange Format" and "pax Extended Header") and GNU tar's manual ("Basic Tar
+//! Format").
 //!
-//! Headers are framed here and their fields parsed by the `tar` crate: its own reader takes extension headers of any size into memory, does
-//! not tell an archive that is cut short between two entries from a whole one, and lets sizes disagree. What two readers could understand
-//! in two ways is refused: whoever looked at the archive with another one is to have seen what is served.
+//! Headers are framed here and their fields parsed by the `tar` crate: its own reader takes
+//! extension headers of any size into memory, does not tell an archive that is cut short between
+//! two entries from a whole one, and lets sizes disagree. What two readers could understand in two
+//! ways is refused: whoever looked at the archive with another one is to have seen what is served.
 
 use std::io::{self, Read};
 
@@ -19,10 +21,12 @@ use super::{
 };
 
 const BLOCK: usize = 512;
-/// The largest header that extends another, in bytes. Attributes that are not used here have up to 64 KiB each.
+/// The largest header that extends another, in bytes. Attributes that are not used here have up to
+/// 64 KiB each.
 const EXTENSION_MAX: u64 = 1024 * 1024;
 const START: &str = "its first header";
-const DEREFERENCE: &str = "pack the file that it points to instead (tar --dereference --hard-dereference)";
+const DEREFERENCE: &str =
+    "pack the file that it points to instead (tar --dereference --hard-dereference)";
 const LEAVE_OUT: &str = "leave it out";
 
 /// An entry's header with what extended it.
@@ -75,8 +79,12 @@ fn next(tree: &mut Tree, reader: &mut dyn Read, last: &str) -> Result<Option<Hea
             EntryType::GNULongName if before.long_name.is_some() => return Err(twice()),
             EntryType::XHeader if before.pax.is_some() => return Err(twice()),
             EntryType::GNULongLink if before.long_link => return Err(twice()),
-            EntryType::GNULongName => before.long_name = Some(long_name(extension(&header, reader, last)?)),
-            EntryType::XHeader => before.pax = Some(pax::local(&extension(&header, reader, last)?, &after(last))?),
+            EntryType::GNULongName => {
+                before.long_name = Some(long_name(extension(&header, reader, last)?))
+            }
+            EntryType::XHeader => {
+                before.pax = Some(pax::local(&extension(&header, reader, last)?, &after(last))?)
+            }
             EntryType::GNULongLink => {
                 before.long_link = true;
                 extension(&header, reader, last)?;
@@ -99,7 +107,8 @@ fn after(last: &str) -> String {
     if last == START { START.to_owned() } else { format!("the header after {last}") }
 }
 
-/// A block that is a header; None for the end marker, a block of zeros. The second one that should follow is not asked for.
+/// A block that is a header; None for the end marker, a block of zeros. The second one that should
+/// follow is not asked for.
 fn header(reader: &mut dyn Read, last: &str) -> Result<Option<Header>, Error> {
     let mut header = Header::new_old();
     let block = header.as_mut_bytes();
@@ -113,7 +122,8 @@ fn header(reader: &mut dyn Read, last: &str) -> Result<Option<Header>, Error> {
     Err(Error::malformed(after(last), "no header of a tar"))
 }
 
-/// Whether these bytes may be the first of a tar: a header, or the end marker of one without entries.
+/// Whether these bytes may be the first of a tar: a header, or the end marker of one without
+/// entries.
 pub(super) fn begins(head: &[u8]) -> bool {
     let mut header = Header::new_old();
     if head.len() < BLOCK {
@@ -135,12 +145,16 @@ fn sound(header: &Header) -> bool {
 fn extension(header: &Header, reader: &mut dyn Read, last: &str) -> Result<Vec<u8>, Error> {
     let size = size(header, last)?;
     if size > EXTENSION_MAX {
-        return Err(Error::malformed(after(last), format!("an extension of more than {EXTENSION_MAX} bytes")));
+        return Err(Error::malformed(
+            after(last),
+            format!("an extension of more than {EXTENSION_MAX} bytes"),
+        ));
     }
     let mut contents = Vec::new();
     let mut padded = reader.take(size.next_multiple_of(BLOCK as u64));
     let wanted = padded.limit();
-    let read = padded.read_to_end(&mut contents).map_err(|error| Error::reading(after(last), error))?;
+    let read =
+        padded.read_to_end(&mut contents).map_err(|error| Error::reading(after(last), error))?;
     if (read as u64) < wanted {
         return Err(Error::Truncated(after(last)));
     }
@@ -155,7 +169,8 @@ fn long_name(mut name: Vec<u8>) -> Vec<u8> {
     name
 }
 
-/// The size field. The crate reads the last eight of its twelve bytes, and takes what is negative for large.
+/// The size field. The crate reads the last eight of its twelve bytes, and takes what is negative
+/// for large.
 fn size(header: &Header, last: &str) -> Result<u64, Error> {
     let field = header.as_old().size;
     let binary = field[0] & 0x80 != 0;
@@ -171,13 +186,15 @@ fn head(header: &Header, before: Extensions, last: &str) -> Result<Head, Error> 
     let mut name = header.path_bytes().into_owned();
     let fields = before.pax.unwrap_or_default();
     match (before.long_name, fields.path) {
-        (Some(_), Some(_)) => return Err(Error::malformed(after(last), "the next entry is named in two headers")),
+        (Some(_), Some(_)) => {
+            return Err(Error::malformed(after(last), "the next entry is named in two headers"));
+        }
         (Some(long), None) | (None, Some(long)) => name = long,
         (None, None) => {}
     }
     if let Some(told) = fields.size {
-        // The field of a plain header ends at 8 GiB: only beyond may the two disagree. Otherwise a reader that does not know extended
-        // headers would take contents for headers.
+        // The field of a plain header ends at 8 GiB: only beyond may the two disagree. Otherwise a
+        // reader that does not know extended headers would take contents for headers.
         if told != size && told < 1 << 33 {
             return Err(Error::malformed(entry(&name), "two different sizes"));
         }
@@ -212,22 +229,30 @@ fn one(tree: &mut Tree, reader: &mut dyn Read, head: &Head, keep: &Keep) -> Resu
     let EntryName { path, slash } = RelativePath::entry(rest)?;
     let directory = slash || head.kind == EntryType::Directory;
     match path {
-        _ if directory && head.size > 0 => Err(Error::malformed(entry(&head.name), "contents of what is not a file")),
-        None if head.kind == EntryType::Regular && !directory => refuse("a file without a name", "name it"),
+        _ if directory && head.size > 0 => {
+            Err(Error::malformed(entry(&head.name), "contents of what is not a file"))
+        }
+        None if head.kind == EntryType::Regular && !directory => {
+            refuse("a file without a name", "name it")
+        }
         None => Ok(()),
-        Some(path) if whiteout(&path) => refuse("a mark that deletes a file of a layer below", "build the image without that file"),
+        Some(path) if whiteout(&path) => refuse(
+            "a mark that deletes a file of a layer below",
+            "build the image without that file",
+        ),
         Some(path) if directory => tree.directory(&path),
         Some(path) => tree.file(&path, head.size, reader),
     }
 }
 
-/// Layers of images delete by name (OCI image specification, "Whiteouts"); no such name is served as a file.
+/// Layers of images delete by name (OCI image specification, "Whiteouts"); no such name is served
+/// as a file.
 fn whiteout(path: &RelativePath) -> bool {
     path.components().any(|component| component.starts_with(".wh."))
 }
 
-/// What follows the end marker has to be zeros: with some readers' options a second archive there would be unpacked. Reading to the end
-/// is also what makes a decoder check its last checksum.
+/// What follows the end marker has to be zeros: with some readers' options a second archive there
+/// would be unpacked. Reading to the end is also what makes a decoder check its last checksum.
 fn end(reader: &mut dyn Read) -> Result<(), Error> {
     let mut buffer = [0; 16 * 1024];
     loop {

@@ -1,6 +1,10 @@
-//! Attacks that have to fail, and archives that have to unpack. Every try also looks at what was written, and beside it.
+//! Attacks that have to fail, and archives that have to unpack. Every try also looks at what was
+//! written, and beside it.
 
-use std::{collections::BTreeMap, fs, io::Write as _, ops::ControlFlow, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{
+    collections::BTreeMap, fs, io::Write as _, ops::ControlFlow, os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+};
 
 use super::*;
 
@@ -38,10 +42,15 @@ impl Site {
     fn files(&self) -> BTreeMap<String, Vec<u8>> {
         for at in ["", "above"] {
             let directory = self.outside.path().join(at);
-            let mut names: Vec<_> =
-                fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            let mut names: Vec<_> = fs::read_dir(&directory)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
             names.sort();
-            assert_eq!(names, if at.is_empty() { ["above", "sentinel"] } else { ["into", "sentinel"] });
+            assert_eq!(
+                names,
+                if at.is_empty() { ["above", "sentinel"] } else { ["into", "sentinel"] }
+            );
             assert_eq!(fs::read(directory.join("sentinel")).unwrap(), b"as it was");
         }
         let mut files = BTreeMap::new();
@@ -56,7 +65,11 @@ fn look(directory: &Path, name: &str, files: &mut BTreeMap<String, Vec<u8>>) {
         let name = format!("{name}{}", path.file_name().unwrap().to_str().unwrap());
         let metadata = fs::symlink_metadata(&path).unwrap();
         assert!(metadata.is_dir() || metadata.is_file(), "{name} is neither file nor directory");
-        assert_eq!(metadata.permissions().mode() & 0o7777, if metadata.is_dir() { 0o755 } else { 0o644 }, "{name}");
+        assert_eq!(
+            metadata.permissions().mode() & 0o7777,
+            if metadata.is_dir() { 0o755 } else { 0o644 },
+            "{name}"
+        );
         if metadata.is_dir() {
             look(&path, &format!("{name}/"), files);
         } else {
@@ -100,7 +113,8 @@ fn unpack(bytes: &[u8]) -> Outcome {
 fn unpack_within(bytes: &[u8], limits: Limits) -> Outcome {
     let file = on_disk(bytes);
     let site = Site::new();
-    let result = Format::of(&file).and_then(|format| unpack_file(&file, format, &site.target(), limits, &mut go_on));
+    let result = Format::of(&file)
+        .and_then(|format| unpack_file(&file, format, &site.target(), limits, &mut go_on));
     Outcome { result, files: site.files() }
 }
 
@@ -124,7 +138,8 @@ fn below(directory: &str) -> Keep {
 }
 
 fn model() -> BTreeMap<String, Vec<u8>> {
-    let weights: Vec<u8> = (0..300_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let weights: Vec<u8> =
+        (0..300_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let files: [(&str, &[u8]); 5] = [
         ("config.json", b"{}"),
         ("empty", b""),

@@ -14,8 +14,9 @@ use super::{
     name::{Names, RelativePath},
 };
 
-/// The mode of every file, whatever the archive says: a model is data, and one from an archive is to be as one that was downloaded file by
-/// file, where there are no modes. Owner, times, extended attributes and set-user-id bits are dropped for the same reason.
+/// The mode of every file, whatever the archive says: a model is data, and one from an archive is
+/// to be as one that was downloaded file by file, where there are no modes. Owner, times, extended
+/// attributes and set-user-id bits are dropped for the same reason.
 const FILE: u32 = 0o644;
 const DIRECTORY: u32 = 0o755;
 const BUFFER: usize = 128 * 1024;
@@ -56,7 +57,11 @@ impl<'p> Tree<'p> {
     /// One more entry, whether or not it is written.
     pub fn count(&mut self) -> Result<(), Error> {
         self.entries += 1;
-        if self.entries > self.limits.entries { Err(Error::Entries(self.limits.entries)) } else { self.moved(0) }
+        if self.entries > self.limits.entries {
+            Err(Error::Entries(self.limits.entries))
+        } else {
+            self.moved(0)
+        }
     }
 
     pub fn directory(&mut self, name: &RelativePath) -> Result<(), Error> {
@@ -65,7 +70,12 @@ impl<'p> Tree<'p> {
     }
 
     /// Writes a file of exactly `size` bytes. The reader may hold more.
-    pub fn file(&mut self, name: &RelativePath, size: u64, contents: &mut dyn Read) -> Result<(), Error> {
+    pub fn file(
+        &mut self,
+        name: &RelativePath,
+        size: u64,
+        contents: &mut dyn Read,
+    ) -> Result<(), Error> {
         let new = self.names.file(name)?;
         self.create(&new)?;
         let mut file = self.open(name).map_err(|source| Error::write(name.as_str(), source))?;
@@ -76,7 +86,8 @@ impl<'p> Tree<'p> {
             if self.unpacked.bytes > self.limits.bytes {
                 return Err(Error::Bytes { at: entry(name.as_str()), limit: self.limits.bytes });
             }
-            file.write_all(&self.buffer[..read]).map_err(|source| Error::write(name.as_str(), source))?;
+            file.write_all(&self.buffer[..read])
+                .map_err(|source| Error::write(name.as_str(), source))?;
             left -= read as u64;
             self.moved(read as u64)?;
         }
@@ -95,7 +106,12 @@ impl<'p> Tree<'p> {
         Ok(())
     }
 
-    fn fill(&mut self, name: &RelativePath, left: u64, contents: &mut dyn Read) -> Result<usize, Error> {
+    fn fill(
+        &mut self,
+        name: &RelativePath,
+        left: u64,
+        contents: &mut dyn Read,
+    ) -> Result<usize, Error> {
         let most = BUFFER.min(usize::try_from(left).unwrap_or(BUFFER));
         read_some(name.as_str(), &mut self.buffer[..most], contents)
     }
@@ -107,25 +123,36 @@ impl<'p> Tree<'p> {
         }
     }
 
-    /// Directories that were not there, outermost first. One that is there all the same was made by someone else: no one writes through it.
+    /// Directories that were not there, outermost first. One that is there all the same was made by
+    /// someone else: no one writes through it.
     fn create(&self, new: &[&str]) -> Result<(), Error> {
         new.iter().try_for_each(|name| {
             let path = self.into.join(name);
             let made = DirBuilder::new().mode(DIRECTORY).create(&path);
-            let made = made.and_then(|()| match fs::symlink_metadata(&path)?.permissions().mode() {
-                // The volume's own set-group-id bit is kept: by it a shared group is passed on.
-                mode if mode & DIRECTORY != DIRECTORY => fs::set_permissions(&path, Permissions::from_mode(mode & 0o2000 | DIRECTORY)),
-                _ => Ok(()),
-            });
+            let made =
+                made.and_then(|()| match fs::symlink_metadata(&path)?.permissions().mode() {
+                    // The volume's own set-group-id bit is kept: by it a shared group is passed on.
+                    mode if mode & DIRECTORY != DIRECTORY => fs::set_permissions(
+                        &path,
+                        Permissions::from_mode(mode & 0o2000 | DIRECTORY),
+                    ),
+                    _ => Ok(()),
+                });
             made.map_err(|source| Error::write(name, source))
         })
     }
 
-    /// A file that was not there. `O_EXCL` follows no link at its end, and every directory on the way is one that `create` made.
+    /// A file that was not there. `O_EXCL` follows no link at its end, and every directory on the
+    /// way is one that `create` made.
     fn open(&self, name: &RelativePath) -> io::Result<File> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(FILE).open(self.into.join(name.as_path()))?;
-        // Whoever serves the model may run as someone else than who unpacks it, whatever the umask here. On volumes with fixed modes, which
-        // have all that is asked for, nothing is changed: some do not take a change.
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(FILE)
+            .open(self.into.join(name.as_path()))?;
+        // Whoever serves the model may run as someone else than who unpacks it, whatever the umask
+        // here. On volumes with fixed modes, which have all that is asked for, nothing is changed:
+        // some do not take a change.
         if file.metadata()?.permissions().mode() & FILE != FILE {
             file.set_permissions(Permissions::from_mode(FILE))?;
         }

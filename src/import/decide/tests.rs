@@ -33,7 +33,12 @@ fn here(candidate: &Candidate) -> (String, Existing) {
         id: candidate.id.clone(),
         time: Some(Time(candidate.time)),
     };
-    let existing = Existing { model: "fraud".into(), version: candidate.version.clone(), origin: Some(origin), ..Existing::default() };
+    let existing = Existing {
+        model: "fraud".into(),
+        version: candidate.version.clone(),
+        origin: Some(origin),
+        ..Existing::default()
+    };
     (format!("fraud-{}", candidate.version), existing)
 }
 
@@ -50,8 +55,20 @@ struct World {
 
 impl World {
     fn of(candidates: Vec<Candidate>) -> Self {
-        let found = Found { name: "fraud".into(), upstream: "Fraud".into(), candidates, aliases: BTreeMap::new() };
-        Self { newest: 20, created: at(1000), found, existing: BTreeMap::new(), verdicts: HashMap::new(), missing: BTreeMap::new() }
+        let found = Found {
+            name: "fraud".into(),
+            upstream: "Fraud".into(),
+            candidates,
+            aliases: BTreeMap::new(),
+        };
+        Self {
+            newest: 20,
+            created: at(1000),
+            found,
+            existing: BTreeMap::new(),
+            verdicts: HashMap::new(),
+            missing: BTreeMap::new(),
+        }
     }
 
     fn with(mut self, existing: impl IntoIterator<Item = (String, Existing)>) -> Self {
@@ -61,7 +78,11 @@ impl World {
 
     fn decide(&self) -> Decision {
         let spec = ModelRegistrySpec {
-            models: vec![ModelRule { name: "fraud".into(), registered_model: Some("Fraud".into()), ..ModelRule::default() }],
+            models: vec![ModelRule {
+                name: "fraud".into(),
+                registered_model: Some("Fraud".into()),
+                ..ModelRule::default()
+            }],
             backfill: Some(Backfill { newest: self.newest }),
             ..ModelRegistrySpec::default()
         };
@@ -79,12 +100,20 @@ impl World {
 
     /// The versions to import, in their order.
     fn imports(&self) -> Vec<String> {
-        self.decide().imports.iter().map(|(_, place)| self.found.candidates[*place].version.clone()).collect()
+        self.decide()
+            .imports
+            .iter()
+            .map(|(_, place)| self.found.candidates[*place].version.clone())
+            .collect()
     }
 
     /// Reasons of problems, with their versions.
     fn problems(&self) -> Vec<String> {
-        self.decide().problems.iter().map(|p| format!("{} {}", p.reason, p.version.as_deref().unwrap_or("-"))).collect()
+        self.decide()
+            .problems
+            .iter()
+            .map(|p| format!("{} {}", p.reason, p.version.as_deref().unwrap_or("-")))
+            .collect()
     }
 }
 
@@ -97,7 +126,11 @@ fn the_newest_and_what_came_since_and_what_an_alias_names_are_imported_oldest_fi
     world.found.aliases.insert("champion".into(), "2".into());
     assert_eq!(world.imports(), ["2", "4", "5"]);
     (world.newest, world.created) = (0, at(3));
-    assert_eq!(world.imports(), ["2", "3", "4", "5"], "what came after the ModelRegistry always is");
+    assert_eq!(
+        world.imports(),
+        ["2", "3", "4", "5"],
+        "what came after the ModelRegistry always is"
+    );
 }
 
 #[test]
@@ -125,19 +158,29 @@ fn a_number_given_again_is_a_conflict_and_never_imported() {
     let world = World::of(vec![again.clone()]).with([here(&there(1))]);
     assert_eq!((world.imports(), world.problems()), (vec![], vec!["Conflict 1".to_owned()]));
     let same_second = Candidate { time: at(1), ..again };
-    assert_eq!(World::of(vec![same_second]).with([here(&there(1))]).problems(), ["Conflict 1"], "the id tells them apart");
+    assert_eq!(
+        World::of(vec![same_second]).with([here(&there(1))]).problems(),
+        ["Conflict 1"],
+        "the id tells them apart"
+    );
 }
 
 #[test]
 fn what_others_wrote_is_compared_once() {
-    let by_hand = ("fraud-1".to_owned(), Existing { model: "fraud".into(), version: "1".into(), ..Existing::default() });
+    let by_hand = (
+        "fraud-1".to_owned(),
+        Existing { model: "fraud".into(), version: "1".into(), ..Existing::default() },
+    );
     let mut world = World::of(vec![there(1)]).with([by_hand]);
     assert_eq!((world.decide().compares, world.imports()), (vec![(0, 0)], vec![]));
     let which = ("fraud".to_owned(), "1".to_owned(), at(1));
     world.verdicts.insert(which.clone(), Verdict::Same);
     assert_eq!(world.decide(), Decision::default());
     world.verdicts.insert(which, Verdict::Problem("Conflict", "other bytes".into()));
-    assert_eq!((world.decide().compares, world.problems()), (vec![], vec!["Conflict 1".to_owned()]));
+    assert_eq!(
+        (world.decide().compares, world.problems()),
+        (vec![], vec!["Conflict 1".to_owned()])
+    );
 }
 
 #[test]
@@ -189,14 +232,22 @@ fn a_version_that_no_object_can_have_is_told() {
 #[test]
 fn what_cannot_be_imported_is_not_tried_at_each_look() {
     let mut world = World::of(vec![there(1), there(2)]);
-    world.verdicts.insert(("fraud".into(), "1".into(), at(1)), Verdict::Problem("UnsupportedSource", "dbfs".into()));
+    world.verdicts.insert(
+        ("fraud".into(), "1".into(), at(1)),
+        Verdict::Problem("UnsupportedSource", "dbfs".into()),
+    );
     world.verdicts.insert(("fraud".into(), "2".into(), at(2)), Verdict::Passed);
-    assert_eq!((world.imports(), world.problems()), (vec![], vec!["UnsupportedSource 1".to_owned()]));
+    assert_eq!(
+        (world.imports(), world.problems()),
+        (vec![], vec!["UnsupportedSource 1".to_owned()])
+    );
 }
 
 fn metrics(all: &[(&str, f64)]) -> Vec<Metric> {
     let one = |(name, value): &(&str, f64)| {
-        let (name, dataset) = name.split_once('@').map_or((*name, None), |(name, dataset)| (name, Some(dataset.to_owned())));
+        let (name, dataset) = name
+            .split_once('@')
+            .map_or((*name, None), |(name, dataset)| (name, Some(dataset.to_owned())));
         Metric { name: name.into(), value: *value, dataset, time: None }
     };
     all.iter().map(one).collect()
@@ -215,28 +266,47 @@ fn evaluations_are_what_is_known_by_now_and_is_not_in_the_record() {
         ("the value of the record again", &[("auc", 0.7)], &[("auc", 0.9)], &[]),
         ("not shown any more", &[("drift", 0.1)], &[], &[("drift", 0.1)]),
         ("no number", &[], &[("a", f64::NAN), ("b", f64::INFINITY), ("c", f64::NEG_INFINITY)], &[]),
-        ("in order", &[("b", 1.0)], &[("c", 1.0), ("a@x", 1.0), ("a", 1.0)], &[("a", 1.0), ("a@x", 1.0), ("b", 1.0), ("c", 1.0)]),
+        (
+            "in order",
+            &[("b", 1.0)],
+            &[("c", 1.0), ("a@x", 1.0), ("a", 1.0)],
+            &[("a", 1.0), ("a@x", 1.0), ("b", 1.0), ("c", 1.0)],
+        ),
     ];
     for (case, said, measured, want) in cases {
-        assert_eq!(evaluations(&recorded, &metrics(said), &metrics(measured)), metrics(want), "{case}");
+        assert_eq!(
+            evaluations(&recorded, &metrics(said), &metrics(measured)),
+            metrics(want),
+            "{case}"
+        );
     }
 }
 
 #[test]
 fn evaluations_have_a_bound() {
-    let many: Vec<Metric> = (0..1000).map(|n| Metric { name: format!("m{n:04}"), value: 1.0, dataset: None, time: None }).collect();
+    let many: Vec<Metric> = (0..1000)
+        .map(|n| Metric { name: format!("m{n:04}"), value: 1.0, dataset: None, time: None })
+        .collect();
     assert_eq!(evaluations(&[], &many[500..], &many).len(), EVALUATIONS_MAX);
 }
 
 #[test]
 fn what_could_not_be_read_waits_for_its_look_with_a_problem_and_holds_up_no_other() {
     let mut world = World::of((1..=2).map(there).collect());
-    let later = |until| Verdict::Later(Later { tries: 1, until, reason: "Unreadable", message: "no.".into() });
+    let later = |until| {
+        Verdict::Later(Later { tries: 1, until, reason: "Unreadable", message: "no.".into() })
+    };
     let which = ("fraud".to_owned(), "1".to_owned(), world.found.candidates[0].time);
     world.verdicts.insert(which.clone(), later(4));
-    assert_eq!((world.imports(), world.problems()), (vec!["2".to_owned()], vec!["Unreadable 1".to_owned()]));
+    assert_eq!(
+        (world.imports(), world.problems()),
+        (vec!["2".to_owned()], vec!["Unreadable 1".to_owned()])
+    );
     assert_eq!(world.decide().waits, [("fraud".to_owned(), "1".to_owned(), "Unreadable")]);
     // The world is at its third look.
     world.verdicts.insert(which, later(3));
-    assert_eq!((world.imports(), world.problems()), (vec!["1".to_owned(), "2".to_owned()], Vec::new()));
+    assert_eq!(
+        (world.imports(), world.problems()),
+        (vec!["1".to_owned(), "2".to_owned()], Vec::new())
+    );
 }

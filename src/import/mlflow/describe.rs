@@ -1,4 +1,5 @@
-//! What is asked of one version: its run, where its bytes are, its logged model, and the bytes themselves.
+//! What is asked of one version: its run, where its bytes are, its logged model, and the bytes
+//! themselves.
 
 use std::time::Duration;
 
@@ -37,7 +38,9 @@ pub(super) async fn describe(server: &Server, about: &About<'_>) -> Result<Outco
     if let Some(outcome) = settled(about, run.as_ref()) {
         return Ok(outcome);
     }
-    let Some((uri, logged)) = address(server, candidate).await? else { return Ok(waits("NotThere", None)) };
+    let Some((uri, logged)) = address(server, candidate).await? else {
+        return Ok(waits("NotThere", None));
+    };
     let logged = match (logged, candidate.id.clone().or_else(|| model_id(&uri))) {
         (Some(logged), _) => Some(logged),
         (None, Some(id)) if candidate.key.is_empty() => self::logged(server, &id).await?,
@@ -55,7 +58,10 @@ fn waits(reason: &'static str, message: Option<String>) -> Outcome {
 }
 
 /// The run of a version; None where it has none, or it is gone.
-async fn run(server: &Server, candidate: &Candidate) -> Result<Result<Option<Run>, Outcome>, Trouble> {
+async fn run(
+    server: &Server,
+    candidate: &Candidate,
+) -> Result<Result<Option<Run>, Outcome>, Trouble> {
     if candidate.run.is_empty() {
         return Ok(Ok(None));
     }
@@ -86,8 +92,15 @@ fn settled(about: &About<'_>, run: Option<&Run>) -> Option<Outcome> {
     if run.info.status != "FINISHED" || run.info.lifecycle_stage == "deleted" {
         return Some(waits("RunNotFinished", None));
     }
-    let step = |id: &str| run.outputs.model_outputs.iter().find(|made| made.model_id == id).map_or(0, |made| made.step);
-    let (own, others) = (step(&candidate.there), candidate.siblings.iter().map(|id| step(id)).max());
+    let step = |id: &str| {
+        run.outputs
+            .model_outputs
+            .iter()
+            .find(|made| made.model_id == id)
+            .map_or(0, |made| made.step)
+    };
+    let (own, others) =
+        (step(&candidate.there), candidate.siblings.iter().map(|id| step(id)).max());
     match others {
         Some(highest) if highest > own => Some(Outcome::Passed),
         Some(same) if same == own => Some(Outcome::Problem {
@@ -106,13 +119,19 @@ fn goes_on(run: &Run) -> bool {
 }
 
 /// Where MLflow says that the artifact of a version is; and the logged model, where that says it.
-async fn address(server: &Server, candidate: &Candidate) -> Result<Option<(String, Option<Logged>)>, Trouble> {
+async fn address(
+    server: &Server,
+    candidate: &Candidate,
+) -> Result<Option<(String, Option<Logged>)>, Trouble> {
     if !candidate.key.is_empty() {
         let model = logged(server, &candidate.there).await?;
-        return Ok(model.map(|model| (model.info.artifact_uri.clone(), Some(model))).filter(|(uri, _)| !uri.is_empty()));
+        return Ok(model
+            .map(|model| (model.info.artifact_uri.clone(), Some(model)))
+            .filter(|(uri, _)| !uri.is_empty()));
     }
     let query = [("name", candidate.model.as_str()), ("version", candidate.there.as_str())];
-    let answer: Option<DownloadUri> = server.api.get("model-versions/get-download-uri", &query).await?;
+    let answer: Option<DownloadUri> =
+        server.api.get("model-versions/get-download-uri", &query).await?;
     Ok(answer.map(|answer| (answer.artifact_uri, None)).filter(|(uri, _)| !uri.is_empty()))
 }
 
@@ -127,7 +146,10 @@ async fn logged(server: &Server, id: &str) -> Result<Option<Logged>, Trouble> {
 
 /// The id of the logged model that an address leads to.
 fn model_id(uri: &str) -> Option<String> {
-    let hex = |id: &&str| id.strip_prefix("m-").is_some_and(|hex| hex.len() == 32 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
+    let hex = |id: &&str| {
+        id.strip_prefix("m-")
+            .is_some_and(|hex| hex.len() == 32 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
     uri.split('/').find(hex).map(str::to_owned)
 }
 
@@ -141,8 +163,8 @@ enum There {
     Unknown,
 }
 
-/// Looks, with whatever rights the importer has there, whether spec.mlflow.artifactsDestination leads to the artifact: else every pod would
-/// fail, later.
+/// Looks, with whatever rights the importer has there, whether spec.mlflow.artifactsDestination
+/// leads to the artifact: else every pod would fail, later.
 async fn destination(server: &Server, placed: &Placed) -> There {
     if placed.pods == placed.address {
         return There::Unknown;
@@ -163,7 +185,9 @@ async fn destination(server: &Server, placed: &Placed) -> There {
 }
 
 fn mismatch(why: String) -> Outcome {
-    let message = format!("spec.mlflow.artifactsDestination is not where this server keeps artifacts (its --artifacts-destination): {why}");
+    let message = format!(
+        "spec.mlflow.artifactsDestination is not where this server keeps artifacts (its --artifacts-destination): {why}"
+    );
     Outcome::Problem { reason: "DestinationMismatch", message }
 }
 
@@ -176,22 +200,38 @@ async fn record(
 ) -> Result<Outcome, Trouble> {
     let there = destination(server, placed).await;
     if let There::Nothing = there {
-        return Ok(mismatch(format!("with the importer's own credentials, there is nothing at {}.", placed.pods)));
+        return Ok(mismatch(format!(
+            "with the importer's own credentials, there is nothing at {}.",
+            placed.pods
+        )));
     }
     let found = match artifact::read(&placed.address, &server.fetching, KEEP).await {
         Ok(found) => found,
         // What is wrong with one version's bytes says nothing of the others'.
-        Err(error) if is_denied(&error) || error.reason.passes() || matches!(error.reason, Reason::NotFound | Reason::Refused) => {
-            return Ok(waits("Unreadable", Some(format!("Its bytes cannot be read: {}", error.sentence))));
+        Err(error)
+            if is_denied(&error)
+                || error.reason.passes()
+                || matches!(error.reason, Reason::NotFound | Reason::Refused) =>
+        {
+            return Ok(waits(
+                "Unreadable",
+                Some(format!("Its bytes cannot be read: {}", error.sentence)),
+            ));
         }
         Err(error) => {
-            return Ok(Outcome::Problem { reason: "Unreadable", message: format!("Its bytes cannot be read: {}", error.sentence) });
+            return Ok(Outcome::Problem {
+                reason: "Unreadable",
+                message: format!("Its bytes cannot be read: {}", error.sentence),
+            });
         }
     };
     if let There::Bytes(size) = there
         && size != found.size
     {
-        return Ok(mismatch(format!("the server has {} bytes, and there are {size} at {}.", found.size, placed.pods)));
+        return Ok(mismatch(format!(
+            "the server has {} bytes, and there are {size} at {}.",
+            found.size, placed.pods
+        )));
     }
     let candidate = about.candidate;
     let origin = Origin {
@@ -199,7 +239,11 @@ async fn record(
         system: SYSTEM.into(),
         model: Some(bounded(&candidate.model, 512)).filter(|model| !model.is_empty()),
         version: Some(bounded(&candidate.there, 253)),
-        id: candidate.id.clone().or_else(|| logged.map(|l| l.info.model_id.clone())).map(|id| bounded(&id, 253)),
+        id: candidate
+            .id
+            .clone()
+            .or_else(|| logged.map(|l| l.info.model_id.clone()))
+            .map(|id| bounded(&id, 253)),
         time: Some(Time(candidate.time)),
     };
     let known = Known {
@@ -225,9 +269,13 @@ pub(super) async fn size(server: &Server, candidate: &Candidate) -> Result<Optio
     Ok(artifact::size(&placed.address, &server.fetching).await?)
 }
 
-/// What is measured of a version by now. What may not be read any more, or was deleted, tells nothing: without the logged model, a number
-/// of the run could be of any dataset.
-pub(super) async fn measured(server: &Server, candidate: &Candidate, id: Option<&str>) -> Result<Option<Measured>, Trouble> {
+/// What is measured of a version by now. What may not be read any more, or was deleted, tells
+/// nothing: without the logged model, a number of the run could be of any dataset.
+pub(super) async fn measured(
+    server: &Server,
+    candidate: &Candidate,
+    id: Option<&str>,
+) -> Result<Option<Measured>, Trouble> {
     let Ok(Some(run)) = run(server, candidate).await? else { return Ok(None) };
     let logged = match id.or(candidate.id.as_deref()) {
         Some(id) => match logged(server, id).await? {
@@ -236,5 +284,8 @@ pub(super) async fn measured(server: &Server, candidate: &Candidate, id: Option<
         },
         None => None,
     };
-    Ok(Some(Measured { metrics: metrics::timed(Some(&run), logged.as_ref()), goes_on: goes_on(&run) }))
+    Ok(Some(Measured {
+        metrics: metrics::timed(Some(&run), logged.as_ref()),
+        goes_on: goes_on(&run),
+    }))
 }

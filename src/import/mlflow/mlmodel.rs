@@ -1,4 +1,5 @@
-//! The file `MLmodel` of a model, and `python_env.yaml` beside it: what they say of its framework, its signature and its environment.
+//! The file `MLmodel` of a model, and `python_env.yaml` beside it: what they say of its framework,
+//! its signature and its environment.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -57,7 +58,10 @@ fn framework(file: &File) -> Option<Framework> {
         "sklearn" => "scikit-learn",
         other => other,
     };
-    Some(Framework { name: bounded(name, 63), version: version_of(flavor).map(|v| bounded(&v, 63)) })
+    Some(Framework {
+        name: bounded(name, 63),
+        version: version_of(flavor).map(|v| bounded(&v, 63)),
+    })
 }
 
 /// `sklearn_version`, `xgb_version`, `pytorch_version`, …
@@ -86,9 +90,11 @@ fn side(side: &str, json: Option<&str>, left_out: &mut Vec<String>) -> Vec<Tenso
                 left_out.push(format!("{side}s after the first {TENSORS_MAX}"));
                 break;
             }
-            None => {
-                left_out.push(format!("{side} {} of type {}", number, one["type"].as_str().map_or("unknown".into(), |t| bounded(t, 32))))
-            }
+            None => left_out.push(format!(
+                "{side} {} of type {}",
+                number,
+                one["type"].as_str().map_or("unknown".into(), |t| bounded(t, 32))
+            )),
         }
     }
     tensors
@@ -100,8 +106,13 @@ fn tensor(side: &str, number: usize, one: &Value) -> Option<Tensor> {
     let kind = one["type"].as_str()?;
     if kind == "tensor" {
         let spec = &one["tensor-spec"];
-        let shape = spec["shape"].as_array()?.iter().map(Value::as_i64).collect::<Option<Vec<_>>>()?;
-        return (shape.len() <= 16).then_some(Tensor { name, datatype: numpy(spec["dtype"].as_str()?)?.into(), shape });
+        let shape =
+            spec["shape"].as_array()?.iter().map(Value::as_i64).collect::<Option<Vec<_>>>()?;
+        return (shape.len() <= 16).then_some(Tensor {
+            name,
+            datatype: numpy(spec["dtype"].as_str()?)?.into(),
+            shape,
+        });
     }
     Some(Tensor { name, datatype: column(kind)?.into(), shape: vec![-1] })
 }
@@ -164,8 +175,16 @@ signature:
     #[test]
     fn a_flavor_is_the_framework_and_a_signature_is_tensors() {
         let model = read(FILE.as_bytes()).unwrap();
-        assert_eq!(model.framework, Some(Framework { name: "scikit-learn".into(), version: Some("1.9.1".into()) }));
-        let shown = |tensors: &[Tensor]| tensors.iter().map(|t| format!("{}:{}{:?}", t.name, t.datatype, t.shape)).collect::<Vec<_>>();
+        assert_eq!(
+            model.framework,
+            Some(Framework { name: "scikit-learn".into(), version: Some("1.9.1".into()) })
+        );
+        let shown = |tensors: &[Tensor]| {
+            tensors
+                .iter()
+                .map(|t| format!("{}:{}{:?}", t.name, t.datatype, t.shape))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(shown(&model.inputs), ["amount:FP64[-1]", "country:BYTES[-1]"]);
         assert_eq!(shown(&model.outputs), ["output-0:INT64[-1, 2]"]);
         assert_eq!(model.left_out, ["input 1 of type array"]);
@@ -189,7 +208,10 @@ signature:
     fn what_is_no_model_file_says_nothing() {
         assert_eq!(read(b"[1, 2"), None);
         assert_eq!(read(b"{}").unwrap(), MlModel::default());
-        assert_eq!(python(b"python: 3.11.7\nbuild_dependencies: [pip==23]\n").as_deref(), Some("3.11.7"));
+        assert_eq!(
+            python(b"python: 3.11.7\nbuild_dependencies: [pip==23]\n").as_deref(),
+            Some("3.11.7")
+        );
         assert_eq!(python(b"- x"), None);
     }
 }

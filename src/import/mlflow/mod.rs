@@ -1,8 +1,10 @@
-//! MLflow: registered models with their versions, and models that runs logged without registering them.
+//! MLflow: registered models with their versions, and models that runs logged without registering
+//! them.
 //!
-//! What the server really answers, and where it misleads, is told beside what is done about it: [`wire`] its shapes, [`api`] requests and
-//! refusals, [`mlmodel`], [`metrics`], [`record`] and [`place`] the mapping. What is asked at each look is here: two requests for any
-//! number of registered models, one more for all experiments together.
+//! What the server really answers, and where it misleads, is told beside what is done about it:
+//! [`wire`] its shapes, [`api`] requests and refusals, [`mlmodel`], [`metrics`], [`record`] and
+//! [`place`] the mapping. What is asked at each look is here: two requests for any number of
+//! registered models, one more for all experiments together.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +27,9 @@ pub mod wire;
 
 use api::Api;
 
-use super::system::{About, Candidate, Found, Kind, Means, Measured, Outcome, Survey, System, Trouble};
+use super::system::{
+    About, Candidate, Found, Kind, Means, Measured, Outcome, Survey, System, Trouble,
+};
 use crate::{
     api::{ModelRegistrySpec, registry::Mlflow},
     fetch::{credentials::Credentials, guard::Allowed, source},
@@ -48,29 +52,55 @@ impl Server {
     /// When the address or the credentials make no sense.
     pub fn new(at: &Mlflow, means: &Means) -> Result<Self, Trouble> {
         let url = parse("url", &at.url)?;
-        let pages = at.external_url.as_deref().map_or_else(|| Ok(url.clone()), |given| parse("externalURL", given))?;
-        let means = Means { allowed: means.allowed.iter().cloned().chain(own(&url)).collect(), ..means.clone() };
+        let pages = at
+            .external_url
+            .as_deref()
+            .map_or_else(|| Ok(url.clone()), |given| parse("externalURL", given))?;
+        let means = Means {
+            allowed: means.allowed.iter().cloned().chain(own(&url)).collect(),
+            ..means.clone()
+        };
         let fetching = source::Means {
             // Its own credentials go to this server, and to no other.
-            credentials: Arc::new(Credentials::clone(&means.credentials).with("MLFLOW_TRACKING_URI", &at.url)),
+            credentials: Arc::new(
+                Credentials::clone(&means.credentials).with("MLFLOW_TRACKING_URI", &at.url),
+            ),
             allowed: means.allowed.clone(),
             resolve: means.resolve.clone(),
             volumes: "/nonexistent".into(),
         };
         let api = Api::new(&url, at, &means)?;
-        Ok(Self { api, at: at.clone(), url, pages, registry: means.registry, fetching, version: None, logged: logged::Seen::default() })
+        Ok(Self {
+            api,
+            at: at.clone(),
+            url,
+            pages,
+            registry: means.registry,
+            fetching,
+            version: None,
+            logged: logged::Seen::default(),
+        })
     }
 }
 
 fn parse(field: &str, text: &str) -> Result<Url, Trouble> {
-    let good =
-        |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.username().is_empty() && url.password().is_none();
-    let wrong =
-        || Trouble::new(Kind::Misconfigured, format!("spec.mlflow.{field} has to be an http or https address without credentials."));
+    let good = |url: &Url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+    };
+    let wrong = || {
+        Trouble::new(
+            Kind::Misconfigured,
+            format!("spec.mlflow.{field} has to be an http or https address without credentials."),
+        )
+    };
     Url::parse(text).ok().filter(good).ok_or_else(wrong)
 }
 
-/// Who wrote the spec named the host, and whatever it reaches is reached by a pod that they could start themselves: so it may be any.
+/// Who wrote the spec named the host, and whatever it reaches is reached by a pod that they could
+/// start themselves: so it may be any.
 fn own(url: &Url) -> Vec<Allowed> {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let names: &[&str] = if host == "localhost" { &["127.0.0.1", "::1"] } else { &[host.as_str()] };
@@ -85,9 +115,13 @@ impl System for Server {
         if self.version.is_none() || whole {
             self.version = self.api.version().await;
         }
-        let models = spec.models.iter().map(|rule| registered.get(&rule.name).or_else(|| logged.get(&rule.name)).cloned());
-        let models =
-            models.zip(&spec.models).map(|(found, rule)| found.unwrap_or_else(|| Found { name: rule.name.clone(), ..Found::default() }));
+        let models = spec
+            .models
+            .iter()
+            .map(|rule| registered.get(&rule.name).or_else(|| logged.get(&rule.name)).cloned());
+        let models = models.zip(&spec.models).map(|(found, rule)| {
+            found.unwrap_or_else(|| Found { name: rule.name.clone(), ..Found::default() })
+        });
         Ok(Survey { server_version: self.version.clone(), models: models.collect() })
     }
 
@@ -99,7 +133,11 @@ impl System for Server {
         describe::size(self, candidate).await
     }
 
-    async fn measured(&self, candidate: &Candidate, id: Option<&str>) -> Result<Option<Measured>, Trouble> {
+    async fn measured(
+        &self,
+        candidate: &Candidate,
+        id: Option<&str>,
+    ) -> Result<Option<Measured>, Trouble> {
         describe::measured(self, candidate, id).await
     }
 }

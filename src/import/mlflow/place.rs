@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// What stands in a path as it is.
-const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+const PATH: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// Where an artifact is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,21 +37,31 @@ pub fn place(uri: &str, at: &Mlflow, server: &Url) -> Result<Placed, String> {
     if let Some(path) = proxied(uri) {
         let path = &within(path, at.workspace.as_deref());
         let through = through(server, path);
-        let address: Address = through.parse().map_err(|e: crate::fetch::uri::Error| e.to_string())?;
+        let address: Address =
+            through.parse().map_err(|e: crate::fetch::uri::Error| e.to_string())?;
         if !matches!(&address, Address::Mlflow { path: read, .. } if *read == *path) {
             return Err(format!("Its artifact is at {}, which is no plain path.", escaped(uri)));
         }
         let uri = match &at.artifacts_destination {
-            Some(destination) => format!("{}/{}", destination.trim_end_matches('/'), utf8_percent_encode(path, PATH)),
+            Some(destination) => {
+                format!("{}/{}", destination.trim_end_matches('/'), utf8_percent_encode(path, PATH))
+            }
             None => through,
         };
         return checked(uri, address);
     }
-    let wrong = |why: String| format!("Its artifact is at {}, which no pod can fetch: {why}", escaped(uri));
-    let address: Address = uri.parse().map_err(|e: crate::fetch::uri::Error| wrong(e.to_string()))?;
+    let wrong =
+        |why: String| format!("Its artifact is at {}, which no pod can fetch: {why}", escaped(uri));
+    let address: Address =
+        uri.parse().map_err(|e: crate::fetch::uri::Error| wrong(e.to_string()))?;
     match address {
-        Address::S3 { .. } | Address::Gs { .. } | Address::Az { .. } => checked(uri.to_owned(), address),
-        _ => Err(wrong("register it from an object store, or through the tracking server's own storage.".into())),
+        Address::S3 { .. } | Address::Gs { .. } | Address::Az { .. } => {
+            checked(uri.to_owned(), address)
+        }
+        _ => Err(wrong(
+            "register it from an object store, or through the tracking server's own storage."
+                .into(),
+        )),
     }
 }
 
@@ -63,7 +74,8 @@ fn checked(uri: String, address: Address) -> Result<Placed, String> {
     }
 }
 
-/// The path in the tracking server's own storage, of `mlflow-artifacts:/path` or `mlflow-artifacts://host/path`.
+/// The path in the tracking server's own storage, of `mlflow-artifacts:/path` or
+/// `mlflow-artifacts://host/path`.
 fn proxied(uri: &str) -> Option<&str> {
     let rest = uri.strip_prefix("mlflow-artifacts:")?;
     let path = match rest.strip_prefix("//") {
@@ -73,7 +85,8 @@ fn proxied(uri: &str) -> Option<&str> {
     Some(path.trim_matches('/'))
 }
 
-/// Where that is in the storage itself: the server puts what a workspace has below its name, where its own address does not say so.
+/// Where that is in the storage itself: the server puts what a workspace has below its name, where
+/// its own address does not say so.
 fn within<'a>(path: &'a str, workspace: Option<&str>) -> Cow<'a, str> {
     match workspace.filter(|name| *name != DEFAULT && !path.starts_with(WORKSPACES)) {
         Some(name) => format!("{WORKSPACES}{name}/{path}").into(),
@@ -84,7 +97,11 @@ fn within<'a>(path: &'a str, workspace: Option<&str>) -> Cow<'a, str> {
 fn through(server: &Url, path: &str) -> String {
     let prefix = server.path().trim_end_matches('/');
     let before = if prefix.is_empty() { String::new() } else { format!("{prefix}{MLFLOW_API}") };
-    format!("mlflow-artifacts+{}{before}/{}", &server[..url::Position::BeforePath], utf8_percent_encode(path, PATH))
+    format!(
+        "mlflow-artifacts+{}{before}/{}",
+        &server[..url::Position::BeforePath],
+        utf8_percent_encode(path, PATH)
+    )
 }
 
 #[cfg(test)]
@@ -92,25 +109,42 @@ mod tests {
     use super::*;
 
     fn placed(uri: &str, server: &str, destination: Option<&str>) -> Result<String, String> {
-        let at = Mlflow { artifacts_destination: destination.map(str::to_owned), ..Mlflow::default() };
+        let at =
+            Mlflow { artifacts_destination: destination.map(str::to_owned), ..Mlflow::default() };
         place(uri, &at, &Url::parse(server).unwrap()).map(|placed| placed.uri)
     }
 
     #[test]
     fn what_the_server_keeps_is_fetched_from_where_it_keeps_it_or_through_the_server() {
-        let (uri, plain) = ("mlflow-artifacts:/1/models/m-60a2/artifacts", "http://mlflow.mlflow:5000");
+        let (uri, plain) =
+            ("mlflow-artifacts:/1/models/m-60a2/artifacts", "http://mlflow.mlflow:5000");
         for (uri, server, destination, want) in [
-            (uri, plain, None, "mlflow-artifacts+http://mlflow.mlflow:5000/1/models/m-60a2/artifacts"),
+            (
+                uri,
+                plain,
+                None,
+                "mlflow-artifacts+http://mlflow.mlflow:5000/1/models/m-60a2/artifacts",
+            ),
             (uri, plain, Some("s3://models/art"), "s3://models/art/1/models/m-60a2/artifacts"),
             (uri, plain, Some("s3://models/art/"), "s3://models/art/1/models/m-60a2/artifacts"),
-            ("mlflow-artifacts://mlflow.mlflow:5000/1/a b", plain, None, "mlflow-artifacts+http://mlflow.mlflow:5000/1/a%20b"),
+            (
+                "mlflow-artifacts://mlflow.mlflow:5000/1/a b",
+                plain,
+                None,
+                "mlflow-artifacts+http://mlflow.mlflow:5000/1/a%20b",
+            ),
             (
                 uri,
                 "https://ml.example.com/team/",
                 None,
                 "mlflow-artifacts+https://ml.example.com/team/api/2.0/mlflow-artifacts/artifacts/1/models/m-60a2/artifacts",
             ),
-            ("s3://models/direct/0/models/m-1/artifacts", plain, Some("s3://other"), "s3://models/direct/0/models/m-1/artifacts"),
+            (
+                "s3://models/direct/0/models/m-1/artifacts",
+                plain,
+                Some("s3://other"),
+                "s3://models/direct/0/models/m-1/artifacts",
+            ),
         ] {
             assert_eq!(placed(uri, server, destination).as_deref(), Ok(want));
         }
@@ -129,7 +163,8 @@ mod tests {
             ("mlflow-artifacts:/1/x", "default", "s3://b/1/x"),
             ("s3://own/2/x", "team-a", "s3://own/2/x"),
         ] {
-            let placed = place(uri, &at(workspace), &Url::parse("http://mlflow:5000").unwrap()).unwrap();
+            let placed =
+                place(uri, &at(workspace), &Url::parse("http://mlflow:5000").unwrap()).unwrap();
             assert_eq!(placed.uri, want);
         }
     }

@@ -116,7 +116,8 @@ fn tagged<'a>(known: &Known<'a>, key: &str) -> Option<&'a str> {
 fn parameters(known: &Known<'_>, left_out: &mut Vec<String>) -> BTreeMap<String, String> {
     let run = known.run.map(|run| run.data.params.as_slice()).unwrap_or_default();
     let own = known.logged.map(|logged| logged.data.params.as_slice()).unwrap_or_default();
-    let mut all: BTreeMap<String, String> = run.iter().chain(own).map(|p| (p.key.clone(), parameter(&p.value))).collect();
+    let mut all: BTreeMap<String, String> =
+        run.iter().chain(own).map(|p| (p.key.clone(), parameter(&p.value))).collect();
     let keys: Vec<String> = all.keys().skip(PARAMETERS_MAX).cloned().collect();
     if !keys.is_empty() {
         left_out.push(format!("{} parameters after the first {PARAMETERS_MAX}", keys.len()));
@@ -144,7 +145,8 @@ fn datasets(known: &Known<'_>, left_out: &mut Vec<String>) -> Vec<Dataset> {
         .collect();
     all.sort_by(|a, b| (&a.name, &a.role).cmp(&(&b.name, &b.role)));
     if all.len() > DATASETS_MAX {
-        left_out.push(format!("{} datasets after the first {DATASETS_MAX}", all.len() - DATASETS_MAX));
+        left_out
+            .push(format!("{} datasets after the first {DATASETS_MAX}", all.len() - DATASETS_MAX));
         all.truncate(DATASETS_MAX);
     }
     all
@@ -163,7 +165,9 @@ fn dataset(input: &DatasetInput) -> Dataset {
         role,
         uri: uri.filter(|uri| uri.len() <= 2048),
         // Eight digits of a hash over a sample: not a checksum, and not to be taken for one.
-        digest: Some(input.dataset.digest.as_str()).filter(|d| !d.is_empty()).map(|d| bounded(&format!("mlflow:{d}"), 253)),
+        digest: Some(input.dataset.digest.as_str())
+            .filter(|d| !d.is_empty())
+            .map(|d| bounded(&format!("mlflow:{d}"), 253)),
         query: None,
         derived_from: Vec::new(),
     }
@@ -182,17 +186,23 @@ fn bare(address: &str) -> String {
 }
 
 fn environment(known: &Known<'_>) -> Option<Environment> {
-    let python = known.artifact.small.get("python_env.yaml").and_then(|file| mlmodel::python(&file.bytes));
-    let lockfile = known
-        .artifact
-        .small
-        .get("requirements.txt")
-        .map(|file| Lockfile { uri: format!("{}/requirements.txt", known.uri.trim_end_matches('/')), digest: Some(file.digest.clone()) });
+    let python =
+        known.artifact.small.get("python_env.yaml").and_then(|file| mlmodel::python(&file.bytes));
+    let lockfile = known.artifact.small.get("requirements.txt").map(|file| Lockfile {
+        uri: format!("{}/requirements.txt", known.uri.trim_end_matches('/')),
+        digest: Some(file.digest.clone()),
+    });
     let image = tagged(known, IMAGE_TAG).map(|image| bounded(image, 512));
     if python.is_none() && lockfile.is_none() && image.is_none() {
         return None;
     }
-    Some(Environment { image, language: python.is_some().then(|| "python".into()), language_version: python, lockfile, hardware: None })
+    Some(Environment {
+        image,
+        language: python.is_some().then(|| "python".into()),
+        language_version: python,
+        lockfile,
+        hardware: None,
+    })
 }
 
 fn code(known: &Known<'_>) -> Option<Code> {
@@ -208,11 +218,17 @@ fn code(known: &Known<'_>) -> Option<Code> {
 fn run_of(run: &Run, known: &Known<'_>) -> version::Run {
     let (info, base) = (&run.info, known.pages.as_str().trim_end_matches('/'));
     let workspace = known.workspace.map(|name| format!("?workspace={name}")).unwrap_or_default();
-    let user = tag(&run.data.tags, "mlflow.user").or(Some(info.user_id.as_str())).filter(|user| !user.is_empty());
+    let user = tag(&run.data.tags, "mlflow.user")
+        .or(Some(info.user_id.as_str()))
+        .filter(|user| !user.is_empty());
     version::Run {
         system: Some(SYSTEM.into()),
         id: bounded(&info.run_id, 253),
-        url: Some(format!("{base}/#/experiments/{}/runs/{}{workspace}", info.experiment_id, info.run_id)).filter(|url| url.len() <= 2048),
+        url: Some(format!(
+            "{base}/#/experiments/{}/runs/{}{workspace}",
+            info.experiment_id, info.run_id
+        ))
+        .filter(|url| url.len() <= 2048),
         user: user.map(|user| bounded(user, 253)),
         start_time: info.start_time.map(Time),
         // A run that was resumed keeps its old end.
@@ -220,11 +236,12 @@ fn run_of(run: &Run, known: &Known<'_>) -> version::Run {
     }
 }
 
-/// The version of a logged model: when it was made, and enough of its id to tell it from others of that second. It is made of nothing
-/// but what the server says, and sorts by time.
+/// The version of a logged model: when it was made, and enough of its id to tell it from others of
+/// that second. It is made of nothing but what the server says, and sorts by time.
 #[must_use]
 pub fn time_version(made: Timestamp, id: &str) -> String {
-    let hex: String = id.trim_start_matches("m-").chars().filter(char::is_ascii_hexdigit).take(8).collect();
+    let hex: String =
+        id.trim_start_matches("m-").chars().filter(char::is_ascii_hexdigit).take(8).collect();
     format!("{}-{hex}", made.strftime("%Y%m%d-%H%M%S"))
 }
 

@@ -1,6 +1,7 @@
 //! Registered models and their versions, in two requests.
 //!
-//! Timestamps there do not move when an alias or a tag does, so nothing is asked for by time: both listings are read whole.
+//! Timestamps there do not move when an alias or a tag does, so nothing is asked for by time: both
+//! listings are read whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,8 +27,15 @@ const PAGES: usize = 100;
 ///
 /// # Errors
 /// When the server does not answer, or says no.
-pub async fn survey(api: &Api, spec: &ModelRegistrySpec) -> Result<BTreeMap<String, Found>, Trouble> {
-    let rules: Vec<(&ModelRule, &str)> = spec.models.iter().filter_map(|rule| Some((rule, rule.registered_model.as_deref()?))).collect();
+pub async fn survey(
+    api: &Api,
+    spec: &ModelRegistrySpec,
+) -> Result<BTreeMap<String, Found>, Trouble> {
+    let rules: Vec<(&ModelRule, &str)> = spec
+        .models
+        .iter()
+        .filter_map(|rule| Some((rule, rule.registered_model.as_deref()?)))
+        .collect();
     if rules.is_empty() {
         return Ok(BTreeMap::new());
     }
@@ -37,14 +45,23 @@ pub async fn survey(api: &Api, spec: &ModelRegistrySpec) -> Result<BTreeMap<Stri
     let versions = versions(api, filter.as_deref(), &names).await?;
     let none = Vec::new();
     let one = |(rule, name): (&ModelRule, &str)| {
-        let candidates = versions.get(name).unwrap_or(&none).iter().map(|version| candidate(rule, version)).collect();
+        let candidates = versions
+            .get(name)
+            .unwrap_or(&none)
+            .iter()
+            .map(|version| candidate(rule, version))
+            .collect();
         let aliases = aliases.get(name).cloned().unwrap_or_default();
-        (rule.name.clone(), Found { name: rule.name.clone(), upstream: name.to_owned(), candidates, aliases })
+        (
+            rule.name.clone(),
+            Found { name: rule.name.clone(), upstream: name.to_owned(), candidates, aliases },
+        )
     };
     Ok(rules.into_iter().map(one).collect())
 }
 
-/// A filter for these names alone; None where it would be too long, or cannot be written: then everything is asked for.
+/// A filter for these names alone; None where it would be too long, or cannot be written: then
+/// everything is asked for.
 fn filter(names: &BTreeSet<&str>) -> Option<String> {
     let quoted = names.iter().map(|name| quoted(name)).collect::<Option<Vec<_>>>()?;
     Some(format!("name IN ({})", quoted.join(","))).filter(|filter| filter.len() <= FILTER_MAX)
@@ -60,19 +77,33 @@ fn quoted(name: &str) -> Option<String> {
     }
 }
 
-fn query<'a>(filter: Option<&'a str>, most: &'a str, token: &'a str) -> Vec<(&'static str, &'a str)> {
+fn query<'a>(
+    filter: Option<&'a str>,
+    most: &'a str,
+    token: &'a str,
+) -> Vec<(&'static str, &'a str)> {
     let mut query = vec![("max_results", most)];
     query.extend(filter.map(|filter| ("filter", filter)));
     query.extend(Some(("page_token", token)).filter(|(_, token)| !token.is_empty()));
     query
 }
 
-async fn aliases(api: &Api, filter: Option<&str>, names: &BTreeSet<&str>) -> Result<BTreeMap<String, BTreeMap<String, String>>, Trouble> {
+async fn aliases(
+    api: &Api,
+    filter: Option<&str>,
+    names: &BTreeSet<&str>,
+) -> Result<BTreeMap<String, BTreeMap<String, String>>, Trouble> {
     let (mut all, mut token) = (BTreeMap::new(), String::new());
     for _ in 0..PAGES {
-        let page: Models = api.get("registered-models/search", &query(filter, MODELS, &token)).await?.unwrap_or_default();
-        let ours = page.registered_models.into_iter().filter(|model| names.contains(model.name.as_str()));
-        all.extend(ours.map(|model| (model.name, model.aliases.into_iter().map(|a| (a.alias, a.version)).collect())));
+        let page: Models = api
+            .get("registered-models/search", &query(filter, MODELS, &token))
+            .await?
+            .unwrap_or_default();
+        let ours =
+            page.registered_models.into_iter().filter(|model| names.contains(model.name.as_str()));
+        all.extend(ours.map(|model| {
+            (model.name, model.aliases.into_iter().map(|a| (a.alias, a.version)).collect())
+        }));
         token = page.next_page_token;
         if token.is_empty() {
             break;
@@ -81,11 +112,21 @@ async fn aliases(api: &Api, filter: Option<&str>, names: &BTreeSet<&str>) -> Res
     Ok(all)
 }
 
-async fn versions(api: &Api, filter: Option<&str>, names: &BTreeSet<&str>) -> Result<BTreeMap<String, Vec<Version>>, Trouble> {
-    let (mut all, mut token): (BTreeMap<String, Vec<Version>>, _) = (BTreeMap::new(), String::new());
+async fn versions(
+    api: &Api,
+    filter: Option<&str>,
+    names: &BTreeSet<&str>,
+) -> Result<BTreeMap<String, Vec<Version>>, Trouble> {
+    let (mut all, mut token): (BTreeMap<String, Vec<Version>>, _) =
+        (BTreeMap::new(), String::new());
     for _ in 0..PAGES {
-        let page: Versions = api.get("model-versions/search", &query(filter, VERSIONS, &token)).await?.unwrap_or_default();
-        for version in page.model_versions.into_iter().filter(|version| names.contains(version.name.as_str())) {
+        let page: Versions = api
+            .get("model-versions/search", &query(filter, VERSIONS, &token))
+            .await?
+            .unwrap_or_default();
+        for version in
+            page.model_versions.into_iter().filter(|version| names.contains(version.name.as_str()))
+        {
             all.entry(version.name.clone()).or_default().push(version);
         }
         token = page.next_page_token;
@@ -95,7 +136,10 @@ async fn versions(api: &Api, filter: Option<&str>, names: &BTreeSet<&str>) -> Re
     }
     // Pages are no snapshot: what moved between two of them comes twice.
     for versions in all.values_mut() {
-        let numbers: BTreeSet<String> = once(versions.iter().map(|v| v.version.as_str())).into_iter().map(str::to_owned).collect();
+        let numbers: BTreeSet<String> = once(versions.iter().map(|v| v.version.as_str()))
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
         let mut left = numbers;
         versions.retain(|version| left.remove(&version.version));
     }
@@ -103,7 +147,10 @@ async fn versions(api: &Api, filter: Option<&str>, names: &BTreeSet<&str>) -> Re
 }
 
 fn candidate(rule: &ModelRule, version: &Version) -> Candidate {
-    let id = version.source.strip_prefix("models:/").filter(|id| id.starts_with("m-") && !id.contains('/'));
+    let id = version
+        .source
+        .strip_prefix("models:/")
+        .filter(|id| id.starts_with("m-") && !id.contains('/'));
     Candidate {
         version: version.version.clone(),
         model: version.name.clone(),
@@ -126,7 +173,10 @@ mod tests {
     #[test]
     fn names_are_asked_for_by_name_unless_that_cannot_be_written() {
         let of = |names: &[&str]| filter(&names.iter().copied().collect());
-        assert_eq!(of(&["Fraud Score (EU)", "it's"]).as_deref(), Some("name IN ('Fraud Score (EU)',\"it's\")"));
+        assert_eq!(
+            of(&["Fraud Score (EU)", "it's"]).as_deref(),
+            Some("name IN ('Fraud Score (EU)',\"it's\")")
+        );
         assert_eq!(of(&["ÄÖ"]), None);
         assert_eq!(of(&["a\"b"]), None);
         let many: Vec<String> = (0..1000).map(|n| format!("model-{n}")).collect();

@@ -1,4 +1,5 @@
-//! What MLflow's tracking server answers, as much as is read of it. Empty is absent everywhere there; numbers are sometimes strings.
+//! What MLflow's tracking server answers, as much as is read of it. Empty is absent everywhere
+//! there; numbers are sometimes strings.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
@@ -80,7 +81,10 @@ pub struct Pair {
 /// The value of a tag, if it is there.
 #[must_use]
 pub fn tag<'a>(tags: &'a [Pair], key: &str) -> Option<&'a str> {
-    tags.iter().find(|tag| tag.key == key).map(|tag| tag.value.as_str()).filter(|value| !value.is_empty())
+    tags.iter()
+        .find(|tag| tag.key == key)
+        .map(|tag| tag.value.as_str())
+        .filter(|value| !value.is_empty())
 }
 
 /// `get-download-uri`.

@@ -10,20 +10,31 @@ use super::path::{bracket, join, text};
 /// The most paths of other managers that are kept.
 pub const FOREIGN_MAX: usize = 256;
 
-/// Paths under `spec` that managers other than `ours` own, and `ours` does not: leaves only, sorted, at most [`FOREIGN_MAX`].
+/// Paths under `spec` that managers other than `ours` own, and `ours` does not: leaves only,
+/// sorted, at most [`FOREIGN_MAX`].
 #[must_use]
 pub fn foreign_paths(managed_fields: &[ManagedFieldsEntry], ours: &str) -> Vec<String> {
     let (mut mine, mut theirs) = (BTreeSet::new(), BTreeSet::new());
     // A subresource's entry is a status or a scale, which is nobody's drift.
-    for entry in managed_fields.iter().filter(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty()) {
-        let Some(spec) = entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:spec")) else { continue };
-        leaves(spec, "", if entry.manager.as_deref() == Some(ours) { &mut mine } else { &mut theirs });
+    for entry in managed_fields
+        .iter()
+        .filter(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty())
+    {
+        let Some(spec) = entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:spec")) else {
+            continue;
+        };
+        leaves(
+            spec,
+            "",
+            if entry.manager.as_deref() == Some(ours) { &mut mine } else { &mut theirs },
+        );
     }
     theirs.difference(&mine).take(FOREIGN_MAX).cloned().collect()
 }
 
 fn leaves(node: &Value, path: &str, out: &mut BTreeSet<String>) {
-    let children: Vec<_> = node.as_object().into_iter().flatten().filter(|(element, _)| *element != ".").collect();
+    let children: Vec<_> =
+        node.as_object().into_iter().flatten().filter(|(element, _)| *element != ".").collect();
     if children.is_empty() && !path.is_empty() {
         out.insert(path.to_owned());
     }
@@ -39,7 +50,12 @@ fn step(path: &str, element: &str) -> String {
         Some(("f", name)) => join(path, name),
         Some(("k", keys)) => {
             let keys = json(keys);
-            let pairs = keys.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), plain(value))).collect();
+            let pairs = keys
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(name, value)| (name.clone(), plain(value)))
+                .collect();
             format!("{path}{}", bracket(pairs))
         }
         Some(("v", value)) => format!("{path}[v={}]", plain(&json(value))),
@@ -79,7 +95,11 @@ mod tests {
             entry("kubectl-edit", "", json!({"f:metadata": {"f:labels": {}}, "f:spec": template})),
             entry("hpa", "scale", json!({"f:spec": {"f:replicas": {}}})),
             entry("controller", "status", json!({"f:spec": {"f:paused": {}}})),
-            entry("rollmodel", "", json!({"f:spec": {"f:template": {"f:set": {"v:1": {}}}, "f:replicas": {}}})),
+            entry(
+                "rollmodel",
+                "",
+                json!({"f:spec": {"f:template": {"f:set": {"v:1": {}}}, "f:replicas": {}}}),
+            ),
             ManagedFieldsEntry::default(),
         ];
         let paths = [
@@ -95,10 +115,16 @@ mod tests {
     #[test]
     fn managed_fields_that_are_odd_or_many_do_no_harm() {
         let many: Map<String, Value> = (0..1000).map(|n| (format!("f:{n}"), json!({}))).collect();
-        assert_eq!(foreign_paths(&[entry("a", "", json!({"f:spec": many}))], "rollmodel").len(), FOREIGN_MAX);
+        assert_eq!(
+            foreign_paths(&[entry("a", "", json!({"f:spec": many}))], "rollmodel").len(),
+            FOREIGN_MAX
+        );
         for odd in [json!(null), json!({"f:spec": {}}), json!({"f:spec": {".": {}}}), json!([])] {
             assert_eq!(foreign_paths(&[entry("a", "", odd)], "rollmodel"), [""; 0]);
         }
-        assert_eq!(foreign_paths(&[entry("a", "", json!({"f:spec": {"k:{": {}, "x": 1}}))], "rollmodel"), ["[]", "x"]);
+        assert_eq!(
+            foreign_paths(&[entry("a", "", json!({"f:spec": {"k:{": {}, "x": 1}}))], "rollmodel"),
+            ["[]", "x"]
+        );
     }
 }

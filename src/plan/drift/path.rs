@@ -1,8 +1,9 @@
 //! How paths are written, relative to one root (a Deployment's `spec`, or a pod template).
 //!
-//! Fields are joined by dots, whatever their names hold (`template.metadata.labels.rollmodel.dev/hash`). An item of a list of maps
-//! carries its keys, sorted (`containers[name=model].ports[containerPort=8080,protocol=TCP]`), an item of a set its value (`[v=a]`),
-//! any other item its index (`[0]`).
+//! Fields are joined by dots, whatever their names hold
+//! (`template.metadata.labels.rollmodel.dev/hash`). An item of a list of maps carries its keys,
+//! sorted (`containers[name=model].ports[containerPort=8080,protocol=TCP]`), an item of a set its
+//! value (`[v=a]`), any other item its index (`[0]`).
 
 use std::collections::BTreeSet;
 
@@ -47,7 +48,8 @@ pub(super) fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// The keys of a list's items as a path has them; none where an item has no key, or two have the same.
+/// The keys of a list's items as a path has them; none where an item has no key, or two have the
+/// same.
 pub(super) fn keys(field: &str, items: &[Value]) -> Option<Vec<String>> {
     let keys: Vec<String> = items.iter().map(|item| key(field, item)).collect::<Option<_>>()?;
     let distinct: BTreeSet<&String> = keys.iter().collect();
@@ -74,7 +76,8 @@ fn key(field: &str, item: &Value) -> Option<String> {
 
 pub(super) fn bracket(mut pairs: Vec<(String, String)>) -> String {
     pairs.sort();
-    let pairs: Vec<String> = pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let pairs: Vec<String> =
+        pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
     format!("[{}]", pairs.join(","))
 }
 

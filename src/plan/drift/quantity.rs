@@ -1,6 +1,7 @@
 //! Kubernetes' quantities.
 
-/// A quantity such as `500m` or `4Gi` in billionths, rounded up and capped as Kubernetes does; none where the text is no quantity.
+/// A quantity such as `500m` or `4Gi` in billionths, rounded up and capped as Kubernetes does; none
+/// where the text is no quantity.
 #[must_use]
 pub fn nanos(text: &str) -> Option<i128> {
     const CAP: i128 = i64::MAX as i128 * 1_000_000_000;
@@ -13,8 +14,14 @@ pub fn nanos(text: &str) -> Option<i128> {
     }
     let (twos, tens) = scale(suffix)?;
     let fraction = fraction.trim_end_matches('0');
-    let tens = tens.saturating_add(9).saturating_sub(i32::try_from(fraction.len()).unwrap_or(i32::MAX));
-    let amount = format!("0{whole}{fraction}").parse().ok().and_then(|digits| scaled(digits, twos, tens)).unwrap_or(CAP).min(CAP);
+    let tens =
+        tens.saturating_add(9).saturating_sub(i32::try_from(fraction.len()).unwrap_or(i32::MAX));
+    let amount = format!("0{whole}{fraction}")
+        .parse()
+        .ok()
+        .and_then(|digits| scaled(digits, twos, tens))
+        .unwrap_or(CAP)
+        .min(CAP);
     Some(if text.starts_with('-') { -amount } else { amount })
 }
 
@@ -89,7 +96,10 @@ mod tests {
 
     #[test]
     fn what_is_no_quantity_is_none() {
-        for text in ["", ".", "-", "+-1", "m", "1GB", "1 Gi", "1K", "1.2.3", "1e", "1e1.5", "0x1", "1ki", "٣", "true", "1eE1"] {
+        for text in [
+            "", ".", "-", "+-1", "m", "1GB", "1 Gi", "1K", "1.2.3", "1e", "1e1.5", "0x1", "1ki",
+            "٣", "true", "1eE1",
+        ] {
             assert_eq!(nanos(text), None, "{text}");
         }
     }

@@ -1,4 +1,5 @@
-//! The importer's Deployment as a value. What the user wrote in `spec.template` stays; the container `importer` is completed.
+//! The importer's Deployment as a value. What the user wrote in `spec.template` stays; the
+//! container `importer` is completed.
 
 use serde_json::{Map, Value, json};
 
@@ -58,14 +59,25 @@ pub fn patch(live: &Workload, want: &Value) -> Vec<Value> {
     // What admission adds is left; so what the user took out of it is told by the label alone.
     let (label, have) = (&want["metadata"]["labels"][HASH], live.meta.labels.get(HASH));
     let other = label.as_str() != have.map(String::as_str);
-    if other || !drift::differences(&want["spec"]["template"], &live.spec.template, &under(&live.foreign, "template.")).is_empty() {
-        ops.push(json!({"op": "replace", "path": "/spec/template", "value": want["spec"]["template"]}));
+    if other
+        || !drift::differences(
+            &want["spec"]["template"],
+            &live.spec.template,
+            &under(&live.foreign, "template."),
+        )
+        .is_empty()
+    {
+        ops.push(
+            json!({"op": "replace", "path": "/spec/template", "value": want["spec"]["template"]}),
+        );
     }
     if other {
         ops.push(json!({"op": "add", "path": format!("/metadata/labels/{}", HASH.replace('/', "~1")), "value": label}));
     }
     if json!(live.spec.replicas) != want["spec"]["replicas"] {
-        ops.push(json!({"op": "replace", "path": "/spec/replicas", "value": want["spec"]["replicas"]}));
+        ops.push(
+            json!({"op": "replace", "path": "/spec/replicas", "value": want["spec"]["replicas"]}),
+        );
     }
     if ops.is_empty() {
         return ops;
@@ -94,7 +106,8 @@ fn pod(seen: &ObservedRegistry, image: &str, mut spec: Map<String, Value>) -> Ma
     spec.insert("serviceAccountName".into(), json!(seen.spec.service_account_name));
     spec.entry("enableServiceLinks").or_insert(json!(false));
     spec.entry("terminationGracePeriodSeconds").or_insert(json!(5));
-    spec.entry("securityContext").or_insert(json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}));
+    spec.entry("securityContext")
+        .or_insert(json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}));
     let mut containers = list(spec.remove("containers").unwrap_or_default());
     let place = containers.iter().position(|c| c["name"] == CONTAINER).unwrap_or_else(|| {
         containers.insert(0, json!({"name": CONTAINER}));
@@ -112,7 +125,11 @@ fn pod(seen: &ObservedRegistry, image: &str, mut spec: Map<String, Value>) -> Ma
     spec
 }
 
-fn container(seen: &ObservedRegistry, image: &str, mut own: Map<String, Value>) -> Map<String, Value> {
+fn container(
+    seen: &ObservedRegistry,
+    image: &str,
+    mut own: Map<String, Value>,
+) -> Map<String, Value> {
     own.entry("image").or_insert(json!(image));
     own.insert("command".into(), json!([PROGRAM, "import"]));
     let mut env = vec![
@@ -134,7 +151,9 @@ fn container(seen: &ObservedRegistry, image: &str, mut own: Map<String, Value>) 
     given.extend(env);
     own.insert("env".into(), given.into());
     // It streams what it hashes, and holds listings: little, whatever the models' size.
-    own.entry("resources").or_insert(json!({"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}}));
+    own.entry("resources").or_insert(
+        json!({"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}}),
+    );
     own.entry("securityContext").or_insert_with(fetcher::security_context);
     own
 }

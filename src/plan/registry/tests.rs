@@ -39,31 +39,57 @@ fn running(seen: &ObservedRegistry, ready: i32) -> ObservedRegistry {
             name: importer::name(&seen.name),
             uid: "w".into(),
             labels: serde_json::from_value(body["metadata"]["labels"].clone()).unwrap(),
-            controller: Some(Controller { kind: "ModelRegistry".into(), name: seen.name.clone(), uid: seen.uid.clone() }),
+            controller: Some(Controller {
+                kind: "ModelRegistry".into(),
+                name: seen.name.clone(),
+                uid: seen.uid.clone(),
+            }),
             ..Meta::default()
         },
-        spec: WorkloadSpec { replicas: 1, template: body["spec"]["template"].clone(), ..WorkloadSpec::default() },
-        status: WorkloadStatus { ready_replicas: ready, available_replicas: ready, ..WorkloadStatus::default() },
+        spec: WorkloadSpec {
+            replicas: 1,
+            template: body["spec"]["template"].clone(),
+            ..WorkloadSpec::default()
+        },
+        status: WorkloadStatus {
+            ready_replicas: ready,
+            available_replicas: ready,
+            ..WorkloadStatus::default()
+        },
         ..Workload::default()
     };
     ObservedRegistry { workload: Some(workload), ..seen.clone() }
 }
 
 fn says(plan: &RegistryPlan) -> String {
-    let all = plan.conditions.iter().flatten().map(|c| format!("{}={} {}", c.type_, c.status, c.reason));
+    let all =
+        plan.conditions.iter().flatten().map(|c| format!("{}={} {}", c.type_, c.status, c.reason));
     all.collect::<Vec<_>>().join(", ")
 }
 
 #[test]
 fn an_importer_is_made_as_the_user_completed_it() {
     let plan = plan_registry(&registry(), at(0));
-    let [RegistryAction::CreateWorkload { body }] = plan.actions.as_slice() else { panic!("{plan:?}") };
+    let [RegistryAction::CreateWorkload { body }] = plan.actions.as_slice() else {
+        panic!("{plan:?}")
+    };
     let pod = &body["spec"]["template"]["spec"];
-    assert_eq!((&pod["serviceAccountName"], &pod["volumes"][0]["secret"]["secretName"]), (&json!("model-importer"), &json!("mlflow")));
-    assert_eq!((pod["containers"][0]["name"].as_str(), pod["containers"][1]["image"].as_str()), (Some("proxy"), Some("rollmodel:1")));
+    assert_eq!(
+        (&pod["serviceAccountName"], &pod["volumes"][0]["secret"]["secretName"]),
+        (&json!("model-importer"), &json!("mlflow"))
+    );
+    assert_eq!(
+        (pod["containers"][0]["name"].as_str(), pod["containers"][1]["image"].as_str()),
+        (Some("proxy"), Some("rollmodel:1"))
+    );
     let env = pod["containers"][1]["env"].as_array().unwrap();
-    let value = |name: &str| env.iter().filter(|e| e["name"] == name).map(|e| e["value"].clone()).collect::<Vec<_>>();
-    assert_eq!((value("HTTPS_PROXY"), value("ROLLMODEL_REGISTRY")), (vec![json!("x")], vec![json!("mlflow")]));
+    let value = |name: &str| {
+        env.iter().filter(|e| e["name"] == name).map(|e| e["value"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (value("HTTPS_PROXY"), value("ROLLMODEL_REGISTRY")),
+        (vec![json!("x")], vec![json!("mlflow")])
+    );
     assert_eq!(body["spec"]["template"]["metadata"]["labels"]["team"], "risk");
     assert_eq!(pod["containers"][1]["securityContext"]["readOnlyRootFilesystem"], true);
     assert_eq!(says(&plan), "Ready=False ImporterNotReady, Reconciling=True ImporterNotReady");
@@ -72,23 +98,40 @@ fn an_importer_is_made_as_the_user_completed_it() {
 /// With that as the reason of Ready.
 fn told(seen: &ObservedRegistry, reason: &str) -> ObservedRegistry {
     let conditions = vec![said(&[], "Ready", "False", reason, "", 1, at(0))];
-    ObservedRegistry { status: Some(ModelRegistryStatus { conditions, ..ModelRegistryStatus::default() }), ..seen.clone() }
+    ObservedRegistry {
+        status: Some(ModelRegistryStatus { conditions, ..ModelRegistryStatus::default() }),
+        ..seen.clone()
+    }
 }
 
 #[test]
 fn an_importer_that_runs_speaks_for_itself_and_nothing_is_written() {
-    assert_eq!(plan_registry(&told(&running(&registry(), 1), "Unreachable"), at(0)), RegistryPlan::default());
+    assert_eq!(
+        plan_registry(&told(&running(&registry(), 1), "Unreachable"), at(0)),
+        RegistryPlan::default()
+    );
 }
 
 #[test]
 fn an_importer_that_runs_and_said_nothing_yet_is_told_once() {
-    for before in [running(&registry(), 1), told(&running(&registry(), 1), NOT_READY), told(&running(&registry(), 1), "RBACMissing")] {
+    for before in [
+        running(&registry(), 1),
+        told(&running(&registry(), 1), NOT_READY),
+        told(&running(&registry(), 1), "RBACMissing"),
+    ] {
         let mut seen = before;
         let plan = plan_registry(&seen, at(0));
         assert_eq!(says(&plan), "Ready=False FirstLook, Reconciling=True FirstLook");
         let conditions = plan.conditions.unwrap();
-        assert_eq!(conditions[0].message, "The importer runs; its first look at http://mlflow.mlflow:5000 is under way.");
-        seen.status = Some(ModelRegistryStatus { observed_generation: Some(1), conditions, ..ModelRegistryStatus::default() });
+        assert_eq!(
+            conditions[0].message,
+            "The importer runs; its first look at http://mlflow.mlflow:5000 is under way."
+        );
+        seen.status = Some(ModelRegistryStatus {
+            observed_generation: Some(1),
+            conditions,
+            ..ModelRegistryStatus::default()
+        });
         assert_eq!(plan_registry(&seen, at(60)), RegistryPlan::default());
     }
 }
@@ -116,7 +159,10 @@ fn a_changed_spec_changes_the_deployment_and_suspending_takes_its_pod() {
     let mut seen = running(&registry(), 1);
     seen.spec.suspend = true;
     let plan = plan_registry(&seen, at(0));
-    assert!(matches!(plan.actions.as_slice(), [RegistryAction::PatchWorkload { ops, .. }] if ops[2]["value"] == 0), "{plan:?}");
+    assert!(
+        matches!(plan.actions.as_slice(), [RegistryAction::PatchWorkload { ops, .. }] if ops[2]["value"] == 0),
+        "{plan:?}"
+    );
     assert_eq!(says(&plan), "Ready=True Suspended");
 }
 
@@ -125,8 +171,16 @@ fn what_an_importer_that_does_not_run_said_last_is_told() {
     let mut seen = running(&registry(), 0);
     assert!(plan_registry(&seen, at(0)).hear);
     for (words, told, message) in [
-        ("", "Ready=False ImporterNotReady, Reconciling=True ImporterNotReady", "No pod of Deployment mlflow-importer runs"),
-        ("no such host", "Ready=False ImporterNotReady, Reconciling=True ImporterNotReady", "started again: no such host"),
+        (
+            "",
+            "Ready=False ImporterNotReady, Reconciling=True ImporterNotReady",
+            "No pod of Deployment mlflow-importer runs",
+        ),
+        (
+            "no such host",
+            "Ready=False ImporterNotReady, Reconciling=True ImporterNotReady",
+            "started again: no such host",
+        ),
         (
             "RBACMissing: it may not (--serviceaccount=risk:NAME)",
             "Ready=False RBACMissing, Stalled=True RBACMissing",
@@ -144,8 +198,11 @@ fn what_an_importer_that_does_not_run_said_last_is_told() {
 fn what_the_importer_said_is_not_talked_over_while_it_is_fresh() {
     let mut seen = ObservedRegistry { words: Some(String::new()), ..running(&registry(), 0) };
     let ready = said(&[], "Ready", "True", "Polled", "", 1, at(0));
-    seen.status =
-        Some(ModelRegistryStatus { conditions: vec![ready], last_poll_time: Some(Time(at(0))), ..ModelRegistryStatus::default() });
+    seen.status = Some(ModelRegistryStatus {
+        conditions: vec![ready],
+        last_poll_time: Some(Time(at(0))),
+        ..ModelRegistryStatus::default()
+    });
     assert_eq!(plan_registry(&seen, at(100)).conditions, None);
     assert!(plan_registry(&seen, at(500)).conditions.is_some());
 }
@@ -153,11 +210,16 @@ fn what_the_importer_said_is_not_talked_over_while_it_is_fresh() {
 #[test]
 fn what_stands_in_the_way_of_an_importer_is_told() {
     let no_image = ObservedRegistry { image: None, ..registry() };
-    assert!(plan_registry(&no_image, at(0)).conditions.unwrap()[0].message.contains("--fetch-image"));
+    assert!(
+        plan_registry(&no_image, at(0)).conditions.unwrap()[0].message.contains("--fetch-image")
+    );
     let mut taken = running(&registry(), 1);
     taken.workload.as_mut().unwrap().meta.controller = None;
     let plan = plan_registry(&taken, at(0));
-    assert_eq!((says(&plan).as_str(), plan.actions.len()), ("Ready=False NameTaken, Stalled=True NameTaken", 0));
+    assert_eq!(
+        (says(&plan).as_str(), plan.actions.len()),
+        ("Ready=False NameTaken, Stalled=True NameTaken", 0)
+    );
     let refused = Blocked {
         write: "create the importer's Deployment".into(),
         message: "create Deployment: exceeded quota".into(),

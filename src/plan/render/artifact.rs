@@ -1,4 +1,5 @@
-//! How the artifact gets into the pod: an init container that fetches it, or an image that the kubelet mounts.
+//! How the artifact gets into the pod: an init container that fetches it, or an image that the
+//! kubelet mounts.
 
 use serde_json::{Map, Value, json};
 
@@ -24,7 +25,9 @@ const CACHE: &str = "/mnt/rollmodel-cache";
 
 /// Adds what brings the artifact to the pod.
 pub(super) fn add(source: &Source<'_>, spec: &mut Map<String, Value>) -> Result<(), Error> {
-    let Some((artifact, digest)) = source.artifact.zip(source.delivered.digest) else { return Ok(()) };
+    let Some((artifact, digest)) = source.artifact.zip(source.delivered.digest) else {
+        return Ok(());
+    };
     let (mount, volumes) = match source.delivered.mode {
         DeliveryMode::InImage => return Ok(()),
         DeliveryMode::ImageVolume => image(source, artifact, digest),
@@ -43,16 +46,27 @@ fn image(source: &Source<'_>, artifact: &Artifact, digest: &str) -> Mounted {
     if let Some(path) = source.delivery.and_then(|d| d.sub_path.as_deref()) {
         mount["subPath"] = json!(path);
     }
-    (mount, vec![json!({"name": ARTIFACT_VOLUME, "image": {"reference": reference, "pullPolicy": "IfNotPresent"}})])
+    (
+        mount,
+        vec![
+            json!({"name": ARTIFACT_VOLUME, "image": {"reference": reference, "pullPolicy": "IfNotPresent"}}),
+        ],
+    )
 }
 
-fn fetched(source: &Source<'_>, spec: &mut Map<String, Value>, artifact: &Artifact, digest: &str) -> Result<Mounted, Error> {
+fn fetched(
+    source: &Source<'_>,
+    spec: &mut Map<String, Value>,
+    artifact: &Artifact,
+    digest: &str,
+) -> Result<Mounted, Error> {
     let version = || names::version_name(source.model, source.version);
     if let Some(claim) = fetcher::claim(&artifact.uri).filter(|claim| !fetcher::is_claim(claim)) {
         return Err(Error::NoClaim(version(), claim.to_owned()));
     }
     let written = source.delivery.and_then(|d| d.credentials_secret.as_ref());
-    let usual = source.policy.and_then(|p| p.delivery.as_ref()).and_then(|d| d.credentials_secret.as_ref());
+    let usual =
+        source.policy.and_then(|p| p.delivery.as_ref()).and_then(|d| d.credentials_secret.as_ref());
     let credentials = written.or(usual).map(|secret| secret.name.as_str());
     let fetcher = Fetcher { artifact, digest: Some(digest), credentials, policy: source.policy };
     let (place, mut volumes, store) = match source.delivery.and_then(|d| d.cache.as_ref()) {
@@ -84,28 +98,44 @@ struct Place {
 fn own() -> (Place, Vec<Value>, Value) {
     let args = vec!["--to".to_owned(), format!("{ARTIFACT}/model")];
     let place = Place { args, mount: json!({"name": ARTIFACT_VOLUME, "mountPath": ARTIFACT}) };
-    let mount = json!({"name": ARTIFACT_VOLUME, "mountPath": MODELS, "subPath": "model", "readOnly": true});
+    let mount =
+        json!({"name": ARTIFACT_VOLUME, "mountPath": MODELS, "subPath": "model", "readOnly": true});
     (place, vec![json!({"name": ARTIFACT_VOLUME, "emptyDir": {}})], mount)
 }
 
 /// The cache, in which everything has its place by digest.
-fn cached(artifact: &Artifact, digest: &str, before: Option<&str>, cache: &Cache) -> Result<(Place, Vec<Value>, Value), Error> {
+fn cached(
+    artifact: &Artifact,
+    digest: &str,
+    before: Option<&str>,
+    cache: &Cache,
+) -> Result<(Place, Vec<Value>, Value), Error> {
     let (claim, limit) = (&cache.claim_name, cache.size_limit.as_deref());
     let mut args = vec!["--cache".to_owned(), CACHE.to_owned()];
     if let Some(limit) = limit {
         let bytes = fetcher::bytes(limit).ok_or_else(|| Error::NoSize(limit.to_owned()))?;
         args.extend(["--cache-size-limit".to_owned(), bytes.to_string()]);
         // What serves until this does, and is gone back to, is not what makes room for it.
-        args.extend(before.filter(|before| *before != digest).map(|before| format!("--cache-keep={before}")));
+        args.extend(
+            before
+                .filter(|before| *before != digest)
+                .map(|before| format!("--cache-keep={before}")),
+        );
     }
     let place = Place { args, mount: json!({"name": CACHE_VOLUME, "mountPath": CACHE}) };
     let unpacked = if artifact.unpack == Some(true) { "-unpacked" } else { "" };
     let path = format!("models/{}{unpacked}", digest.replace(':', "-"));
-    let mount = json!({"name": CACHE_VOLUME, "mountPath": MODELS, "subPath": path, "readOnly": true});
-    Ok((place, vec![json!({"name": CACHE_VOLUME, "persistentVolumeClaim": {"claimName": claim}})], mount))
+    let mount =
+        json!({"name": CACHE_VOLUME, "mountPath": MODELS, "subPath": path, "readOnly": true});
+    Ok((
+        place,
+        vec![json!({"name": CACHE_VOLUME, "persistentVolumeClaim": {"claimName": claim}})],
+        mount,
+    ))
 }
 
-/// Puts our init container first, or completes the one that the user wrote where he wrote it; false where nobody names an image.
+/// Puts our init container first, or completes the one that the user wrote where he wrote it; false
+/// where nobody names an image.
 fn init_container(spec: &mut Map<String, Value>, ours: Value) -> bool {
     let mut containers = list(spec, "initContainers");
     let at = containers.iter().position(|c| c["name"] == names::FETCH);
@@ -125,7 +155,13 @@ fn init_container(spec: &mut Map<String, Value>, ours: Value) -> bool {
 /// What the user wrote of the init container stays, but for what makes it ours.
 fn completed(mut theirs: Map<String, Value>, mut ours: Value) -> Value {
     // It has to end before anything serves, and its last words have to be found.
-    for field in ["restartPolicy", "restartPolicyRules", "lifecycle", "terminationMessagePath", "terminationMessagePolicy"] {
+    for field in [
+        "restartPolicy",
+        "restartPolicyRules",
+        "lifecycle",
+        "terminationMessagePath",
+        "terminationMessagePolicy",
+    ] {
         theirs.remove(field);
     }
     for field in ["image", "resources", "securityContext"] {
@@ -150,7 +186,10 @@ fn add_volumes(spec: &mut Map<String, Value>, ours: Vec<Value>) -> Result<(), Er
     let mut volumes = list(spec, "volumes");
     for (index, volume) in volumes.iter().enumerate() {
         if let Some(name) = volume["name"].as_str().filter(|name| fetcher::VOLUMES.contains(name)) {
-            return Err(Error::VolumeTaken { path: format!("spec.template.spec.volumes[{index}].name"), name: name.to_owned() });
+            return Err(Error::VolumeTaken {
+                path: format!("spec.template.spec.volumes[{index}].name"),
+                name: name.to_owned(),
+            });
         }
     }
     volumes.extend(ours);
@@ -162,11 +201,17 @@ fn add_volumes(spec: &mut Map<String, Value>, ours: Vec<Value>) -> Result<(), Er
 fn mount_models(spec: &mut Map<String, Value>, mount: Value) -> Result<(), Error> {
     let mut containers = list(spec, "containers");
     let index = containers.iter().position(|c| c["name"] == names::CONTAINER).unwrap_or_default();
-    let Some(model) = containers.get_mut(index).and_then(Value::as_object_mut) else { return Ok(()) };
+    let Some(model) = containers.get_mut(index).and_then(Value::as_object_mut) else {
+        return Ok(());
+    };
     let mut mounts = list(model, "volumeMounts");
-    let below = |path: &str| path.strip_prefix(MODELS).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let below = |path: &str| {
+        path.strip_prefix(MODELS).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
     if let Some(taken) = mounts.iter().position(|m| m["mountPath"].as_str().is_some_and(below)) {
-        return Err(Error::MountTaken(format!("spec.template.spec.containers[{index}].volumeMounts[{taken}].mountPath")));
+        return Err(Error::MountTaken(format!(
+            "spec.template.spec.containers[{index}].volumeMounts[{taken}].mountPath"
+        )));
     }
     mounts.push(mount);
     model.insert("volumeMounts".into(), Value::Array(mounts));

@@ -1,7 +1,8 @@
-//! The strict reading of `spec.template`, against the schema of Kubernetes 1.37 that the API library carries.
+//! The strict reading of `spec.template`, against the schema of Kubernetes 1.37 that the API
+//! library carries.
 //!
-//! The schema rather than the library's types: those drop what they do not know, name no path in their errors, and refuse `cpu: 1`,
-//! which the API server takes.
+//! The schema rather than the library's types: those drop what they do not know, name no path in
+//! their errors, and refuse `cpu: 1`, which the API server takes.
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
@@ -14,13 +15,15 @@ use crate::{
     plan::drift::{empty, nanos},
 };
 
-/// The largest template, in bytes of JSON: a content is stored with its rendering, which holds the template once more, within 512 KiB.
+/// The largest template, in bytes of JSON: a content is stored with its rendering, which holds the
+/// template once more, within 512 KiB.
 pub(super) const MAX: usize = 240 * 1024;
 const ROOT: &str = "spec.template";
 const QUANTITY: &str = "#/$defs/io.k8s.apimachinery.pkg.api.resource.Quantity";
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
-    let mut schema = SchemaGenerator::default().into_root_schema_for::<PodTemplateSpec>().to_value();
+    let mut schema =
+        SchemaGenerator::default().into_root_schema_for::<PodTemplateSpec>().to_value();
     drop_descriptions(&mut schema);
     schema
 });
@@ -55,33 +58,48 @@ pub(super) fn check(template: &Value) -> Result<(), Error> {
 
 fn metadata(metadata: &Value) -> Result<(), Error> {
     let mut fields = metadata.as_object().into_iter().flatten();
-    if let Some((name, _)) = fields.find(|(name, value)| *name != "labels" && *name != "annotations" && !empty(value)) {
+    if let Some((name, _)) =
+        fields.find(|(name, value)| *name != "labels" && *name != "annotations" && !empty(value))
+    {
         return Err(Error::Metadata(field(&format!("{ROOT}.metadata"), name)));
     }
     let mut labels = metadata["labels"].as_object().into_iter().flatten();
-    let ours = |name: &str| name.strip_prefix(names::GROUP).is_some_and(|rest| rest.starts_with('/'));
+    let ours =
+        |name: &str| name.strip_prefix(names::GROUP).is_some_and(|rest| rest.starts_with('/'));
     match labels.find(|(name, _)| ours(name)) {
         Some((name, _)) => Err(Error::OwnLabel(field(&format!("{ROOT}.metadata.labels"), name))),
         None => Ok(()),
     }
 }
 
-/// Whether a value has the shape that a schema asks for, all the way down. Null is as good as absent.
+/// Whether a value has the shape that a schema asks for, all the way down. Null is as good as
+/// absent.
 fn shape(schema: &Value, value: &Value, path: &str) -> Result<(), Error> {
     if value.is_null() {
         return Ok(());
     }
     if let Some(name) = schema["$ref"].as_str() {
-        let definition = name.strip_prefix('#').and_then(|pointer| SCHEMA.pointer(pointer)).unwrap_or(&Value::Null);
-        return if name == QUANTITY { quantity(value, path) } else { shape(definition, value, path) };
+        let definition = name
+            .strip_prefix('#')
+            .and_then(|pointer| SCHEMA.pointer(pointer))
+            .unwrap_or(&Value::Null);
+        return if name == QUANTITY {
+            quantity(value, path)
+        } else {
+            shape(definition, value, path)
+        };
     }
-    let wrong = |wanted| Err(Error::WrongType { path: path.to_owned(), found: kind(value), wanted });
+    let wrong =
+        |wanted| Err(Error::WrongType { path: path.to_owned(), found: kind(value), wanted });
     let integer = || if schema["format"] == "int32" { small(value) } else { value.is_i64() };
     match (schema["type"].as_str().unwrap_or_default(), value) {
-        ("object", Value::Object(fields)) => fields.iter().try_for_each(|(name, value)| member(schema, name, value, path)),
-        ("array", Value::Array(items)) => {
-            items.iter().enumerate().try_for_each(|(i, item)| element(&schema["items"], item, &format!("{path}[{i}]")))
+        ("object", Value::Object(fields)) => {
+            fields.iter().try_for_each(|(name, value)| member(schema, name, value, path))
         }
+        ("array", Value::Array(items)) => items
+            .iter()
+            .enumerate()
+            .try_for_each(|(i, item)| element(&schema["items"], item, &format!("{path}[{i}]"))),
         ("object", _) => wrong("an object"),
         ("array", _) => wrong("a list"),
         ("string", Value::Number(_) | Value::Bool(_)) => wrong("a string: put it in quotes"),
@@ -111,7 +129,11 @@ fn member(schema: &Value, name: &str, value: &Value, path: &str) -> Result<(), E
 
 fn element(schema: &Value, item: &Value, path: &str) -> Result<(), Error> {
     if item.is_null() {
-        return Err(Error::WrongType { path: path.to_owned(), found: "null", wanted: "something: remove it" });
+        return Err(Error::WrongType {
+            path: path.to_owned(),
+            found: "null",
+            wanted: "something: remove it",
+        });
     }
     shape(schema, item, path)
 }
@@ -136,7 +158,9 @@ fn names_of_containers(spec: &Value) -> Result<(), Error> {
             let path = format!("{ROOT}.spec.{list}[{index}].name");
             match container["name"].as_str().unwrap_or_default() {
                 "" => return Err(Error::Unnamed(path)),
-                name if !seen.insert(name) => return Err(Error::SameName { path, name: name.to_owned() }),
+                name if !seen.insert(name) => {
+                    return Err(Error::SameName { path, name: name.to_owned() });
+                }
                 _ => {}
             }
         }
@@ -144,14 +168,21 @@ fn names_of_containers(spec: &Value) -> Result<(), Error> {
     Ok(())
 }
 
-/// A Service finds a named port in the first container that has one of that name, which has to be the model's.
+/// A Service finds a named port in the first container that has one of that name, which has to be
+/// the model's.
 fn ports(spec: &Value) -> Result<(), Error> {
-    let first = items(&spec["containers"]).find(|c| c["name"] == names::CONTAINER).and_then(|c| c["ports"].get(0)?["name"].as_str());
+    let first = items(&spec["containers"])
+        .find(|c| c["name"] == names::CONTAINER)
+        .and_then(|c| c["ports"].get(0)?["name"].as_str());
     let Some(name) = first.filter(|name| !name.is_empty()) else { return Ok(()) };
-    let others = items(&spec["containers"]).enumerate().filter(|(_, c)| c["name"] != names::CONTAINER);
+    let others =
+        items(&spec["containers"]).enumerate().filter(|(_, c)| c["name"] != names::CONTAINER);
     for (index, container) in others {
         if let Some(port) = items(&container["ports"]).position(|p| p["name"] == name) {
-            return Err(Error::SamePort { path: format!("{ROOT}.spec.containers[{index}].ports[{port}].name"), name: name.to_owned() });
+            return Err(Error::SamePort {
+                path: format!("{ROOT}.spec.containers[{index}].ports[{port}].name"),
+                name: name.to_owned(),
+            });
         }
     }
     Ok(())
@@ -265,7 +296,12 @@ mod tests {
 
     #[test]
     fn what_is_null_or_empty_says_nothing_even_in_unknown_fields() {
-        assert_eq!(said(container(json!({"imagee": null, "x": {}, "y": [], "z": "", "args": [], "resources": {"limits": null}}))), "");
+        assert_eq!(
+            said(container(
+                json!({"imagee": null, "x": {}, "y": [], "z": "", "args": [], "resources": {"limits": null}})
+            )),
+            ""
+        );
     }
 
     #[test]
@@ -288,8 +324,14 @@ mod tests {
                 container(json!({"env": [{"name": "A", "value": true}]})),
                 "spec.template.spec.containers[0].env[0].value is a boolean and has to be a string: put it in quotes.",
             ),
-            (container(json!({"env": {"A": "1"}})), "spec.template.spec.containers[0].env is an object and has to be a list."),
-            (container(json!({"args": [null]})), "spec.template.spec.containers[0].args[0] is null and has to be something: remove it."),
+            (
+                container(json!({"env": {"A": "1"}})),
+                "spec.template.spec.containers[0].env is an object and has to be a list.",
+            ),
+            (
+                container(json!({"args": [null]})),
+                "spec.template.spec.containers[0].args[0] is null and has to be something: remove it.",
+            ),
             (
                 container(json!({"tty": "yes"})),
                 "spec.template.spec.containers[0].tty is a string and has to be true or false, without quotes.",
@@ -360,14 +402,18 @@ mod tests {
     fn a_template_too_large_to_be_stored_twice_is_told_by_its_size() {
         let of = |size: usize| container(json!({"args": ["a".repeat(size)]}));
         assert_eq!(said(of(MAX - 100)), "");
-        let sentence =
-            "spec.template has 241 KiB as JSON and may have 240: move what is large, such as data in env or args, into a ConfigMap.";
+        let sentence = "spec.template has 241 KiB as JSON and may have 240: move what is large, such as data in env or args, into a ConfigMap.";
         assert_eq!(said(of(MAX)), sentence);
     }
 
     #[test]
     fn labels_that_only_look_like_the_operators_are_the_users() {
-        assert_eq!(said(json!({"metadata": {"labels": {"rollmodel.devil/x": "a", "x.rollmodel.dev/y": "a"}}})), "");
+        assert_eq!(
+            said(
+                json!({"metadata": {"labels": {"rollmodel.devil/x": "a", "x.rollmodel.dev/y": "a"}}})
+            ),
+            ""
+        );
     }
 
     proptest! {

@@ -108,18 +108,27 @@ fn an_artifact_in_the_image_is_told_to_the_server_and_nothing_else() {
     for digest in [None, Some("sha256:aa")] {
         let artifact = artifact(digest);
         let delivered = Delivered { mode: DeliveryMode::InImage, digest };
-        let whole = render(&Source { artifact: Some(&artifact), delivered, ..source(None) }).unwrap();
+        let whole =
+            render(&Source { artifact: Some(&artifact), delivered, ..source(None) }).unwrap();
         let env = &whole["spec"]["containers"][0]["env"];
         assert_eq!(env[2], json!({"name": "MODEL_URI", "value": "s3://models/fraud/7/"}));
         assert_eq!(env[3]["value"].as_str(), digest);
-        assert!(whole["spec"].get("volumes").is_none() && whole["spec"].get("initContainers").is_none());
+        assert!(
+            whole["spec"].get("volumes").is_none() && whole["spec"].get("initContainers").is_none()
+        );
     }
 }
 
 #[test]
 fn port_and_probe_follow_the_protocol() {
     let cases = [
-        (Protocol::OpenInferenceV2, "http", 8080, json!({"path": "/v2/models/fraud/ready", "port": 8080}), "httpGet"),
+        (
+            Protocol::OpenInferenceV2,
+            "http",
+            8080,
+            json!({"path": "/v2/models/fraud/ready", "port": 8080}),
+            "httpGet",
+        ),
         (Protocol::HTTP, "http", 8080, json!({"path": "/ping", "port": 8080}), "httpGet"),
         (Protocol::GRPC, "grpc", 8081, json!({"port": 8081}), "grpc"),
     ];
@@ -135,7 +144,11 @@ fn the_users_first_port_is_the_one_that_clients_talk_to() {
     let cases = [
         (json!([{"containerPort": 9000}, {"name": "metrics", "containerPort": 1}]), "http", 9000),
         (json!([{"name": "web", "containerPort": 9000}]), "web", 9000),
-        (json!([{"containerPort": 9000}, {"name": "http", "containerPort": 1}]), "model-9000", 9000),
+        (
+            json!([{"containerPort": 9000}, {"name": "http", "containerPort": 1}]),
+            "model-9000",
+            9000,
+        ),
     ];
     for (ports, name, number) in cases {
         let whole = rendered(json!({"spec": {"containers": [{"name": "model", "ports": ports}]}}));
@@ -146,14 +159,15 @@ fn the_users_first_port_is_the_one_that_clients_talk_to() {
 
 #[test]
 fn a_given_name_is_no_other_containers() {
-    let whole = rendered(json!({"spec": {"containers": [{"name": "proxy", "ports": [{"name": "http", "containerPort": 80}]}]}}));
+    let whole = rendered(
+        json!({"spec": {"containers": [{"name": "proxy", "ports": [{"name": "http", "containerPort": 80}]}]}}),
+    );
     assert_eq!(port(&whole), Port { name: "model-8080".into(), number: 8080 });
 }
 
 #[test]
 fn the_users_probe_and_lifecycle_stay() {
-    let written =
-        json!({"name": "model", "readinessProbe": {"tcpSocket": {"port": 1}}, "lifecycle": {"postStart": {"exec": {"command": ["a"]}}}});
+    let written = json!({"name": "model", "readinessProbe": {"tcpSocket": {"port": 1}}, "lifecycle": {"postStart": {"exec": {"command": ["a"]}}}});
     let model = model(written.clone());
     assert_eq!(model["readinessProbe"], written["readinessProbe"]);
     assert_eq!(model["lifecycle"], written["lifecycle"]);
@@ -162,15 +176,28 @@ fn the_users_probe_and_lifecycle_stay() {
 
 #[test]
 fn the_drain_leaves_the_server_half_of_its_grace_period() {
-    for (grace, seconds) in [(json!(null), Some(5)), (json!(600), Some(5)), (json!(4), Some(2)), (json!(1), None), (json!(0), None)] {
+    for (grace, seconds) in [
+        (json!(null), Some(5)),
+        (json!(600), Some(5)),
+        (json!(4), Some(2)),
+        (json!(1), None),
+        (json!(0), None),
+    ] {
         let whole = rendered(json!({"spec": {"terminationGracePeriodSeconds": grace}}));
-        assert_eq!(whole["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64(), seconds);
+        assert_eq!(
+            whole["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64(),
+            seconds
+        );
     }
 }
 
 #[test]
 fn the_port_of_what_is_no_rendering_is_the_usual_one() {
-    for garbage in [json!(null), json!([]), json!({"spec": {"containers": [{"name": "model", "ports": [{"containerPort": 1e30}]}]}})] {
+    for garbage in [
+        json!(null),
+        json!([]),
+        json!({"spec": {"containers": [{"name": "model", "ports": [{"containerPort": 1e30}]}]}}),
+    ] {
         assert_eq!(port(&garbage), Port { name: "http".into(), number: 8080 });
     }
 }

@@ -21,9 +21,15 @@ const DEADLINE_SECONDS: i64 = 24 * 3600;
 /// How long an ended Job is kept, for people to read its log.
 const KEPT_SECONDS: i64 = 3600;
 
-/// The Job of a version's verification with that number; None where no policy says who verifies, or the operator has no image for it.
+/// The Job of a version's verification with that number; None where no policy says who verifies, or
+/// the operator has no image for it.
 #[must_use]
-pub fn body(seen: &ObservedVersion, artifact: &Artifact, digest: Option<&str>, number: i64) -> Option<Value> {
+pub fn body(
+    seen: &ObservedVersion,
+    artifact: &Artifact,
+    digest: Option<&str>,
+    number: i64,
+) -> Option<Value> {
     let policy = &seen.policy.as_ref()?.spec;
     let verification = policy.verification.as_ref()?;
     let image = seen.fetch_image.as_deref()?;

@@ -58,7 +58,12 @@ pub fn status(reason: &str) -> &'static str {
 }
 
 /// What the last words of an ended Job's pods amount to.
-pub(super) fn of(artifact: &Artifact, resolved: Option<&Resolved>, job: &Job, heard: &Heard) -> Outcome {
+pub(super) fn of(
+    artifact: &Artifact,
+    resolved: Option<&Resolved>,
+    job: &Job,
+    heard: &Heard,
+) -> Outcome {
     let said = |code: i32| heard.words.iter().find(|w| w.exit_code == Some(code));
     match (said(0), said(AT_FAULT)) {
         (Some(words), _) => found(artifact, resolved, job, words),
@@ -68,16 +73,28 @@ pub(super) fn of(artifact: &Artifact, resolved: Option<&Resolved>, job: &Job, he
 }
 
 /// Bytes with a digest: the ones recorded or pinned, or the first.
-fn found(artifact: &Artifact, resolved: Option<&Resolved>, job: &Job, words: &LastWords) -> Outcome {
+fn found(
+    artifact: &Artifact,
+    resolved: Option<&Resolved>,
+    job: &Job,
+    words: &LastWords,
+) -> Outcome {
     let Some((digest, size)) = parse(&words.message) else {
         return trouble(job, Some(words));
     };
     let recorded = fetcher::recorded(artifact);
     let pinned = resolved.and_then(|r| r.artifact_digest.as_deref());
     if let Some(other) = [recorded, pinned].into_iter().flatten().find(|known| *known != digest) {
-        return at_fault(resolved, &format!("Mismatch: the digest is {digest}, and has to be {other}."));
+        return at_fault(
+            resolved,
+            &format!("Mismatch: the digest is {digest}, and has to be {other}."),
+        );
     }
-    let pins = if recorded.is_none() && pinned.is_none() { ", to which the version is pinned" } else { "" };
+    let pins = if recorded.is_none() && pinned.is_none() {
+        ", to which the version is pinned"
+    } else {
+        ""
+    };
     let message = format!("The artifact is {}{pins}: {size} bytes.", short(&digest));
     Outcome { reason: VERIFIED, message, trouble: false, bytes: Some((digest, size)) }
 }
@@ -89,22 +106,32 @@ fn at_fault(resolved: Option<&Resolved>, line: &str) -> Outcome {
     let before = resolved.and_then(|r| r.artifact_digest.as_deref());
     let (reason, message) = match (known, before) {
         (Some(&("Mismatch" | "SizeMismatch")), Some(digest)) => {
-            let message = format!("Upstream has other bytes than those that were verified ({}): {sentence}", short(digest));
+            let message = format!(
+                "Upstream has other bytes than those that were verified ({}): {sentence}",
+                short(digest)
+            );
             (DRIFTED, message)
         }
         (Some(reason), _) => (*reason, sentence.to_owned()),
-        (None, _) if line.is_empty() => (FAILED, "The artifact was not accepted, and nothing was said about it.".into()),
+        (None, _) if line.is_empty() => {
+            (FAILED, "The artifact was not accepted, and nothing was said about it.".into())
+        }
         (None, _) => (FAILED, line.to_owned()),
     };
     Outcome { reason, message: sentence_of(&message), trouble: false, bytes: None }
 }
 
 fn trouble(job: &Job, words: Option<&LastWords>) -> Outcome {
-    let code = words.and_then(|w| w.exit_code).map(|code| format!(" with exit code {code}")).unwrap_or_default();
+    let code = words
+        .and_then(|w| w.exit_code)
+        .map(|code| format!(" with exit code {code}"))
+        .unwrap_or_default();
     let line = words.map(|w| w.message.as_str()).filter(|line| !line.is_empty());
     let message = match (line, job.ended.as_deref()) {
         (Some(line), _) => format!("Job {} ended{code}: {line}", job.name),
-        (None, Some(how)) if !how.is_empty() => format!("Job {} ended{code}, and its pods left no word: {how}", job.name),
+        (None, Some(how)) if !how.is_empty() => {
+            format!("Job {} ended{code}, and its pods left no word: {how}", job.name)
+        }
         _ => format!("Job {} ended{code}, and its pods left no word.", job.name),
     };
     Outcome { reason: TROUBLE, message: sentence_of(&message), trouble: true, bytes: None }
@@ -113,10 +140,13 @@ fn trouble(job: &Job, words: Option<&LastWords>) -> Outcome {
 /// `Verified: digest=sha256:… size=… files=…`.
 fn parse(line: &str) -> Option<(String, i64)> {
     let pairs = line.trim().strip_prefix("Verified: ")?;
-    let value = |key: &str| pairs.split_whitespace().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+    let value = |key: &str| {
+        pairs.split_whitespace().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))
+    };
     let digest = value("digest")?;
     let hex = digest.strip_prefix("sha256:")?;
-    let good = hex.len() == 64 && hex.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
+    let good =
+        hex.len() == 64 && hex.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
     let size = value("size")?.parse().ok().filter(|size| *size >= 0)?;
     good.then(|| (digest.to_owned(), size))
 }

@@ -31,13 +31,17 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A name that another content has.
-    #[error("store content {what}: a ControllerRevision of that name holds another content; delete it if nothing of yours needs it")]
+    #[error(
+        "store content {what}: a ControllerRevision of that name holds another content; delete it if nothing of yours needs it"
+    )]
     OtherContent {
         /// The name.
         what: String,
     },
     /// A name that a Job has which is not the version's.
-    #[error("create Job {what}: a Job of that name is there already, and is not of this version; delete it if nothing of yours needs it")]
+    #[error(
+        "create Job {what}: a Job of that name is there already, and is not of this version; delete it if nothing of yours needs it"
+    )]
     OtherJob {
         /// The name.
         what: String,
@@ -74,12 +78,20 @@ impl Error {
     pub(super) fn blocks(&self, write: String, deciding: bool) -> Option<Blocked> {
         let forbidden = match self {
             Self::Request { source, .. } => match &**source {
-                kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => status.code == 403,
+                kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => {
+                    status.code == 403
+                }
                 _ => return None,
             },
             Self::OtherContent { .. } | Self::OtherJob { .. } => false,
             Self::NotLeading { .. } | Self::Patch { .. } => return None,
         };
-        Some(Blocked { write, deciding, forbidden, due: false, message: bounded(&self.to_string(), NOTE_MAX) })
+        Some(Blocked {
+            write,
+            deciding,
+            forbidden,
+            due: false,
+            message: bounded(&self.to_string(), NOTE_MAX),
+        })
     }
 }

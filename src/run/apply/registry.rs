@@ -1,4 +1,5 @@
-//! Carries out what was planned about a ModelRegistry: its importer's Deployment, and what is said while that does not speak.
+//! Carries out what was planned about a ModelRegistry: its importer's Deployment, and what is said
+//! while that does not speak.
 
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -37,7 +38,11 @@ impl Hand<'_, ObservedRegistry> {
         }
         if let Some(conditions) = &plan.conditions {
             sure(self.leads, self.key)?;
-            return self.status(&json!({"observedGeneration": self.seen.generation, "conditions": conditions})).await;
+            return self
+                .status(
+                    &json!({"observedGeneration": self.seen.generation, "conditions": conditions}),
+                )
+                .await;
         }
         Ok(Applied::Done)
     }
@@ -45,8 +50,12 @@ impl Hand<'_, ObservedRegistry> {
     async fn act(&self, action: &RegistryAction) -> Result<Applied, Error> {
         let name = importer::name(&self.key.name);
         let (verb, answer) = match action {
-            RegistryAction::CreateWorkload { body } => ("create_importer", self.post(Kind::Deployment, body).await),
-            RegistryAction::PatchWorkload { ops, .. } => ("patch_importer", self.send_patch(Kind::Deployment, &name, ops).await?),
+            RegistryAction::CreateWorkload { body } => {
+                ("create_importer", self.post(Kind::Deployment, body).await)
+            }
+            RegistryAction::PatchWorkload { ops, .. } => {
+                ("patch_importer", self.send_patch(Kind::Deployment, &name, ops).await?)
+            }
         };
         match answer {
             Ok(_) => {
@@ -54,16 +63,24 @@ impl Hand<'_, ObservedRegistry> {
                 info!(registry = %self.key, action = verb, name, "changed");
                 Ok(Applied::Done)
             }
-            Err(error) if taken(&error) || (moved_on(&error) && verb == "patch_importer") => Ok(Applied::Behind),
-            Err(source) => Err(self.error(if verb == "patch_importer" { "patch Deployment" } else { "create Deployment" }, &name, source)),
+            Err(error) if taken(&error) || (moved_on(&error) && verb == "patch_importer") => {
+                Ok(Applied::Behind)
+            }
+            Err(source) => Err(self.error(
+                if verb == "patch_importer" { "patch Deployment" } else { "create Deployment" },
+                &name,
+                source,
+            )),
         }
     }
 
-    /// The importer writes this status too, and each its words whole: so a merge patch, which replaces a list, and no apply, which would
-    /// leave the other's conditions in it. What the importer wrote since this was planned is never written over.
+    /// The importer writes this status too, and each its words whole: so a merge patch, which
+    /// replaces a list, and no apply, which would leave the other's conditions in it. What the
+    /// importer wrote since this was planned is never written over.
     async fn status(&self, status: &Value) -> Result<Applied, Error> {
         let body = json!({"metadata": {"uid": self.seen.uid, "resourceVersion": self.seen.resource_version}, "status": status});
-        let params = PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
+        let params =
+            PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
         let all = api::<Answer>(self.client, Kind::ModelRegistry, Some(&self.key.namespace));
         match all.patch_status(&self.key.name, &params, &Patch::Merge(body)).await {
             Ok(answer) => {
@@ -73,9 +90,14 @@ impl Hand<'_, ObservedRegistry> {
                 info!(registry = %self.key, says, "status written");
                 Ok(Applied::Done)
             }
-            // Gone, or another by now, or the importer spoke: it is planned again with what there is then.
-            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(Applied::Behind),
-            Err(source) => Err(self.error("write the status of ModelRegistry", &self.key.name, source)),
+            // Gone, or another by now, or the importer spoke: it is planned again with what there
+            // is then.
+            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => {
+                Ok(Applied::Behind)
+            }
+            Err(source) => {
+                Err(self.error("write the status of ModelRegistry", &self.key.name, source))
+            }
         }
     }
 }

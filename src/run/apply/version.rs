@@ -1,4 +1,5 @@
-//! Carries out what was planned about a ModelVersion: its verification Job, Events, its status last.
+//! Carries out what was planned about a ModelVersion: its verification Job, Events, its status
+//! last.
 
 use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
 use serde_json::Value;
@@ -27,7 +28,9 @@ impl Hand<'_, ObservedVersion> {
         for action in &plan.actions {
             sure(self.leads, self.key)?;
             match (self.act(action).await, action.write()) {
-                (Ok(()), write) => learned |= write.is_some_and(|write| self.memo().unblock(&write)),
+                (Ok(()), write) => {
+                    learned |= write.is_some_and(|write| self.memo().unblock(&write))
+                }
                 (Err(error), None) => return Err(error),
                 // People have to know, and the next pass tells them.
                 (Err(error), Some(write)) => {
@@ -55,7 +58,8 @@ impl Hand<'_, ObservedVersion> {
             VersionAction::CreateJob { name, body } => self.create(name, body).await,
             VersionAction::DeleteJob { name, uid } => self.delete(name, uid).await,
             VersionAction::Event { warning, reason, message, key } => {
-                let about = Regarding { kind: Kind::ModelVersion, key: self.key, uid: &self.seen.uid };
+                let about =
+                    Regarding { kind: Kind::ModelVersion, key: self.key, uid: &self.seen.uid };
                 tell(self.client, self.memo, &about, *warning, (reason, message, key)).await;
                 Ok(())
             }
@@ -80,7 +84,10 @@ impl Hand<'_, ObservedVersion> {
             preconditions: Some(Preconditions { uid: Some(uid.into()), resource_version: None }),
             ..DeleteParams::default()
         };
-        match api::<Kept<NameOnly>>(self.client, Kind::Job, Some(&self.key.namespace)).delete(name, &params).await {
+        match api::<Kept<NameOnly>>(self.client, Kind::Job, Some(&self.key.namespace))
+            .delete(name, &params)
+            .await
+        {
             Ok(_) => {
                 self.count("delete_job", name);
                 Ok(())
@@ -91,7 +98,8 @@ impl Hand<'_, ObservedVersion> {
     }
 
     async fn status(&self, status: &crate::api::ModelVersionStatus) -> Result<Applied, Error> {
-        match write_status(self.client, Kind::ModelVersion, self.key, &self.seen.uid, status).await {
+        match write_status(self.client, Kind::ModelVersion, self.key, &self.seen.uid, status).await
+        {
             Ok(answer) => {
                 self.wrote(Kind::ModelVersion, &answer);
                 self.metrics.action("version_status");
@@ -100,7 +108,9 @@ impl Hand<'_, ObservedVersion> {
             }
             // Gone, or another by now: its event comes.
             Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(Applied::Done),
-            Err(source) => Err(self.error("write the status of ModelVersion", &self.key.name, source)),
+            Err(source) => {
+                Err(self.error("write the status of ModelVersion", &self.key.name, source))
+            }
         }
     }
 

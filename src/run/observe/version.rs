@@ -39,15 +39,21 @@ impl Caches {
         entries.filter(|entry| entry.owner == uid).map(|entry| entry.job.clone()).collect()
     }
 
-    /// The digest of a version's image that pods of its first rollout really ran, where its record names the image by a tag.
+    /// The digest of a version's image that pods of its first rollout really ran, where its record
+    /// names the image by a tag.
     fn image_digest(&self, key: &Key, version: &Version) -> Option<String> {
         let image = version.image.as_deref().filter(|image| !image.contains('@'))?;
         let records = self.records.read();
         let ours = records.of_version(key).filter_map(|(_, entry)| entry.value.as_ref().ok());
-        let first = ours.filter(|r| !r.spec.observed_images.is_empty()).min_by_key(|r| r.spec.start_time.0)?;
+        let first = ours
+            .filter(|r| !r.spec.observed_images.is_empty())
+            .min_by_key(|r| r.spec.start_time.0)?;
         first.spec.observed_images.iter().find_map(|ran| {
             let (name, digest) = ran.split_once('@')?;
-            (repository(name) == repository(image) && digest.starts_with("sha256:") && digest.len() == 71).then(|| digest.to_owned())
+            (repository(name) == repository(image)
+                && digest.starts_with("sha256:")
+                && digest.len() == 71)
+                .then(|| digest.to_owned())
         })
     }
 
@@ -55,8 +61,16 @@ impl Caches {
         let wanted = self.wanted.read();
         let serves = |(name, entry): (&str, &Entry<WantedEntry>)| {
             let entry = entry.value.as_ref().ok()?;
-            let serving = entry.serving.as_ref().filter(|s| entry.model == version.model && s.version == version.version)?;
-            Some(UsedBy { deployment: name.to_owned(), role: Role::Serving, rollout: serving.rollout, since: serving.since.clone() })
+            let serving = entry
+                .serving
+                .as_ref()
+                .filter(|s| entry.model == version.model && s.version == version.version)?;
+            Some(UsedBy {
+                deployment: name.to_owned(),
+                role: Role::Serving,
+                rollout: serving.rollout,
+                since: serving.since.clone(),
+            })
         };
         wanted.of_version(key).filter_map(serves).collect()
     }

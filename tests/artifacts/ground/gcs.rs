@@ -21,8 +21,15 @@ fn store(endpoint: &str, token: &str) -> impl ObjectStore {
     let bearer = GcpCredential { bearer: token.into() };
     let credentials = std::sync::Arc::new(object_store::StaticCredentialProvider::new(bearer));
     let retry = RetryConfig { max_retries: 0, ..Default::default() };
-    let builder = GoogleCloudStorageBuilder::new().with_base_url(endpoint).with_bucket_name("models").with_credentials(credentials);
-    builder.with_client_options(ClientOptions::new().with_allow_http(true)).with_retry(retry).build().unwrap()
+    let builder = GoogleCloudStorageBuilder::new()
+        .with_base_url(endpoint)
+        .with_bucket_name("models")
+        .with_credentials(credentials);
+    builder
+        .with_client_options(ClientOptions::new().with_allow_http(true))
+        .with_retry(retry)
+        .build()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -36,7 +43,10 @@ async fn objects_are_listed_and_read_whole_and_in_ranges() {
     let store = store(&proxy.endpoint(), "any");
     let path = Path::from("a b/c.bin");
     let listed: Vec<_> = store.list(Some(&Path::from("a b"))).try_collect().await.unwrap();
-    assert_eq!(listed.iter().map(|o| (o.location.as_ref(), o.size)).collect::<Vec<_>>(), [("a b/c.bin", 1_000_000), ("a b/d.bin", 1)]);
+    assert_eq!(
+        listed.iter().map(|o| (o.location.as_ref(), o.size)).collect::<Vec<_>>(),
+        [("a b/c.bin", 1_000_000), ("a b/d.bin", 1)]
+    );
     let got = store.get(&path).await.unwrap();
     assert!(got.meta.e_tag.is_some());
     assert_eq!(got.bytes().await.unwrap(), bytes);
@@ -50,8 +60,15 @@ async fn a_guarded_server_takes_the_metadata_servers_token_and_no_other() {
     gcs.put("models", "a", b"a");
     let wrong = store(&gcs.endpoint(), "wrong").get(&Path::from("a")).await.unwrap_err();
     assert!(matches!(wrong, object_store::Error::Unauthenticated { .. }), "{wrong}");
-    assert_eq!(store(&gcs.endpoint(), TOKEN).get(&Path::from("a")).await.unwrap().bytes().await.unwrap(), "a");
-    let url = format!("http://{}/computeMetadata/v1/instance/service-accounts/default/token", gcs.metadata_host());
-    let given = run(Command::new("curl").args(["-sS", "--fail", "-H", "Metadata-Flavor: Google", &url]));
+    assert_eq!(
+        store(&gcs.endpoint(), TOKEN).get(&Path::from("a")).await.unwrap().bytes().await.unwrap(),
+        "a"
+    );
+    let url = format!(
+        "http://{}/computeMetadata/v1/instance/service-accounts/default/token",
+        gcs.metadata_host()
+    );
+    let given =
+        run(Command::new("curl").args(["-sS", "--fail", "-H", "Metadata-Flavor: Google", &url]));
     assert!(String::from_utf8(given).unwrap().contains(TOKEN));
 }

@@ -36,9 +36,19 @@ except HfHubHTTPError as error:
 fn python(endpoint: &str, script: &str, args: &[&str]) -> (Output, Dir) {
     let dir = Dir::fresh("hf");
     let mut python = Command::new(tools("hub").join("bin/python"));
-    python.env("HF_ENDPOINT", endpoint).env("HF_HUB_DISABLE_XET", "1").env("HF_HOME", dir.join("home")).env_remove("HF_TOKEN");
+    python
+        .env("HF_ENDPOINT", endpoint)
+        .env("HF_HUB_DISABLE_XET", "1")
+        .env("HF_HOME", dir.join("home"))
+        .env_remove("HF_TOKEN");
     let [id, revision, token, rest @ ..] = args else { panic!("an id, a revision and a token") };
-    let out = python.args(["-c", script, id, revision]).arg(dir.join("out")).arg(token).args(rest).output().unwrap();
+    let out = python
+        .args(["-c", script, id, revision])
+        .arg(dir.join("out"))
+        .arg(token)
+        .args(rest)
+        .output()
+        .unwrap();
     (out, dir)
 }
 
@@ -67,7 +77,11 @@ fn the_real_client_downloads_a_snapshot_page_by_page() {
         let (out, dir) = python(&hub.endpoint(), DOWNLOAD, &["acme/tiny", revision, ""]);
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         for (path, bytes) in files {
-            assert_eq!(fs::read(dir.join("out").join(path)).unwrap(), bytes, "{path} of {revision}");
+            assert_eq!(
+                fs::read(dir.join("out").join(path)).unwrap(),
+                bytes,
+                "{path} of {revision}"
+            );
         }
     }
     assert_eq!(network.sent(), 0);
@@ -82,20 +96,30 @@ fn the_real_client_downloads_a_snapshot_page_by_page() {
 #[test]
 fn what_may_not_be_read_is_refused_as_the_real_client_understands_it() {
     let hub = Hub::start();
-    for (id, access) in [("acme/open", Access::Public), ("acme/gated", Access::Gated), ("acme/private", Access::Private)] {
+    for (id, access) in [
+        ("acme/open", Access::Public),
+        ("acme/gated", Access::Gated),
+        ("acme/private", Access::Private),
+    ] {
         hub.commit(id, &[("config.json", b"{}"), ("model.safetensors", b"weights")]);
         hub.set_access(id, access);
     }
     let file = |id, revision, token, file| refused(&hub, ONE_FILE, &[id, revision, token, file]);
     assert_eq!(file("acme/gated", "main", "", "config.json"), "GatedRepoError 401");
     assert_eq!(file("acme/gated", "main", OTHER_TOKEN, "model.safetensors"), "GatedRepoError 403");
-    assert_eq!(file("acme/private", "main", OTHER_TOKEN, "config.json"), "RepositoryNotFoundError 404");
+    assert_eq!(
+        file("acme/private", "main", OTHER_TOKEN, "config.json"),
+        "RepositoryNotFoundError 404"
+    );
     assert_eq!(file("acme/open", "v9", "", "config.json"), "RevisionNotFoundError 404");
     assert_eq!(file("acme/open", "main", "", "other.json"), "RemoteEntryNotFoundError 404");
     // Over https the client calls it RepositoryNotFoundError.
     assert_eq!(file("acme/private", "main", "", "config.json"), "HfHubHTTPError 401");
     assert_eq!(file("acme/open", "main", "hf_wrong", "config.json"), "HfHubHTTPError 401");
-    assert_eq!(refused(&hub, DOWNLOAD, &["acme/none", "main", TOKEN]), "RepositoryNotFoundError 404");
+    assert_eq!(
+        refused(&hub, DOWNLOAD, &["acme/none", "main", TOKEN]),
+        "RepositoryNotFoundError 404"
+    );
     let (out, dir) = python(&hub.endpoint(), DOWNLOAD, &["acme/gated", "main", TOKEN]);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     assert_eq!(fs::read(dir.join("out/model.safetensors")).unwrap(), b"weights");
@@ -106,9 +130,21 @@ fn links_to_the_network_expire_and_take_no_token() {
     let hub = Hub::start();
     hub.commit("acme/tiny", &[("model.bin", b"weights")]);
     let url = format!("{}/acme/tiny/resolve/main/model.bin", hub.endpoint());
-    let location = String::from_utf8(run(Command::new("curl").args(["-sS", "-o", "/dev/null", "-w", "%{redirect_url}", &url]))).unwrap();
+    let location = String::from_utf8(run(Command::new("curl").args([
+        "-sS",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{redirect_url}",
+        &url,
+    ])))
+    .unwrap();
     assert!(location.starts_with("http://127.0.0.2:"), "{location}");
-    let status = |more: &[&str]| run(Command::new("curl").args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", &location]).args(more));
+    let status = |more: &[&str]| {
+        run(Command::new("curl")
+            .args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", &location])
+            .args(more))
+    };
     assert_eq!(run(Command::new("curl").args(["-sS", "-r", "2-4", &location])), b"igh");
     assert_eq!(status(&["-H", "Authorization: Bearer x"]), b"400");
     assert_eq!(status(&["-r", "9-"]), b"416");

@@ -1,6 +1,9 @@
 use std::process::Command;
 
-use object_store::{Certificate, ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig, aws::AmazonS3Builder, path::Path};
+use object_store::{
+    Certificate, ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig, aws::AmazonS3Builder,
+    path::Path,
+};
 
 use crate::servers::{
     Dir,
@@ -17,10 +20,24 @@ fn store(irsa: &Irsa, authority: &Authority, bucket: &str, token: &str) -> (impl
     let trusted = Certificate::from_pem(&std::fs::read(authority.certificate()).unwrap()).unwrap();
     let client = ClientOptions::new().with_allow_http(true).with_root_certificate(trusted);
     let retry = RetryConfig { max_retries: 0, ..Default::default() };
-    let builder = AmazonS3Builder::new().with_endpoint(irsa.endpoint()).with_region(REGION).with_client_options(client).with_retry(retry);
-    let builder = builder.with_config("aws_web_identity_token_file".parse().unwrap(), dir.join("token").display().to_string());
-    let builder = builder.with_config("aws_role_arn".parse().unwrap(), ROLE).with_bucket_name(bucket);
-    (builder.with_config("aws_endpoint_url_sts".parse().unwrap(), irsa.sts_endpoint()).build().unwrap(), dir)
+    let builder = AmazonS3Builder::new()
+        .with_endpoint(irsa.endpoint())
+        .with_region(REGION)
+        .with_client_options(client)
+        .with_retry(retry);
+    let builder = builder.with_config(
+        "aws_web_identity_token_file".parse().unwrap(),
+        dir.join("token").display().to_string(),
+    );
+    let builder =
+        builder.with_config("aws_role_arn".parse().unwrap(), ROLE).with_bucket_name(bucket);
+    (
+        builder
+            .with_config("aws_endpoint_url_sts".parse().unwrap(), irsa.sts_endpoint())
+            .build()
+            .unwrap(),
+        dir,
+    )
 }
 
 #[tokio::test]
@@ -56,6 +73,9 @@ print(session.client('s3', endpoint_url=s3).get_object(Bucket='models', Key='a')
     irsa.make_bucket("models");
     irsa.put("models", "a", b"hello");
     let mut python = Command::new(tools("moto").join("bin/python"));
-    python.args(["-c", GET, &irsa.endpoint(), &irsa.sts_endpoint()]).arg(authority.certificate()).args([ROLE, WEB_IDENTITY_TOKEN]);
+    python
+        .args(["-c", GET, &irsa.endpoint(), &irsa.sts_endpoint()])
+        .arg(authority.certificate())
+        .args([ROLE, WEB_IDENTITY_TOKEN]);
     assert_eq!(run(&mut python), b"hello");
 }

@@ -1,5 +1,6 @@
-//! The ground that the other tests stand on: every server starts, takes an object, gives it back and refuses wrong credentials, as real
-//! clients see it (`huggingface_hub`, boto3, KServe's storage initializer, `model_signing`).
+//! The ground that the other tests stand on: every server starts, takes an object, gives it back
+//! and refuses wrong credentials, as real clients see it (`huggingface_hub`, boto3, KServe's
+//! storage initializer, `model_signing`).
 
 mod azure;
 mod clients;

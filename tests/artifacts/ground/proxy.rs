@@ -21,12 +21,21 @@ fn setup() -> (S3, Proxy, Vec<u8>) {
     (s3, proxy, bytes)
 }
 
-/// A running curl, and the file that it writes: a pipe would be full long before the object is whole.
+/// A running curl, and the file that it writes: a pipe would be full long before the object is
+/// whole.
 struct Get(Child, Dir);
 
 fn get(s3: &S3, proxy: &Proxy, more: &[&str]) -> Get {
     let (url, dir) = (format!("{}/models/a?x=1", proxy.endpoint()), Dir::fresh("curl"));
-    let child = s3.curl().args(more).arg("-o").arg(dir.join("out")).arg(url).stderr(Stdio::null()).spawn().unwrap();
+    let child = s3
+        .curl()
+        .args(more)
+        .arg("-o")
+        .arg(dir.join("out"))
+        .arg(url)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     Get(child, dir)
 }
 
@@ -43,7 +52,10 @@ fn requests_and_bytes_are_counted_by_path() {
     assert_eq!(end(get(&s3, &proxy, &["-r", "5-14"])), (true, bytes[5..15].to_vec()));
     let requests = proxy.requests();
     assert_eq!((requests.len(), proxy.connections()), (2, 2));
-    assert_eq!((requests[0].method.as_str(), requests[0].query.as_str(), &requests[0].range), ("GET", "x=1", &None));
+    assert_eq!(
+        (requests[0].method.as_str(), requests[0].query.as_str(), &requests[0].range),
+        ("GET", "x=1", &None)
+    );
     assert_eq!(requests[1].range.as_deref(), Some("bytes=5-14"));
     let heads = proxy.sent_of("/models/a") - SIZE as u64 - 10;
     assert!((200..2000).contains(&heads), "{heads}");

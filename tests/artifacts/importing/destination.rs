@@ -38,12 +38,22 @@ fn a_destination_that_is_not_the_servers_is_told_and_nothing_is_written_down() {
     }
     s3.put("other", &format!("art/{path}/MLmodel"), MLMODEL);
     let told = mismatch(outcome(&server, "s3://other/art", &env));
-    assert!(told.ends_with(&format!("and there are {} at s3://other/art/{path}.", MLMODEL.len())), "{told}");
+    assert!(
+        told.ends_with(&format!("and there are {} at s3://other/art/{path}.", MLMODEL.len())),
+        "{told}"
+    );
     // Without rights there, or a way, it is believed.
-    for env in [vec![("AWS_ENDPOINT_URL", endpoint.as_str())], vec![env[0], ("AWS_SECRET_ACCESS_KEY", "hunter2"), env[2], env[4]]] {
+    for env in [
+        vec![("AWS_ENDPOINT_URL", endpoint.as_str())],
+        vec![env[0], ("AWS_SECRET_ACCESS_KEY", "hunter2"), env[2], env[4]],
+    ] {
         recorded(outcome(&server, "s3://other/art", &env));
     }
     let elsewhere = Serving::start(axum::Router::new());
     recorded(outcome(&server, "s3://other/art", &[("AWS_ENDPOINT_URL", elsewhere.url().as_str())]));
-    recorded(outcome(&server, "s3://other/art", &[env[0], env[1], env[2], ("AWS_ENDPOINT_URL", "http://127.0.0.1:9")]));
+    recorded(outcome(
+        &server,
+        "s3://other/art",
+        &[env[0], env[1], env[2], ("AWS_ENDPOINT_URL", "http://127.0.0.1:9")],
+    ));
 }

@@ -23,8 +23,18 @@ impl Azurite {
     pub fn start() -> Self {
         let (dir, port) = (Dir::fresh("azurite"), free_port());
         let listen = port.to_string();
-        let mut args = vec!["--blobHost", "127.0.0.1", "--blobPort", &listen, "--location", "blobs", "--silent", "--disableTelemetry"];
-        // Clients keep connections longer than the default's 5 s, and may use one as it ends. Azurite knows fewer versions than clients.
+        let mut args = vec![
+            "--blobHost",
+            "127.0.0.1",
+            "--blobPort",
+            &listen,
+            "--location",
+            "blobs",
+            "--silent",
+            "--disableTelemetry",
+        ];
+        // Clients keep connections longer than the default's 5 s, and may use one as it ends.
+        // Azurite knows fewer versions than clients.
         args.extend(["--blobKeepAliveTimeout", "300", "--skipApiVersionCheck"]);
         let accounts = format!("{ACCOUNT}:{KEY}");
         let program = tools("azure").join("node_modules/.bin/azurite-blob");
@@ -41,14 +51,20 @@ impl Azurite {
         format!("http://127.0.0.1:{}/{ACCOUNT}", self.port())
     }
 
-    /// A shared access signature, the query of a URL without `?`; permissions are such as `rl`, the time such as `2099-01-01T00:00:00Z`.
+    /// A shared access signature, the query of a URL without `?`; permissions are such as `rl`, the
+    /// time such as `2099-01-01T00:00:00Z`.
     pub fn sas(permissions: &str, until: &str) -> String {
-        // "Create an account SAS", version 2020-12-06 and later: a field a line, the last of them is the encryption scope.
+        // "Create an account SAS", version 2020-12-06 and later: a field a line, the last of them
+        // is the encryption scope.
         let text = format!("{ACCOUNT}\n{permissions}\nb\nsco\n\n{until}\n\n\n{VERSION}\n\n");
         let key = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(KEY).expect("base64"));
         let signature = STANDARD.encode(hmac::sign(&key, text.as_bytes()));
         let escape = |text: &str| escaped(text).replace('/', "%2F");
-        format!("sv={VERSION}&ss=b&srt=sco&sp={permissions}&se={}&sig={}", escape(until), escape(&signature))
+        format!(
+            "sv={VERSION}&ss=b&srt=sco&sp={permissions}&se={}&sig={}",
+            escape(until),
+            escape(&signature)
+        )
     }
 
     /// The address of a blob, without a signature.

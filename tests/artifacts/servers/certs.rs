@@ -2,7 +2,10 @@
 
 use std::{fs, path::PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 
 use super::Dir;
 
@@ -28,7 +31,8 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, "rollmodel test");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        fs::write(dir.join("ca.crt"), params.self_signed(&key).expect("the authority").pem()).expect("ca.crt");
+        fs::write(dir.join("ca.crt"), params.self_signed(&key).expect("the authority").pem())
+            .expect("ca.crt");
         Self { dir, issuer: Issuer::new(params, key) }
     }
 
@@ -48,8 +52,13 @@ impl Authority {
         let mut params = CertificateParams::new(names).expect("names");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate().expect("a key");
-        let files = Certificate { certificate: dir.join("server.crt"), key: dir.join("server.key") };
-        fs::write(&files.certificate, params.signed_by(&key, &self.issuer).expect("a certificate").pem()).expect("server.crt");
+        let files =
+            Certificate { certificate: dir.join("server.crt"), key: dir.join("server.key") };
+        fs::write(
+            &files.certificate,
+            params.signed_by(&key, &self.issuer).expect("a certificate").pem(),
+        )
+        .expect("server.crt");
         fs::write(&files.key, key.serialize_pem()).expect("server.key");
         files
     }

@@ -1,5 +1,6 @@
-//! Google Cloud Storage: a fake-gcs-server. It takes every token and none; [`Gcs::start_guarded`] puts an nginx before it that takes one,
-//! and a metadata server that gives it, as GKE's pods get theirs.
+//! Google Cloud Storage: a fake-gcs-server. It takes every token and none; [`Gcs::start_guarded`]
+//! puts an nginx before it that takes one, and a metadata server that gives it, as GKE's pods get
+//! theirs.
 
 use std::{fs, path::Path, process::Command};
 
@@ -29,7 +30,8 @@ impl Gcs {
     pub fn start() -> Self {
         let (dir, port) = (Dir::fresh("gcs"), free_port());
         let (listen, url) = (port.to_string(), format!("http://127.0.0.1:{port}"));
-        let mut args = vec!["-scheme", "http", "-host", "127.0.0.1", "-port", &listen, "-external-url", &url];
+        let mut args =
+            vec!["-scheme", "http", "-host", "127.0.0.1", "-port", &listen, "-external-url", &url];
         // A public host without a port is one at any port: proxies may stand before it.
         args.extend([
             "-public-host",
@@ -55,7 +57,8 @@ impl Gcs {
              proxy_pass http://127.0.0.1:{}; proxy_http_version 1.1; proxy_buffering off; proxy_set_header Host $http_host; }}",
             open.server.port()
         );
-        let metadata = Router::new().route("/computeMetadata/v1/instance/service-accounts/default/{what}", get(metadata));
+        let metadata = Router::new()
+            .route("/computeMetadata/v1/instance/service-accounts/default/{what}", get(metadata));
         let guard = Some((Nginx::start(&rules, None), Serving::start(metadata.with_state(TOKEN))));
         Self { guard, ..open }
     }
@@ -93,14 +96,21 @@ impl Gcs {
     /// Puts a file as an object.
     pub fn put_file(&self, bucket: &str, name: &str, file: &Path) {
         let name = escaped(name).replace('/', "%2F");
-        let url = format!("{}/upload/storage/v1/b/{bucket}/o?uploadType=media&name={name}", self.endpoint());
-        run(curl().args(["-H", "Content-Type: application/octet-stream", "-X", "POST", "-T"]).arg(file).arg(url));
+        let url = format!(
+            "{}/upload/storage/v1/b/{bucket}/o?uploadType=media&name={name}",
+            self.endpoint()
+        );
+        run(curl()
+            .args(["-H", "Content-Type: application/octet-stream", "-X", "POST", "-T"])
+            .arg(file)
+            .arg(url));
     }
 }
 
 fn curl() -> Command {
     let mut curl = Command::new("curl");
-    curl.args(["-sS", "--fail-with-body", "-o", "/dev/null", "-H"]).arg(format!("Authorization: Bearer {TOKEN}"));
+    curl.args(["-sS", "--fail-with-body", "-o", "/dev/null", "-H"])
+        .arg(format!("Authorization: Bearer {TOKEN}"));
     curl
 }
 
@@ -114,7 +124,9 @@ async fn metadata(
         return Err(StatusCode::FORBIDDEN);
     }
     match path.as_str() {
-        "token" => Ok(answer(&json!({"access_token": token, "expires_in": 3599, "token_type": "Bearer"}))),
+        "token" => {
+            Ok(answer(&json!({"access_token": token, "expires_in": 3599, "token_type": "Bearer"})))
+        }
         _ => Err(StatusCode::NOT_FOUND),
     }
 }

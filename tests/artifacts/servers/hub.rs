@@ -1,7 +1,8 @@
-//! A Hugging Face hub in memory: what `huggingface_hub` asks for when it downloads, and a content delivery network on another host.
-//! A test holds it to that client.
+//! A Hugging Face hub in memory: what `huggingface_hub` asks for when it downloads, and a content
+//! delivery network on another host. A test holds it to that client.
 //!
-//! Regular files are served by the hub, their ETag is git's name of them; files of weights are LFS's, served by the network.
+//! Regular files are served by the hub, their ETag is git's name of them; files of weights are
+//! LFS's, served by the network.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +21,8 @@ use super::serve::Serving;
 
 /// A token that may read every repository.
 pub const TOKEN: &str = "hf_rollmodelTestGranted";
-/// A token that the hub knows, and that was not given access to gated repositories, nor sees private ones.
+/// A token that the hub knows, and that was not given access to gated repositories, nor sees
+/// private ones.
 pub const OTHER_TOKEN: &str = "hf_rollmodelTestOther";
 
 /// A running hub; dropping it ends it.
@@ -82,12 +84,16 @@ impl Hub {
     /// Starts one without repositories.
     pub fn start() -> Self {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let state = State { repositories: BTreeMap::new(), page: 1000, network: unknown, generation: 0 };
+        let state =
+            State { repositories: BTreeMap::new(), page: 1000, network: unknown, generation: 0 };
         let shared = Arc::new(Shared { state: Mutex::new(state) });
         let (for_hub, for_network) = (shared.clone(), shared.clone());
-        let hub = Serving::start(Router::new().fallback(move |request| answers::answer(for_hub.clone(), request)));
+        let hub = Serving::start(
+            Router::new().fallback(move |request| answers::answer(for_hub.clone(), request)),
+        );
         // Another host, not just another port: clients must not send their token there.
-        let router = Router::new().fallback(move |request| network::answer(for_network.clone(), request));
+        let router =
+            Router::new().fallback(move |request| network::answer(for_network.clone(), request));
         let network = Serving::start_on(Ipv4Addr::new(127, 0, 0, 2), router);
         shared.state().network = network.address();
         Self { shared, hub, network }
@@ -108,10 +114,11 @@ impl Hub {
         self.network.address()
     }
 
-    /// Commits files to the branch `main` of a repository, which is made when it is not there, and gives the commit's name. The files
-    /// are all that the commit has.
+    /// Commits files to the branch `main` of a repository, which is made when it is not there, and
+    /// gives the commit's name. The files are all that the commit has.
     pub fn commit(&self, id: &str, files: &[(&str, &[u8])]) -> String {
-        let files: BTreeMap<String, File> = files.iter().map(|&(path, bytes)| (path.to_owned(), File::new(path, bytes))).collect();
+        let files: BTreeMap<String, File> =
+            files.iter().map(|&(path, bytes)| (path.to_owned(), File::new(path, bytes))).collect();
         let mut state = self.shared.state();
         let repository = state.repositories.entry(id.to_owned()).or_default();
         let mut hash = Sha1::new_with_prefix(repository.commits.len().to_string());
@@ -166,10 +173,15 @@ impl State {
 impl File {
     fn new(path: &str, bytes: &[u8]) -> Self {
         // What the hub's .gitattributes of new repositories has, as far as models need it.
-        let weights = [".safetensors", ".bin", ".gguf", ".pt", ".onnx", ".h5"].iter().any(|end| path.ends_with(end));
+        let weights = [".safetensors", ".bin", ".gguf", ".pt", ".onnx", ".h5"]
+            .iter()
+            .any(|end| path.ends_with(end));
         let (oid, lfs) = if weights {
             let sha256 = super::hex(Sha256::digest(bytes));
-            let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {}\n", bytes.len());
+            let pointer = format!(
+                "version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {}\n",
+                bytes.len()
+            );
             (git_oid("blob", pointer.as_bytes()), Some(Lfs { sha256, pointer_size: pointer.len() }))
         } else {
             (git_oid("blob", bytes), None)
@@ -180,5 +192,7 @@ impl File {
 
 /// Git's name of an object.
 fn git_oid(kind: &str, bytes: &[u8]) -> String {
-    super::hex(Sha1::new_with_prefix(format!("{kind} {}\0", bytes.len())).chain_update(bytes).finalize())
+    super::hex(
+        Sha1::new_with_prefix(format!("{kind} {}\0", bytes.len())).chain_update(bytes).finalize(),
+    )
 }

@@ -1,5 +1,6 @@
-//! S3 for roles, as pods on EKS have them: a moto, which checks signatures, session tokens and the role's policy, and a token service
-//! that gives the role's credentials for a web identity token. For large objects there is [`super::s3`]: moto holds them in memory.
+//! S3 for roles, as pods on EKS have them: a moto, which checks signatures, session tokens and the
+//! role's policy, and a token service that gives the role's credentials for a web identity token.
+//! For large objects there is [`super::s3`]: moto holds them in memory.
 
 use std::{fs, process::Command};
 
@@ -7,7 +8,9 @@ use axum::{Router, extract::RawQuery, routing::any};
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
 
-use super::{Dir, Server, certs::Authority, escaped, free_port, nginx::Nginx, run, serve::Serving, tools};
+use super::{
+    Dir, Server, certs::Authority, escaped, free_port, nginx::Nginx, run, serve::Serving, tools,
+};
 
 /// The one token that the token service takes; moto's own takes every one.
 pub const WEB_IDENTITY_TOKEN: &str = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJyb2xsbW9kZWwifQ.";
@@ -29,15 +32,27 @@ pub struct Irsa {
 }
 
 impl Irsa {
-    /// Starts both: S3 speaks plain HTTP, the token service TLS, for object_store sends a token nowhere else.
+    /// Starts both: S3 speaks plain HTTP, the token service TLS, for object_store sends a token
+    /// nowhere else.
     pub fn start(authority: &Authority) -> Self {
         let (dir, port) = (Dir::fresh("moto"), free_port());
         let listen = port.to_string();
-        let s3 = Server::start(&tools("moto").join("bin/moto_server"), &["-H", "127.0.0.1", "-p", &listen], &[], port, dir);
+        let s3 = Server::start(
+            &tools("moto").join("bin/moto_server"),
+            &["-H", "127.0.0.1", "-p", &listen],
+            &[],
+            port,
+            dir,
+        );
         let assumed = assume_role(&format!("http://127.0.0.1:{port}"));
         let answer = assumed.clone();
-        let service = Serving::start(Router::new().fallback(any(move |query, form| give(answer.clone(), query, form))));
-        let sts = Nginx::start(&format!("location / {{ proxy_pass {}; }}", service.url()), Some(authority));
+        let service = Serving::start(
+            Router::new().fallback(any(move |query, form| give(answer.clone(), query, form))),
+        );
+        let sts = Nginx::start(
+            &format!("location / {{ proxy_pass {}; }}", service.url()),
+            Some(authority),
+        );
         Self { s3, assumed, service, sts }
     }
 
@@ -60,10 +75,15 @@ impl Irsa {
     pub fn put(&self, bucket: &str, key: &str, bytes: &[u8]) {
         let file = Dir::fresh("object");
         fs::write(file.join("object"), bytes).expect("the object");
-        run(self.curl().arg("-T").arg(file.join("object")).arg(format!("{}/{bucket}/{}", self.endpoint(), escaped(key))));
+        run(self.curl().arg("-T").arg(file.join("object")).arg(format!(
+            "{}/{bucket}/{}",
+            self.endpoint(),
+            escaped(key)
+        )));
     }
 
-    /// One of the role's credentials by STS' name of it: `AccessKeyId`, `SecretAccessKey`, `SessionToken`.
+    /// One of the role's credentials by STS' name of it: `AccessKeyId`, `SecretAccessKey`,
+    /// `SessionToken`.
     pub fn credential(&self, name: &str) -> String {
         let (_, rest) = self.assumed.split_once(&format!("<{name}>")).expect("credentials");
         rest.split('<').next().unwrap_or_default().to_owned()
@@ -71,15 +91,24 @@ impl Irsa {
 
     fn curl(&self) -> Command {
         let part = |name: &str| self.credential(name);
-        let mut curl = signed("s3", &format!("{}:{}", part("AccessKeyId"), part("SecretAccessKey")));
-        curl.args(["-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD", "-H"]).arg(format!("x-amz-security-token: {}", part("SessionToken")));
+        let mut curl =
+            signed("s3", &format!("{}:{}", part("AccessKeyId"), part("SecretAccessKey")));
+        curl.args(["-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD", "-H"])
+            .arg(format!("x-amz-security-token: {}", part("SessionToken")));
         curl
     }
 }
 
 fn signed(service: &str, user: &str) -> Command {
     let mut curl = Command::new("curl");
-    curl.args(["-sS", "--fail-with-body", "--aws-sigv4", &format!("aws:amz:{REGION}:{service}"), "--user", user]);
+    curl.args([
+        "-sS",
+        "--fail-with-body",
+        "--aws-sigv4",
+        &format!("aws:amz:{REGION}:{service}"),
+        "--user",
+        user,
+    ]);
     curl
 }
 
@@ -97,13 +126,39 @@ fn assume_role(endpoint: &str) -> String {
         }
         String::from_utf8(run(curl.arg(endpoint))).expect("XML")
     };
-    call("iam", "2010-05-08", &[("Action", "CreateRole"), ("RoleName", name), ("AssumeRolePolicyDocument", "{\"Statement\":[]}")]);
-    let put = [("Action", "PutRolePolicy"), ("RoleName", name), ("PolicyName", "s3"), ("PolicyDocument", &policy)];
+    call(
+        "iam",
+        "2010-05-08",
+        &[
+            ("Action", "CreateRole"),
+            ("RoleName", name),
+            ("AssumeRolePolicyDocument", "{\"Statement\":[]}"),
+        ],
+    );
+    let put = [
+        ("Action", "PutRolePolicy"),
+        ("RoleName", name),
+        ("PolicyName", "s3"),
+        ("PolicyDocument", &policy),
+    ];
     call("iam", "2010-05-08", &put);
-    let assume = [("Action", "AssumeRoleWithWebIdentity"), ("RoleArn", ROLE), ("RoleSessionName", "test"), ("WebIdentityToken", "any")];
+    let assume = [
+        ("Action", "AssumeRoleWithWebIdentity"),
+        ("RoleArn", ROLE),
+        ("RoleSessionName", "test"),
+        ("WebIdentityToken", "any"),
+    ];
     let assumed = call("sts", "2011-06-15", &assume);
     let mut strict = Command::new("curl");
-    strict.args(["-sS", "--fail", "-H", "Content-Type: text/plain", "-d", "0", &format!("{endpoint}/moto-api/reset-auth")]);
+    strict.args([
+        "-sS",
+        "--fail",
+        "-H",
+        "Content-Type: text/plain",
+        "-d",
+        "0",
+        &format!("{endpoint}/moto-api/reset-auth"),
+    ]);
     run(&mut strict);
     assumed
 }
@@ -116,13 +171,25 @@ async fn give(assumed: String, RawQuery(query): RawQuery, form: String) -> (Stat
         percent_decode_str(value.unwrap_or_default()).decode_utf8_lossy().into_owned()
     };
     if parameter("Action") != "AssumeRoleWithWebIdentity" {
-        return (StatusCode::BAD_REQUEST, refusal("InvalidAction", "The action is not valid for this endpoint."));
+        return (
+            StatusCode::BAD_REQUEST,
+            refusal("InvalidAction", "The action is not valid for this endpoint."),
+        );
     }
     if parameter("WebIdentityToken") != WEB_IDENTITY_TOKEN {
-        return (StatusCode::BAD_REQUEST, refusal("InvalidIdentityToken", "The web identity token provided could not be validated."));
+        return (
+            StatusCode::BAD_REQUEST,
+            refusal(
+                "InvalidIdentityToken",
+                "The web identity token provided could not be validated.",
+            ),
+        );
     }
     if parameter("RoleArn") != ROLE {
-        return (StatusCode::FORBIDDEN, refusal("AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity"));
+        return (
+            StatusCode::FORBIDDEN,
+            refusal("AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity"),
+        );
     }
     (StatusCode::OK, assumed)
 }

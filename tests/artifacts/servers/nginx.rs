@@ -1,4 +1,5 @@
-//! HTTP and HTTPS: an nginx that serves a directory, with ranges, and whatever else its configuration says.
+//! HTTP and HTTPS: an nginx that serves a directory, with ranges, and whatever else its
+//! configuration says.
 
 use std::{
     fs,
@@ -29,14 +30,20 @@ pub struct Served {
 }
 
 impl Nginx {
-    /// Starts one; `more` stands in its `server` block, such as `limit_rate 1m;` or another `location`. With an authority it speaks TLS.
+    /// Starts one; `more` stands in its `server` block, such as `limit_rate 1m;` or another
+    /// `location`. With an authority it speaks TLS.
     pub fn start(more: &str, authority: Option<&Authority>) -> Self {
         let (dir, port) = (Dir::fresh("nginx"), free_port());
         fs::create_dir(dir.join("files")).expect("the files' directory");
         let (listen, scheme) = match authority {
             Some(authority) => {
                 authority.sign(&dir);
-                (format!("listen 127.0.0.1:{port} ssl; ssl_certificate server.crt; ssl_certificate_key server.key;"), "https")
+                (
+                    format!(
+                        "listen 127.0.0.1:{port} ssl; ssl_certificate server.crt; ssl_certificate_key server.key;"
+                    ),
+                    "https",
+                )
             }
             None => (format!("listen 127.0.0.1:{port};"), "http"),
         };
@@ -79,7 +86,8 @@ impl Nginx {
         self.server.dir().join("files")
     }
 
-    /// What was answered so far, in the order in which answers ended; one is written down just after its last byte was sent.
+    /// What was answered so far, in the order in which answers ended; one is written down just
+    /// after its last byte was sent.
     pub fn served(&self) -> Vec<Served> {
         served(&self.server.dir().join("access.log"))
     }
@@ -91,7 +99,13 @@ fn served(log: &Path) -> Vec<Served> {
         let mut fields = line.split('\t').map(String::from);
         let mut next = || fields.next().expect("a field of the log");
         let (method, target) = (next(), next());
-        Served { method, target, status: next().parse().expect("a status"), bytes: next().parse().expect("a length"), range: next() }
+        Served {
+            method,
+            target,
+            status: next().parse().expect("a status"),
+            bytes: next().parse().expect("a length"),
+            range: next(),
+        }
     };
     text.lines().map(line).collect()
 }

@@ -1,7 +1,8 @@
 //! A TCP proxy before any server: counts what goes through, and makes trouble on demand.
 //!
-//! It changes no byte. Of HTTP/1 without TLS it also reads the requests' heads, and counts the answers' bytes by path; the bytes of
-//! answers always include their heads, a few hundred a request.
+//! It changes no byte. Of HTTP/1 without TLS it also reads the requests' heads, and counts the
+//! answers' bytes by path; the bytes of answers always include their heads, a few hundred a
+//! request.
 
 use std::{
     collections::BTreeMap,
@@ -37,7 +38,8 @@ struct Counts {
     received: u64,
     requests: Vec<Seen>,
     by_path: BTreeMap<String, u64>,
-    /// Bytes of answers since the mood was set, and those that were let through but are perhaps not yet written.
+    /// Bytes of answers since the mood was set, and those that were let through but are perhaps not
+    /// yet written.
     since: u64,
     let_through: u64,
     /// Connections that were cut or stalled since then.
@@ -83,7 +85,11 @@ impl Proxy {
         socket.bind(format!("{host}:0").parse().expect("an address")).expect("a port");
         let listener = socket.listen(1024).expect("it listens");
         let address = listener.local_addr().expect("its address");
-        let shared = Arc::new(Shared { mood: watch::Sender::default(), counts: Mutex::default(), changed: Condvar::new() });
+        let shared = Arc::new(Shared {
+            mood: watch::Sender::default(),
+            counts: Mutex::default(),
+            changed: Condvar::new(),
+        });
         let task = runtime().spawn(accept(listener, server, shared.clone()));
         Self { shared, address, task }
     }
@@ -149,7 +155,11 @@ impl Proxy {
     }
 
     fn until(&self, what: &str, mut is: impl FnMut(&Counts) -> bool) {
-        let (counts, over) = self.shared.changed.wait_timeout_while(self.shared.counts(), DEADLINE, |c| !is(c)).expect("nobody panics");
+        let (counts, over) = self
+            .shared
+            .changed
+            .wait_timeout_while(self.shared.counts(), DEADLINE, |c| !is(c))
+            .expect("nobody panics");
         let (since, troubled) = (counts.since, counts.troubled);
         drop(counts);
         assert!(
@@ -184,7 +194,8 @@ async fn accept(listener: TcpListener, server: SocketAddr, shared: Arc<Shared>) 
 async fn pass(client: TcpStream, server: SocketAddr, shared: &Shared) -> io::Result<()> {
     let server = TcpStream::connect(server).await?;
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+    let ((from_client, to_client), (from_server, to_server)) =
+        (client.into_split(), server.into_split());
     let heads = Mutex::new(Heads::default());
     let requests = async {
         let _ = pass_requests(from_client, to_server, shared, &heads).await;
@@ -197,7 +208,12 @@ async fn pass(client: TcpStream, server: SocketAddr, shared: &Shared) -> io::Res
     }
 }
 
-async fn pass_requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, heads: &Mutex<Heads>) -> io::Result<()> {
+async fn pass_requests(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    shared: &Shared,
+    heads: &Mutex<Heads>,
+) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
         let read = from.read(&mut buffer).await?;
@@ -214,7 +230,12 @@ async fn pass_requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: 
     }
 }
 
-async fn pass_answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, heads: &Mutex<Heads>) -> io::Result<()> {
+async fn pass_answers(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    shared: &Shared,
+    heads: &Mutex<Heads>,
+) -> io::Result<()> {
     let mut buffer = vec![0; 256 << 10];
     let mut connection = Connection::new(shared);
     loop {

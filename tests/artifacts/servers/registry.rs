@@ -78,7 +78,13 @@ impl Registry {
         let env = [("OTEL_TRACES_EXPORTER", "none")];
         let program = tools("debian").join("usr/bin/docker-registry");
         let server = Server::start(&program, &["serve", "config.yml"], &env, port, dir);
-        Self { server, auth, address: address.to_owned(), tokens, authority: authority.map(Authority::certificate) }
+        Self {
+            server,
+            auth,
+            address: address.to_owned(),
+            tokens,
+            authority: authority.map(Authority::certificate),
+        }
     }
 
     /// Its port.
@@ -96,7 +102,8 @@ impl Registry {
         format!("{}://{}", if self.authority.is_some() { "https" } else { "http" }, self.host())
     }
 
-    /// A docker `config.json` (a pull secret's `.dockerconfigjson`) for it, behind any name that it is reached by.
+    /// A docker `config.json` (a pull secret's `.dockerconfigjson`) for it, behind any name that it
+    /// is reached by.
     pub fn docker_config(host: &str) -> Value {
         json!({"auths": {host: {"auth": STANDARD.encode(format!("{USER}:{PASSWORD}"))}}})
     }
@@ -106,8 +113,13 @@ impl Registry {
         let mut curl = Command::new("curl");
         curl.args(["-sS", "--fail-with-body"]);
         match &self.tokens {
-            Some(tokens) => curl.arg("-H").arg(format!("Authorization: Bearer {}", tokens.token(repository, &["pull", "push"]))),
-            None if self.auth == Auth::Basic => curl.arg("--user").arg(format!("{USER}:{PASSWORD}")),
+            Some(tokens) => curl.arg("-H").arg(format!(
+                "Authorization: Bearer {}",
+                tokens.token(repository, &["pull", "push"])
+            )),
+            None if self.auth == Auth::Basic => {
+                curl.arg("--user").arg(format!("{USER}:{PASSWORD}"))
+            }
             None => &mut curl,
         };
         if let Some(authority) = &self.authority {
@@ -122,27 +134,61 @@ impl Registry {
         fs::write(dir.join("blob"), bytes).expect("the blob");
         let begin = format!("{}/v2/{repository}/blobs/uploads/", self.endpoint());
         // "Pushing a blob monolithically", POST then PUT: where to put it is the Location.
-        let head = run(self.curl(repository).args(["-X", "POST", "-H", "Content-Length: 0", "-D", "-", "-o", "/dev/null", &begin]));
+        let head = run(self.curl(repository).args([
+            "-X",
+            "POST",
+            "-H",
+            "Content-Length: 0",
+            "-D",
+            "-",
+            "-o",
+            "/dev/null",
+            &begin,
+        ]));
         let head = String::from_utf8(head).expect("a head");
-        let location = head.lines().find_map(|l| l.split_once(": ").filter(|(n, _)| n.eq_ignore_ascii_case("location")));
+        let location = head
+            .lines()
+            .find_map(|l| l.split_once(": ").filter(|(n, _)| n.eq_ignore_ascii_case("location")));
         let location = location.expect("a Location").1.trim();
         let digest = digest(bytes);
-        let end = format!("{location}{}digest={digest}", if location.contains('?') { '&' } else { '?' });
-        run(self.curl(repository).args(["-H", "Content-Type: application/octet-stream", "-T"]).arg(dir.join("blob")).arg(end));
+        let end =
+            format!("{location}{}digest={digest}", if location.contains('?') { '&' } else { '?' });
+        run(self
+            .curl(repository)
+            .args(["-H", "Content-Type: application/octet-stream", "-T"])
+            .arg(dir.join("blob"))
+            .arg(end));
         digest
     }
 
     /// Pushes a manifest under a tag or its digest, and gives the digest.
-    pub fn push_manifest(&self, repository: &str, reference: &str, media_type: &str, bytes: &[u8]) -> String {
+    pub fn push_manifest(
+        &self,
+        repository: &str,
+        reference: &str,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> String {
         let dir = Dir::fresh("manifest");
         fs::write(dir.join("manifest"), bytes).expect("the manifest");
         let url = format!("{}/v2/{repository}/manifests/{reference}", self.endpoint());
-        run(self.curl(repository).args(["-H", &format!("Content-Type: {media_type}"), "-T"]).arg(dir.join("manifest")).arg(url));
+        run(self
+            .curl(repository)
+            .args(["-H", &format!("Content-Type: {media_type}"), "-T"])
+            .arg(dir.join("manifest"))
+            .arg(url));
         digest(bytes)
     }
 
-    /// Pushes files as an artifact, a layer each with its name in the title annotation as ORAS does, and gives the manifest's digest.
-    pub fn push_artifact(&self, repository: &str, tag: &str, artifact_type: &str, files: &[(&str, &[u8])]) -> String {
+    /// Pushes files as an artifact, a layer each with its name in the title annotation as ORAS
+    /// does, and gives the manifest's digest.
+    pub fn push_artifact(
+        &self,
+        repository: &str,
+        tag: &str,
+        artifact_type: &str,
+        files: &[(&str, &[u8])],
+    ) -> String {
         let descriptor = |media_type: &str, bytes: &[u8]| {
             let digest = self.push_blob(repository, bytes);
             json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
@@ -165,7 +211,12 @@ impl Registry {
     /// Where the bytes of a blob are on the disk: to change them behind the registry's back.
     pub fn file(&self, digest: &str) -> PathBuf {
         let hex = digest.strip_prefix("sha256:").expect("a sha256");
-        self.server.dir().join("pushed/docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex).join("data")
+        self.server
+            .dir()
+            .join("pushed/docker/registry/v2/blobs/sha256")
+            .join(&hex[..2])
+            .join(hex)
+            .join("data")
     }
 }
 

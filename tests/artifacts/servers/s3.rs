@@ -1,5 +1,6 @@
-//! S3: a versitygw over a directory. It checks SigV4 signatures, answers ranges, pages lists, and holds no object in memory. What it
-//! was asked for and how much it gave counts a [`super::proxy::Proxy`] before it: its own log has no bytes of GETs.
+//! S3: a versitygw over a directory. It checks SigV4 signatures, answers ranges, pages lists, and
+//! holds no object in memory. What it was asked for and how much it gave counts a
+//! [`super::proxy::Proxy`] before it: its own log has no bytes of GETs.
 
 use std::{
     fs,
@@ -41,9 +42,9 @@ impl S3 {
         // Without --keep-alive every request is a connection of its own, which S3 does not do.
         let mut args = vec!["--port", &listen, "--region", REGION, "--keep-alive", "--quiet"];
         // It reads them after it went into the buckets' directory.
-        let files = authority
-            .map(|authority| authority.sign(&dir))
-            .map(|files| (files.certificate.display().to_string(), files.key.display().to_string()));
+        let files = authority.map(|authority| authority.sign(&dir)).map(|files| {
+            (files.certificate.display().to_string(), files.key.display().to_string())
+        });
         if let Some((certificate, key)) = &files {
             args.extend(["--cert", certificate, "--key", key]);
         }
@@ -60,12 +61,22 @@ impl S3 {
 
     /// Its address; buckets are the first part of the path.
     pub fn endpoint(&self) -> String {
-        format!("{}://127.0.0.1:{}", if self.authority.is_some() { "https" } else { "http" }, self.port())
+        format!(
+            "{}://127.0.0.1:{}",
+            if self.authority.is_some() { "https" } else { "http" },
+            self.port()
+        )
     }
 
-    /// What a client finds its credentials by, as the AWS SDKs read them: boto3 reads the second name of the region only.
+    /// What a client finds its credentials by, as the AWS SDKs read them: boto3 reads the second
+    /// name of the region only.
     pub fn env() -> [(&'static str, &'static str); 4] {
-        [("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET), ("AWS_REGION", REGION), ("AWS_DEFAULT_REGION", REGION)]
+        [
+            ("AWS_ACCESS_KEY_ID", KEY),
+            ("AWS_SECRET_ACCESS_KEY", SECRET),
+            ("AWS_REGION", REGION),
+            ("AWS_DEFAULT_REGION", REGION),
+        ]
     }
 
     /// curl as it signs for this server, without an address.
@@ -73,7 +84,12 @@ impl S3 {
         let mut curl = Command::new("curl");
         // curl 7.88 signs this header but does not add it.
         curl.args(["-sS", "--fail-with-body", "-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD"]);
-        curl.args(["--aws-sigv4", &format!("aws:amz:{REGION}:s3"), "--user", &format!("{KEY}:{SECRET}")]);
+        curl.args([
+            "--aws-sigv4",
+            &format!("aws:amz:{REGION}:s3"),
+            "--user",
+            &format!("{KEY}:{SECRET}"),
+        ]);
         if let Some(authority) = &self.authority {
             curl.arg("--cacert").arg(authority);
         }

@@ -25,7 +25,8 @@ impl Serving {
         Self::start_on(Ipv4Addr::LOCALHOST, router)
     }
 
-    /// Serves on a free port of another loopback address: for clients that treat it as another host.
+    /// Serves on a free port of another loopback address: for clients that treat it as another
+    /// host.
     pub fn start_on(host: Ipv4Addr, router: Router) -> Self {
         let listener = TcpListener::bind((IpAddr::V4(host), 0)).expect("a port");
         listener.set_nonblocking(true).expect("a socket for tokio");
@@ -54,9 +55,12 @@ impl Drop for Serving {
     }
 }
 
-/// The bytes that a Range header asks for, as `start..end`; None when it asks for nothing that is there. Without a header: all.
+/// The bytes that a Range header asks for, as `start..end`; None when it asks for nothing that is
+/// there. Without a header: all.
 fn range(header: Option<&str>, len: usize) -> Option<std::ops::Range<usize>> {
-    let Some((first, last)) = header.and_then(|h| h.strip_prefix("bytes=")?.split_once('-')) else { return Some(0..len) };
+    let Some((first, last)) = header.and_then(|h| h.strip_prefix("bytes=")?.split_once('-')) else {
+        return Some(0..len);
+    };
     let range = match (first.parse::<usize>(), last.parse::<usize>()) {
         (Ok(first), Ok(last)) => first..last.saturating_add(1).min(len),
         (Ok(first), Err(_)) => first..len,
@@ -77,7 +81,11 @@ pub fn content(bytes: &Bytes, headers: &HeaderMap) -> Response {
     set(&mut response, "Content-Type", "application/octet-stream");
     if asked.is_some() {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-        set(&mut response, "Content-Range", &format!("bytes {}-{}/{}", range.start, range.end - 1, bytes.len()));
+        set(
+            &mut response,
+            "Content-Range",
+            &format!("bytes {}-{}/{}", range.start, range.end - 1, bytes.len()),
+        );
     }
     response
 }
@@ -89,7 +97,10 @@ pub fn status(status: StatusCode, text: &'static str) -> Response {
 
 /// Sets a header.
 pub fn set(response: &mut Response, name: &'static str, value: &str) {
-    response.headers_mut().insert(name.parse::<HeaderName>().expect("a name"), HeaderValue::from_str(value).expect("a value"));
+    response.headers_mut().insert(
+        name.parse::<HeaderName>().expect("a name"),
+        HeaderValue::from_str(value).expect("a value"),
+    );
 }
 
 /// An answer of JSON.

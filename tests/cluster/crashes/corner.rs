@@ -1,4 +1,5 @@
-//! One run of a story in a corner of the cluster: an operator behind a proxy that kills it at a chosen write, and what is compared in the end.
+//! One run of a story in a corner of the cluster: an operator behind a proxy that kills it at a
+//! chosen write, and what is compared in the end.
 
 use std::{
     sync::{
@@ -39,10 +40,11 @@ pub struct Tale {
     pub before: fn(&Corner),
     /// What somebody does then.
     pub act: fn(&Corner),
-    /// State word and serving version in the end; Deleted and nothing once the records of a ModelDeployment that is gone have ended.
+    /// State word and serving version in the end; Deleted and nothing once the records of a
+    /// ModelDeployment that is gone have ended.
     pub end: (&'static str, &'static str),
-    /// What the serving Deployment was, one after the other: the tag of its image, whether it was paused, restarted or rendered
-    /// otherwise, and that it was gone.
+    /// What the serving Deployment was, one after the other: the tag of its image, whether it was
+    /// paused, restarted or rendered otherwise, and that it was gone.
     pub trail: &'static [&'static str],
 }
 
@@ -77,16 +79,27 @@ impl Corner {
         let (rest, proxy) = (Rest::new(cluster, &namespace), Proxy::start(cluster));
         let operator = Mutex::new(start(cluster, &namespace, &proxy));
         let trail = Arc::new(Mutex::new(Vec::new()));
-        let watch = runtime().spawn(follow(Api::namespaced(rest.client(), &namespace), trail.clone()));
+        let watch =
+            runtime().spawn(follow(Api::namespaced(rest.client(), &namespace), trail.clone()));
         Self { cluster, namespace, rest, proxy, operator, trail, watch }
     }
 
     pub fn version(&self, version: &str, tag: &str) {
-        self.rest.create("modelversions", &version_of("fraud", version, json!({"image": format!("registry.example.com/fraud:{tag}")})));
+        self.rest.create(
+            "modelversions",
+            &version_of(
+                "fraud",
+                version,
+                json!({"image": format!("registry.example.com/fraud:{tag}")}),
+            ),
+        );
     }
 
     pub fn deploy(&self, version: &str) {
-        self.rest.create("modeldeployments", &deployment("fraud", json!({"model": "fraud", "version": version, "replicas": 2})));
+        self.rest.create(
+            "modeldeployments",
+            &deployment("fraud", json!({"model": "fraud", "version": version, "replicas": 2})),
+        );
     }
 
     pub fn want(&self, version: &str) {
@@ -111,18 +124,27 @@ impl Corner {
     /// Waits for something before the story's act.
     pub fn until(&self, what: &str, is: impl Fn(&Value) -> bool) {
         let fraud = || self.rest.get("modeldeployments/fraud").unwrap_or_default();
-        within(PATIENCE, || self.proxy.quiet() > QUIET && is(&fraud()), || format!("{what}: {}\n{}", fraud()["status"], self.log()));
+        within(
+            PATIENCE,
+            || self.proxy.quiet() > QUIET && is(&fraud()),
+            || format!("{what}: {}\n{}", fraud()["status"], self.log()),
+        );
     }
 
     /// Waits for an end, in words as a tale's.
     pub fn ends(&self, state: &str, serving: &str) {
-        let so = || self.proxy.quiet() > QUIET && (&self.end().state, &self.end().serving) == (&json!(state), &json!(serving));
+        let so = || {
+            self.proxy.quiet() > QUIET
+                && (&self.end().state, &self.end().serving) == (&json!(state), &json!(serving))
+        };
         within(PATIENCE, so, || format!("{state}: {:#?}\n{}", self.end(), self.log()));
     }
 
     pub fn serves(&self, version: &str) {
         self.until(&format!("serves {version}"), |o| {
-            observed(o) && o["status"]["state"] == "Serving" && o["status"]["serving"]["version"] == version
+            observed(o)
+                && o["status"]["state"] == "Serving"
+                && o["status"]["serving"]["version"] == version
         });
     }
 
@@ -142,28 +164,54 @@ impl Corner {
         let records = self.rest.list("modelrollouts");
         let status = match &fraud {
             Some(fraud) if observed(fraud) => fraud["status"].clone(),
-            None if records.iter().all(|r| r["spec"].get("outcome").is_some()) => json!({"state": "Deleted", "serving": {"version": ""}}),
+            None if records.iter().all(|r| r["spec"].get("outcome").is_some()) => {
+                json!({"state": "Deleted", "serving": {"version": ""}})
+            }
             _ => json!({}),
         };
         let fact = |record: &Value| {
             let mut fact = json!({"name": record["metadata"]["name"]});
-            for field in ["number", "from", "version", "hash", "trigger", "rejects", "outcome", "wasAvailable"] {
+            for field in [
+                "number",
+                "from",
+                "version",
+                "hash",
+                "trigger",
+                "rejects",
+                "outcome",
+                "wasAvailable",
+            ] {
                 fact[field] = record["spec"][field].clone();
             }
-            fact["served"] = json!([record["spec"].get("servedFrom").is_some(), record["spec"].get("servedUntil").is_some()]);
+            fact["served"] = json!([
+                record["spec"].get("servedFrom").is_some(),
+                record["spec"].get("servedUntil").is_some()
+            ]);
             fact["by"] = record["spec"]["by"]["actor"].clone();
             let decisions = record["spec"]["decisions"].as_array().cloned().unwrap_or_default();
-            fact["decisions"] = decisions.iter().map(|d| json!([d["number"], d["verb"], d["by"]["actor"]])).collect();
+            fact["decisions"] = decisions
+                .iter()
+                .map(|d| json!([d["number"], d["verb"], d["by"]["actor"]]))
+                .collect();
             fact
         };
         // The sentence may be shorter where the record had to tell it.
-        let answer = |r: Value| json!([r["spec"]["verb"], r["status"]["result"], r["status"]["rollout"]]);
+        let answer =
+            |r: Value| json!([r["spec"]["verb"], r["status"]["result"], r["status"]["rollout"]]);
         End {
             state: status["state"].clone(),
             serving: status["serving"]["version"].clone(),
             records: records.iter().map(fact).collect(),
-            contents: self.rest.list("controllerrevisions").iter().map(|c| c["metadata"]["name"].clone()).collect(),
-            owned: ["deployments/fraud", "services/fraud"].iter().map(|child| self.owned(fraud.as_ref(), child)).collect(),
+            contents: self
+                .rest
+                .list("controllerrevisions")
+                .iter()
+                .map(|c| c["metadata"]["name"].clone())
+                .collect(),
+            owned: ["deployments/fraud", "services/fraud"]
+                .iter()
+                .map(|child| self.owned(fraud.as_ref(), child))
+                .collect(),
             answers: self.rest.list("rolloutrequests").into_iter().map(answer).collect(),
             trail: self.trail.lock().unwrap().clone(),
         }
@@ -171,7 +219,9 @@ impl Corner {
 
     fn owned(&self, by: Option<&Value>, child: &str) -> bool {
         let uid = by.map_or(&Value::Null, |object| &object["metadata"]["uid"]);
-        self.rest.get(child).is_some_and(|child| child["metadata"]["ownerReferences"][0]["uid"] == *uid)
+        self.rest
+            .get(child)
+            .is_some_and(|child| child["metadata"]["ownerReferences"][0]["uid"] == *uid)
     }
 
     /// Starts the operator again, and lets it write.
@@ -190,7 +240,11 @@ impl Drop for Corner {
 }
 
 fn start(cluster: &Cluster, namespace: &str, proxy: &Proxy) -> Operator {
-    let operator = Operator::start(cluster, proxy.kubeconfig(), &["--namespace", namespace, "--leader-elect=false"]);
+    let operator = Operator::start(
+        cluster,
+        proxy.kubeconfig(),
+        &["--namespace", namespace, "--leader-elect=false"],
+    );
     operator.wait_ready(cluster);
     operator
 }
@@ -202,7 +256,12 @@ async fn follow(api: Api<Deployment>, trail: Arc<Mutex<Vec<String>>>) {
         let Ok(events) = api.watch(&WatchParams::default(), &version).await else { continue };
         let mut events = events.boxed();
         while let Ok(Some(event)) = events.try_next().await {
-            let (WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object)) = &event else { continue };
+            let (WatchEvent::Added(object)
+            | WatchEvent::Modified(object)
+            | WatchEvent::Deleted(object)) = &event
+            else {
+                continue;
+            };
             version = object.metadata.resource_version.clone().unwrap_or_default();
             if matches!(event, WatchEvent::Deleted(_)) {
                 last = None;
@@ -218,7 +277,10 @@ async fn follow(api: Api<Deployment>, trail: Arc<Mutex<Vec<String>>>) {
             if object.spec.paused == Some(true) {
                 now.push_str(" paused");
             }
-            let at = template.metadata.and_then(|m| m.annotations).and_then(|a| a.get("kubectl.kubernetes.io/restartedAt").cloned());
+            let at = template
+                .metadata
+                .and_then(|m| m.annotations)
+                .and_then(|a| a.get("kubectl.kubernetes.io/restartedAt").cloned());
             if at.is_some() {
                 now.push_str(" restarted");
             }
@@ -234,7 +296,11 @@ async fn follow(api: Api<Deployment>, trail: Arc<Mutex<Vec<String>>>) {
 }
 
 /// One run; how many writes it took and how it ended, and whether the fault came.
-fn run(tale: &Tale, fault: Option<(usize, When)>, expected: Option<&End>) -> (Vec<String>, End, bool) {
+fn run(
+    tale: &Tale,
+    fault: Option<(usize, When)>,
+    expected: Option<&End>,
+) -> (Vec<String>, End, bool) {
     let corner = Corner::open(tale.name);
     (tale.before)(&corner);
     let pid = corner.operator.lock().unwrap().process.id();
@@ -249,7 +315,8 @@ fn run(tale: &Tale, fault: Option<(usize, When)>, expected: Option<&End>) -> (Ve
         // Nothing is asked for while something is still being written.
         corner.proxy.quiet() > QUIET && !corner.proxy.struck() && {
             let end = corner.end();
-            let told = end.state == tale.end.0 && end.serving == tale.end.1 && end.trail == tale.trail;
+            let told =
+                end.state == tale.end.0 && end.serving == tale.end.1 && end.trail == tale.trail;
             told && expected.is_none_or(|e| *e == end)
         }
     };
@@ -267,24 +334,37 @@ fn run(tale: &Tale, fault: Option<(usize, When)>, expected: Option<&End>) -> (Ve
     (corner.proxy.writes(), corner.end(), struck)
 }
 
-/// Tells a tale undisturbed, and then with the operator killed at each of its writes, before and after.
+/// Tells a tale undisturbed, and then with the operator killed at each of its writes, before and
+/// after.
 pub fn tell(tale: &Tale) {
     let (writes, end, _) = run(tale, None, None);
     let names: Vec<String> = (1..=end.records.len()).map(|n| format!("fraud-{n}")).collect();
-    assert_eq!(end.records.iter().map(|r| r["name"].as_str().unwrap()).collect::<Vec<_>>(), names, "numbers are given once, without a gap");
-    let faults: Vec<_> = (1..=writes.len()).flat_map(|n| [(n, When::Before), (n, When::After)]).collect();
+    assert_eq!(
+        end.records.iter().map(|r| r["name"].as_str().unwrap()).collect::<Vec<_>>(),
+        names,
+        "numbers are given once, without a gap"
+    );
+    let faults: Vec<_> =
+        (1..=writes.len()).flat_map(|n| [(n, When::Before), (n, When::After)]).collect();
     let (next, struck) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..LANES {
             scope.spawn(|| {
                 while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    struck.fetch_add(usize::from(run(tale, Some(*fault), Some(&end)).2), Ordering::Relaxed);
+                    struck.fetch_add(
+                        usize::from(run(tale, Some(*fault), Some(&end)).2),
+                        Ordering::Relaxed,
+                    );
                 }
             });
         }
     });
     // A status may be written once less in another run; every other write comes.
     let struck = struck.into_inner();
-    assert!(struck + 4 >= faults.len(), "the operator was killed {struck} times, at {} writes: {writes:#?}", writes.len());
+    assert!(
+        struck + 4 >= faults.len(),
+        "the operator was killed {struck} times, at {} writes: {writes:#?}",
+        writes.len()
+    );
     eprintln!("{}: killed {struck} times at {} writes", tale.name, writes.len());
 }

@@ -14,8 +14,10 @@ use super::Cluster;
 /// The audit policy: metadata of every request, when it is answered.
 pub const POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n";
 
-/// The API server's flags. Without rotation, which comes after 100 MB: a mark would then point into another file, and counts be short.
-pub const FLAGS: &str = "--audit-policy-file audit.yaml --audit-log-path audit.log --audit-log-maxsize=0";
+/// The API server's flags. Without rotation, which comes after 100 MB: a mark would then point into
+/// another file, and counts be short.
+pub const FLAGS: &str =
+    "--audit-policy-file audit.yaml --audit-log-path audit.log --audit-log-maxsize=0";
 
 /// A place in the audit log to count from.
 pub struct Mark {
@@ -33,14 +35,25 @@ pub type Right = (String, String, String);
 pub fn granted(cluster: &Cluster, roles: &[&[&str]]) -> BTreeSet<Right> {
     let mut all = BTreeSet::new();
     for role in roles {
-        let role: Value = serde_json::from_str(&cluster.kubectl(&[&["get", "-o", "json"], *role].concat())).expect("a role");
+        let role: Value =
+            serde_json::from_str(&cluster.kubectl(&[&["get", "-o", "json"], *role].concat()))
+                .expect("a role");
         let texts = |rule: &Value, field: &str| -> Vec<String> {
-            rule[field].as_array().into_iter().flatten().filter_map(|t| t.as_str().map(str::to_owned)).collect()
+            rule[field]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|t| t.as_str().map(str::to_owned))
+                .collect()
         };
         for rule in role["rules"].as_array().expect("rules") {
             for group in texts(rule, "apiGroups") {
                 for resource in texts(rule, "resources") {
-                    all.extend(texts(rule, "verbs").into_iter().map(|verb| (group.clone(), resource.clone(), verb)));
+                    all.extend(
+                        texts(rule, "verbs")
+                            .into_iter()
+                            .map(|verb| (group.clone(), resource.clone(), verb)),
+                    );
                 }
             }
         }
@@ -69,9 +82,15 @@ impl Mark {
     pub fn rights(&self, account: &str) -> (BTreeSet<Right>, Vec<Value>) {
         let (mut rights, mut forbidden) = (BTreeSet::new(), Vec::new());
         for entry in self.entries().into_iter().filter(|e| e["user"]["username"] == account) {
-            let text = |path: &str| entry.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let text = |path: &str| {
+                entry.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned()
+            };
             let sub = text("/objectRef/subresource");
-            let resource = if sub.is_empty() { text("/objectRef/resource") } else { format!("{}/{sub}", text("/objectRef/resource")) };
+            let resource = if sub.is_empty() {
+                text("/objectRef/resource")
+            } else {
+                format!("{}/{sub}", text("/objectRef/resource"))
+            };
             rights.insert((text("/objectRef/apiGroup"), resource, text("/verb")));
             if entry["responseStatus"]["code"] == 403 {
                 forbidden.push(entry);
@@ -80,18 +99,29 @@ impl Mark {
         (rights, forbidden)
     }
 
-    /// Requests since the mark by user agents that begin so, in one namespace where one is given; watches and leases left out.
+    /// Requests since the mark by user agents that begin so, in one namespace where one is given;
+    /// watches and leases left out.
     pub fn count(&self, agent: &str, namespace: Option<&str>) -> Counts {
         self.count_with(agent, namespace, false, false)
     }
 
     /// As [`Mark::count`], with watches (when they open), with leases, or with both.
-    pub fn count_with(&self, agent: &str, namespace: Option<&str>, watches: bool, leases: bool) -> Counts {
+    pub fn count_with(
+        &self,
+        agent: &str,
+        namespace: Option<&str>,
+        watches: bool,
+        leases: bool,
+    ) -> Counts {
         let mut counts = Counts::new();
         for entry in self.entries() {
-            let text = |path: &str| entry.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
-            let (verb, resource, sub) = (text("/verb"), text("/objectRef/resource"), text("/objectRef/subresource"));
-            let other = namespace.is_some_and(|n| text("/objectRef/namespace") != n) || !text("/userAgent").starts_with(agent);
+            let text = |path: &str| {
+                entry.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned()
+            };
+            let (verb, resource, sub) =
+                (text("/verb"), text("/objectRef/resource"), text("/objectRef/subresource"));
+            let other = namespace.is_some_and(|n| text("/objectRef/namespace") != n)
+                || !text("/userAgent").starts_with(agent);
             // A watch is told of when it opens and when it ends.
             let watch = verb == "watch" && (!watches || text("/stage") != "ResponseStarted");
             if other || watch || (resource == "leases" && !leases) {
@@ -106,7 +136,10 @@ impl Mark {
 
 /// A line for each, for the message of a failure.
 pub fn listing(counts: &Counts) -> String {
-    counts.iter().map(|((verb, resource), count)| format!("{count:6} {verb} {resource}\n")).collect()
+    counts
+        .iter()
+        .map(|((verb, resource), count)| format!("{count:6} {verb} {resource}\n"))
+        .collect()
 }
 
 /// All of them.

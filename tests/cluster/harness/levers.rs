@@ -1,5 +1,6 @@
-//! What becomes of pods: those with an image whose tag holds `behave-<what>`, with the annotation `test.rollmodel.dev/behave: <what>`
-//! in their template, or with `behave-fetch-<what>` in an argument of an init container, behave so; every other pod is ready at once.
+//! What becomes of pods: those with an image whose tag holds `behave-<what>`, with the annotation
+//! `test.rollmodel.dev/behave: <what>` in their template, or with `behave-fetch-<what>` in an
+//! argument of an init container, behave so; every other pod is ready at once.
 //!
 //! | tag | the pods |
 //! |---|---|
@@ -15,8 +16,9 @@
 //!
 //! The pods of Jobs run until [`ends`] ends them.
 //!
-//! A pod with the annotation `test.rollmodel.dev/heal` becomes ready whatever else it says; see [`heal`]. A pod that no node has room
-//! for needs no lever: it asks for more than there is, or for a label of nodes that [`label_node`] gives one.
+//! A pod with the annotation `test.rollmodel.dev/heal` becomes ready whatever else it says; see
+//! [`heal`]. A pod that no node has room for needs no lever: it asks for more than there is, or for
+//! a label of nodes that [`label_node`] gives one.
 
 use std::{fs, path::Path};
 
@@ -24,7 +26,8 @@ use super::Cluster;
 
 const BEHAVE: &str = r#"if .metadata.annotations["test.rollmodel.dev/heal"] then empty else (.metadata.annotations["test.rollmodel.dev/behave"] // (.spec.containers[].image | capture("behave-(?<what>[a-z-]+)") | .what) // (.spec.initContainers[]?.args[]? | capture("behave-(?<what>fetch-[a-z]+)") | .what)) end"#;
 
-/// kwok's configuration: its own stages, which leave alone what behaves, and a stage for each behaviour.
+/// kwok's configuration: its own stages, which leave alone what behaves, and a stage for each
+/// behaviour.
 pub fn configuration(stages: &Path) -> String {
     let mut out = String::from(
         "apiVersion: config.kwok.x-k8s.io/v1alpha1\nkind: KwokConfiguration\noptions: {podPlayStageParallelism: 16, nodePlayStageParallelism: 4, nodeLeaseParallelism: 4}\n",
@@ -47,9 +50,19 @@ pub fn configuration(stages: &Path) -> String {
     out.push_str(&stage("pod-ready", &[not_ready(), when("DoesNotExist", &[])], 0, &ready));
     out.push_str(&stage("pod-slow", &[not_ready(), when("In", &["slow"])], 3000, &ready));
     let again = ready.replace("restartCount: 0", "restartCount: 1");
-    out.push_str(&stage("pod-crashed-once", &[not_ready(), when("In", &["crash-once"])], 1500, &again));
+    out.push_str(&stage(
+        "pod-crashed-once",
+        &[not_ready(), when("In", &["crash-once"])],
+        1500,
+        &again,
+    ));
     for (what, template) in behaviours() {
-        out.push_str(&stage(&format!("pod-{what}"), &[unseen(), when("In", &[what])], 0, &template));
+        out.push_str(&stage(
+            &format!("pod-{what}"),
+            &[unseen(), when("In", &[what])],
+            0,
+            &template,
+        ));
     }
     out
 }
@@ -64,7 +77,8 @@ fn stage(name: &str, selectors: &[String], delay: u32, template: &str) -> String
 }
 
 fn when(operator: &str, values: &[&str]) -> String {
-    let values = if values.is_empty() { String::new() } else { format!("\n      values: {values:?}") };
+    let values =
+        if values.is_empty() { String::new() } else { format!("\n      values: {values:?}") };
     format!("    - key: '{BEHAVE}'\n      operator: {operator}{values}\n")
 }
 
@@ -78,23 +92,56 @@ fn unseen() -> String {
 }
 
 fn behaviours() -> Vec<(&'static str, String)> {
-    let waiting = |reason: &str, message: &str| format!("waiting: {{reason: {reason}, message: '{message}'}}");
+    let waiting = |reason: &str, message: &str| {
+        format!("waiting: {{reason: {reason}, message: '{message}'}}")
+    };
     let last = "terminated: {exitCode: 1, reason: Error, message: \"model file is corrupt: bad magic number\", startedAt: {{ $now | Quote }}, finishedAt: {{ $now | Quote }}}";
     let running = "running: {startedAt: {{ $now | Quote }}}";
     vec![
-        ("crash-loop", status("Running", 3, &waiting("CrashLoopBackOff", "back-off 40s restarting failed container"), last)),
+        (
+            "crash-loop",
+            status(
+                "Running",
+                3,
+                &waiting("CrashLoopBackOff", "back-off 40s restarting failed container"),
+                last,
+            ),
+        ),
         ("crash-once", status("Running", 1, running, last)),
         ("never-ready", status("Running", 0, running, "")),
-        ("image-pull", status("Pending", 0, &waiting("ImagePullBackOff", "Back-off pulling image: not found"), "")),
-        ("bad-config", status("Pending", 0, &waiting("CreateContainerConfigError", "secret \"models-s3\" not found"), "")),
-        ("fetch-mismatch", fetching(3, 1, "Mismatch: the digest is sha256:bb, and has to be sha256:aa.")),
+        (
+            "image-pull",
+            status(
+                "Pending",
+                0,
+                &waiting("ImagePullBackOff", "Back-off pulling image: not found"),
+                "",
+            ),
+        ),
+        (
+            "bad-config",
+            status(
+                "Pending",
+                0,
+                &waiting("CreateContainerConfigError", "secret \"models-s3\" not found"),
+                "",
+            ),
+        ),
+        (
+            "fetch-mismatch",
+            fetching(3, 1, "Mismatch: the digest is sha256:bb, and has to be sha256:aa."),
+        ),
         ("fetch-unreachable", fetching(1, 7, "Unreachable: s3.example.com does not answer.")),
-        ("invalid-image", status("Pending", 0, &waiting("InvalidImageName", "couldn''t parse image name"), "")),
+        (
+            "invalid-image",
+            status("Pending", 0, &waiting("InvalidImageName", "couldn''t parse image name"), ""),
+        ),
     ]
 }
 
 fn status(phase: &str, restarts: u32, state: &str, last: &str) -> String {
-    let last = if last.is_empty() { String::new() } else { format!("        lastState: {{{last}}}\n") };
+    let last =
+        if last.is_empty() { String::new() } else { format!("        lastState: {{{last}}}\n") };
     format!(
         "      {{{{ $now := Now }}}}\n      conditions:\n      - {{type: Initialized, status: \"True\", lastTransitionTime: {{{{ $now | Quote }}}}}}\n      \
          - {{type: Ready, status: \"False\", reason: ContainersNotReady, lastTransitionTime: {{{{ $now | Quote }}}}}}\n      \
@@ -137,8 +184,19 @@ pub fn ends(cluster: &Cluster, namespace: &str, job: &str, code: i32, message: &
     let (phase, now) = (if code == 0 { "Succeeded" } else { "Failed" }, "2026-01-01T00:00:00Z");
     let ended = serde_json::json!({"exitCode": code, "reason": if code == 0 { "Completed" } else { "Error" }, "message": message, "startedAt": now, "finishedAt": now});
     let container = serde_json::json!({"name": "rollmodel-fetch", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": ended}});
-    let status = serde_json::json!({"status": {"phase": phase, "containerStatuses": [container]}}).to_string();
-    cluster.kubectl(&["patch", "pod", "-n", namespace, &running(), "--subresource=status", "--type=merge", "-p", &status]);
+    let status = serde_json::json!({"status": {"phase": phase, "containerStatuses": [container]}})
+        .to_string();
+    cluster.kubectl(&[
+        "patch",
+        "pod",
+        "-n",
+        namespace,
+        &running(),
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        &status,
+    ]);
 }
 
 /// Gives a node a label (`disk=fast`), or takes it away (`disk-`).
@@ -150,5 +208,14 @@ pub fn label_node(cluster: &Cluster, node: &str, label: &str) {
 pub fn heal(cluster: &Cluster, namespace: &str, deployment: &str) {
     let selector = format!("rollmodel.dev/deployment={deployment}");
     // A pod may go while it is annotated: then there is nothing to heal about it.
-    cluster.try_kubectl(&["annotate", "pod", "-n", namespace, "-l", &selector, "test.rollmodel.dev/heal=yes", "--overwrite"]);
+    cluster.try_kubectl(&[
+        "annotate",
+        "pod",
+        "-n",
+        namespace,
+        "-l",
+        &selector,
+        "test.rollmodel.dev/heal=yes",
+        "--overwrite",
+    ]);
 }

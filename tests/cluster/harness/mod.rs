@@ -1,7 +1,9 @@
-//! A real Kubernetes on loopback, from the tools that `tests/cluster/tools/build.sh` finds or builds. Its nodes are kwok's: pods are
-//! objects with a status, and [`levers`] decide what becomes of them.
+//! A real Kubernetes on loopback, from the tools that `tests/cluster/tools/build.sh` finds or
+//! builds. Its nodes are kwok's: pods are objects with a status, and [`levers`] decide what becomes
+//! of them.
 //!
-//! Every process dies with the one that started it (see [`process`]), so a failure, Ctrl-C or SIGKILL leaves nothing running.
+//! Every process dies with the one that started it (see [`process`]), so a failure, Ctrl-C or
+//! SIGKILL leaves nothing running.
 #![allow(dead_code)] // each target that includes this module uses a part of it
 
 pub mod audit;
@@ -48,7 +50,15 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { fsync: false, emulated_version: None, audit: true, nodes: 4, dir: None, patience: Duration::from_secs(60), address: None }
+        Self {
+            fsync: false,
+            emulated_version: None,
+            audit: true,
+            nodes: 4,
+            dir: None,
+            patience: Duration::from_secs(60),
+            address: None,
+        }
     }
 }
 
@@ -79,8 +89,14 @@ pub fn tools() -> PathBuf {
     static TOOLS: OnceLock<PathBuf> = OnceLock::new();
     let find = || {
         let script = root().join("tests/cluster/tools/build.sh");
-        let out = Command::new(&script).stderr(std::process::Stdio::inherit()).output().expect("tests/cluster/tools/build.sh runs");
-        assert!(out.status.success(), "the tools of the test cluster could not be built: see above");
+        let out = Command::new(&script)
+            .stderr(std::process::Stdio::inherit())
+            .output()
+            .expect("tests/cluster/tools/build.sh runs");
+        assert!(
+            out.status.success(),
+            "the tools of the test cluster could not be built: see above"
+        );
         PathBuf::from(String::from_utf8(out.stdout).expect("a path").trim())
     };
     TOOLS.get_or_init(find).clone()
@@ -92,12 +108,16 @@ pub fn root() -> PathBuf {
 }
 
 impl Cluster {
-    /// The one cluster of this test process; with `ROLLMODEL_TEST_KUBECONFIG`, the one that `cluster up` printed it for.
+    /// The one cluster of this test process; with `ROLLMODEL_TEST_KUBECONFIG`, the one that
+    /// `cluster up` printed it for.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
         SHARED.get_or_init(|| {
             let given = std::env::var_os("ROLLMODEL_TEST_KUBECONFIG");
-            let cluster = given.map_or_else(|| Self::start(Options::default()), |path| Self::attach(Path::new(&path)));
+            let cluster = given.map_or_else(
+                || Self::start(Options::default()),
+                |path| Self::attach(Path::new(&path)),
+            );
             cluster.apply_crds();
             cluster
         })
@@ -108,15 +128,34 @@ impl Cluster {
         Own(Box::leak(Box::new(Self::start(options))))
     }
 
-    /// A cluster that another process holds, by the kubeconfig in its directory: its processes and files are left alone.
+    /// A cluster that another process holds, by the kubeconfig in its directory: its processes and
+    /// files are left alone.
     pub fn attach(kubeconfig: &Path) -> Self {
-        let text = fs::read_to_string(kubeconfig).unwrap_or_else(|e| panic!("{}: {e}", kubeconfig.display()));
-        let port = text.split_once("https://127.0.0.1:").and_then(|(_, rest)| rest.split('"').next()?.parse().ok());
-        let api = port.unwrap_or_else(|| panic!("{} is not of a cluster that `cluster up` started", kubeconfig.display()));
-        let dir = kubeconfig.canonicalize().expect("the kubeconfig").parent().expect("its directory").to_owned();
+        let text = fs::read_to_string(kubeconfig)
+            .unwrap_or_else(|e| panic!("{}: {e}", kubeconfig.display()));
+        let port = text
+            .split_once("https://127.0.0.1:")
+            .and_then(|(_, rest)| rest.split('"').next()?.parse().ok());
+        let api = port.unwrap_or_else(|| {
+            panic!("{} is not of a cluster that `cluster up` started", kubeconfig.display())
+        });
+        let dir = kubeconfig
+            .canonicalize()
+            .expect("the kubeconfig")
+            .parent()
+            .expect("its directory")
+            .to_owned();
         let ports = Ports { etcd: 0, peers: 0, api };
         let options = Options { dir: Some(dir.clone()), ..Options::default() };
-        let cluster = Self { dir, tools: tools(), ports, options, spawner: Spawner::start(), processes: Mutex::default(), attached: true };
+        let cluster = Self {
+            dir,
+            tools: tools(),
+            ports,
+            options,
+            spawner: Spawner::start(),
+            processes: Mutex::default(),
+            attached: true,
+        };
         cluster.wait_api();
         cluster
     }
@@ -125,15 +164,34 @@ impl Cluster {
     pub fn start(options: Options) -> Self {
         sweep_stale();
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let fresh = || root().join(format!("target/tmp/cluster-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+        let fresh = || {
+            root().join(format!(
+                "target/tmp/cluster-{}-{}",
+                std::process::id(),
+                COUNT.fetch_add(1, Ordering::Relaxed)
+            ))
+        };
         let dir = options.dir.clone().unwrap_or_else(fresh);
         fs::create_dir_all(&dir).expect("the cluster's directory");
         let ports = Ports { etcd: free_port(), peers: free_port(), api: free_port() };
-        let cluster = Self { dir, tools: tools(), ports, options, spawner: Spawner::start(), processes: Mutex::default(), attached: false };
+        let cluster = Self {
+            dir,
+            tools: tools(),
+            ports,
+            options,
+            spawner: Spawner::start(),
+            processes: Mutex::default(),
+            attached: false,
+        };
         certs::write(&cluster.dir);
-        fs::write(cluster.kubeconfig(), cluster.kubeconfig_text("admin.crt", "admin.key")).expect("kubeconfig");
+        fs::write(cluster.kubeconfig(), cluster.kubeconfig_text("admin.crt", "admin.key"))
+            .expect("kubeconfig");
         fs::write(cluster.dir.join("audit.yaml"), audit::POLICY).expect("audit policy");
-        fs::write(cluster.dir.join("kwok.yaml"), levers::configuration(&cluster.tools.join("stages.yaml"))).expect("kwok.yaml");
+        fs::write(
+            cluster.dir.join("kwok.yaml"),
+            levers::configuration(&cluster.tools.join("stages.yaml")),
+        )
+        .expect("kwok.yaml");
         for name in ["etcd", "kube-apiserver"] {
             cluster.run(name);
         }
@@ -153,13 +211,19 @@ impl Cluster {
         let log = self.dir.join(format!("{name}.log"));
         // With the small heaps of a test, Go's collector took a third of the API server's time.
         let env = [("GOGC".to_owned(), "400".to_owned())];
-        let process = self.spawner.spawn(&program, &std::mem::take(&mut args), &env, &self.dir, &log);
+        let process =
+            self.spawner.spawn(&program, &std::mem::take(&mut args), &env, &self.dir, &log);
         self.processes.lock().expect("processes").insert(name, process);
     }
 
     /// The ids of its processes, by name.
     pub fn ids(&self) -> Vec<(&'static str, u32)> {
-        self.processes.lock().expect("processes").iter().map(|(name, process)| (*name, process.id())).collect()
+        self.processes
+            .lock()
+            .expect("processes")
+            .iter()
+            .map(|(name, process)| (*name, process.id()))
+            .collect()
     }
 
     /// Ends one of its processes with SIGKILL.
@@ -170,7 +234,12 @@ impl Cluster {
     }
 
     fn args(&self, name: &str) -> Vec<String> {
-        let emulated = self.options.emulated_version.as_ref().map(|v| format!("--emulated-version={v}")).unwrap_or_default();
+        let emulated = self
+            .options
+            .emulated_version
+            .as_ref()
+            .map(|v| format!("--emulated-version={v}"))
+            .unwrap_or_default();
         let text = match name {
             "etcd" => self.etcd_args(),
             "kube-apiserver" => self.api_args(),
@@ -202,7 +271,12 @@ impl Cluster {
 
     fn api_args(&self) -> String {
         let audit = if self.options.audit { audit::FLAGS } else { "" };
-        let emulated = self.options.emulated_version.as_ref().map(|v| format!("--emulated-version={v}")).unwrap_or_default();
+        let emulated = self
+            .options
+            .emulated_version
+            .as_ref()
+            .map(|v| format!("--emulated-version={v}"))
+            .unwrap_or_default();
         let (bind, advertised, reconciler) = match &self.options.address {
             None => ("127.0.0.1", "127.0.0.1", "none"),
             Some(address) => ("0.0.0.0", address.as_str(), "lease"),
@@ -243,7 +317,11 @@ impl Cluster {
     }
 
     fn kubeconfig_text(&self, cert: &str, key: &str) -> String {
-        let user = format!("{{client-certificate: {}, client-key: {}}}", self.dir.join(cert).display(), self.dir.join(key).display());
+        let user = format!(
+            "{{client-certificate: {}, client-key: {}}}",
+            self.dir.join(cert).display(),
+            self.dir.join(key).display()
+        );
         self.kubeconfig_for(&user)
     }
 
@@ -267,11 +345,13 @@ impl Cluster {
     pub fn kubeconfig_of(&self, namespace: &str, account: &str) -> PathBuf {
         let token = self.kubectl(&["create", "token", account, "-n", namespace, "--duration=2h"]);
         let path = self.dir.join(format!("{namespace}-{account}.kubeconfig"));
-        fs::write(&path, self.kubeconfig_for(&format!("{{token: {}}}", token.trim()))).expect("kubeconfig");
+        fs::write(&path, self.kubeconfig_for(&format!("{{token: {}}}", token.trim())))
+            .expect("kubeconfig");
         path
     }
 
-    /// Waits until the API server is ready, also after it was killed; fails at once if a process has ended by itself.
+    /// Waits until the API server is ready, also after it was killed; fails at once if a process
+    /// has ended by itself.
     pub fn wait_api(&self) {
         let ready = || {
             self.assert_all_run();
@@ -284,7 +364,11 @@ impl Cluster {
     pub fn until(&self, what: &str, mut is: impl FnMut() -> bool) {
         let began = Instant::now();
         while !is() {
-            assert!(began.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}\n{}", self.log_ends());
+            assert!(
+                began.elapsed() < DEADLINE,
+                "{what}: not within {DEADLINE:?}\n{}",
+                self.log_ends()
+            );
             // A process has no event to watch for while it starts.
             std::thread::park_timeout(Duration::from_millis(50));
         }
@@ -292,7 +376,12 @@ impl Cluster {
 
     fn assert_all_run(&self) {
         let ended = |process: &mut Process| process.ended().map(|code| (code, process.log_end()));
-        let first = self.processes.lock().expect("processes").iter_mut().find_map(|(&name, process)| Some((name, ended(process)?)));
+        let first = self
+            .processes
+            .lock()
+            .expect("processes")
+            .iter_mut()
+            .find_map(|(&name, process)| Some((name, ended(process)?)));
         if let Some((name, (code, log))) = first {
             panic!("{name} ended by itself, with {code:?}:\n{log}");
         }
@@ -300,24 +389,41 @@ impl Cluster {
 
     fn log_ends(&self) -> String {
         let names: Vec<_> = self.processes.lock().expect("processes").keys().copied().collect();
-        names.iter().map(|name| format!("--- {name}\n{}", tail(&self.dir.join(format!("{name}.log"))))).collect()
+        names
+            .iter()
+            .map(|name| format!("--- {name}\n{}", tail(&self.dir.join(format!("{name}.log")))))
+            .collect()
     }
 
     fn make_nodes(&self) {
         let nodes: String = (0..self.options.nodes).map(node).collect();
         self.kubectl_in(&["apply", "-f", "-"], &nodes);
-        let out = self.try_kubectl(&["wait", "--for=condition=Ready", "node", "--all", "--timeout=60s"]);
-        assert!(out.status.success(), "the nodes are not ready: {}\n{}", String::from_utf8_lossy(&out.stderr), self.log_ends());
+        let out =
+            self.try_kubectl(&["wait", "--for=condition=Ready", "node", "--all", "--timeout=60s"]);
+        assert!(
+            out.status.success(),
+            "the nodes are not ready: {}\n{}",
+            String::from_utf8_lossy(&out.stderr),
+            self.log_ends()
+        );
     }
 
     /// Applies the CRDs of this tree and waits until they are served.
     pub fn apply_crds(&self) {
         let dir = root().join("crds");
-        let files: Vec<_> = fs::read_dir(dir).expect("crds").map(|e| e.expect("a file").path()).collect();
+        let files: Vec<_> =
+            fs::read_dir(dir).expect("crds").map(|e| e.expect("a file").path()).collect();
         for file in files.iter().filter(|f| f.extension().is_some_and(|x| x == "yaml")) {
             self.kubectl(&["apply", "--server-side", "-f", &file.display().to_string()]);
         }
-        self.kubectl(&["wait", "--for=condition=Established", "crd", "-l", "app.kubernetes.io/part-of=rollmodel", "--timeout=60s"]);
+        self.kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "crd",
+            "-l",
+            "app.kubernetes.io/part-of=rollmodel",
+            "--timeout=60s",
+        ]);
     }
 
     /// A namespace of its own for one test.
@@ -325,10 +431,22 @@ impl Cluster {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         // A cluster from outside may have seen other runs.
-        let name = if self.attached { format!("{hint}-{}-{count}", std::process::id()) } else { format!("{hint}-{count}") };
+        let name = if self.attached {
+            format!("{hint}-{}-{count}", std::process::id())
+        } else {
+            format!("{hint}-{count}")
+        };
         self.kubectl(&["create", "namespace", &name]);
-        // Pods are refused until their ServiceAccount is there, and retried with a backoff that a test would wait for.
-        self.kubectl(&["wait", "--for=create", "serviceaccount/default", "-n", &name, "--timeout=60s"]);
+        // Pods are refused until their ServiceAccount is there, and retried with a backoff that a
+        // test would wait for.
+        self.kubectl(&[
+            "wait",
+            "--for=create",
+            "serviceaccount/default",
+            "-n",
+            &name,
+            "--timeout=60s",
+        ]);
         name
     }
 
@@ -347,7 +465,10 @@ impl Cluster {
     pub fn try_kubectl_in(&self, args: &[&str], input: &str) -> Output {
         use std::io::Write;
         let mut command = self.command(args);
-        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
         let mut child = command.spawn().expect("kubectl runs");
         child.stdin.take().expect("stdin").write_all(input.as_bytes()).expect("kubectl reads");
         child.wait_with_output().expect("kubectl ends")
@@ -368,7 +489,8 @@ impl Cluster {
         kube::Client::try_from(self.config().await).expect("client")
     }
 
-    /// A kube client of an administrator whose requests the audit log tells apart by their user agent.
+    /// A kube client of an administrator whose requests the audit log tells apart by their user
+    /// agent.
     pub async fn client_as(&self, agent: &str) -> kube::Client {
         let mut config = self.config().await;
         config.headers.push((http::header::USER_AGENT, agent.parse().expect("a user agent")));
@@ -381,7 +503,13 @@ impl Cluster {
     }
 
     /// Starts a process that dies with this cluster's.
-    pub fn spawn(&self, program: &Path, args: &[String], env: &[(String, String)], log: &Path) -> Process {
+    pub fn spawn(
+        &self,
+        program: &Path,
+        args: &[String],
+        env: &[(String, String)],
+        log: &Path,
+    ) -> Process {
         self.spawner.spawn(program, args, env, &self.dir, log)
     }
 }
@@ -403,7 +531,8 @@ impl Drop for Cluster {
     }
 }
 
-/// A cluster of one test's own. Stories hold the cluster for ever, so that its few words of memory stay; its processes and files go.
+/// A cluster of one test's own. Stories hold the cluster for ever, so that its few words of memory
+/// stay; its processes and files go.
 pub struct Own(&'static Cluster);
 
 impl Own {
@@ -450,13 +579,15 @@ fn node(index: usize) -> String {
     )
 }
 
-/// A random port that is free now. It is below those the kernel gives to outgoing connections, one of which could else take it before
-/// its process listens.
+/// A random port that is free now. It is below those the kernel gives to outgoing connections, one
+/// of which could else take it before its process listens.
 pub fn free_port() -> u16 {
     use std::hash::{BuildHasher, RandomState};
-    let random = || u16::try_from(RandomState::new().hash_one(()) % 22_000).expect("a small number");
+    let random =
+        || u16::try_from(RandomState::new().hash_one(()) % 22_000).expect("a small number");
     let candidates = std::iter::repeat_with(|| 10_000 + random()).take(1000);
-    let mut free = candidates.filter(|&port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok());
+    let mut free =
+        candidates.filter(|&port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok());
     free.next().expect("a free port")
 }
 
@@ -465,7 +596,10 @@ fn sweep_stale() {
     let Ok(entries) = fs::read_dir(root().join("target/tmp")) else { return };
     for path in entries.flatten().map(|e| e.path()) {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
-        let Some(pid) = name.strip_prefix("cluster-").and_then(|rest| rest.split('-').next()) else { continue };
+        let Some(pid) = name.strip_prefix("cluster-").and_then(|rest| rest.split('-').next())
+        else {
+            continue;
+        };
         if !Path::new("/proc").join(pid).exists() {
             let _ = fs::remove_dir_all(&path);
         }

@@ -1,6 +1,8 @@
-//! Processes that die with the one that started them: `setpriv --pdeathsig KILL` asks the kernel for it.
+//! Processes that die with the one that started them: `setpriv --pdeathsig KILL` asks the kernel
+//! for it.
 //!
-//! The signal comes when the *thread* that started a process ends, and test threads end early: one thread starts them all and lives on.
+//! The signal comes when the *thread* that started a process ends, and test threads end early: one
+//! thread starts them all and lives on.
 
 use std::{
     fs::File,
@@ -23,7 +25,8 @@ impl Spawner {
             for (mut command, answer) in requests {
                 let _ = answer.send(command.spawn());
             }
-            // The thread must outlive every process it started; only the end of this process ends it.
+            // The thread must outlive every process it started; only the end of this process ends
+            // it.
             loop {
                 std::thread::park();
             }
@@ -32,19 +35,30 @@ impl Spawner {
     }
 
     /// Starts `program` in `dir`, its output in `log`.
-    pub fn spawn(&self, program: &Path, args: &[String], env: &[(String, String)], dir: &Path, log: &Path) -> Process {
+    pub fn spawn(
+        &self,
+        program: &Path,
+        args: &[String],
+        env: &[(String, String)],
+        dir: &Path,
+        log: &Path,
+    ) -> Process {
         let out = File::options().create(true).append(true).open(log).expect("the log");
         let err = out.try_clone().expect("the log again");
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args).envs(env.iter().map(|(k, v)| (k, v)));
-        // A group of its own: Ctrl-C reaches what runs on a cluster, which may want to tidy up there, and not the cluster.
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program)
+            .args(args)
+            .envs(env.iter().map(|(k, v)| (k, v)));
+        // A group of its own: Ctrl-C reaches what runs on a cluster, which may want to tidy up
+        // there, and not the cluster.
         command.current_dir(dir).stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
         let (answer, spawned) = channel();
         self.0.send((command, answer)).expect("the spawner lives");
-        let child = spawned
-            .recv()
-            .expect("the spawner answers")
-            .unwrap_or_else(|e| panic!("start {} through setpriv (util-linux): {e}", program.display()));
+        let child = spawned.recv().expect("the spawner answers").unwrap_or_else(|e| {
+            panic!("start {} through setpriv (util-linux): {e}", program.display())
+        });
         Process { child, log: log.to_owned() }
     }
 }
@@ -93,7 +107,10 @@ impl Process {
 
 /// The processes that a process started and that have not ended.
 pub fn children(parent: u32) -> Vec<u32> {
-    let pids = std::fs::read_dir("/proc").expect("/proc").flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    let pids = std::fs::read_dir("/proc")
+        .expect("/proc")
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok());
     pids.filter(|&pid| stat(pid).is_some_and(|(state, of)| state != 'Z' && of == parent)).collect()
 }
 

@@ -1,7 +1,9 @@
-//! A proxy between one operator and the API server, which ends the operator with SIGKILL at a write of one's choice: before the API
-//! server sees it, or after it was carried out and before the operator hears of it.
+//! A proxy between one operator and the API server, which ends the operator with SIGKILL at a write
+//! of one's choice: before the API server sees it, or after it was carried out and before the
+//! operator hears of it.
 //!
-//! The operator speaks plain HTTP to it on loopback; it speaks to the API server as an administrator. Watches stream through.
+//! The operator speaks plain HTTP to it on loopback; it speaks to the API server as an
+//! administrator. Watches stream through.
 
 use std::{
     convert::Infallible,
@@ -62,11 +64,17 @@ impl Proxy {
     pub fn start(cluster: &Cluster) -> Self {
         let gate = Arc::new(Mutex::new(Gate::default()));
         let (client, listener) = runtime().block_on(async {
-            let config = kube::config::Kubeconfig::read_from(cluster.kubeconfig()).expect("kubeconfig");
-            let mut config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.expect("config");
+            let config =
+                kube::config::Kubeconfig::read_from(cluster.kubeconfig()).expect("kubeconfig");
+            let mut config = kube::Config::from_custom_kubeconfig(config, &Default::default())
+                .await
+                .expect("config");
             // What the API server answers is the operator's to see.
             config.default_retry = false;
-            (Client::try_from(config).expect("client"), tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port"))
+            (
+                Client::try_from(config).expect("client"),
+                tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port"),
+            )
         });
         let port = listener.local_addr().expect("its address").port();
         let kubeconfig = cluster.dir().join(format!("proxy-{port}.kubeconfig"));
@@ -124,7 +132,8 @@ fn lock(gate: &Mutex<Gate>) -> MutexGuard<'_, Gate> {
     gate.lock().expect("nobody panics with it")
 }
 
-/// Takes a write down; the fault, if it is this one's. No other write comes between this one and the signal.
+/// Takes a write down; the fault, if it is this one's. No other write comes between this one and
+/// the signal.
 fn count(gate: &Mutex<Gate>, request: &Request<Body>) -> Option<Fault> {
     let mut gate = lock(gate);
     gate.writes.push(format!("{} {}", request.method(), request.uri().path()));
@@ -134,7 +143,10 @@ fn count(gate: &Mutex<Gate>, request: &Request<Body>) -> Option<Fault> {
     fault
 }
 
-async fn pass((gate, client): (Arc<Mutex<Gate>>, Client), request: Request<Body>) -> Result<Response<Body>, Infallible> {
+async fn pass(
+    (gate, client): (Arc<Mutex<Gate>>, Client),
+    request: Request<Body>,
+) -> Result<Response<Body>, Infallible> {
     let writes = ![Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
     if writes && lock(&gate).shut {
         return pending().await;
@@ -159,13 +171,21 @@ async fn pass((gate, client): (Arc<Mutex<Gate>>, Client), request: Request<Body>
     }
 }
 
-async fn upstream(client: &Client, request: Request<Body>) -> Result<Response<kube::client::Body>, String> {
+async fn upstream(
+    client: &Client,
+    request: Request<Body>,
+) -> Result<Response<kube::client::Body>, String> {
     let (mut parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.map_err(|e| e.to_string())?;
-    for name in [header::HOST, header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
+    for name in
+        [header::HOST, header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
+    {
         parts.headers.remove(name);
     }
-    client.send(Request::from_parts(parts, kube::client::Body::from(body.to_vec()))).await.map_err(|e| e.to_string())
+    client
+        .send(Request::from_parts(parts, kube::client::Body::from(body.to_vec())))
+        .await
+        .map_err(|e| e.to_string())
 }
 
 /// Ends the operator, and never answers.

@@ -1,4 +1,5 @@
-//! The API server without kubectl: where a test asks so often that starting a process each time would be the load.
+//! The API server without kubectl: where a test asks so often that starting a process each time
+//! would be the load.
 
 use std::{
     sync::OnceLock,
@@ -15,7 +16,13 @@ use super::Cluster;
 /// What tests run their own asynchronous parts on: it lives as long as the process.
 pub fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    let make = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let make = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime")
+    };
     RUNTIME.get_or_init(make)
 }
 
@@ -68,12 +75,14 @@ impl Rest {
 
     /// Creates an object of a kind.
     pub fn create(&self, kind: &str, object: &Value) {
-        self.send(&Method::POST, kind, object).unwrap_or_else(|error| panic!("create {kind}: {error}: {object}"));
+        self.send(&Method::POST, kind, object)
+            .unwrap_or_else(|error| panic!("create {kind}: {error}: {object}"));
     }
 
     /// Merges into an object, or into its status (`rolloutrequests/ask/status`).
     pub fn merge(&self, what: &str, object: &Value) {
-        self.send(&Method::PATCH, what, object).unwrap_or_else(|error| panic!("patch {what}: {error}: {object}"));
+        self.send(&Method::PATCH, what, object)
+            .unwrap_or_else(|error| panic!("patch {what}: {error}: {object}"));
     }
 
     /// Deletes an object with all that it owns, if it is there.
@@ -83,9 +92,14 @@ impl Rest {
 
     /// One request.
     pub fn send(&self, method: &Method, what: &str, body: &Value) -> kube::Result<Value> {
-        let kind = if *method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
+        let kind = if *method == Method::PATCH {
+            "application/merge-patch+json"
+        } else {
+            "application/json"
+        };
         let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        let request = Request::builder().method(method).uri(self.path(what)).header("content-type", kind);
+        let request =
+            Request::builder().method(method).uri(self.path(what)).header("content-type", kind);
         runtime().block_on(self.client.request(request.body(bytes).expect("a request")))
     }
 }

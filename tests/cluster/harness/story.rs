@@ -69,16 +69,27 @@ impl Story {
         String::from_utf8_lossy(&out.stderr).into_owned()
     }
 
-    /// Installs the shipped roles, and the shipped admission policies for this namespace only: others share the cluster, and ask as alice.
+    /// Installs the shipped roles, and the shipped admission policies for this namespace only:
+    /// others share the cluster, and ask as alice.
     pub fn with_shipped_policies(&self) {
-        self.kubectl(&["apply", "--server-side", "-f", &root().join("deploy/people.yaml").display().to_string()]);
+        self.kubectl(&[
+            "apply",
+            "--server-side",
+            "-f",
+            &root().join("deploy/people.yaml").display().to_string(),
+        ]);
         let shipped = std::fs::read_to_string(root().join("deploy/admission.yaml")).unwrap();
         for document in serde_yaml::Deserializer::from_str(&shipped) {
             let mut object = Value::deserialize(document).unwrap();
             if object["kind"] == "ValidatingAdmissionPolicyBinding" {
                 let here = json!({"kubernetes.io/metadata.name": self.namespace});
-                object["spec"]["matchResources"] = json!({"namespaceSelector": {"matchLabels": here}});
-                object["metadata"]["name"] = json!(format!("{}-{}", object["spec"]["policyName"].as_str().unwrap(), self.namespace));
+                object["spec"]["matchResources"] =
+                    json!({"namespaceSelector": {"matchLabels": here}});
+                object["metadata"]["name"] = json!(format!(
+                    "{}-{}",
+                    object["spec"]["policyName"].as_str().unwrap(),
+                    self.namespace
+                ));
             }
             self.apply(&object);
         }
@@ -91,24 +102,40 @@ impl Story {
 
     /// Applies an object that has to be refused, and gives the sentence.
     pub fn apply_refused(&self, object: &Value) -> String {
-        let out = self.cluster.try_kubectl_in(&["-n", &self.namespace, "apply", "-f", "-"], &object.to_string());
+        let out = self
+            .cluster
+            .try_kubectl_in(&["-n", &self.namespace, "apply", "-f", "-"], &object.to_string());
         assert!(!out.status.success(), "it was accepted: {object}");
         String::from_utf8_lossy(&out.stderr).into_owned()
     }
 
     /// A ModelVersion of fraud whose image has that tag; see the levers.
     pub fn version(&self, version: &str, tag: &str) {
-        self.apply(&version_of("fraud", version, json!({"image": format!("registry.example.com/fraud:{tag}")})));
+        self.apply(&version_of(
+            "fraud",
+            version,
+            json!({"image": format!("registry.example.com/fraud:{tag}")}),
+        ));
     }
 
     /// ModelDeployment fraud on that version, with two pods.
     pub fn deploy(&self, version: &str) {
-        self.apply(&deployment("fraud", json!({"model": "fraud", "version": version, "replicas": 2})));
+        self.apply(&deployment(
+            "fraud",
+            json!({"model": "fraud", "version": version, "replicas": 2}),
+        ));
     }
 
     /// Merges into the spec of ModelDeployment fraud.
     pub fn patch(&self, spec: &Value) {
-        self.kubectl(&["patch", "mdep", "fraud", "--type=merge", "-p", &json!({"spec": spec}).to_string()]);
+        self.kubectl(&[
+            "patch",
+            "mdep",
+            "fraud",
+            "--type=merge",
+            "-p",
+            &json!({"spec": spec}).to_string(),
+        ]);
     }
 
     /// Names another version in the spec.
@@ -129,7 +156,8 @@ impl Story {
 
     /// Every object of a kind.
     pub fn list(&self, kind: &str) -> Vec<Value> {
-        let list: Value = serde_json::from_str(&self.kubectl(&["get", kind, "-o", "json"])).unwrap();
+        let list: Value =
+            serde_json::from_str(&self.kubectl(&["get", kind, "-o", "json"])).unwrap();
         list["items"].as_array().unwrap().clone()
     }
 
@@ -165,7 +193,10 @@ impl Story {
 
     /// The image that the serving Deployment's template names.
     pub fn image(&self) -> String {
-        self.get("deployment", "fraud")["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()
+        self.get("deployment", "fraud")["spec"]["template"]["spec"]["containers"][0]["image"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Waits until something holds of ModelDeployment fraud, watching it, and gives it.
@@ -206,14 +237,19 @@ impl Story {
     pub fn serves(&self, version: &str) -> Value {
         self.until(&format!("serves {version}"), |o| {
             let status = &o["status"];
-            observed(o) && status["serving"]["version"] == version && status.get("candidate").is_none() && status["state"] != "Rolling"
+            observed(o)
+                && status["serving"]["version"] == version
+                && status.get("candidate").is_none()
+                && status["state"] != "Rolling"
         })
     }
 
     /// Waits until it is held on (or rolled back to) that version.
     pub fn settles(&self, state: &str, serving: &str) -> Value {
         self.until(&format!("{state} on {serving}"), |o| {
-            observed(o) && o["status"]["state"] == state && o["status"]["serving"]["version"] == serving
+            observed(o)
+                && o["status"]["state"] == state
+                && o["status"]["serving"]["version"] == serving
         })
     }
 
@@ -225,7 +261,9 @@ impl Story {
     /// Asks as the spec says, and gives the answered request.
     pub fn ask_with(&self, spec: Value) -> Value {
         let name = self.request(spec);
-        self.until_true("the request is answered", || self.get("rreq", &name)["status"].get("result").is_some());
+        self.until_true("the request is answered", || {
+            self.get("rreq", &name)["status"].get("result").is_some()
+        });
         self.get("rreq", &name)
     }
 
@@ -234,18 +272,23 @@ impl Story {
         spec["deployment"] = json!("fraud");
         spec["requestedBy"] = json!("alice");
         spec["reason"] = json!("latency");
-        let object =
-            json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"generateName": "fraud-"}, "spec": spec});
-        let out = self.cluster.kubectl_in(&["-n", &self.namespace, "create", "-f", "-", "-o", "name"], &object.to_string());
+        let object = json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"generateName": "fraud-"}, "spec": spec});
+        let out = self.cluster.kubectl_in(
+            &["-n", &self.namespace, "create", "-f", "-", "-o", "name"],
+            &object.to_string(),
+        );
         out.trim().rsplit('/').next().unwrap().to_owned()
     }
 
     /// Waits until an Event with that reason was told, and gives its note.
     pub fn event(&self, reason: &str) -> String {
         let find = || {
-            self.list("events.events.k8s.io")
-                .into_iter()
-                .find(|e| e["reason"] == reason && e["reportingController"].as_str().is_some_and(|c| c.starts_with("rollmodel.dev")))
+            self.list("events.events.k8s.io").into_iter().find(|e| {
+                e["reason"] == reason
+                    && e["reportingController"]
+                        .as_str()
+                        .is_some_and(|c| c.starts_with("rollmodel.dev"))
+            })
         };
         self.until_true(&format!("an Event {reason}"), || find().is_some());
         find().unwrap()["note"].as_str().unwrap_or_default().to_owned()
@@ -261,7 +304,8 @@ impl Story {
 
 /// Whether the operator answered the newest spec.
 pub fn observed(object: &Value) -> bool {
-    object["metadata"]["generation"].is_i64() && object["metadata"]["generation"] == object["status"]["observedGeneration"]
+    object["metadata"]["generation"].is_i64()
+        && object["metadata"]["generation"] == object["status"]["observedGeneration"]
 }
 
 /// One condition of an object; null where it has none.

@@ -12,15 +12,26 @@ fn a_signature_by_a_key_on_each_curve_is_accepted() {
         let fingerprint = format!("sha256:{}", sha256(key.as_bytes()).hex());
         assert_eq!(signed.by, Signer::Key { fingerprint: fingerprint.clone() });
         // The same that the signer wrote down.
-        assert_eq!(fingerprint, format!("sha256:{}", parsed(&bundle)["verificationMaterial"]["publicKey"]["hint"].as_str().unwrap()));
+        assert_eq!(
+            fingerprint,
+            format!(
+                "sha256:{}",
+                parsed(&bundle)["verificationMaterial"]["publicKey"]["hint"].as_str().unwrap()
+            )
+        );
     }
 }
 
 #[test]
 fn a_signature_by_a_certificate_under_a_trusted_root_is_accepted() {
-    for (name, root, signer) in [("certificate", "root.pem", "signer"), ("rsa", "rsa-root.pem", "rsa-signer")] {
-        let signed = checked(&fixture(&format!("{name}.sig")), &certificates(&[&text(root)])).unwrap();
-        let Signer::Certificate { subject, fingerprint } = signed.by else { panic!("not by a certificate") };
+    for (name, root, signer) in
+        [("certificate", "root.pem", "signer"), ("rsa", "rsa-root.pem", "rsa-signer")]
+    {
+        let signed =
+            checked(&fixture(&format!("{name}.sig")), &certificates(&[&text(root)])).unwrap();
+        let Signer::Certificate { subject, fingerprint } = signed.by else {
+            panic!("not by a certificate")
+        };
         assert_eq!(subject, format!("CN={signer},O=Rollmodel tests"));
         assert_eq!(fingerprint.len(), "sha256:".len() + 64);
     }
@@ -29,7 +40,10 @@ fn a_signature_by_a_certificate_under_a_trusted_root_is_accepted() {
 #[test]
 fn a_trusted_authority_and_the_signers_own_certificate_are_roots_too() {
     for trusted in ["authority.pem", "signer.pem"] {
-        assert!(checked(&fixture("certificate.sig"), &certificates(&[&text(trusted)])).is_ok(), "{trusted}");
+        assert!(
+            checked(&fixture("certificate.sig"), &certificates(&[&text(trusted)])).is_ok(),
+            "{trusted}"
+        );
     }
 }
 
@@ -72,7 +86,10 @@ fn a_list_of_files_in_another_order_is_accepted_with_the_root_of_that_order() {
     let mut said_otherwise = statement(&model());
     let resources = said_otherwise["predicate"]["resources"].as_array_mut().unwrap();
     resources.sort_by_key(|r| r["name"].as_str().unwrap().to_owned());
-    let digests: Vec<u8> = resources.iter().flat_map(|r| base16ct::lower::decode_vec(r["digest"].as_str().unwrap()).unwrap()).collect();
+    let digests: Vec<u8> = resources
+        .iter()
+        .flat_map(|r| base16ct::lower::decode_vec(r["digest"].as_str().unwrap()).unwrap())
+        .collect();
     said_otherwise["subject"][0]["digest"]["sha256"] = json!(sha256(&digests).hex());
     let signed = said(&said_otherwise).unwrap();
     assert_eq!(signed.root, sha256(&digests));

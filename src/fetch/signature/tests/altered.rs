@@ -9,8 +9,14 @@ use crate::fetch::digest::root;
 fn a_changed_payload_fails() {
     let trust = keys(&[&text("p256.pub")]);
     let root = root(&model()).hex();
-    let fails = Err(Why::Altered(format!("key sha256:{}", sha256(text("p256.pub").as_bytes()).hex())));
-    for (from, to) in [("config.json", "Config.json"), (root.as_str(), &"0".repeat(64)), ("\"files\"", "\"shards\""), ("{", "{ ")] {
+    let fails =
+        Err(Why::Altered(format!("key sha256:{}", sha256(text("p256.pub").as_bytes()).hex())));
+    for (from, to) in [
+        ("config.json", "Config.json"),
+        (root.as_str(), &"0".repeat(64)),
+        ("\"files\"", "\"shards\""),
+        ("{", "{ "),
+    ] {
         assert_eq!(checked(&with_payload(&fixture("p256.sig"), from, to), &trust), fails, "{from}");
     }
 }
@@ -20,20 +26,27 @@ fn the_signature_of_another_payload_or_key_fails() {
     let trust = keys(&[&text("p256.pub"), &text("p384.pub")]);
     for other in ["blake3.sig", "p384.sig"] {
         let signature = parsed(&fixture(other))["dsseEnvelope"]["signatures"].clone();
-        let refused = checked(&with(&fixture("p256.sig"), "/dsseEnvelope/signatures", signature), &trust);
+        let refused =
+            checked(&with(&fixture("p256.sig"), "/dsseEnvelope/signatures", signature), &trust);
         assert!(matches!(refused, Err(Why::Altered(_))), "{other}");
     }
 }
 
 #[test]
 fn a_key_that_is_not_trusted_fails_whatever_it_is_called() {
-    let hint = parsed(&fixture("p256.sig"))["verificationMaterial"]["publicKey"]["hint"].as_str().unwrap().to_owned();
+    let hint = parsed(&fixture("p256.sig"))["verificationMaterial"]["publicKey"]["hint"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let trust = keys(&[&text("p384.pub"), &text("p521.pub")]);
     assert_eq!(checked(&fixture("p256.sig"), &trust), Err(Why::UntrustedKey(Some(hint))));
     let nameless = with(&fixture("p256.sig"), "/verificationMaterial", json!({"publicKey": {}}));
     assert_eq!(checked(&nameless, &trust), Err(Why::UntrustedKey(None)));
     let trusted = parsed(&fixture("p384.sig"))["verificationMaterial"].clone();
-    assert!(matches!(checked(&with(&fixture("p256.sig"), "/verificationMaterial", trusted), &trust), Err(Why::Altered(_))));
+    assert!(matches!(
+        checked(&with(&fixture("p256.sig"), "/verificationMaterial", trusted), &trust),
+        Err(Why::Altered(_))
+    ));
 }
 
 #[test]
@@ -43,7 +56,8 @@ fn a_signature_that_is_none_fails() {
     let ones = [0x30, 6, 2, 1, 1, 2, 1, 1];
     for signature in [&[][..], &[0x30], &[0x30, 0], &zeros, &ones, &[0xff; 200]] {
         let signatures = json!([{"sig": STANDARD.encode(signature)}]);
-        let refused = checked(&with(&fixture("p256.sig"), "/dsseEnvelope/signatures", signatures), &trust);
+        let refused =
+            checked(&with(&fixture("p256.sig"), "/dsseEnvelope/signatures", signatures), &trust);
         assert!(matches!(refused, Err(Why::Altered(_))), "{signature:?}");
     }
 }
@@ -54,13 +68,17 @@ fn everyone() -> Trust {
 }
 
 fn any_bundle() -> impl Strategy<Value = Vec<u8>> {
-    prop::sample::select(vec!["p256.sig", "p384.sig", "p521.sig", "certificate.sig", "rsa.sig"]).prop_map(fixture)
+    prop::sample::select(vec!["p256.sig", "p384.sig", "p521.sig", "certificate.sig", "rsa.sig"])
+        .prop_map(fixture)
 }
 
 /// The signature and what it is over, in bytes, without the layers of text around them.
 fn signed_bytes(bundle: &Value) -> (Vec<u8>, Vec<u8>) {
     let bytes = |value: &Value| STANDARD.decode(value.as_str().unwrap()).unwrap();
-    (bytes(&bundle["dsseEnvelope"]["payload"]), bytes(&bundle["dsseEnvelope"]["signatures"][0]["sig"]))
+    (
+        bytes(&bundle["dsseEnvelope"]["payload"]),
+        bytes(&bundle["dsseEnvelope"]["signatures"][0]["sig"]),
+    )
 }
 
 proptest! {

@@ -5,7 +5,8 @@ use super::*;
 fn compared(files: &Files, signature_file: Option<&str>) -> Result<Signed, Why> {
     let signature_file = signature_file.map(path);
     let trust = keys(&[&text("p256.pub")]);
-    verify(&fixture("p256.sig"), &trust, files, signature_file.as_ref(), ARTIFACT).map_err(|e| e.why)
+    verify(&fixture("p256.sig"), &trust, files, signature_file.as_ref(), ARTIFACT)
+        .map_err(|e| e.why)
 }
 
 fn names(first: &str, more: usize) -> Names {
@@ -26,7 +27,10 @@ fn a_file_missing_from_the_signed_set_fails() {
     let mut files = model();
     files.remove(&path("weights/empty.bin"));
     assert_eq!(compared(&files, None), Err(Why::Missing(names("weights/empty.bin", 0))));
-    assert_eq!(compared(&Files::new(), None), Err(Why::Missing(names("config.json", model().len() - 1))));
+    assert_eq!(
+        compared(&Files::new(), None),
+        Err(Why::Missing(names("config.json", model().len() - 1)))
+    );
 }
 
 #[test]
@@ -91,7 +95,14 @@ fn a_file_that_the_signer_ignored_was_not_signed() {
 fn an_error_says_what_to_do_in_one_sentence() {
     let mut files = model();
     files.insert(path("weights/part-1.bin"), sha256(b"other"));
-    let error = verify(&fixture("p256.sig"), &keys(&[&text("p256.pub")]), &files, None, "s3://models/\ntiny").unwrap_err();
+    let error = verify(
+        &fixture("p256.sig"),
+        &keys(&[&text("p256.pub")]),
+        &files,
+        None,
+        "s3://models/\ntiny",
+    )
+    .unwrap_err();
     assert_eq!(
         error.to_string(),
         "The signature of s3://models/\\ntiny is refused: file weights/part-1.bin has other bytes than were signed: restore what was signed, or have the artifact signed again."

@@ -25,7 +25,8 @@ pub fn pax(records: &[(&str, &[u8])]) -> Vec<u8> {
     let mut out = Vec::new();
     for (key, value) in records {
         let rest = key.len() + value.len() + 3;
-        let length = (rest + 1..).find(|length| length.to_string().len() + rest == *length).unwrap();
+        let length =
+            (rest + 1..).find(|length| length.to_string().len() + rest == *length).unwrap();
         out.extend(format!("{length} {key}=").bytes());
         out.extend_from_slice(value);
         out.push(b'\n');
@@ -51,7 +52,13 @@ impl Tar {
         self.header_with(name, kind, size, |_| {})
     }
 
-    pub fn header_with(mut self, name: impl AsRef<[u8]>, kind: u8, size: &[u8], change: impl Fn(&mut [u8])) -> Self {
+    pub fn header_with(
+        mut self,
+        name: impl AsRef<[u8]>,
+        kind: u8,
+        size: &[u8],
+        change: impl Fn(&mut [u8]),
+    ) -> Self {
         let mut header = [0; 512];
         let name = name.as_ref();
         header[..name.len()].copy_from_slice(name);
@@ -176,10 +183,15 @@ impl Zip {
     }
 
     pub fn end(self) -> Vec<u8> {
-        if self.count > usize::from(u16::MAX) { self.end_with_record(0).concat() } else { self.end_small() }
+        if self.count > usize::from(u16::MAX) {
+            self.end_with_record(0).concat()
+        } else {
+            self.end_small()
+        }
     }
 
-    /// With a zip64 end record that has further data of a length, which is to be put between the two parts.
+    /// With a zip64 end record that has further data of a length, which is to be put between the
+    /// two parts.
     pub fn end_with_record(self, further: u64) -> [Vec<u8>; 2] {
         let (at, size) = (self.body.len(), self.directory.len());
         let mut record = b"PK\x06\x06".to_vec();

@@ -1,4 +1,5 @@
-//! Bytes at random: nothing panics, and nothing is written but files below the directory, which every `unpack` here looks at.
+//! Bytes at random: nothing panics, and nothing is written but files below the directory, which
+//! every `unpack` here looks at.
 
 use proptest::{collection::vec, prelude::*};
 
@@ -16,7 +17,11 @@ fn archives() -> Vec<Vec<u8>> {
         .pax(&[("path", "é/☃".as_bytes()), ("size", b"3")])
         .file("y", b"abc")
         .end();
-    let zip = Zip::of([ZipEntry::stored("config.json", b"{}"), ZipEntry::stored("d/", b""), ZipEntry::deflated("d/w", &[7; 700])]);
+    let zip = Zip::of([
+        ZipEntry::stored("config.json", b"{}"),
+        ZipEntry::stored("d/", b""),
+        ZipEntry::deflated("d/w", &[7; 700]),
+    ]);
     vec![gz(&tar), zst(&tar), tar, zip.end()]
 }
 

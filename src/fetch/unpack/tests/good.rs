@@ -34,7 +34,10 @@ fn every_format_unpacks_byte_for_byte() {
     let tar = tar_of(&model());
     let zip = |method, large| zip_of(&model(), method, large);
     let members: Vec<u8> = tar.chunks(100_000).flat_map(gz).collect();
-    let frames: Vec<u8> = [0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 1, 2].into_iter().chain(tar.chunks(100_000).flat_map(zst)).collect();
+    let frames: Vec<u8> = [0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 1, 2]
+        .into_iter()
+        .chain(tar.chunks(100_000).flat_map(zst))
+        .collect();
     let cases = [
         (Format::TarGz, gz(&tar)),
         (Format::TarGz, members),
@@ -59,10 +62,18 @@ fn every_format_unpacks_byte_for_byte() {
 fn long_names_unpack_in_each_of_the_three_ways() {
     let name = format!("{}/{}", "d".repeat(120), "f".repeat(200));
     let ustar = format!("{}/{}", "d".repeat(120), "f".repeat(90));
-    let prefixed = Tar::default().header_with("f".repeat(90), b'0', b"00000000000\0", |header| header[345..465].fill(b'd')).end();
+    let prefixed = Tar::default()
+        .header_with("f".repeat(90), b'0', b"00000000000\0", |header| header[345..465].fill(b'd'))
+        .end();
     for (name, tar) in [
         (&name, Tar::default().long_name(format!("{name}\0").as_bytes()).file("short", b"").end()),
-        (&name, Tar::default().pax(&[("mtime", b"1.5"), ("path", name.as_bytes())]).file("short", b"").end()),
+        (
+            &name,
+            Tar::default()
+                .pax(&[("mtime", b"1.5"), ("path", name.as_bytes())])
+                .file("short", b"")
+                .end(),
+        ),
         (&ustar, prefixed),
     ] {
         assert_eq!(unpack(&tar).files.into_keys().collect::<Vec<_>>(), std::slice::from_ref(name));
@@ -73,12 +84,19 @@ fn long_names_unpack_in_each_of_the_three_ways() {
 fn headers_without_a_say_are_passed_over() {
     let tar = Tar::default()
         .entry("pax_global_header", b'g', &pax(&[("comment", b"0123456789")]))
-        .pax(&[("SCHILY.xattr.security.capability", b"\x01\0\n=\n2"), ("uid", b"5000000"), ("size", b"2")])
+        .pax(&[
+            ("SCHILY.xattr.security.capability", b"\x01\0\n=\n2"),
+            ("uid", b"5000000"),
+            ("size", b"2"),
+        ])
         .file("a", b"hi")
         .entry("././@LongLink", b'K', b"a long link's target\0")
         .file("b", b"")
         .end();
-    assert_eq!(unpack(&tar).files, BTreeMap::from([("a".into(), b"hi".to_vec()), ("b".into(), Vec::new())]));
+    assert_eq!(
+        unpack(&tar).files,
+        BTreeMap::from([("a".into(), b"hi".to_vec()), ("b".into(), Vec::new())])
+    );
 }
 
 #[test]
@@ -125,8 +143,16 @@ fn what_is_below_a_directory_of_an_image_is_kept_without_it() {
         .entry("models/", b'5', b"")
         .file("models/config.json", b"{}")
         .end();
-    let second = Tar::default().entry("./models", b'5', b"").entry("./models/1", b'5', b"").file("./models/1/w", b"w").end();
-    let third = Tar::default().file("/models/1/x", b"x").file("models", b"").file("usr/models/y", b"").end();
+    let second = Tar::default()
+        .entry("./models", b'5', b"")
+        .entry("./models/1", b'5', b"")
+        .file("./models/1/w", b"w")
+        .end();
+    let third = Tar::default()
+        .file("/models/1/x", b"x")
+        .file("models", b"")
+        .file("usr/models/y", b"")
+        .end();
     let none = Tar::default().end();
     let mut layers = vec![gz(&first), zst(&second), none];
     let outcome = unpack_layers(&layers, &below("models"));
@@ -150,7 +176,8 @@ fn progress_adds_up_and_can_stop_it() {
     let unpacked = unpack_file(&file, Format::TarGz, &site.target(), MANY, &mut add).unwrap();
     assert_eq!(unpacked.bytes, seen);
     let site = Site::new();
-    let mut stop = |bytes| if bytes > 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let mut stop =
+        |bytes| if bytes > 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
     let error = unpack_file(&file, Format::TarGz, &site.target(), MANY, &mut stop).unwrap_err();
     assert!(matches!(error, Error::Stopped) && error.is_trouble());
 }

@@ -21,9 +21,12 @@ fn nothing_but_files_and_directories_is_unpacked() {
         for tar in [Tar::default(), Tar::default().file("before", b"")] {
             unpack(&tar.entry("x", kind, b"").end()).refused(words);
         }
-        // A link that stays inside is one as well, and so is one that stands for the directory that is kept.
-        unpack_layers(&[Tar::default().entry("models/x", kind, b"").end()], &below("models")).refused(words.trim_start_matches("`x`"));
-        unpack_layers(&[Tar::default().entry("models", kind, b"").end()], &below("models")).refused("`models` is");
+        // A link that stays inside is one as well, and so is one that stands for the directory that
+        // is kept.
+        unpack_layers(&[Tar::default().entry("models/x", kind, b"").end()], &below("models"))
+            .refused(words.trim_start_matches("`x`"));
+        unpack_layers(&[Tar::default().entry("models", kind, b"").end()], &below("models"))
+            .refused("`models` is");
     }
 }
 
@@ -53,11 +56,18 @@ fn names_that_are_no_plain_relative_paths_are_refused() {
         unpack(&Tar::default().file(name, b"x").end()).refused(words);
         unpack(&Tar::default().entry(name, b'5', b"").end()).refused(words);
         unpack(&Tar::default().long_name(name.as_bytes()).file("x", b"x").end()).refused(words);
-        unpack(&Tar::default().pax(&[("path", name.as_bytes())]).file("x", b"x").end()).refused(words);
+        unpack(&Tar::default().pax(&[("path", name.as_bytes())]).file("x", b"x").end())
+            .refused(words);
     }
-    unpack(&Tar::default().file(b"a\xff", b"").end()).refused("`a\\xff` cannot be used: it is not UTF-8");
+    unpack(&Tar::default().file(b"a\xff", b"").end())
+        .refused("`a\\xff` cannot be used: it is not UTF-8");
     unpack(&Tar::default().long_name(b"a\0b\0").file("x", b"").end()).refused("control");
-    unpack(&Tar::default().header_with("b", b'0', b"00000000000\0", |header| header[345..347].fill(b'.')).end()).refused("..");
+    unpack(
+        &Tar::default()
+            .header_with("b", b'0', b"00000000000\0", |header| header[345..347].fill(b'.'))
+            .end(),
+    )
+    .refused("..");
     unpack(&Tar::default().file(".wh.config.json", b"").end()).refused("deletes a file");
     unpack(&Tar::default().file("a/.wh..wh..opq", b"").end()).refused("deletes a file");
 }
@@ -74,10 +84,12 @@ fn two_entries_never_make_one_file() {
         ("a/b", "a", "`a` is that of a file and of a directory"),
     ] {
         unpack(&Tar::default().file(first, b"1").file(second, b"2").end()).refused(words);
-        let layers = [Tar::default().file(first, b"1").end(), Tar::default().file(second, b"2").end()];
+        let layers =
+            [Tar::default().file(first, b"1").end(), Tar::default().file(second, b"2").end()];
         unpack_layers(&layers, &Keep::All).refused(words);
     }
-    unpack(&Tar::default().file("a", b"1").entry("a", b'5', b"").end()).refused("of a file and of a directory");
+    unpack(&Tar::default().file("a", b"1").entry("a", b'5', b"").end())
+        .refused("of a file and of a directory");
 }
 
 #[test]
@@ -85,27 +97,42 @@ fn sizes_that_can_be_read_in_two_ways_are_refused() {
     let negative = [0xff; 12];
     let huge = [0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
     let beyond = [0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2];
-    for size in [&negative[..], &huge, &beyond, b"-0000000001\0", b"0000000000x\0", b"\0", b"00000000009\0"] {
-        unpack(&Tar::default().header("a", b'0', size).contents(b"hi").end()).refused("a size that is no number, or out of range");
+    for size in
+        [&negative[..], &huge, &beyond, b"-0000000001\0", b"0000000000x\0", b"\0", b"00000000009\0"]
+    {
+        unpack(&Tar::default().header("a", b'0', size).contents(b"hi").end())
+            .refused("a size that is no number, or out of range");
         unpack(&Tar::default().header("a", b'x', size).contents(b"hi").end()).refused("size");
         unpack(&Tar::default().header("a", b'L', size).contents(b"hi").end()).refused("size");
     }
     // Contents of one reader are headers to another.
     let smuggled = Tar::default().file("smuggled", b"").0;
     let size = smuggled.len().to_string();
-    let tar = Tar::default().pax(&[("size", size.as_bytes())]).header("a", b'0', b"00000000000\0").contents(&smuggled).end();
+    let tar = Tar::default()
+        .pax(&[("size", size.as_bytes())])
+        .header("a", b'0', b"00000000000\0")
+        .contents(&smuggled)
+        .end();
     unpack(&tar).refused("at entry `a`: two different sizes");
-    unpack(&Tar::default().pax(&[("size", b"0")]).file("a", &smuggled).end()).refused("two different sizes");
+    unpack(&Tar::default().pax(&[("size", b"0")]).file("a", &smuggled).end())
+        .refused("two different sizes");
     for size in ["-1", "+2", "0x2", "2 ", "", "9223372036854775808", "99999999999999999999999"] {
-        unpack(&Tar::default().pax(&[("size", size.as_bytes())]).file("a", b"hi").end()).refused("size that is no number");
+        unpack(&Tar::default().pax(&[("size", size.as_bytes())]).file("a", b"hi").end())
+            .refused("size that is no number");
     }
     // Beyond 8 GiB a plain header cannot tell; the limit can.
-    let tar = Tar::default().pax(&[("size", b"8589934592")]).header("a", b'0', b"00000000000\0").contents(&[0; 4096]).0;
+    let tar = Tar::default()
+        .pax(&[("size", b"8589934592")])
+        .header("a", b'0', b"00000000000\0")
+        .contents(&[0; 4096])
+        .0;
     unpack_within(&tar, Limits::bytes(2048)).refused("more than 2048 bytes");
     unpack(&tar).refused("cut short at entry `a`");
     for kind in *b"125" {
-        unpack(&Tar::default().entry("a", kind, &smuggled).end()).refused("contents of what is not a file");
-        unpack_layers(&[Tar::default().entry("a", kind, &smuggled).end()], &below("models")).refused("contents of what is not a file");
+        unpack(&Tar::default().entry("a", kind, &smuggled).end())
+            .refused("contents of what is not a file");
+        unpack_layers(&[Tar::default().entry("a", kind, &smuggled).end()], &below("models"))
+            .refused("contents of what is not a file");
     }
     unpack(&Tar::default().file("a/", b"hi").end()).refused("contents of what is not a file");
 }
@@ -121,7 +148,10 @@ fn extended_headers_that_contradict_each_other_are_refused() {
         (start().long_name(b"a").pax(&[("path", b"b")]), "named in two headers"),
         (start().entry("g", b'g', &pax(&[("path", b"b")])), "global header"),
         (start().entry("g", b'g', &pax(&[("size", b"5")])), "global header"),
-        (start().pax(&[("path", b"a")]).entry("g", b'g', b""), "extends an entry that does not follow"),
+        (
+            start().pax(&[("path", b"a")]).entry("g", b'g', b""),
+            "extends an entry that does not follow",
+        ),
         (start().pax(&[("GNU.sparse.major", b"1")]), "`x` is a sparse file"),
         (start().entry("p", b'x', b"5 a=b\n"), "damaged"),
         (start().entry("p", b'x', b"7 a=b\n"), "damaged"),
@@ -149,7 +179,12 @@ fn an_extension_of_any_size_is_not_taken_into_memory() {
 
 #[test]
 fn a_tar_that_is_cut_short_anywhere_is_refused() {
-    let mut tar = Tar::default().long_name(b"config.json").file("x", b"hi").entry("d", b'5', b"").file("d/w", &[7; 1000]).end();
+    let mut tar = Tar::default()
+        .long_name(b"config.json")
+        .file("x", b"hi")
+        .entry("d", b'5', b"")
+        .file("d/w", &[7; 1000])
+        .end();
     tar.truncate(tar.len() - 512);
     unpack(&tar).result.unwrap();
     for end in (512..tar.len()).step_by(128) {
@@ -199,7 +234,10 @@ fn an_archive_without_a_file_is_refused_and_such_a_layer_is_not() {
     for tar in [bare, directories] {
         for archive in [gz(&tar), zst(&tar), tar] {
             unpack(&archive).refused("there is no file in it");
-            assert_eq!(unpack_layers(&[archive], &Keep::All).result.unwrap(), Unpacked { files: 0, bytes: 0 });
+            assert_eq!(
+                unpack_layers(&[archive], &Keep::All).result.unwrap(),
+                Unpacked { files: 0, bytes: 0 }
+            );
         }
     }
 }

@@ -55,7 +55,8 @@ fn two_entries_never_make_one_file() {
         ("a/b", "a", "of a file and of a directory"),
         ("a", "a/", "of a file and of a directory"),
     ] {
-        unpack(&Zip::of([ZipEntry::stored(first, b""), ZipEntry::stored(second, b"")]).end()).refused(words);
+        unpack(&Zip::of([ZipEntry::stored(first, b""), ZipEntry::stored(second, b"")]).end())
+            .refused(words);
     }
 }
 
@@ -82,11 +83,17 @@ fn two_headers_that_disagree_are_refused() {
 fn headers_that_lie_about_the_contents_are_refused() {
     let good = ZipEntry::deflated("a", &[7; 5000]);
     for (entry, words) in [
-        (ZipEntry { size: 4999, ..good.clone() }, "at entry `a`: more contents than the headers say"),
+        (
+            ZipEntry { size: 4999, ..good.clone() },
+            "at entry `a`: more contents than the headers say",
+        ),
         (ZipEntry { size: 0, ..good.clone() }, "more contents than the headers say"),
         (ZipEntry { size: 5001, ..good.clone() }, "cut short at entry `a`"),
         (ZipEntry { size: u32::MAX - 1, ..good.clone() }, "cut short at entry `a`"),
-        (ZipEntry { crc: 1, ..good.clone() }, "at entry `a`: contents that do not match their checksum"),
+        (
+            ZipEntry { crc: 1, ..good.clone() },
+            "at entry `a`: contents that do not match their checksum",
+        ),
         (ZipEntry { data: good.data[..5].to_vec(), ..good.clone() }, "`a`"),
         (ZipEntry { method: 0, ..good.clone() }, "cut short"),
         (ZipEntry { method: 93, ..good.clone() }, "`a`"),
@@ -108,15 +115,20 @@ fn entries_that_share_bytes_are_refused() {
         let again = ZipEntry { name: name.into(), offset: Some(0), ..kernel.clone() };
         unpack(&Zip::of([kernel.clone(), again]).end()).refusal();
     }
-    // One file holds another's header and contents as its own contents: 42.zip's successor of 2019. In either order.
+    // One file holds another's header and contents as its own contents: 42.zip's successor of 2019.
+    // In either order.
     let inner = Zip::of([ZipEntry::stored("b", &[7; 1000])]);
     let outer = ZipEntry::stored("a", &inner.body);
     let body = Zip::of([outer.clone()]).body;
-    let entries = [ZipEntry { offset: Some(0), ..outer }, ZipEntry { offset: Some(31), ..ZipEntry::stored("b", &[7; 1000]) }];
+    let entries = [
+        ZipEntry { offset: Some(0), ..outer },
+        ZipEntry { offset: Some(31), ..ZipEntry::stored("b", &[7; 1000]) },
+    ];
     for [first, second] in [[0, 1], [1, 0]] {
         let zip = Zip { body: body.clone(), ..Zip::default() }.with(entries[first].clone());
         unpack(&zip.clone().end()).result.unwrap();
-        unpack(&zip.with(entries[second].clone()).end()).refused("contents that belong to another entry as well");
+        unpack(&zip.with(entries[second].clone()).end())
+            .refused("contents that belong to another entry as well");
     }
     // Contents that are the directory.
     let mut zip = Zip::of([ZipEntry::stored("a", b"")]);
@@ -132,7 +144,11 @@ fn entries_that_share_bytes_are_refused() {
 fn a_directory_that_counts_wrong_is_refused() {
     let zip = Zip::of(["a", "b", "c"].map(|name| ZipEntry::stored(name, b"")));
     unpack(&zip.clone().end()).result.unwrap();
-    for (count, words) in [(0, "no file in it"), (1, "more entries than it counts"), (2, "more entries than it counts")] {
+    for (count, words) in [
+        (0, "no file in it"),
+        (1, "more entries than it counts"),
+        (2, "more entries than it counts"),
+    ] {
         unpack(&Zip { count, ..zip.clone() }.end()).refused(words);
     }
     for count in [4, 5, 65_534] {
@@ -152,12 +168,16 @@ fn an_end_record_of_any_size_is_not_taken_into_memory() {
     file.write_all(&end).unwrap();
     let site = Site::new();
     let error = unpack_file(&file, Format::Zip, &site.target(), MANY, &mut go_on).unwrap_err();
-    assert!(error.to_string().contains("at its directory: an end record that is too large"), "{error}");
+    assert!(
+        error.to_string().contains("at its directory: an end record that is too large"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_zip_that_is_cut_short_anywhere_is_refused() {
-    let zip = Zip::of([ZipEntry::deflated("a", &[7; 500]), ZipEntry::stored("d/b", b"hello")]).end();
+    let zip =
+        Zip::of([ZipEntry::deflated("a", &[7; 500]), ZipEntry::stored("d/b", b"hello")]).end();
     unpack(&zip).result.unwrap();
     for end in 4..zip.len() {
         unpack(&zip[..end]).refusal();

@@ -29,13 +29,13 @@ fn run() -> Run {
 }
 
 fn logged() -> Logged {
-    let answer =
-        json!({"model": {"info": {"model_id": "m-1"}, "data": {"params": [{"key": "C", "value": "2.0"}, {"key": "own", "value": "1"}]}}});
+    let answer = json!({"model": {"info": {"model_id": "m-1"}, "data": {"params": [{"key": "C", "value": "2.0"}, {"key": "own", "value": "1"}]}}});
     serde_json::from_value::<wire::LoggedAnswer>(answer).unwrap().model
 }
 
 fn artifact() -> Artifact {
-    let file = |text: &str| Small { bytes: text.into(), digest: Digest::of(text.as_bytes()).to_string() };
+    let file =
+        |text: &str| Small { bytes: text.into(), digest: Digest::of(text.as_bytes()).to_string() };
     let small = [
         ("MLmodel", "flavors:\n  sklearn: {sklearn_version: 1.9.1}\n"),
         ("python_env.yaml", "python: 3.11.7\n"),
@@ -75,8 +75,14 @@ fn what_reproducing_it_needs_is_in_the_record() {
     let spec = described(Some(&run()), Some(&logged()), &artifact()).spec;
     let value = serde_json::to_value(&spec).unwrap();
     assert_eq!(value["parameters"]["C"], "2.0", "the model's own win");
-    assert_eq!((&value["parameters"]["late"], &value["parameters"]["own"]), (&json!("yes"), &json!("1")));
-    assert!(spec.parameters["long"].starts_with("sha256:") && spec.parameters["long"].ends_with(" (6000 characters)"));
+    assert_eq!(
+        (&value["parameters"]["late"], &value["parameters"]["own"]),
+        (&json!("yes"), &json!("1"))
+    );
+    assert!(
+        spec.parameters["long"].starts_with("sha256:")
+            && spec.parameters["long"].ends_with(" (6000 characters)")
+    );
     assert_eq!(value["metrics"], json!([{"name": "accuracy", "value": 0.97}]));
     assert_eq!(
         value["datasets"],
@@ -89,7 +95,10 @@ fn what_reproducing_it_needs_is_in_the_record() {
         json!({"image": "reg/train@sha256:aa", "language": "python", "languageVersion": "3.11.7", "lockfile": {
             "uri": "s3://models/art/1/models/m-1/artifacts/requirements.txt", "digest": Digest::of(b"scikit-learn==1.9.1\n").to_string()}})
     );
-    assert_eq!(value["code"], json!({"repository": "https://git.example.com/risk/fraud.git", "commit": "4be1c9d", "path": "train.py"}));
+    assert_eq!(
+        value["code"],
+        json!({"repository": "https://git.example.com/risk/fraud.git", "commit": "4be1c9d", "path": "train.py"})
+    );
     assert_eq!(
         value["run"],
         json!({"system": "MLflow", "id": "8bfc", "url": "https://mlflow.example.com/team/#/experiments/3/runs/8bfc", "user": "alice",
@@ -109,14 +118,22 @@ fn a_version_without_a_run_or_a_model_file_is_a_record_all_the_same() {
 
 #[test]
 fn what_is_too_much_is_left_out_and_told() {
-    let many = |n: usize| (0..n).map(|i| json!({"key": format!("p{i:04}"), "value": "1"})).collect::<Vec<_>>();
+    let many = |n: usize| {
+        (0..n).map(|i| json!({"key": format!("p{i:04}"), "value": "1"})).collect::<Vec<_>>()
+    };
     let run: Run = serde_json::from_value(json!({"data": {"params": many(250)}})).unwrap();
     let described = described(Some(&run), None, &artifact());
-    assert_eq!((described.spec.parameters.len(), described.left_out), (200, vec!["50 parameters after the first 200".to_owned()]));
+    assert_eq!(
+        (described.spec.parameters.len(), described.left_out),
+        (200, vec!["50 parameters after the first 200".to_owned()])
+    );
 }
 
 #[test]
 fn a_logged_model_is_called_by_when_it_was_made() {
     let made = "2026-11-24T08:13:41.9Z".parse().unwrap();
-    assert_eq!(time_version(made, "m-60a2ee64f0d14b4c9e1d0a0f3d2b1c5a"), "20261124-081341-60a2ee64");
+    assert_eq!(
+        time_version(made, "m-60a2ee64f0d14b4c9e1d0a0f3d2b1c5a"),
+        "20261124-081341-60a2ee64"
+    );
 }

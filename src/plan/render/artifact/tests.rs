@@ -26,7 +26,13 @@ struct Case {
 
 impl Case {
     fn of(artifact: Value) -> Self {
-        Self { artifact, delivery: json!({}), policy: Value::Null, template: json!({}), fetch_image: Some(IMAGE) }
+        Self {
+            artifact,
+            delivery: json!({}),
+            policy: Value::Null,
+            template: json!({}),
+            fetch_image: Some(IMAGE),
+        }
     }
 
     fn delivery(self, delivery: Value) -> Self {
@@ -53,7 +59,10 @@ impl Case {
             protocol: Protocol::OpenInferenceV2,
             image: Some("a:1"),
             artifact: Some(&artifact),
-            delivered: Delivered { mode: delivery.mode.unwrap_or(DeliveryMode::Init), digest: Some(DIGEST) },
+            delivered: Delivered {
+                mode: delivery.mode.unwrap_or(DeliveryMode::Init),
+                digest: Some(DIGEST),
+            },
             delivery: Some(&delivery),
             policy: policy.as_ref(),
             fetch_image: self.fetch_image,
@@ -85,7 +94,10 @@ fn items<'a>(list: &'a Value, field: &str, value: &str) -> Vec<&'a Value> {
 
 /// The value of one variable of a container.
 fn variable(container: &Value, name: &str) -> Option<String> {
-    items(&container["env"], "name", name).first().and_then(|e| e["value"].as_str()).map(str::to_owned)
+    items(&container["env"], "name", name)
+        .first()
+        .and_then(|e| e["value"].as_str())
+        .map(str::to_owned)
 }
 
 #[test]
@@ -106,7 +118,11 @@ fn an_artifact_is_fetched_by_an_init_container_and_mounted_read_only() {
     let model = &spec["containers"][0];
     let mount = json!([{"name": "rollmodel-artifact", "mountPath": "/mnt/models", "subPath": "model", "readOnly": true}]);
     assert_eq!(model["volumeMounts"], mount);
-    for (name, value) in [("MODEL_DIR", "/mnt/models"), ("MODEL_URI", "s3://models/fraud/7/"), ("MODEL_DIGEST", DIGEST)] {
+    for (name, value) in [
+        ("MODEL_DIR", "/mnt/models"),
+        ("MODEL_URI", "s3://models/fraud/7/"),
+        ("MODEL_DIGEST", DIGEST),
+    ] {
         assert_eq!(variable(model, name).as_deref(), Some(value), "{name}");
     }
 }
@@ -140,17 +156,27 @@ fn what_the_record_and_the_policy_say_becomes_arguments_and_variables() {
         assert_eq!(variable(&init, name).as_deref(), Some(value), "{name}");
     }
     let bare = Case::of(artifact).spec()["initContainers"][0].clone();
-    assert!(!bare["args"].to_string().contains("--signature"), "with no key to trust there is nothing to check");
+    assert!(
+        !bare["args"].to_string().contains("--signature"),
+        "with no key to trust there is nothing to check"
+    );
     assert!(bare.get("env").is_none());
 }
 
 #[test]
 fn the_secret_that_the_model_deployment_names_wins_and_only_the_init_container_has_it() {
     let policy = json!({"delivery": {"credentialsSecret": {"name": "usual"}}});
-    for (delivery, secret) in [(json!({}), "usual"), (json!({"credentialsSecret": {"name": "mine"}}), "mine")] {
+    for (delivery, secret) in
+        [(json!({}), "usual"), (json!({"credentialsSecret": {"name": "mine"}}), "mine")]
+    {
         let spec = s3().policy(policy.clone()).delivery(delivery).spec();
-        assert_eq!(items(&spec["volumes"], "name", "rollmodel-credentials")[0]["secret"]["secretName"], secret);
-        let mounts = |container: &Value| items(&container["volumeMounts"], "name", "rollmodel-credentials").len();
+        assert_eq!(
+            items(&spec["volumes"], "name", "rollmodel-credentials")[0]["secret"]["secretName"],
+            secret
+        );
+        let mounts = |container: &Value| {
+            items(&container["volumeMounts"], "name", "rollmodel-credentials").len()
+        };
         assert_eq!((mounts(&spec["initContainers"][0]), mounts(&spec["containers"][0])), (1, 0));
     }
 }
@@ -158,17 +184,32 @@ fn the_secret_that_the_model_deployment_names_wins_and_only_the_init_container_h
 #[test]
 fn a_cache_is_mounted_by_digest() {
     let cache = |limit: Value| json!({"cache": {"claimName": "models", "sizeLimit": limit}});
-    for (unpack, directory) in [(false, DIGEST.replace(':', "-")), (true, format!("{}-unpacked", DIGEST.replace(':', "-")))] {
-        let spec = Case::of(json!({"uri": "s3://m/7", "unpack": unpack})).delivery(cache(json!("1Gi"))).spec();
+    for (unpack, directory) in [
+        (false, DIGEST.replace(':', "-")),
+        (true, format!("{}-unpacked", DIGEST.replace(':', "-"))),
+    ] {
+        let spec = Case::of(json!({"uri": "s3://m/7", "unpack": unpack}))
+            .delivery(cache(json!("1Gi")))
+            .spec();
         let args = spec["initContainers"][0]["args"].to_string();
-        assert!(args.contains(r#""--cache","/mnt/rollmodel-cache","--cache-size-limit","1073741824""#) && !args.contains("--to"), "{args}");
-        assert!(args.contains(&format!("\"--cache-keep={BEFORE}\"")), "what serves makes room: {args}");
-        assert_eq!(spec["volumes"], json!([{"name": "rollmodel-cache", "persistentVolumeClaim": {"claimName": "models"}}]));
-        let mount =
-            json!([{"name": "rollmodel-cache", "mountPath": "/mnt/models", "subPath": format!("models/{directory}"), "readOnly": true}]);
+        assert!(
+            args.contains(r#""--cache","/mnt/rollmodel-cache","--cache-size-limit","1073741824""#)
+                && !args.contains("--to"),
+            "{args}"
+        );
+        assert!(
+            args.contains(&format!("\"--cache-keep={BEFORE}\"")),
+            "what serves makes room: {args}"
+        );
+        assert_eq!(
+            spec["volumes"],
+            json!([{"name": "rollmodel-cache", "persistentVolumeClaim": {"claimName": "models"}}])
+        );
+        let mount = json!([{"name": "rollmodel-cache", "mountPath": "/mnt/models", "subPath": format!("models/{directory}"), "readOnly": true}]);
         assert_eq!(spec["containers"][0]["volumeMounts"], mount);
     }
-    let unlimited = s3().delivery(cache(Value::Null)).spec()["initContainers"][0]["args"].to_string();
+    let unlimited =
+        s3().delivery(cache(Value::Null)).spec()["initContainers"][0]["args"].to_string();
     assert!(!unlimited.contains("--cache-size-limit"));
 }
 
@@ -178,7 +219,10 @@ fn an_artifact_in_a_claim_is_read_by_the_init_container_alone() {
     let volume = json!({"name": "rollmodel-source", "persistentVolumeClaim": {"claimName": "models", "readOnly": true}});
     assert_eq!(items(&spec["volumes"], "name", "rollmodel-source"), [&volume]);
     let mount = json!({"name": "rollmodel-source", "mountPath": "/mnt/rollmodel-pvc/models", "readOnly": true});
-    assert_eq!(items(&spec["initContainers"][0]["volumeMounts"], "name", "rollmodel-source"), [&mount]);
+    assert_eq!(
+        items(&spec["initContainers"][0]["volumeMounts"], "name", "rollmodel-source"),
+        [&mount]
+    );
     let (reason, sentence) = Case::of(json!({"uri": "pvc://Models_1/fraud"})).error();
     assert_eq!(reason, "InvalidArtifact");
     assert!(sentence.contains("\"Models_1\" cannot be the name of one"), "{sentence}");
@@ -206,20 +250,31 @@ fn an_init_container_that_the_user_wrote_is_completed_where_he_wrote_it() {
         "volumeMounts": [{"name": "ca", "mountPath": "/etc/ca"}, {"name": "ca", "mountPath": "/mnt/rollmodel"}],
         "resources": {"limits": {"memory": "1Gi"}},
     });
-    let template =
-        json!({"spec": {"initContainers": [{"name": "proxy", "image": "p"}, theirs], "volumes": [{"name": "ca", "emptyDir": {}}]}});
-    let case = Case { fetch_image: None, ..s3().template(template).delivery(json!({"credentialsSecret": {"name": "s"}})) };
+    let template = json!({"spec": {"initContainers": [{"name": "proxy", "image": "p"}, theirs], "volumes": [{"name": "ca", "emptyDir": {}}]}});
+    let case = Case {
+        fetch_image: None,
+        ..s3().template(template).delivery(json!({"credentialsSecret": {"name": "s"}}))
+    };
     let spec = case.spec();
     assert_eq!(spec["initContainers"][0]["name"], "proxy");
     let init = &spec["initContainers"][1];
-    assert_eq!((&init["image"], &init["command"]), (&json!("mine:1"), &json!(["/rollmodel-fetch"])));
+    assert_eq!(
+        (&init["image"], &init["command"]),
+        (&json!("mine:1"), &json!(["/rollmodel-fetch"]))
+    );
     assert_eq!(init["resources"], json!({"limits": {"memory": "1Gi"}}));
     assert_eq!(init["securityContext"]["readOnlyRootFilesystem"], true);
     assert!(init.get("restartPolicy").is_none() && init.get("terminationMessagePath").is_none());
     assert_eq!(variable(init, "HTTPS_PROXY").as_deref(), Some("http://proxy"));
-    assert_eq!(variable(init, "ROLLMODEL_CREDENTIALS").as_deref(), Some("/var/run/rollmodel/credentials"));
+    assert_eq!(
+        variable(init, "ROLLMODEL_CREDENTIALS").as_deref(),
+        Some("/var/run/rollmodel/credentials")
+    );
     assert_eq!(items(&init["volumeMounts"], "mountPath", "/etc/ca").len(), 1);
-    assert_eq!(items(&init["volumeMounts"], "mountPath", "/mnt/rollmodel")[0]["name"], "rollmodel-artifact");
+    assert_eq!(
+        items(&init["volumeMounts"], "mountPath", "/mnt/rollmodel")[0]["name"],
+        "rollmodel-artifact"
+    );
 }
 
 #[test]
@@ -227,10 +282,15 @@ fn what_is_in_the_way_is_told_by_its_path() {
     let mounted = |path: &str| json!({"spec": {"containers": [{"name": "model", "volumeMounts": [{"name": "a", "mountPath": path}]}]}});
     for path in ["/mnt/models", "/mnt/models/", "/mnt/models/base"] {
         let sentence = "spec.template.spec.containers[0].volumeMounts[0].mountPath is at /mnt/models or below, where the artifact is mounted: mount it elsewhere.";
-        assert_eq!(s3().template(mounted(path)).error(), ("InvalidTemplate", sentence.to_owned()), "{path}");
+        assert_eq!(
+            s3().template(mounted(path)).error(),
+            ("InvalidTemplate", sentence.to_owned()),
+            "{path}"
+        );
     }
     assert!(s3().template(mounted("/mnt/models-cache")).render().is_ok());
-    let volume = json!({"spec": {"volumes": [{"name": "a"}, {"name": "rollmodel-cache", "emptyDir": {}}]}});
+    let volume =
+        json!({"spec": {"volumes": [{"name": "a"}, {"name": "rollmodel-cache", "emptyDir": {}}]}});
     let sentence = "spec.template.spec.volumes[1].name is rollmodel-cache, which is the name of a volume that the operator adds: give it another name.";
     assert_eq!(s3().template(volume.clone()).error(), ("InvalidTemplate", sentence.to_owned()));
     let inside = s3().template(volume).delivery(json!({"mode": "InImage"}));

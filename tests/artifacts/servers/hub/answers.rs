@@ -57,21 +57,37 @@ pub(super) async fn answer(shared: Arc<Shared>, request: Request) -> Response {
 
 fn carry_out(state: &State, request: &Request) -> Answer {
     let who = who(request.headers())?;
-    let ask = Ask::parse(request.uri().path())
-        .ok_or_else(|| refusal(StatusCode::NOT_FOUND, None, "Sorry, we can't find the page you are looking for."))?;
+    let ask = Ask::parse(request.uri().path()).ok_or_else(|| {
+        refusal(StatusCode::NOT_FOUND, None, "Sorry, we can't find the page you are looking for.")
+    })?;
     let repository = find(state, &ask, who)?;
-    let no_revision = || refusal(StatusCode::NOT_FOUND, Some("RevisionNotFound"), &format!("Invalid rev id: {}", ask.revision));
+    let no_revision = || {
+        refusal(
+            StatusCode::NOT_FOUND,
+            Some("RevisionNotFound"),
+            &format!("Invalid rev id: {}", ask.revision),
+        )
+    };
     let commit = repository.refs.get(&ask.revision).unwrap_or(&ask.revision);
     let files = repository.commits.get(commit).ok_or_else(no_revision)?;
     match ask.what {
         What::Commit => Ok(information(&ask.id, commit, repository)),
         What::Tree => {
             let query = Query(request.uri().query().unwrap_or_default());
-            let entries = tree(&ask.path, query.get("recursive") == Some("true"), files.iter().map(|(path, file)| (path.as_str(), file)));
+            let entries = tree(
+                &ask.path,
+                query.get("recursive") == Some("true"),
+                files.iter().map(|(path, file)| (path.as_str(), file)),
+            );
             Ok(page(entries, state.page, &query, request))
         }
         What::File | What::Cached => {
-            let no_entry = || with_commit(refusal(StatusCode::NOT_FOUND, Some("EntryNotFound"), "Entry not found"), commit);
+            let no_entry = || {
+                with_commit(
+                    refusal(StatusCode::NOT_FOUND, Some("EntryNotFound"), "Entry not found"),
+                    commit,
+                )
+            };
             let file = files.get(&ask.path).ok_or_else(no_entry)?;
             Ok(*with_commit(Box::new(resolve(state, &ask, commit, file, request)), commit))
         }
@@ -81,20 +97,29 @@ fn carry_out(state: &State, request: &Request) -> Answer {
 impl Ask {
     fn parse(path: &str) -> Option<Self> {
         let decoded = |part: &str| percent_decode_str(part).decode_utf8().ok().map(String::from);
-        let parts: Vec<String> = path.strip_prefix('/')?.split('/').map(decoded).collect::<Option<_>>()?;
+        let parts: Vec<String> =
+            path.strip_prefix('/')?.split('/').map(decoded).collect::<Option<_>>()?;
         let (what, parts, word) = match parts.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["api", "resolve-cache", "models", ..] => (What::Cached, &parts[3..], None),
-            ["api", "models", ..] if parts.iter().any(|part| part == "tree") => (What::Tree, &parts[2..], Some("tree")),
+            ["api", "models", ..] if parts.iter().any(|part| part == "tree") => {
+                (What::Tree, &parts[2..], Some("tree"))
+            }
             ["api", "models", ..] => (What::Commit, &parts[2..], Some("revision")),
             _ => (What::File, &parts[..], Some("resolve")),
         };
-        // An id is one part or two. A name of a commit has 40 characters, which no name of a repository here has.
+        // An id is one part or two. A name of a commit has 40 characters, which no name of a
+        // repository here has.
         let is_end = |part: &String| word.map_or(part.len() == 40, |word| part == word);
         let id_ends = parts.iter().position(is_end).filter(|end| (1..=2).contains(end));
         let (id, rest) = parts.split_at(id_ends.or((what == What::Commit).then_some(parts.len()))?);
         let mut rest = rest.iter().skip(usize::from(word.is_some()));
         let revision = rest.next().map_or("main", String::as_str).to_owned();
-        Some(Self { what, id: id.join("/"), revision, path: rest.map(String::as_str).collect::<Vec<_>>().join("/") })
+        Some(Self {
+            what,
+            id: id.join("/"),
+            revision,
+            path: rest.map(String::as_str).collect::<Vec<_>>().join("/"),
+        })
     }
 }
 
@@ -103,17 +128,28 @@ fn who(headers: &HeaderMap) -> Result<Who, Box<Response>> {
     match sent.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")) {
         Some(TOKEN) => Ok(Who::Granted),
         Some(OTHER_TOKEN) => Ok(Who::Other),
-        _ => Err(refusal(StatusCode::UNAUTHORIZED, None, "Invalid credentials in Authorization header")),
+        _ => Err(refusal(
+            StatusCode::UNAUTHORIZED,
+            None,
+            "Invalid credentials in Authorization header",
+        )),
     }
 }
 
 fn find<'a>(state: &'a State, ask: &Ask, who: Who) -> Result<&'a Repository, Box<Response>> {
-    let seen = state.repositories.get(&ask.id).filter(|r| r.access != Access::Private || who == Who::Granted);
+    let seen = state
+        .repositories
+        .get(&ask.id)
+        .filter(|r| r.access != Access::Private || who == Who::Granted);
     let files = matches!(ask.what, What::File | What::Cached);
     match (seen, who) {
         // Who is nobody is not told whether there is one.
-        (None, Who::Nobody) => Err(refusal(StatusCode::UNAUTHORIZED, None, "Invalid username or password.")),
-        (None, _) => Err(refusal(StatusCode::NOT_FOUND, Some("RepoNotFound"), "Repository not found")),
+        (None, Who::Nobody) => {
+            Err(refusal(StatusCode::UNAUTHORIZED, None, "Invalid username or password."))
+        }
+        (None, _) => {
+            Err(refusal(StatusCode::NOT_FOUND, Some("RepoNotFound"), "Repository not found"))
+        }
         (Some(r), Who::Nobody) if r.access == Access::Gated && files => {
             let text = format!(
                 "Access to model {} is restricted. You must have access to it and be authenticated to access it. Please log in.",
@@ -122,7 +158,10 @@ fn find<'a>(state: &'a State, ask: &Ask, who: Who) -> Result<&'a Repository, Box
             Err(refusal(StatusCode::UNAUTHORIZED, Some("GatedRepo"), &text))
         }
         (Some(r), Who::Other) if r.access == Access::Gated && files => {
-            let text = format!("Access to model {} is restricted and you are not in the authorized list.", ask.id);
+            let text = format!(
+                "Access to model {} is restricted and you are not in the authorized list.",
+                ask.id
+            );
             Err(refusal(StatusCode::FORBIDDEN, Some("GatedRepo"), &text))
         }
         (Some(repository), _) => Ok(repository),
@@ -136,7 +175,11 @@ fn refusal(status: StatusCode, code: Option<&str>, message: &str) -> Box<Respons
     }
     set(&mut response, "X-Error-Message", message);
     if status == StatusCode::UNAUTHORIZED {
-        set(&mut response, "WWW-Authenticate", "Bearer realm=\"Authentication required\", charset=\"UTF-8\"");
+        set(
+            &mut response,
+            "WWW-Authenticate",
+            "Bearer realm=\"Authentication required\", charset=\"UTF-8\"",
+        );
     }
     Box::new(response)
 }
@@ -147,7 +190,8 @@ fn with_commit(mut response: Box<Response>, commit: &str) -> Box<Response> {
 }
 
 fn information(id: &str, commit: &str, repository: &Repository) -> Response {
-    let files: Vec<_> = repository.commits[commit].keys().map(|path| json!({"rfilename": path})).collect();
+    let files: Vec<_> =
+        repository.commits[commit].keys().map(|path| json!({"rfilename": path})).collect();
     let gated = if repository.access == Access::Gated { json!("manual") } else { json!(false) };
     answer_of(&json!({
         "_id": "621ffdc036468d709f17434d", "id": id, "modelId": id, "author": id.split_once('/').map(|(author, _)| author), "sha": commit,
@@ -157,7 +201,11 @@ fn information(id: &str, commit: &str, repository: &Repository) -> Response {
 }
 
 /// The entries at a path, or below it: each directory once, before what is in it.
-fn tree<'a>(at: &str, recursive: bool, files: impl Iterator<Item = (&'a str, &'a File)>) -> Vec<Value> {
+fn tree<'a>(
+    at: &str,
+    recursive: bool,
+    files: impl Iterator<Item = (&'a str, &'a File)>,
+) -> Vec<Value> {
     let prefix = if at.is_empty() { String::new() } else { format!("{at}/") };
     let (mut entries, mut directories) = (vec![], BTreeSet::new());
     for (path, file) in files.filter(|(path, _)| path.starts_with(&prefix)) {
@@ -175,9 +223,11 @@ fn tree<'a>(at: &str, recursive: bool, files: impl Iterator<Item = (&'a str, &'a
 }
 
 fn entry(path: &str, file: &File) -> Value {
-    let mut entry = json!({"type": "file", "oid": file.oid, "size": file.bytes.len(), "path": path});
+    let mut entry =
+        json!({"type": "file", "oid": file.oid, "size": file.bytes.len(), "path": path});
     if let Some(lfs) = &file.lfs {
-        entry["lfs"] = json!({"oid": lfs.sha256, "size": file.bytes.len(), "pointerSize": lfs.pointer_size});
+        entry["lfs"] =
+            json!({"oid": lfs.sha256, "size": file.bytes.len(), "pointerSize": lfs.pointer_size});
     }
     entry
 }
@@ -190,27 +240,45 @@ impl Query<'_> {
     }
 }
 
-/// One page of a tree; where the next one is stands in the Link header, an address as the client spoke to the hub.
+/// One page of a tree; where the next one is stands in the Link header, an address as the client
+/// spoke to the hub.
 fn page(entries: Vec<Value>, size: usize, query: &Query<'_>, request: &Request) -> Response {
     let begin = query.get("cursor").and_then(|cursor| cursor.parse().ok()).unwrap_or(0);
     let rest = entries.get(begin..).unwrap_or_default();
     let here = &rest[..size.min(rest.len())];
     let mut response = answer_of(&json!(here));
     if here.len() < rest.len() {
-        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let kept = query.0.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
-        let query = kept.map(String::from).chain([format!("cursor={}", begin + size)]).collect::<Vec<_>>().join("&");
-        set(&mut response, "Link", &format!("<http://{host}{}?{query}>; rel=\"next\"", request.uri().path()));
+        let host = request
+            .headers()
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or_default();
+        let kept =
+            query.0.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
+        let query = kept
+            .map(String::from)
+            .chain([format!("cursor={}", begin + size)])
+            .collect::<Vec<_>>()
+            .join("&");
+        set(
+            &mut response,
+            "Link",
+            &format!("<http://{host}{}?{query}>; rel=\"next\"", request.uri().path()),
+        );
     }
     response
 }
 
-/// A file's bytes, or where they are: on the network for LFS', else at an address of this hub that names the commit.
+/// A file's bytes, or where they are: on the network for LFS', else at an address of this hub that
+/// names the commit.
 fn resolve(state: &State, ask: &Ask, commit: &str, file: &File, request: &Request) -> Response {
     let etag = format!("\"{}\"", file.lfs.as_ref().map_or(&file.oid, |lfs| &lfs.sha256));
     if let Some(lfs) = &file.lfs {
         let signature = state.signature(&lfs.sha256);
-        let to = format!("http://{}/repos/{}?Expires=1999999999&Signature={signature}", state.network, lfs.sha256);
+        let to = format!(
+            "http://{}/repos/{}?Expires=1999999999&Signature={signature}",
+            state.network, lfs.sha256
+        );
         let mut response = redirect(StatusCode::FOUND, &to);
         set(&mut response, "X-Linked-Etag", &etag);
         set(&mut response, "X-Linked-Size", &file.bytes.len().to_string());
@@ -221,7 +289,11 @@ fn resolve(state: &State, ask: &Ask, commit: &str, file: &File, request: &Reques
         let etag = escaped(&etag);
         redirect(
             StatusCode::TEMPORARY_REDIRECT,
-            &format!("/api/resolve-cache/models/{}/{commit}/{}?{asked}=&etag={etag}", ask.id, escaped(&ask.path)),
+            &format!(
+                "/api/resolve-cache/models/{}/{commit}/{}?{asked}=&etag={etag}",
+                ask.id,
+                escaped(&ask.path)
+            ),
         )
     } else {
         content(&file.bytes, request.headers())

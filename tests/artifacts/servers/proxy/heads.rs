@@ -1,5 +1,5 @@
-//! The heads of HTTP/1 requests as they pass. A request begins with what a client says after the server has answered, so pipelined
-//! requests are not told apart; nobody pipelines.
+//! The heads of HTTP/1 requests as they pass. A request begins with what a client says after the
+//! server has answered, so pipelined requests are not told apart; nobody pipelines.
 
 use std::time::Instant;
 
@@ -61,6 +61,16 @@ fn parse(head: &str) -> Option<Seen> {
     let (method, rest) = lines.next()?.split_once(' ')?;
     let (target, _version) = rest.split_once(" HTTP/1.")?;
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let header = |line: &str| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("range")).map(|(_, v)| v.trim().to_owned());
-    Some(Seen { at: Instant::now(), method: method.into(), path: path.into(), query: query.into(), range: lines.find_map(header) })
+    let header = |line: &str| {
+        line.split_once(':')
+            .filter(|(name, _)| name.eq_ignore_ascii_case("range"))
+            .map(|(_, v)| v.trim().to_owned())
+    };
+    Some(Seen {
+        at: Instant::now(),
+        method: method.into(),
+        path: path.into(),
+        query: query.into(),
+        range: lines.find_map(header),
+    })
 }

@@ -9,7 +9,8 @@ use tokio::sync::watch;
 
 use super::{Counts, Shared};
 
-/// What the proxy does to connections. A new mood takes hold at once, of running ones too, and counts bytes anew.
+/// What the proxy does to connections. A new mood takes hold at once, of running ones too, and
+/// counts bytes anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mood {
     /// Everything passes.
@@ -20,21 +21,24 @@ pub enum Mood {
         /// Bytes per second.
         rate: u64,
     },
-    /// A connection ends after so many bytes of answers; when so many have ended this way, everything passes.
+    /// A connection ends after so many bytes of answers; when so many have ended this way,
+    /// everything passes.
     Cut {
         /// Bytes of answers on one connection.
         after: u64,
         /// How many connections.
         times: u64,
     },
-    /// A connection falls silent for ever after so many bytes of answers, but stays open; when so many have, everything passes on others.
+    /// A connection falls silent for ever after so many bytes of answers, but stays open; when so
+    /// many have, everything passes on others.
     Stall {
         /// Bytes of answers on one connection.
         after: u64,
         /// How many connections.
         times: u64,
     },
-    /// Nothing passes after so many bytes of answers on all connections together, until the mood changes.
+    /// Nothing passes after so many bytes of answers on all connections together, until the mood
+    /// changes.
     Hold {
         /// Bytes of answers in all.
         after: u64,
@@ -104,7 +108,9 @@ impl Connection {
         let step = match mood {
             Mood::Through => Step::Pass(len),
             Mood::Slow { rate } => slow(len, rate.max(1), counts),
-            Mood::Hold { after } => up_to(len, after.saturating_sub(counts.let_through)).map_or(Step::Wait, Step::Pass),
+            Mood::Hold { after } => {
+                up_to(len, after.saturating_sub(counts.let_through)).map_or(Step::Wait, Step::Pass)
+            }
             Mood::Cut { after, times } => self.trouble(len, after, times, counts, Step::End),
             Mood::Stall { after, times } => self.trouble(len, after, times, counts, Step::Silence),
             Mood::Refuse => Step::End,
@@ -116,7 +122,14 @@ impl Connection {
         step
     }
 
-    fn trouble(&self, len: usize, after: u64, times: u64, counts: &mut Counts, trouble: Step) -> Step {
+    fn trouble(
+        &self,
+        len: usize,
+        after: u64,
+        times: u64,
+        counts: &mut Counts,
+        trouble: Step,
+    ) -> Step {
         if counts.troubled >= times {
             return Step::Pass(len);
         }

@@ -1,5 +1,6 @@
-//! The token server of a registry: gives a JWT for a password. "Token Authentication Specification" and "Token Authentication
-//! Implementation" of the distribution project say what is asked for and what stands in a token.
+//! The token server of a registry: gives a JWT for a password. "Token Authentication Specification"
+//! and "Token Authentication Implementation" of the distribution project say what is asked for and
+//! what stands in a token.
 
 use std::{
     sync::Arc,
@@ -47,13 +48,23 @@ impl Tokens {
     /// Starts one with a key of its own; with an authority it speaks TLS.
     pub fn start(authority: Option<&Authority>) -> Self {
         let key = KeyPair::generate().expect("a key");
-        let certificate = CertificateParams::new([NAME.into()]).expect("a name").self_signed(&key).expect("a certificate");
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.serialized_der(), &SystemRandom::new());
+        let certificate = CertificateParams::new([NAME.into()])
+            .expect("a name")
+            .self_signed(&key)
+            .expect("a certificate");
+        let key = EcdsaKeyPair::from_pkcs8(
+            &ECDSA_P256_SHA256_FIXED_SIGNING,
+            key.serialized_der(),
+            &SystemRandom::new(),
+        );
         let signer = Arc::new(Signer { key: key.expect("the key again"), certificate });
         let for_route = signer.clone();
-        let router = Router::new().route("/token", get(move |query, headers| give(for_route.clone(), query, headers)));
+        let router = Router::new()
+            .route("/token", get(move |query, headers| give(for_route.clone(), query, headers)));
         let serving = Serving::start(router);
-        let front = authority.map(|a| Nginx::start(&format!("location / {{ proxy_pass {}; }}", serving.url()), Some(a)));
+        let front = authority.map(|a| {
+            Nginx::start(&format!("location / {{ proxy_pass {}; }}", serving.url()), Some(a))
+        });
         Self { serving, front, signer }
     }
 
@@ -64,7 +75,10 @@ impl Tokens {
 
     /// What stands in the registry's configuration at `auth.token`.
     pub fn configuration(&self, certificate_file: &str) -> Value {
-        let realm = format!("{}/token", self.front.as_ref().map_or_else(|| self.serving.url(), Nginx::endpoint));
+        let realm = format!(
+            "{}/token",
+            self.front.as_ref().map_or_else(|| self.serving.url(), Nginx::endpoint)
+        );
         json!({"realm": realm, "service": NAME, "issuer": NAME, "rootcertbundle": certificate_file})
     }
 
@@ -77,18 +91,25 @@ impl Tokens {
 impl Signer {
     fn token(&self, access: &[Value]) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-        let head = json!({"typ": "JWT", "alg": "ES256", "x5c": [STANDARD.encode(self.certificate.der())]});
+        let head =
+            json!({"typ": "JWT", "alg": "ES256", "x5c": [STANDARD.encode(self.certificate.der())]});
         let claims = json!({
             "iss": NAME, "aud": NAME, "sub": USER, "jti": "1", "iat": now, "nbf": now - 60, "exp": now + 300, "access": access,
         });
         let signed = [head, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
-        let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes()).expect("a signature");
+        let signature =
+            self.key.sign(&SystemRandom::new(), signed.as_bytes()).expect("a signature");
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 }
 
-/// `GET /token?service=…&scope=repository:NAME:ACTION,…`, more scopes each in a parameter of its own.
-async fn give(signer: Arc<Signer>, RawQuery(query): RawQuery, headers: HeaderMap) -> Result<Response, StatusCode> {
+/// `GET /token?service=…&scope=repository:NAME:ACTION,…`, more scopes each in a parameter of its
+/// own.
+async fn give(
+    signer: Arc<Signer>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, StatusCode> {
     let known = format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}")));
     if headers.get(header::AUTHORIZATION).is_none_or(|sent| sent != known.as_str()) {
         return Err(StatusCode::UNAUTHORIZED);
