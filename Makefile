@@ -40,6 +40,16 @@ test: ## Check everything and run every test, on a real control plane (about 45 
 unit: ## Run the tests that need no cluster: a minute or two.
 	cargo test --locked --lib --bins --test scenarios --test planner
 
+.PHONY: find-histories
+find-histories: ## Search random histories of the simulated cluster, and print the shortest story of each violation (HISTORIES=2000 of each theme).
+	cargo test --quiet --locked --profile prove --test planner find_histories -- --ignored --nocapture
+
+.PHONY: keep-history
+keep-history: ## Keep the last history that was found as the test tests/histories/NAME.yaml.
+	@test -n "$(NAME)" || { echo "make keep-history: name it, as in NAME=label-with-a-slash" >&2; exit 2; }
+	cp target/histories/last.yaml tests/histories/$(NAME).yaml
+	@echo "now write its title, and run: cargo test --test planner every_kept_history"
+
 .PHONY: lint
 lint: ## Check formatting, lints, generated files and licences.
 	cargo fmt --check

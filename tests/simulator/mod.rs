@@ -1,0 +1,38 @@
+//! A Kubernetes cluster in memory with the operator in it, and a witness that knows the properties
+//! of the design. Nothing waits: a whole history of a rollout takes a few milliseconds.
+//!
+//! | to change … | open … |
+//! |---|---|
+//! | the acts that a history is made of | `acts.rs` |
+//! | a property of the design | `truth.rs` (at each write), `rest.rs` (at rest) |
+//! | what versions and the environment do wrong, and which writes are refused | `faults.rs` |
+//! | the fields of a Deployment, a ReplicaSet or a pod | `objects.rs` |
+//! | rollout, scaling, pause, revisions, the status of a Deployment | `deployment_controller.rs` |
+//! | the conditions of a Deployment | `conditions.rs` |
+//! | creation and deletion of pods, quotas, garbage collection | `replica_set_controller.rs` |
+//! | how pods start, crash and become ready | `kubelet.rs` |
+//! | validation, admission, preconditions | `api_server.rs` |
+//! | the operator's shell: requeues, remembered refusals, crashes, stale caches | `operator.rs` |
+//! | backups and restores | `restore.rs` |
+//!
+//! The stages of one tick (`clock.rs`): pods end, ReplicaSets make and delete pods, the kubelet
+//! drives them, the Deployment controller sizes ReplicaSets, the operator makes one pass.
+//! `tests/cluster/simulated_controller.rs` compares the two controllers with the real ones.
+#![allow(dead_code)] // Each test target that includes this module uses a part of it.
+
+pub mod acts;
+pub mod api_server;
+pub mod clock;
+pub mod cluster;
+pub mod conditions;
+pub mod deployment_controller;
+pub mod faults;
+pub mod history;
+pub mod kubelet;
+pub mod objects;
+pub mod operator;
+pub mod replica_set_controller;
+pub mod rest;
+pub mod restore;
+pub mod simple_kubelet;
+pub mod truth;

@@ -1,0 +1,453 @@
+//! The operator's shell in the simulation: it observes, plans and applies as `src/run` does, may
+//! die between two writes, and remembers what `src/run/memory.rs` remembers.
+
+use std::collections::HashSet;
+
+use rollmodel::plan::{
+    self, Action, Lookup, Observed, Plan,
+    observed::{
+        Blocked, Memory, Meta, Refusal, Wanted, WorkloadCondition, WorkloadSpec, WorkloadStatus,
+    },
+};
+use serde_json::{Value, json};
+
+use super::{
+    api_server::{ApiError, read_controller},
+    cluster::{Cluster, NAME},
+    faults::WriteKind,
+    kubelet::observe_pod,
+    objects::Seconds,
+};
+
+/// The time of second 0 of a history, in seconds since 1970.
+const EPOCH: i64 = 1_700_000_000;
+
+/// The time of a second of a history.
+pub fn timestamp(at: Seconds) -> jiff::Timestamp {
+    jiff::Timestamp::from_second(EPOCH + at).unwrap()
+}
+
+#[derive(Clone, Debug)]
+struct Refused<T> {
+    what: T,
+    attempts: u32,
+    until: Seconds,
+}
+
+/// One process of the operator. A crash replaces it.
+#[derive(Clone, Debug, Default)]
+pub struct Operator {
+    /// Something changed that the operator did not write itself.
+    pub is_awake: bool,
+    /// When it plans again although nothing changes.
+    pub due: Option<Seconds>,
+    /// The writes that are left until it dies; None: it lives.
+    pub dies_after: Option<u32>,
+    /// Caches that show the past: what the operator last saw of one kind.
+    pub stale: Option<Box<(StaleKind, Observed)>>,
+    /// Not running at all.
+    pub is_down: bool,
+    refusal: Option<Refused<Refusal>>,
+    blocked: Vec<Refused<Blocked>>,
+    asked: Vec<Lookup>,
+    futile: Option<String>,
+    status_written: Option<Seconds>,
+    told: HashSet<String>,
+    failures: u32,
+    /// All writes so far, in words.
+    pub writes: Vec<&'static str>,
+}
+
+/// A kind whose watch is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum StaleKind {
+    ModelDeployment,
+    Records,
+    Deployment,
+    Pods,
+    Versions,
+}
+
+enum Applied {
+    Done,
+    Again,
+    Behind,
+    Failed,
+    Died,
+}
+
+impl Operator {
+    /// A watch event arrives.
+    pub fn wake(&mut self) {
+        self.is_awake = true;
+    }
+
+    /// A new process knows nothing, and lists everything.
+    pub fn restart(&mut self) {
+        let writes = std::mem::take(&mut self.writes);
+        *self = Self { is_awake: true, writes, ..Self::default() };
+    }
+}
+
+impl Cluster {
+    /// One pass of the operator where one is due; whether it wrote anything.
+    pub fn run_operator(&mut self) -> bool {
+        let due = self.operator.due.is_some_and(|at| at <= self.now);
+        if self.operator.is_down || !(self.operator.is_awake || due) {
+            return false;
+        }
+        self.operator.is_awake = false;
+        self.operator.due = None;
+        let before = self.operator.writes.len();
+        let mut looked_up = std::mem::take(&mut self.operator.asked);
+        for _ in 0..4 {
+            let observed = self.observe(&looked_up);
+            let plan = plan::plan(&observed, timestamp(self.now));
+            self.witness_plan(&observed, &plan);
+            if plan.lookups.is_empty() {
+                let applied = self.apply(&observed, &plan);
+                self.requeue(&plan, applied);
+                return self.operator.writes.len() > before;
+            }
+            looked_up.extend(plan.lookups);
+        }
+        panic!("the planner still asks for live reads after four rounds");
+    }
+
+    fn requeue(&mut self, plan: &Plan, applied: Applied) {
+        let now = self.now;
+        if !matches!(applied, Applied::Failed | Applied::Died) {
+            self.operator.failures = 0;
+            self.operator.blocked.retain(|b| b.until > now);
+        }
+        let wait = match applied {
+            Applied::Again => Some(0),
+            Applied::Behind => {
+                self.operator.stale = None;
+                Some(1)
+            }
+            Applied::Failed => {
+                self.operator.failures += 1;
+                Some(1 << self.operator.failures.min(8))
+            }
+            Applied::Died => {
+                self.operator.restart();
+                None
+            }
+            Applied::Done => plan.again_in_seconds,
+        };
+        let refused = self.operator.refusal.iter().map(|r| r.until);
+        let blocked = self.operator.blocked.iter().map(|b| b.until);
+        let due = refused.chain(blocked).filter(|at| *at > now);
+        self.operator.due = due.chain(wait.map(|w| now + w)).min();
+    }
+
+    fn apply(&mut self, observed: &Observed, plan: &Plan) -> Applied {
+        let mut learned = false;
+        for action in &plan.actions {
+            if let Action::Event { key, .. } = action {
+                self.operator.told.insert(key.clone());
+                continue;
+            }
+            if self.spend_write(name_action(action)) {
+                return Applied::Died;
+            }
+            match self.write_and_remember(observed, action) {
+                Ok(news) => learned |= news,
+                Err(Applied::Done) => return if learned { Applied::Again } else { Applied::Done },
+                Err(other) => return other,
+            }
+        }
+        if learned {
+            return Applied::Again;
+        }
+        self.write_status(observed, plan)
+    }
+
+    fn write_status(&mut self, observed: &Observed, plan: &Plan) -> Applied {
+        let (Some(status), Some(seen)) = (&plan.status, &observed.deployment) else {
+            return Applied::Done;
+        };
+        if self.spend_write("status") {
+            return Applied::Died;
+        }
+        if self.admit(WriteKind::Status, "status").is_err() {
+            return Applied::Failed;
+        }
+        match self.model_deployment.as_mut().filter(|d| d.uid == seen.uid) {
+            Some(object) => object.status = Some(status.clone()),
+            None => return Applied::Behind,
+        }
+        self.operator.status_written = Some(self.now);
+        Applied::Done
+    }
+
+    /// Counts a write; whether the process dies before it.
+    fn spend_write(&mut self, name: &'static str) -> bool {
+        match self.operator.dies_after {
+            Some(0) => return true,
+            Some(left) => self.operator.dies_after = Some(left - 1),
+            None => {}
+        }
+        self.operator.writes.push(name);
+        false
+    }
+
+    /// Writes, and remembers a refusal as `src/run/memory.rs` does; Ok(true) where something was
+    /// learned that the next plan needs.
+    fn write_and_remember(
+        &mut self,
+        observed: &Observed,
+        action: &Action,
+    ) -> Result<bool, Applied> {
+        let before = self.deployment.clone();
+        let answer = self.write(action);
+        let is_deployment =
+            matches!(action, Action::CreateWorkload { .. } | Action::PatchWorkload { .. });
+        match answer {
+            Ok(()) => {
+                self.witness_write(action, before.as_deref());
+                if is_deployment {
+                    self.operator.refusal = None;
+                    return Ok(self.note_deployment_write(observed, action, before.as_deref()));
+                }
+                let name = action.write();
+                let known = self.operator.blocked.len();
+                self.operator.blocked.retain(|b| Some(&b.what.write) != name.as_ref());
+                Ok(self.operator.blocked.len() < known)
+            }
+            Err(ApiError::Conflict) => Err(Applied::Behind),
+            Err(ApiError::Server) => Err(Applied::Failed),
+            Err(ApiError::AlreadyExists) => match action {
+                Action::CreateWorkload { .. } => self.ask(Lookup::Workload),
+                Action::CreateService { .. } => self.ask(Lookup::Service),
+                Action::StoreContent { .. } => Ok(false),
+                _ => Err(Applied::Behind),
+            },
+            Err(ApiError::Invalid { causes: false, .. }) if is_patch(action) => {
+                Err(Applied::Behind)
+            }
+            Err(ApiError::Forbidden(message)) => self.remember(action, true, message),
+            Err(ApiError::Invalid { message, .. }) => self.remember(action, false, message),
+        }
+    }
+
+    fn ask(&mut self, lookup: Lookup) -> Result<bool, Applied> {
+        self.operator.asked.push(lookup);
+        Err(Applied::Again)
+    }
+
+    fn note_deployment_write(
+        &mut self,
+        observed: &Observed,
+        action: &Action,
+        before: Option<&Value>,
+    ) -> bool {
+        let Action::PatchWorkload { put_back, .. } = action else { return false };
+        let Some(before) = before else { return false };
+        let now = self.deployment.as_deref().unwrap();
+        let field = |body: &Value, pointer: &str| body.pointer(pointer).cloned();
+        let same = |pointer: &str| field(before, pointer) == field(now, pointer);
+        let seen = observed.workload.as_ref().map(|w| w.meta.resource_version.clone());
+        self.operator.futile = seen.filter(|_| *put_back && same("/metadata/resourceVersion"));
+        // A decision that is carried out by a label alone is answered by nobody.
+        same("/metadata/generation") && !same("/metadata/labels/rollmodel.dev~1decision")
+    }
+
+    fn remember(
+        &mut self,
+        action: &Action,
+        forbidden: bool,
+        message: String,
+    ) -> Result<bool, Applied> {
+        let wait = |attempts: u32| Seconds::min(300, 30 << (attempts - 1).min(4));
+        let now = self.now;
+        if let Action::CreateWorkload { rollout, .. } | Action::PatchWorkload { rollout, .. } =
+            action
+        {
+            let before = self.operator.refusal.take().filter(|r| r.what.rollout == *rollout);
+            let attempts = before.map_or(1, |r| r.attempts + 1);
+            let until = now + if forbidden { wait(attempts) } else { 600 };
+            let mut message = message;
+            message.truncate(1024);
+            let what = Refusal { rollout: *rollout, template: !forbidden, message };
+            self.operator.refusal = Some(Refused { what, attempts, until });
+            return Err(Applied::Again);
+        }
+        let Some(write) = action.write() else { return Ok(false) };
+        let at = self.operator.blocked.iter().position(|b| b.what.write == write);
+        let before = at.map(|at| self.operator.blocked.remove(at));
+        let attempts = before.as_ref().map_or(1, |b| b.attempts + 1);
+        let deciding = action.decides();
+        let what = Blocked { write, due: false, deciding, forbidden, message };
+        let news = before.is_none_or(|b| b.what != what);
+        self.operator.blocked.push(Refused { what, attempts, until: now + wait(attempts) });
+        match (deciding, news) {
+            (true, true) => Err(Applied::Again),
+            (true, false) => Err(Applied::Done),
+            (false, news) => Ok(news),
+        }
+    }
+
+    /// Everything that the operator sees, with what its memory holds.
+    pub fn observe(&self, looked_up: &[Lookup]) -> Observed {
+        let now = self.now;
+        let memory = Memory {
+            refusal: self
+                .operator
+                .refusal
+                .as_ref()
+                .filter(|r| r.until > now)
+                .map(|r| r.what.clone()),
+            blocked: (self.operator.blocked.iter())
+                .map(|b| Blocked { due: b.until <= now, ..b.what.clone() })
+                .collect(),
+            futile: self.operator.futile.clone(),
+            status_written: self.operator.status_written.map(timestamp),
+            looked_up: looked_up.to_vec(),
+            crds_older: self.faults.older_crds,
+            requesters_verified: true,
+            fetch_image: Some("registry.example.com/rollmodel:1".into()),
+            ..Memory::default()
+        };
+        let mut observed = Observed {
+            namespace: "risk".into(),
+            name: NAME.into(),
+            deployment: self.model_deployment.as_ref().map(|d| Wanted {
+                uid: d.uid.clone(),
+                generation: d.generation,
+                deleting: false,
+                spec: d.spec.clone(),
+                status: d.status.clone(),
+            }),
+            versions: self.observe_versions(),
+            records: self.records.clone(),
+            contents: self.revisions.clone(),
+            workload: self.observe_deployment(),
+            service: self.service.clone(),
+            pods: self.workload.pods.iter().map(observe_pod).collect(),
+            requests: self.requests.clone(),
+            memory,
+            ..Observed::default()
+        };
+        if let Some(stale) = self.operator.stale.as_deref().filter(|_| looked_up.is_empty()) {
+            show_stale(&mut observed, stale);
+        }
+        observed
+    }
+
+    fn observe_versions(&self) -> Vec<plan::observed::Version> {
+        let mut versions = self.versions.clone();
+        for version in &mut versions {
+            if self.faults.older_crds {
+                // A field that the older CRD prunes is missing from the digest.
+                version.record_digest = format!("sha256:{:f>64}", version.version);
+            }
+            let others = self.records.iter().map(|r| &r.spec).filter(|r| {
+                (&r.model, &r.version) == (&version.model, &version.version)
+                    && r.record_digest != version.record_digest
+            });
+            version.bound_to = others.min_by_key(|r| r.number).map(|r| r.record_digest.clone());
+        }
+        versions
+    }
+
+    fn observe_deployment(&self) -> Option<plan::observed::Workload> {
+        let (body, deployment) = (self.deployment.as_deref()?, self.workload.deployment.as_ref()?);
+        let meta = &body["metadata"];
+        let text = |field: &str| meta[field].as_str().unwrap_or_default().to_owned();
+        let map = |field: &str| serde_json::from_value(meta[field].clone()).unwrap_or_default();
+        let (spec, status) = (&deployment.spec, &deployment.status);
+        Some(plan::observed::Workload {
+            meta: Meta {
+                name: text("name"),
+                uid: text("uid"),
+                resource_version: text("resourceVersion"),
+                labels: map("labels"),
+                annotations: map("annotations"),
+                controller: read_controller(&meta["ownerReferences"]),
+                deleting: false,
+            },
+            generation: deployment.generation,
+            spec: WorkloadSpec {
+                replicas: spec.replicas,
+                paused: spec.paused,
+                selector: serde_json::from_value(body["spec"]["selector"]["matchLabels"].clone())
+                    .unwrap_or_default(),
+                strategy: body["spec"]["strategy"].clone(),
+                min_ready_seconds: spec.min_ready_seconds,
+                progress_deadline_seconds: spec.progress_deadline_seconds,
+                revision_history_limit: spec.revision_history_limit,
+                template: (*spec.template.value).clone(),
+            },
+            foreign: Vec::new(),
+            status: WorkloadStatus {
+                observed_generation: status.observed_generation,
+                replicas: status.replicas,
+                updated_replicas: status.updated_replicas,
+                ready_replicas: status.ready_replicas,
+                available_replicas: status.available_replicas,
+                conditions: observe_conditions(status),
+            },
+        })
+    }
+}
+
+fn observe_conditions(status: &super::objects::DeploymentStatus) -> Vec<WorkloadCondition> {
+    let all = [
+        ("Available", &status.available),
+        ("Progressing", &status.progressing),
+        ("ReplicaFailure", &status.replica_failure),
+    ];
+    let shown = all.into_iter().filter_map(|(type_, condition)| {
+        let condition = condition.as_ref()?;
+        Some(WorkloadCondition {
+            type_: type_.into(),
+            status: condition.status.into(),
+            reason: condition.reason.into(),
+            message: condition.message.clone(),
+        })
+    });
+    shown.collect()
+}
+
+fn show_stale(observed: &mut Observed, (kind, past): &(StaleKind, Observed)) {
+    match kind {
+        StaleKind::ModelDeployment => observed.deployment.clone_from(&past.deployment),
+        StaleKind::Records => observed.records.clone_from(&past.records),
+        StaleKind::Deployment => observed.workload.clone_from(&past.workload),
+        StaleKind::Pods => observed.pods.clone_from(&past.pods),
+        StaleKind::Versions => observed.versions.clone_from(&past.versions),
+    }
+}
+
+fn is_patch(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::PatchWorkload { .. } | Action::PatchService { .. } | Action::AmendRecord { .. }
+    )
+}
+
+fn name_action(action: &Action) -> &'static str {
+    match action {
+        Action::StoreContent { .. } => "store revision",
+        Action::CreateRecord { .. } => "create record",
+        Action::AmendRecord { .. } => "amend record",
+        Action::CreateWorkload { .. } => "create Deployment",
+        Action::PatchWorkload { .. } => "patch Deployment",
+        Action::CreateService { .. } => "create Service",
+        Action::PatchService { .. } => "patch Service",
+        Action::AnswerRequest { .. } => "answer request",
+        Action::Delete { .. } => "delete",
+        Action::Event { .. } => "event",
+    }
+}
+
+/// The rest of a body that a restore keeps of an object's metadata.
+pub fn keep_restored_metadata(body: &mut Value, uid: String) {
+    let meta = body["metadata"].as_object_mut().unwrap();
+    meta.retain(|field, _| {
+        matches!(field.as_str(), "name" | "namespace" | "labels" | "annotations")
+    });
+    meta.insert("uid".into(), json!(uid));
+}

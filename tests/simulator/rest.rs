@@ -1,0 +1,150 @@
+//! The witness at rest: when nothing is left to happen, the desired or a held state is reached.
+
+use rollmodel::{
+    api::{deployment::State, names, rollout::DecisionVerb, version::LifecycleState},
+    plan::observed::Version,
+};
+
+use super::{cluster::Cluster, faults::WriteKind, truth::Violation};
+
+impl Cluster {
+    fn violate_at_rest(&mut self, property: &'static str, sentence: impl Into<String>) {
+        let violation = Violation { property, sentence: sentence.into() };
+        if !self.truth.violations.contains(&violation) {
+            self.truth.violations.push(violation);
+        }
+    }
+
+    pub fn witness_restless(&mut self, sentence: &str) {
+        let last: Vec<&str> = self.operator.writes.iter().rev().take(6).copied().collect();
+        self.violate_at_rest("quiet-at-rest", format!("{sentence}: {}", last.join(", ")));
+    }
+
+    pub fn witness_rest(&mut self) {
+        self.witness_settled();
+        let silenced = self.faults.refusals.contains_key(&WriteKind::Status);
+        if self.operator.is_down || self.model_deployment.is_none() || silenced {
+            return;
+        }
+        self.witness_availability();
+        self.witness_requests();
+        self.witness_decision();
+        let troubled = !self.faults.trouble.is_empty()
+            || !self.faults.refusals.is_empty()
+            || self.faults.older_crds;
+        if !troubled {
+            self.witness_desired();
+        }
+    }
+
+    /// Ready implies available pods, or replicas 0.
+    fn witness_availability(&mut self) {
+        let status = self.status();
+        let ready = status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+        let deployment = self.workload.deployment.as_ref();
+        let available = deployment.map_or(0, |d| d.status.available_replicas);
+        let replicas = self.spec().map_or(0, |s| s.replicas);
+        if ready && replicas > 0 && available == 0 {
+            let says = status.message.unwrap_or_default();
+            let sentence = format!("Ready at rest with no pod available: {says}");
+            self.violate_at_rest("ready-implies-available", sentence);
+        }
+    }
+
+    /// Every request is answered, unless answers are refused.
+    fn witness_requests(&mut self) {
+        let answerable = !self.faults.refusals.contains_key(&WriteKind::Answer);
+        let open = self.requests.iter().find(|r| r.status.is_none()).map(|r| r.spec.verb);
+        if let Some(verb) = open.filter(|_| answerable && self.faults.refusals.is_empty()) {
+            self.violate_at_rest("requests-are-answered", format!("{verb:?} has no answer"));
+        }
+    }
+
+    /// Refused settings delay no decision.
+    fn witness_decision(&mut self) {
+        let only_settings = self.faults.refusals.keys().all(|w| *w == WriteKind::Replicas);
+        let Some(newest) = self.newest_record().filter(|_| only_settings) else { return };
+        let Some(deployment) = &self.workload.deployment else { return };
+        let live = deployment.spec.template.label(names::HASH).to_owned();
+        let wanted = names::hash16(&newest.hash).to_owned();
+        if !self.faults.refusals.is_empty() && live != wanted {
+            let sentence =
+                format!("rollout {} waits for a refused number of replicas", newest.number);
+            self.violate_at_rest("refused-settings-delay-no-decision", sentence);
+        }
+    }
+
+    /// What the spec names serves, unless its version is at fault, rejected or not there.
+    fn witness_desired(&mut self) {
+        let Some(spec) = self.spec().cloned() else { return };
+        let status = self.status();
+        let state = status.state;
+        let says = status.message.clone().unwrap_or_default();
+        if let Some(deployment) = &self.workload.deployment
+            && deployment.spec.replicas != spec.replicas
+        {
+            let (has, wants) = (deployment.spec.replicas, spec.replicas);
+            let sentence = format!("{has} replicas where the spec says {wants}: {says}");
+            self.violate_at_rest("desired-or-held-state-reached", sentence);
+        }
+        self.witness_bad_content();
+        if self.is_paused() || !self.is_servable(&spec.version) || spec.replicas == 0 {
+            return;
+        }
+        let hold = status.hold.is_some();
+        if hold && !self.may_be_held(&spec.version) {
+            let sentence = format!("version {} is held, and it never failed: {says}", spec.version);
+            self.violate_at_rest("only-faulty-content-is-failed", sentence);
+        }
+        let serves = status.serving.as_ref().is_some_and(|s| s.version == spec.version);
+        let reached = serves && state == Some(State::Serving);
+        if !hold && !reached && !self.faults.behavior(&spec.version).is_faulty() {
+            let sentence = format!("version {} does not serve: {state:?}, {says}", spec.version);
+            self.violate_at_rest("desired-or-held-state-reached", sentence);
+        }
+    }
+
+    fn is_paused(&self) -> bool {
+        let by_spec = self.spec().is_some_and(|s| s.paused);
+        let history = self.history();
+        let newest = history.iter().rev().find_map(|r| r.decisions.last());
+        by_spec || newest.is_some_and(|d| d.verb == DecisionVerb::Pause)
+    }
+
+    fn is_servable(&self, version: &str) -> bool {
+        let Some(spec) = self.spec() else { return false };
+        let find = |v: &&Version| v.model == spec.model && v.version == version;
+        let Some(found) = self.versions.iter().find(find) else { return false };
+        let yanked = found.lifecycle.as_ref().is_some_and(|l| l.state == LifecycleState::Yanked);
+        let same = |r: &&rollmodel::plan::observed::Record| {
+            (&r.spec.model, &r.spec.version) == (&found.model, &found.version)
+        };
+        let mut bound = self.records.iter().filter(same);
+        let conflict = bound.any(|r| r.spec.record_digest != found.record_digest);
+        let template = spec.template.as_ref().map(ToString::to_string).unwrap_or_default();
+        // A template that the API server refuses is never served.
+        let refused = template.contains("emptydir")
+            || spec.template.as_ref().is_some_and(|t| {
+                t["metadata"]["labels"]["commit"].as_str().is_some_and(|l| l.contains('/'))
+            });
+        !yanked && !conflict && !refused
+    }
+
+    /// Content that is at fault is left where there is something to go back to.
+    fn witness_bad_content(&mut self) {
+        let Some(newest) = self.newest_record().cloned() else { return };
+        let open = newest.outcome.is_none() && !newest.trigger.goes_back();
+        let faulty = self.faults.behavior(&newest.version).is_faulty();
+        let replicas = self.spec().map_or(0, |s| s.replicas);
+        let serving = self.serving_record().filter(|s| s.core != newest.core).cloned();
+        let Some(serving) = serving.filter(|_| open && faulty && replicas > 0) else { return };
+        if self.is_paused() || self.truth_rejects(&serving) {
+            return;
+        }
+        let sentence = format!(
+            "version {} fails and is not left, although version {} served",
+            newest.version, serving.version
+        );
+        self.violate_at_rest("bad-content-is-left", sentence);
+    }
+}

@@ -1,0 +1,562 @@
+//! The witness: it knows what people did and what versions do, watches every write, and says which
+//! property of the design a history violates.
+
+use std::collections::BTreeSet;
+
+use rollmodel::{
+    api::{
+        ModelRolloutSpec, names,
+        request::{RequestResult, Verb},
+        rollout::{DecisionVerb, Outcome, Scope, Trigger},
+        version::LifecycleState,
+    },
+    plan::{Action, Observed, Plan, Prunable},
+};
+use serde_json::Value;
+
+use super::{acts::Act, cluster::Cluster, faults::Trouble, objects::Seconds};
+
+/// The most seconds from an edit of the spec to its record.
+const SOON: Seconds = 60;
+
+/// A property of the design that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    pub property: &'static str,
+    pub sentence: String,
+}
+
+/// Healthy pods that have to stay, less those that Kubernetes was about to delete anyway.
+#[derive(Clone, Debug)]
+struct Protection {
+    property: &'static str,
+    pods: BTreeSet<String>,
+    losses_allowed: usize,
+}
+
+/// What the witness remembers.
+#[derive(Clone, Debug, Default)]
+pub struct Truth {
+    pub violations: Vec<Violation>,
+    /// recordDigests that a person went back from, until a Retry.
+    rejected_by_people: BTreeSet<String>,
+    /// Versions that the spec named since what serves was promoted.
+    named: BTreeSet<String>,
+    /// Versions that ever had a fault of their own.
+    faulty: BTreeSet<String>,
+    /// Labels of revisions whose template the API server refused.
+    pub refused_templates: BTreeSet<String>,
+    /// The property for which pods are protected once the next decision is carried out.
+    to_protect: Option<&'static str>,
+    /// Pods that no decision may replace.
+    protected: Option<Protection>,
+    /// Records since the cluster last settled, and how many the acts since then may lead to.
+    records: usize,
+    records_allowed: usize,
+    /// When the last act happened.
+    last_act: Seconds,
+    /// A verb of kubectl was run since the cluster last settled.
+    kubectl_was_run: bool,
+    is_restoring: bool,
+    had_endpoints: bool,
+    /// Caches showed the past since the last act: wrong acts are judged by others.
+    was_stale: bool,
+    /// A person went back to another template of the same version.
+    went_back_within_a_version: bool,
+    secret_was_rotated: bool,
+}
+
+impl Cluster {
+    fn violate(&mut self, property: &'static str, sentence: impl Into<String>) {
+        let violation = Violation { property, sentence: sentence.into() };
+        if !self.truth.violations.contains(&violation) {
+            self.truth.violations.push(violation);
+        }
+    }
+
+    pub fn witness_act(&mut self, act: &Act) {
+        self.witness_event();
+        self.truth.protected = None;
+        self.truth.to_protect = None;
+        self.truth.was_stale = matches!(act, Act::Stale(_));
+        match act {
+            Act::KubectlUndo(_) | Act::KubectlRestart | Act::KubectlPause(_) => {
+                self.truth.kubectl_was_run = true;
+            }
+            Act::Want(version) | Act::Recreate(_, version) => self.witness_named(version),
+            Act::Behave(version, behavior) if behavior.is_faulty() => {
+                self.truth.faulty.insert(version.clone());
+            }
+            Act::Trouble(Trouble::Secret) => self.truth.secret_was_rotated = true,
+            _ => {}
+        }
+    }
+
+    /// Something happened outside: it may lead to two records.
+    pub fn witness_event(&mut self) {
+        self.truth.last_act = self.now;
+        self.truth.records_allowed += 2;
+    }
+
+    pub fn witness_named(&mut self, version: &str) {
+        self.truth.named.insert(version.into());
+    }
+
+    /// The spec returns to what serves: its healthy pods stay.
+    pub fn witness_return(&mut self) {
+        self.truth.to_protect = Some("a-b-a-equals-a");
+    }
+
+    /// Whether nothing is on its way: what the spec names is recorded, carried out and promoted.
+    pub fn is_calm(&self) -> bool {
+        let (Some(newest), Some(spec)) = (self.newest_record(), self.spec()) else { return false };
+        let Some(deployment) = &self.workload.deployment else { return false };
+        newest.outcome == Some(Outcome::Promoted)
+            && newest.version == spec.version
+            && deployment.spec.template.label(names::HASH) == names::hash16(&newest.hash)
+            && deployment.spec.replicas == spec.replicas
+            && !self.truth.kubectl_was_run
+            && self.requests.iter().all(|r| r.status.is_some())
+    }
+
+    pub fn witness_restore(&mut self, begins: bool) {
+        self.truth.is_restoring = begins;
+        self.truth.had_endpoints = false;
+    }
+
+    /// The newest record that was promoted, of the model that the spec names.
+    pub fn serving_record(&self) -> Option<&ModelRolloutSpec> {
+        let model = &self.spec()?.model;
+        let served = self.history().into_iter().rev().filter(|r| r.model == *model);
+        served.into_iter().find(|r| r.outcome == Some(Outcome::Promoted))
+    }
+
+    fn protect_pods(&mut self, record: &ModelRolloutSpec, property: &'static str) {
+        let hash16 = names::hash16(&record.hash);
+        let healthy = self.workload.pods.iter().filter(|p| {
+            !p.deleting
+                && p.state.ready_since.is_some()
+                && p.template.label(names::HASH) == hash16
+                && p.template.annotation(names::RESTARTED_AT) == record.restarted_at.as_deref()
+        });
+        let pods: BTreeSet<String> = healthy.map(|p| p.name.clone()).collect();
+        let set = pods.first().and_then(|name| {
+            let pod = self.workload.pods.iter().find(|p| p.name == *name)?;
+            self.workload.replica_sets.iter().find(|s| s.name == pod.replica_set)
+        });
+        let kept = set.map_or(0, |s| usize::try_from(s.replicas).unwrap_or(0));
+        let losses_allowed = pods.len().saturating_sub(kept);
+        self.truth.protected = Some(Protection { property, pods, losses_allowed });
+    }
+
+    pub fn witness_plan(&mut self, observed: &Observed, plan: &Plan) {
+        let Some(status) = plan.status.as_ref().filter(|_| plan.lookups.is_empty()) else { return };
+        let ready = status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+        let available = observed.workload.as_ref().map_or(0, |w| w.status.available_replicas);
+        let replicas = observed.deployment.as_ref().map_or(0, |d| d.spec.replicas);
+        if ready && replicas > 0 && available == 0 {
+            let says = status.message.clone().unwrap_or_default();
+            self.violate("ready-implies-available", format!("Ready with no pod available: {says}"));
+        }
+    }
+
+    pub fn witness_write(&mut self, action: &Action, before: Option<&Value>) {
+        match action {
+            Action::CreateRecord { spec } => self.witness_record(spec),
+            Action::AmendRecord { name, .. } => self.witness_amendment(name),
+            Action::PatchWorkload { .. } => self.witness_patch(before),
+            Action::AnswerRequest { name, status } => {
+                let result = status.result;
+                let message = status.message.clone().unwrap_or_default();
+                self.witness_answer(name, result, &message);
+            }
+            Action::Delete { kind: Prunable::ControllerRevision, name, .. } => {
+                let backup = self.backup.as_ref();
+                let held = backup.is_some_and(|b| b.revisions.iter().any(|r| r.name == *name));
+                if self.truth.is_restoring && held {
+                    let sentence = format!("{name} was pruned while a backup was restored");
+                    self.violate("nothing-is-pruned-during-a-restore", sentence);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn witness_record(&mut self, record: &ModelRolloutSpec) {
+        self.truth.records += 1;
+        self.truth.protected = None;
+        let (records, allowed) = (self.truth.records, self.truth.records_allowed);
+        if records > allowed && !self.truth.is_restoring {
+            let sentence = format!("rollout {} is one of {records}", record.number);
+            self.violate("two-records-per-event", sentence);
+        }
+        let before: Vec<ModelRolloutSpec> =
+            (self.history().into_iter()).filter(|r| r.number < record.number).cloned().collect();
+        let left = before.last().filter(|r| r.model == record.model).cloned();
+        let serving = self.serving_record().cloned();
+        if record.by.actor.starts_with("kubectl") && !self.truth.kubectl_was_run {
+            let sentence = format!("rollout {} is by kubectl, which nobody ran", record.number);
+            self.violate("only-people-are-kubectl", sentence);
+        }
+        let in_order = self.faults.trouble.is_empty() && self.faults.refusals.is_empty();
+        let waited = self.now - self.truth.last_act;
+        if record.trigger == Trigger::SpecChanged && in_order && waited > SOON {
+            let sentence = format!("rollout {} came {waited} s after the spec", record.number);
+            self.violate("a-spec-is-acted-on-at-once", sentence);
+        }
+        self.witness_model(record);
+        self.witness_admission(record, serving.as_ref());
+        self.witness_version(record, left.as_ref(), serving.as_ref());
+        self.witness_verdict(record, left.as_ref(), serving.as_ref());
+        self.witness_rejection(record);
+        if let (Some(left), Some(serving)) = (&left, &serving)
+            && left.outcome.is_none()
+            && serving.hash == record.hash
+            && record.trigger.goes_back()
+        {
+            self.truth.to_protect = Some("going-back-keeps-healthy-pods");
+        }
+        self.note_rejection_by_people(record, left.as_ref());
+    }
+
+    fn witness_model(&mut self, record: &ModelRolloutSpec) {
+        let model = self.spec().map(|s| s.model.clone()).unwrap_or_default();
+        let of_another = self
+            .versions
+            .iter()
+            .any(|v| v.record_digest == record.record_digest && v.model != model);
+        if record.model != model || of_another {
+            let sentence =
+                format!("rollout {} of model {model} serves another model", record.number);
+            self.violate("one-model", sentence);
+        }
+    }
+
+    fn witness_admission(&mut self, record: &ModelRolloutSpec, serving: Option<&ModelRolloutSpec>) {
+        if self.faults.older_crds || self.truth.was_stale {
+            return;
+        }
+        let serves = serving.is_some_and(|s| s.record_digest == record.record_digest);
+        if !serves && self.is_yanked(record) {
+            let sentence = format!(
+                "rollout {} newly serves version {}, which is yanked or in conflict",
+                record.number, record.version
+            );
+            self.violate("only-admitted-is-newly-served", sentence);
+        }
+        let rejected = self.truth.rejected_by_people.contains(&record.record_digest);
+        if rejected && !serves && record.trigger != Trigger::Retry {
+            let sentence = format!(
+                "rollout {} ({:?}) serves version {}, which a person went back from",
+                record.number, record.trigger, record.version
+            );
+            self.violate("rejected-stays-rejected", sentence);
+        }
+    }
+
+    fn is_yanked(&self, record: &ModelRolloutSpec) -> bool {
+        let mut same = self.versions.iter();
+        same.any(|v| {
+            v.model == record.model
+                && v.version == record.version
+                && (v.lifecycle.as_ref().is_some_and(|l| l.state == LifecycleState::Yanked)
+                    || v.record_digest != record.record_digest)
+        })
+    }
+
+    /// The versions that a new record may serve follow from what people did, not from the planner.
+    fn witness_version(
+        &mut self,
+        record: &ModelRolloutSpec,
+        left: Option<&ModelRolloutSpec>,
+        serving: Option<&ModelRolloutSpec>,
+    ) {
+        let Some(serving) = serving else { return };
+        let open_forward =
+            left.is_some_and(|l| l.outcome.is_none() && !l.trigger.goes_back() && l != serving);
+        let may_return = !self.truth.rejected_by_people.contains(&serving.record_digest);
+        let allowed = match record.trigger {
+            Trigger::Undo | Trigger::Recreated => {
+                !open_forward
+                    || !may_return
+                    || record.version == serving.version
+                    || self.names_target()
+                    || record.by.actor.starts_with("kubectl")
+            }
+            Trigger::Failed | Trigger::Refused | Trigger::Yanked | Trigger::Abort => {
+                record.version == serving.version || !may_return
+            }
+            Trigger::Restart => left.is_some_and(|l| l.version == record.version),
+            _ => record.version == serving.version || self.truth.named.contains(&record.version),
+        };
+        if !allowed {
+            let sentence = format!(
+                "rollout {} ({:?}) leads to version {} although version {} serves",
+                record.number, record.trigger, record.version, serving.version
+            );
+            self.violate("acts-do-not-change-the-version", sentence);
+        }
+    }
+
+    /// Whether the newest request names its target.
+    fn names_target(&self) -> bool {
+        self.requests.iter().any(|r| r.status.is_none() && r.spec.to_rollout.is_some())
+    }
+
+    fn witness_verdict(
+        &mut self,
+        record: &ModelRolloutSpec,
+        left: Option<&ModelRolloutSpec>,
+        serving: Option<&ModelRolloutSpec>,
+    ) {
+        let Some(left) = left else { return };
+        let same_content = serving.is_some_and(|s| s.core == left.core);
+        let faulty = self.faults.behavior(&left.version).is_faulty()
+            || self.truth.faulty.contains(&left.version);
+        let just = match record.trigger {
+            Trigger::Failed => (faulty || self.faults.has(Trouble::Secret)) && !same_content,
+            Trigger::Refused => self.truth.refused_templates.contains(names::hash16(&left.hash)),
+            _ => return,
+        };
+        if !just {
+            let sentence = format!(
+                "rollout {} of version {} is called {:?}, and its content is not at fault",
+                left.number, left.version, record.trigger
+            );
+            self.violate("only-faulty-content-is-failed", sentence);
+        }
+    }
+
+    fn witness_rejection(&mut self, record: &ModelRolloutSpec) {
+        let Some(rejection) = &record.rejects else { return };
+        let own = match rejection.scope {
+            Scope::Version => &record.record_digest,
+            Scope::Content => &record.core,
+            Scope::Exact => &record.hash,
+        };
+        if rejection.key == *own {
+            let sentence = format!("rollout {} rejects what it serves", record.number);
+            self.violate("nothing-rejects-itself", sentence);
+        }
+    }
+
+    fn note_rejection_by_people(
+        &mut self,
+        record: &ModelRolloutSpec,
+        left: Option<&ModelRolloutSpec>,
+    ) {
+        match (record.trigger, left) {
+            (Trigger::Retry, _) => {
+                self.truth.rejected_by_people.remove(&record.record_digest);
+            }
+            (Trigger::Undo | Trigger::Abort, Some(left))
+                if left.record_digest != record.record_digest =>
+            {
+                self.truth.rejected_by_people.insert(left.record_digest.clone());
+            }
+            (Trigger::Undo | Trigger::Abort, Some(_)) => {
+                self.truth.went_back_within_a_version = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn witness_amendment(&mut self, name: &str) {
+        let find =
+            |r: &&&ModelRolloutSpec| names::record_name(&r.deployment.name, r.number) == name;
+        let Some(record) = self.history().iter().find(find).map(|r| (*r).clone()) else { return };
+        let now = Some(super::operator::timestamp(self.now));
+        let just_promoted = record.outcome == Some(Outcome::Promoted)
+            && record.end_time.as_ref().map(|t| t.0) == now;
+        if !just_promoted || self.truth.was_stale {
+            return;
+        }
+        let hash16 = names::hash16(&record.hash);
+        let minimum = self.workload.deployment.as_ref().map_or(0, |d| d.spec.min_ready_seconds);
+        let available = (self.workload.pods.iter())
+            .filter(|p| p.template.label(names::HASH) == hash16)
+            .any(|p| p.is_available(minimum, self.now));
+        if !available {
+            let sentence = format!("rollout {name} was promoted without an available pod");
+            self.violate("promoted-with-available-pods", sentence);
+        }
+        let spec_version = self.spec().map(|s| s.version.clone()).unwrap_or_default();
+        let served_before = (self.history().into_iter().rev())
+            .find(|r| r.number < record.number && r.outcome == Some(Outcome::Promoted))
+            .map(|r| (r.core.clone(), r.record_digest.clone()));
+        let newly = served_before.as_ref().is_none_or(|(core, _)| *core != record.core);
+        let forward = !record.trigger.goes_back() && newly && !self.faults.older_crds;
+        if forward && spec_version != record.version {
+            let sentence = format!(
+                "rollout {} promoted version {}, and the spec names {spec_version}",
+                record.number, record.version
+            );
+            self.violate("named-when-promoted", sentence);
+        }
+        let another = served_before.is_none_or(|(_, digest)| digest != record.record_digest);
+        if forward && another && self.is_yanked(&record) {
+            let sentence = format!("version {} is yanked and was promoted", record.version);
+            self.violate("only-admitted-is-newly-served", sentence);
+        }
+        self.truth.named = BTreeSet::from([spec_version]);
+    }
+
+    fn witness_patch(&mut self, before: Option<&Value>) {
+        let template = |body: Option<&Value>| body.map(|b| b["spec"]["template"].clone());
+        if template(before) != template(self.deployment.as_deref())
+            && let Some(property) = self.truth.to_protect
+            && let Some(serving) = self.serving_record().cloned()
+            && self.newest_record().is_some_and(|r| r.hash == serving.hash)
+        {
+            self.truth.to_protect = None;
+            self.protect_pods(&serving, property);
+        }
+        let paused = |body: Option<&Value>| body.is_some_and(|b| b["spec"]["paused"] == true);
+        let lifted = paused(before) && !paused(self.deployment.as_deref());
+        let by_spec = self.spec().is_some_and(|s| s.paused);
+        let by_verb = (self.history().iter().rev())
+            .find_map(|r| r.decisions.last())
+            .is_some_and(|d| d.verb == DecisionVerb::Pause);
+        let goes_back =
+            self.newest_record().is_some_and(|r| r.trigger.goes_back() && r.outcome.is_none());
+        // A pause that somebody else put on before it was wanted is not ours to keep.
+        let ours = before
+            .and_then(|b| b["metadata"]["labels"][names::DECISION].as_str())
+            .is_some_and(|label| label.ends_with("-paused"));
+        if lifted && ours && (by_spec || by_verb) && !goes_back && !self.truth.was_stale {
+            let sentence = "the operator lifted a pause that a person put on and did not lift";
+            self.violate("paused-stays-paused", sentence);
+        }
+        let recorded =
+            self.decision_label().and_then(|l| l.split_once('.')).is_some_and(|(number, _)| {
+                self.history().iter().any(|r| r.number.to_string() == number)
+            });
+        if !recorded {
+            self.violate("a-record-before-the-rollout", "the Deployment names no recorded rollout");
+        }
+    }
+
+    fn witness_answer(&mut self, name: &str, result: Option<RequestResult>, message: &str) {
+        let Some(request) = self.requests.iter().find(|r| r.name == name).cloned() else { return };
+        let is = |by: &rollmodel::api::rollout::By| {
+            by.request.as_ref().is_some_and(|r| r.uid == request.uid)
+        };
+        let recorded =
+            (self.history().iter()).any(|r| is(&r.by) || r.decisions.iter().any(|d| is(&d.by)));
+        if result == Some(RequestResult::Done) && !recorded {
+            let sentence = format!("{:?} was answered Done: {message}", request.spec.verb);
+            self.violate("done-implies-a-record", sentence);
+        }
+        let newest = self.newest_record().map_or(0, |r| r.number);
+        if request.spec.verb == Verb::Undo
+            && request.spec.to_rollout.is_none()
+            && result == Some(RequestResult::Refused)
+            && request.spec.if_rollout == newest
+            && !self.truth.was_stale
+            && let Some(target) = self.undo_target()
+        {
+            let sentence =
+                format!("Undo was refused although version {target} served before: {message}");
+            self.violate("undo-is-possible", sentence);
+        }
+    }
+
+    /// A promoted content within the limit, other than the newest, that nothing forbids.
+    fn undo_target(&self) -> Option<String> {
+        let limit = self.spec()?.history_limit();
+        let newest = self.newest_record()?;
+        let model = &self.spec()?.model;
+        let mut contents: Vec<&str> = Vec::new();
+        for record in self.history().into_iter().rev().filter(|r| r.model == *model) {
+            if record.outcome != Some(Outcome::Promoted)
+                || record.served_from.is_none()
+                || record.was_available != Some(true)
+            {
+                continue;
+            }
+            if !contents.contains(&record.core.as_str()) {
+                contents.push(&record.core);
+            }
+            let within = contents.len() <= limit;
+            let failed = self.truth.faulty.contains(&record.version)
+                || self.truth.rejected_by_people.contains(&record.record_digest);
+            let refused = !self.truth.refused_templates.is_empty();
+            if within
+                && record.core != newest.core
+                && !failed
+                && !refused
+                && !self.is_yanked(record)
+            {
+                return Some(record.version.clone());
+            }
+        }
+        None
+    }
+
+    pub fn witness_tick(&mut self) {
+        self.witness_endpoints();
+        let Some(protection) = &self.truth.protected else { return };
+        let lives =
+            |name: &&String| self.workload.pods.iter().any(|p| p.name == **name && !p.deleting);
+        let lost = protection.pods.len() - protection.pods.iter().filter(lives).count();
+        if lost > protection.losses_allowed {
+            let property = protection.property;
+            self.truth.protected = None;
+            self.violate(property, format!("{lost} healthy pods were replaced"));
+        }
+    }
+
+    /// The cluster settled: what follows has other causes.
+    pub fn witness_settled(&mut self) {
+        self.truth.protected = None;
+        self.truth.records = 0;
+        self.truth.records_allowed = 0;
+        // Commits settle one by one.
+        self.truth.kubectl_was_run = false;
+    }
+
+    fn witness_endpoints(&mut self) {
+        let Some(service) = &self.service else {
+            self.truth.had_endpoints = false;
+            return;
+        };
+        let ready: Vec<&super::objects::Pod> = (self.workload.pods.iter())
+            .filter(|p| !p.deleting && p.state.ready_since.is_some())
+            .collect();
+        let target = service.ports.first().map(|p| p["targetPort"].clone()).unwrap_or_default();
+        let answering = ready.iter().filter(|p| has_port(&p.template.value, &target)).count();
+        let cut = self.truth.had_endpoints && answering == 0 && !ready.is_empty();
+        self.truth.had_endpoints = answering > 0;
+        if cut {
+            let sentence =
+                format!("no pod has the Service's port {target}, and {} are ready", ready.len());
+            self.violate("endpoints-never-empty", sentence);
+        }
+    }
+}
+
+fn has_port(template: &Value, target: &Value) -> bool {
+    let containers = template["spec"]["containers"].as_array().into_iter().flatten();
+    let mut ports = containers.flat_map(|c| c["ports"].as_array().into_iter().flatten());
+    ports.any(|p| p["name"] == *target || p["containerPort"] == *target)
+}
+
+impl Cluster {
+    /// Whether people went back from the version of a record.
+    pub fn truth_rejects(&self, record: &ModelRolloutSpec) -> bool {
+        self.truth.rejected_by_people.contains(&record.record_digest)
+    }
+
+    /// Whether a version may be held: a person went back from it, it failed of itself, or its
+    /// template was refused.
+    pub fn may_be_held(&self, version: &str) -> bool {
+        let digests = self.versions.iter().filter(|v| v.version == version);
+        let rejected =
+            digests.into_iter().any(|v| self.truth.rejected_by_people.contains(&v.record_digest));
+        rejected
+            || self.truth.faulty.contains(version)
+            || !self.truth.refused_templates.is_empty()
+            || self.truth.went_back_within_a_version
+            || self.truth.secret_was_rotated
+    }
+}
