@@ -36,7 +36,7 @@ pub const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
 /// Annotation on the CRDs: which schema of ours they carry, an integer that only grows.
 pub const SCHEMA_LEVEL: &str = "rollmodel.dev/schema-level";
 /// The schema this build generates. Raise it whenever a field is added to a CRD.
-pub const SCHEMA_LEVEL_NOW: u32 = 4;
+pub const SCHEMA_LEVEL_NOW: u32 = 5;
 
 /// Annotation that people put on a ModelVersion to have its artifact verified (again): any value
 /// that was not answered yet.

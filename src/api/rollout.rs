@@ -55,12 +55,12 @@ pub struct ModelRolloutSpec {
     /// The recordDigest of the version, to which this record binds it.
     #[schemars(length(max = 71))]
     pub record_digest: String,
-    /// Hash of the content: version, template, delivery and protocol together.
+    /// Hash of the revision: version, template, delivery and protocol together.
     #[schemars(length(max = 80))]
-    pub hash: String,
-    /// The hash without the template's labels and annotations.
+    pub revision_hash: String,
+    /// The same hash, taken without the template's labels and annotations.
     #[schemars(length(max = 80))]
-    pub core: String,
+    pub content_hash: String,
     /// Name of the ControllerRevision that stores the content and its rendering.
     #[schemars(length(max = 253))]
     pub contents: String,
@@ -173,9 +173,9 @@ pub struct Rejection {
     /// Number of the rollout that is rejected.
     pub rollout: i64,
     /// Version: the version, whatever its template; Content: the content, whatever its labels and
-    /// annotations; Exact: the content as it was.
+    /// annotations; Revision: the revision as it was, labels and annotations included.
     pub scope: Scope,
-    /// The recordDigest, the core, or the hash, by scope.
+    /// The recordDigest, contentHash or revisionHash that is rejected, by scope.
     #[schemars(length(max = 80))]
     pub key: String,
 }
@@ -187,8 +187,8 @@ pub enum Scope {
     Version,
     /// The content, whatever labels and annotations its template has.
     Content,
-    /// The content exactly.
-    Exact,
+    /// The revision exactly, labels and annotations of its template included.
+    Revision,
 }
 
 /// What caused a rollout.

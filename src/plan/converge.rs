@@ -28,7 +28,7 @@ pub fn records(draft: &Draft<'_>) -> Vec<Action> {
     if let Some((name, body)) = &draft.store {
         actions.push(Action::StoreContent {
             name: name.clone(),
-            labels: content_labels(draft, &body.hash),
+            labels: content_labels(draft, &body.revision_hash),
             body: body.clone(),
         });
     }
@@ -105,12 +105,16 @@ fn body(draft: &mut Draft<'_>, newest: &ModelRolloutSpec) -> Option<ContentBody>
     if draft.need(Lookup::Content(newest.contents.clone())) {
         return None;
     }
-    let again = draft.desired.clone().ok().filter(|d| d.hash == newest.hash);
+    let again = draft.desired.clone().ok().filter(|d| d.revision_hash == newest.revision_hash);
     let rendering =
         again.as_ref().and_then(|d| content::rendering(draft.seen, &draft.wanted.spec, d).ok());
     match again.zip(rendering) {
         Some((desired, rendering)) => {
-            let body = ContentBody { hash: desired.hash, content: desired.written, rendering };
+            let body = ContentBody {
+                revision_hash: desired.revision_hash,
+                content: desired.written,
+                rendering,
+            };
             draft.store = Some((newest.contents.clone(), body.clone()));
             Some(body)
         }

@@ -49,7 +49,7 @@ pub struct Draft<'a> {
 
 /// What a new record is to say, beside what follows from the history.
 pub struct Decision {
-    /// The version's string, recordDigest, hash and core.
+    /// The version's string, recordDigest, revisionHash and contentHash.
     pub content: Content,
     /// Name of the ControllerRevision.
     pub contents: String,
@@ -193,8 +193,8 @@ impl<'a> Draft<'a> {
             model: self.wanted.spec.model.clone(),
             version: decision.content.version,
             record_digest: decision.content.record_digest,
-            hash: decision.content.hash,
-            core: decision.content.core,
+            revision_hash: decision.content.revision_hash,
+            content_hash: decision.content.content_hash,
             contents: decision.contents,
             strategy: StrategyKind::RollingUpdate,
             workload: self.seen.name.clone(),
@@ -226,8 +226,8 @@ impl<'a> Draft<'a> {
         let content = Content {
             version: target.version.clone(),
             record_digest: target.record_digest.clone(),
-            hash: target.hash.clone(),
-            core: target.core.clone(),
+            revision_hash: target.revision_hash.clone(),
+            content_hash: target.content_hash.clone(),
             written: Value::Null,
         };
         self.record(Decision {

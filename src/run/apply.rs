@@ -237,7 +237,7 @@ impl Hand<'_, Observed> {
                 self.count("store_content", Kind::ControllerRevision, name);
                 Ok(Applied::Done)
             }
-            Err(error) if taken(&error) => self.compare(name, &body.hash).await,
+            Err(error) if taken(&error) => self.compare(name, &body.revision_hash).await,
             Err(source) => Err(self.error("store content", name, source)),
         }
     }
@@ -250,7 +250,7 @@ impl Hand<'_, Observed> {
             .await
             .map_err(|e| self.error("get content", name, e))?;
         match stored.map(|object| read_body(&object.0)) {
-            Some(Some(body)) if body.hash == hash => Ok(Applied::Done),
+            Some(Some(body)) if body.revision_hash == hash => Ok(Applied::Done),
             Some(_) => Err(Error::OtherContent { what: self.what(name) }),
             None => Ok(Applied::Behind),
         }

@@ -460,7 +460,7 @@ mod tests {
         served: bool,
     ) -> Event<Object> {
         let mut spec = json!({"deployment": {"name": "fraud"}, "number": number, "model": "fraud", "version": version, "recordDigest": digest,
-            "hash": "v1:sha256:aa", "core": "c", "contents": contents, "strategy": "RollingUpdate", "workload": "fraud", "trigger": "SpecChanged",
+            "revisionHash": "v1:sha256:aa", "contentHash": "c", "contents": contents, "strategy": "RollingUpdate", "workload": "fraud", "trigger": "SpecChanged",
             "by": {"actor": "spec"}, "startTime": format!("2026-01-0{number}T00:00:00Z")});
         if served {
             spec["servedFrom"] = json!("2026-01-05T00:00:00Z");
@@ -476,14 +476,14 @@ mod tests {
         object(
             name,
             4,
-            json!({"revision": 1, "data": {"hash": "v1:sha256:aa", "content": {}, "rendering": {"spec": {}}}}),
+            json!({"revision": 1, "data": {"revisionHash": "v1:sha256:aa", "content": {}, "rendering": {"spec": {}}}}),
         )
     }
 
     fn world() -> Caches {
         let caches = Caches::default();
         caches.wanted.write().feed(object("fraud", 1, json!({"spec": {"model": "fraud", "version": "8"},
-            "status": {"serving": {"version": "7", "recordDigest": "d", "hash": "h", "rollout": 2, "deployment": "fraud", "replicas": 1, "ready": 1,
+            "status": {"serving": {"version": "7", "recordDigest": "d", "revisionHash": "h", "rollout": 2, "deployment": "fraud", "replicas": 1, "ready": 1,
                 "since": "2026-01-05T00:00:00Z"}}})));
         caches.versions.write().feed(version("fraud-7", "fraud", "7"));
         caches.versions.write().feed(version("fraud-8", "fraud-8", "x"));

@@ -242,7 +242,7 @@ fn a_restart_by_request_gives_new_pods_of_the_same_content() {
     assert_eq!(story.ask("Restart")["status"]["result"], "Done");
     story.until_true("rollout 2 serves", || story.mdep()["status"]["serving"]["rollout"] == 2);
     assert_ne!(before, story.kubectl(&["get", "pod", "-o", "name"]));
-    assert_eq!(story.record(2)["hash"], story.record(1)["hash"]);
+    assert_eq!(story.record(2)["revisionHash"], story.record(1)["revisionHash"]);
 }
 
 #[test]

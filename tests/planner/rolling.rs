@@ -239,7 +239,7 @@ fn restart_by_request_and_by_kubectl_are_rollouts_of_the_same_content() {
     world.ask(Verb::Restart);
     world.settle();
     assert_eq!(
-        (world.record(2).trigger, world.record(2).hash == world.record(1).hash),
+        (world.record(2).trigger, world.record(2).revision_hash == world.record(1).revision_hash),
         (Trigger::Restart, true)
     );
     world.edit(|d| {

@@ -354,7 +354,7 @@ impl World {
             Action::StoreContent { name, body, .. } => {
                 let (uid, resource_version) = (self.uid(), self.rv());
                 if let Some(have) = self.seen.contents.iter().find(|c| c.name == name) {
-                    assert_eq!(have.body.as_ref().unwrap().hash, body.hash);
+                    assert_eq!(have.body.as_ref().unwrap().revision_hash, body.revision_hash);
                     return true;
                 }
                 let init = &body.rendering["spec"]["initContainers"][0];

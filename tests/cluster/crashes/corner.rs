@@ -175,7 +175,7 @@ impl Corner {
                 "number",
                 "from",
                 "version",
-                "hash",
+                "revisionHash",
                 "trigger",
                 "rejects",
                 "outcome",
