@@ -405,9 +405,10 @@ pub struct HistoryEntry {
     /// Its version.
     #[schemars(length(max = 63))]
     pub version: String,
-    /// The rollout before.
+    /// Number of the newest rollout of the ModelDeployment when this one was decided; absent where
+    /// it had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<i64>,
+    pub previous_rollout: Option<i64>,
     /// What caused it.
     pub trigger: Trigger,
     /// How it ended; absent while it goes on.

@@ -272,7 +272,7 @@ pub fn roll(draft: &mut Draft<'_>, trigger: Trigger, by: By) -> Result<(), Probl
     if let Some(problem) = not_servable(draft) {
         return Err(problem);
     }
-    let name = names::content_name(&draft.seen.name, &desired.revision_hash, 1);
+    let name = names::revision_name(&draft.seen.name, &desired.revision_hash, 1);
     if draft.stored(&name).is_none() {
         let rendering = content::rendering(draft.seen, &draft.wanted.spec, &desired)?;
         let body = ContentBody {
@@ -284,7 +284,7 @@ pub fn roll(draft: &mut Draft<'_>, trigger: Trigger, by: By) -> Result<(), Probl
     }
     draft.record(Decision {
         content: desired,
-        contents: name,
+        revision_name: name,
         trigger,
         by,
         rejects: None,

@@ -258,7 +258,7 @@ impl History {
     /// Why a recorded rollout may not be gone back to, if so, as the end of a sentence.
     #[must_use]
     pub fn barred(&self, seen: &Observed, record: &ModelRolloutSpec) -> Option<String> {
-        if !seen.contents.iter().any(|c| c.name == record.contents) {
+        if !seen.contents.iter().any(|c| c.name == record.revision_name) {
             return Some("its content is kept no longer (spec.revisionHistoryLimit)".into());
         }
         if let Some((_, by)) = self.rejecting(record) {

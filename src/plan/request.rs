@@ -277,16 +277,16 @@ fn restart(draft: &mut Draft<'_>, request: &Request) -> Answer {
     if draft.pause_wanted() {
         return refused("It is paused: resume it, then restart.");
     }
-    let contents = if request.spec.rerender == Some(true) {
+    let revision_name = if request.spec.rerender == Some(true) {
         match rerender(draft, &newest) {
             Ok(name) => name,
             Err(answer) => return answer,
         }
     } else {
-        newest.contents.clone()
+        newest.revision_name.clone()
     };
     let (by, at) = (by(draft, request), draft.now.to_string());
-    let target = ModelRolloutSpec { contents, ..newest };
+    let target = ModelRolloutSpec { revision_name, ..newest };
     draft.record_again(&target, Trigger::Restart, by, None, Some(at));
     done(format!("Restarting the pods of version {}.", target.version), draft.history.number())
 }
@@ -311,7 +311,7 @@ fn rerender(draft: &mut Draft<'_>, newest: &ModelRolloutSpec) -> Result<String, 
     };
     let fits = |name: &String| draft.stored(name).is_none_or(|c| c.body.as_ref() == Some(&body));
     let name = (2..u32::MAX)
-        .map(|n| crate::api::names::content_name(&draft.seen.name, &newest.revision_hash, n))
+        .map(|n| crate::api::names::revision_name(&draft.seen.name, &newest.revision_hash, n))
         .find(fits);
     let name = name.ok_or_else(|| refused("There are too many renderings of this content."))?;
     if draft.stored(&name).is_none() {

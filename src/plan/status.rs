@@ -385,7 +385,7 @@ fn revision(
         record_digest: record.record_digest.clone(),
         revision_hash: names::hash16(&record.revision_hash).into(),
         rollout: record.number,
-        deployment: record.workload.clone(),
+        deployment: record.deployment_name.clone(),
         replicas: replicas.max(0),
         ready: i32::try_from(ready).unwrap_or(i32::MAX),
         since: since.cloned().unwrap_or(Time(draft.now)),
@@ -396,7 +396,7 @@ fn entry(record: &ModelRolloutSpec) -> HistoryEntry {
     HistoryEntry {
         rollout: record.number,
         version: record.version.clone(),
-        from: record.from,
+        previous_rollout: record.previous_rollout,
         trigger: record.trigger,
         outcome: record.outcome,
         start_time: record.start_time.clone(),

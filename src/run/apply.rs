@@ -257,11 +257,11 @@ impl Hand<'_, Observed> {
     }
 
     async fn record(&self, spec: &ModelRolloutSpec) -> Result<Applied, Error> {
-        let name = names::record_name(&spec.deployment.name, spec.number);
+        let name = names::record_name(&spec.model_deployment_ref.name, spec.number);
         let object = json!({
             "apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRollout",
             "metadata": {"name": name, "namespace": self.key.namespace, "labels": {
-                names::MANAGED_BY: names::MANAGER, names::DEPLOYMENT: spec.deployment.name, names::MODEL: spec.model, names::VERSION: spec.version,
+                names::MANAGED_BY: names::MANAGER, names::DEPLOYMENT: spec.model_deployment_ref.name, names::MODEL: spec.model, names::VERSION: spec.version,
             }},
             "spec": spec,
         });

@@ -193,7 +193,7 @@ mod tests {
         )
         .unwrap();
         let content = content::of(&spec, "sha256:1");
-        let name = names::content_name("fraud", &content.revision_hash, 1);
+        let name = names::revision_name("fraud", &content.revision_hash, 1);
         let body = ContentBody {
             revision_hash: content.revision_hash,
             content: content.written,
@@ -233,7 +233,7 @@ mod tests {
         );
         assert_eq!(
             masked.contents[0].name,
-            names::content_name("fraud", &desired.revision_hash, 1)
+            names::revision_name("fraud", &desired.revision_hash, 1)
         );
         assert_eq!(
             masked.workload.unwrap().meta.labels[names::HASH],

@@ -35,7 +35,7 @@ fn forward_and_back_by_spec_are_numbered_rollouts_and_going_back_reuses_the_cont
     let story = Story::serving_seven("spec");
     story.want("6");
     story.serves("6");
-    assert_eq!(story.record(3)["contents"], story.record(1)["contents"]);
+    assert_eq!(story.record(3)["revisionName"], story.record(1)["revisionName"]);
     assert_eq!(story.list("controllerrevisions").len(), 2);
     assert_eq!(story.list("replicasets").len(), 2);
 }

@@ -173,7 +173,7 @@ impl Corner {
             let mut fact = json!({"name": record["metadata"]["name"]});
             for field in [
                 "number",
-                "from",
+                "previousRollout",
                 "version",
                 "revisionHash",
                 "trigger",
