@@ -332,9 +332,9 @@ pub struct Desired {
     /// The recordDigest of the version.
     #[schemars(length(max = 71))]
     pub record_digest: String,
-    /// Hash of the content, its first 16 hex digits, as on the pods.
+    /// The first 16 hex digits of the revisionHash, as in the pods' label rollmodel.dev/revision.
     #[schemars(length(max = 16))]
-    pub hash: String,
+    pub revision_hash: String,
 }
 
 /// One content with pods.
@@ -347,9 +347,9 @@ pub struct Revision {
     /// The recordDigest of the version.
     #[schemars(length(max = 71))]
     pub record_digest: String,
-    /// Hash of the content, its first 16 hex digits, as on the pods.
+    /// The first 16 hex digits of the revisionHash, as in the pods' label rollmodel.dev/revision.
     #[schemars(length(max = 16))]
-    pub hash: String,
+    pub revision_hash: String,
     /// Number of the rollout that brought it here.
     pub rollout: i64,
     /// Name of the Deployment, for plain kubectl.
@@ -368,8 +368,8 @@ pub struct Revision {
 pub struct Hold {
     /// What was rejected.
     pub rejected: Rejected,
-    /// Version: the version, whatever its template; Content: this content; Exact: this content
-    /// exactly.
+    /// Version: the version, whatever its template; Content: the content, whatever its labels and
+    /// annotations; Revision: the revision as it was, labels and annotations included.
     pub scope: Scope,
     /// What caused the rejection.
     pub trigger: Trigger,
@@ -405,9 +405,10 @@ pub struct HistoryEntry {
     /// Its version.
     #[schemars(length(max = 63))]
     pub version: String,
-    /// The rollout before.
+    /// Number of the newest rollout of the ModelDeployment when this one was decided; absent where
+    /// it had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<i64>,
+    pub previous_rollout: Option<i64>,
     /// What caused it.
     pub trigger: Trigger,
     /// How it ended; absent while it goes on.

@@ -36,7 +36,7 @@ pub const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
 /// Annotation on the CRDs: which schema of ours they carry, an integer that only grows.
 pub const SCHEMA_LEVEL: &str = "rollmodel.dev/schema-level";
 /// The schema this build generates. Raise it whenever a field is added to a CRD.
-pub const SCHEMA_LEVEL_NOW: u32 = 4;
+pub const SCHEMA_LEVEL_NOW: u32 = 5;
 
 /// Annotation that people put on a ModelVersion to have its artifact verified (again): any value
 /// that was not answered yet.
@@ -66,10 +66,10 @@ pub fn hash16(hash: &str) -> &str {
 /// The name of the ControllerRevision that stores a content, `<mdep>-<hash16>`; the n-th rendering
 /// of it ends in `-<n>`.
 #[must_use]
-pub fn content_name(deployment: &str, hash: &str, rendering: u32) -> String {
+pub fn revision_name(model_deployment: &str, hash: &str, rendering: u32) -> String {
     match rendering {
-        0 | 1 => format!("{deployment}-{}", hash16(hash)),
-        n => format!("{deployment}-{}-{n}", hash16(hash)),
+        0 | 1 => format!("{model_deployment}-{}", hash16(hash)),
+        n => format!("{model_deployment}-{}-{n}", hash16(hash)),
     }
 }
 
@@ -105,9 +105,9 @@ mod tests {
     }
 
     #[test]
-    fn a_contents_name_carries_sixteen_hex_digits_and_later_renderings_a_number() {
+    fn a_revisions_name_carries_sixteen_hex_digits_and_later_renderings_a_number() {
         let hash = "v1:sha256:0123456789abcdef0123456789abcdef";
-        assert_eq!(content_name("fraud", hash, 1), "fraud-0123456789abcdef");
-        assert_eq!(content_name("fraud", hash, 2), "fraud-0123456789abcdef-2");
+        assert_eq!(revision_name("fraud", hash, 1), "fraud-0123456789abcdef");
+        assert_eq!(revision_name("fraud", hash, 2), "fraud-0123456789abcdef-2");
     }
 }

@@ -20,13 +20,17 @@ pub const DECISIONS_MAX: usize = 32;
     shortname = "mro",
     category = "rollmodel",
     doc = "ModelRollout is the record of one rollout: what was decided, by whom and why, and how it ended. The operator writes it; people read it.",
-    selectable = ".spec.deployment.name",
+    selectable = ".spec.modelDeploymentRef.name",
     selectable = ".spec.model",
     selectable = ".spec.version",
-    printcolumn(name = "Deployment", type_ = "string", json_path = ".spec.deployment.name"),
+    printcolumn(
+        name = "ModelDeployment",
+        type_ = "string",
+        json_path = ".spec.modelDeploymentRef.name"
+    ),
     printcolumn(name = "Number", type_ = "integer", json_path = ".spec.number"),
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
-    printcolumn(name = "From", type_ = "integer", json_path = ".spec.from"),
+    printcolumn(name = "Previous", type_ = "integer", json_path = ".spec.previousRollout"),
     printcolumn(name = "Trigger", type_ = "string", json_path = ".spec.trigger"),
     printcolumn(name = "Outcome", type_ = "string", json_path = ".spec.outcome"),
     printcolumn(name = "By", type_ = "string", json_path = ".spec.by.actor"),
@@ -38,14 +42,15 @@ pub const DECISIONS_MAX: usize = 32;
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
 pub struct ModelRolloutSpec {
-    /// The ModelDeployment that was decided on.
-    pub deployment: DeploymentRef,
+    /// The ModelDeployment that is rolled out.
+    pub model_deployment_ref: ModelDeploymentRef,
     /// Number of the rollout in its ModelDeployment; numbers only grow.
     #[schemars(range(min = 1, max = 9_007_199_254_740_991_i64))]
     pub number: i64,
-    /// Number of the rollout that served, or was on its way, when this one was decided.
+    /// Number of the newest rollout of the ModelDeployment when this one was decided; absent where
+    /// it had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<i64>,
+    pub previous_rollout: Option<i64>,
     /// Model that is served.
     #[schemars(length(min = 1, max = 63))]
     pub model: String,
@@ -55,20 +60,20 @@ pub struct ModelRolloutSpec {
     /// The recordDigest of the version, to which this record binds it.
     #[schemars(length(max = 71))]
     pub record_digest: String,
-    /// Hash of the content: version, template, delivery and protocol together.
+    /// Hash of the revision: version, template, delivery and protocol together.
     #[schemars(length(max = 80))]
-    pub hash: String,
-    /// The hash without the template's labels and annotations.
+    pub revision_hash: String,
+    /// The same hash, taken without the template's labels and annotations.
     #[schemars(length(max = 80))]
-    pub core: String,
-    /// Name of the ControllerRevision that stores the content and its rendering.
+    pub content_hash: String,
+    /// Name of the ControllerRevision that stores the content and the pod template rendered from it.
     #[schemars(length(max = 253))]
-    pub contents: String,
+    pub revision_name: String,
     /// How it is rolled out.
     pub strategy: StrategyKind,
-    /// Name of the Deployment it is carried out on.
+    /// Name of the Deployment that is rolled out.
     #[schemars(length(max = 63))]
-    pub workload: String,
+    pub deployment_name: String,
     /// What caused the decision.
     pub trigger: Trigger,
     /// On whose word.
@@ -125,9 +130,9 @@ pub const ADDED_ONCE: [&str; 7] = [
 /// The field of a record that is appended to.
 pub const APPENDED: [&str; 1] = ["decisions"];
 
-/// The ModelDeployment of a record.
+/// A ModelDeployment by name and uid.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
-pub struct DeploymentRef {
+pub struct ModelDeploymentRef {
     /// Its name.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
@@ -173,9 +178,9 @@ pub struct Rejection {
     /// Number of the rollout that is rejected.
     pub rollout: i64,
     /// Version: the version, whatever its template; Content: the content, whatever its labels and
-    /// annotations; Exact: the content as it was.
+    /// annotations; Revision: the revision as it was, labels and annotations included.
     pub scope: Scope,
-    /// The recordDigest, the core, or the hash, by scope.
+    /// The recordDigest, contentHash or revisionHash that is rejected, by scope.
     #[schemars(length(max = 80))]
     pub key: String,
 }
@@ -187,8 +192,8 @@ pub enum Scope {
     Version,
     /// The content, whatever labels and annotations its template has.
     Content,
-    /// The content exactly.
-    Exact,
+    /// The revision exactly, labels and annotations of its template included.
+    Revision,
 }
 
 /// What caused a rollout.

@@ -104,7 +104,7 @@ fn template(
 ) -> Option<Foreign> {
     let live = &workload.spec.template;
     let hash16 = live["metadata"]["labels"][names::HASH].as_str().unwrap_or_default();
-    if !hash16.is_empty() && hash16 != names::hash16(&newest.hash) {
+    if !hash16.is_empty() && hash16 != names::hash16(&newest.revision_hash) {
         return Some(Foreign::Template { hash16: hash16.to_owned() });
     }
     let restarted_at = live["metadata"]["annotations"][names::RESTARTED_AT].as_str();

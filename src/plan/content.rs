@@ -1,4 +1,4 @@
-//! What one ModelDeployment makes of a version: its content, the content's hash, and its core.
+//! What one ModelDeployment makes of a version: its content, its revisionHash and its contentHash.
 //!
 //! A hash is `v1:sha256:<hex>` over RFC 8785 JSON of what the user wrote, absent fields kept
 //! absent: nothing that this operator or its libraries add can change it, so an upgrade rolls
@@ -23,9 +23,9 @@ pub struct Content {
     /// The recordDigest of the version.
     pub record_digest: String,
     /// Hash of all of it.
-    pub hash: String,
+    pub revision_hash: String,
     /// Hash without the template's labels and annotations.
-    pub core: String,
+    pub content_hash: String,
     /// What the user wrote.
     pub written: Value,
 }
@@ -79,12 +79,12 @@ pub fn of(spec: &ModelDeploymentSpec, record_digest: &str) -> Content {
     }
     let written = Value::Object(written);
     let (bare, whole) = (without_labels(written.clone()), hash(&written));
-    let core = if bare == written { whole.clone() } else { hash(&bare) };
+    let content_hash = if bare == written { whole.clone() } else { hash(&bare) };
     Content {
         version: spec.version.clone(),
         record_digest: record_digest.to_owned(),
-        hash: whole,
-        core,
+        revision_hash: whole,
+        content_hash,
         written,
     }
 }
@@ -152,7 +152,7 @@ pub fn rendering(
         deployment: &seen.name,
         model: &spec.model,
         version: &content.version,
-        hash: &content.hash,
+        hash: &content.revision_hash,
         protocol: spec.protocol.unwrap_or_default(),
         image: version.image.as_deref(),
         artifact: version.artifact.as_ref(),
@@ -174,7 +174,7 @@ fn before<'a>(seen: &'a Observed, content: &Content) -> Option<&'a str> {
     let history = History::of(seen);
     let own = history
         .newest()
-        .filter(|newest| newest.hash == content.hash)
+        .filter(|newest| newest.revision_hash == content.revision_hash)
         .map_or(i64::MAX, |newest| newest.number);
     let record = history
         .records()
@@ -243,18 +243,21 @@ mod tests {
         b.replicas = 9;
         b.paused = true;
         b.progress_deadline_seconds = Some(7);
-        assert_eq!(of(&spec(json!({})), "sha256:1").hash, of(&b, "sha256:1").hash);
+        assert_eq!(
+            of(&spec(json!({})), "sha256:1").revision_hash,
+            of(&b, "sha256:1").revision_hash
+        );
     }
 
     #[test]
-    fn a_new_label_is_another_hash_and_the_same_core() {
+    fn a_new_label_is_another_revision_hash_and_the_same_content_hash() {
         let a = of(&spec(json!({"spec": {"containers": []}})), "sha256:1");
         let b = of(
             &spec(json!({"metadata": {"labels": {"commit": "1"}}, "spec": {"containers": []}})),
             "sha256:1",
         );
-        assert_ne!(a.hash, b.hash);
-        assert_eq!(a.core, b.core);
+        assert_ne!(a.revision_hash, b.revision_hash);
+        assert_eq!(a.content_hash, b.content_hash);
     }
 
     #[test]
@@ -275,18 +278,21 @@ mod tests {
     }
 
     #[test]
-    fn another_record_is_another_core() {
-        assert_ne!(of(&spec(json!({})), "sha256:1").core, of(&spec(json!({})), "sha256:2").core);
+    fn another_record_is_another_content_hash() {
+        assert_ne!(
+            of(&spec(json!({})), "sha256:1").content_hash,
+            of(&spec(json!({})), "sha256:2").content_hash
+        );
     }
 
     #[test]
-    fn the_hash_of_a_content_never_changes() {
+    fn the_revision_hash_of_a_content_never_changes() {
         let content = of(
             &spec(json!({"spec": {"containers": [{"name": "model", "image": "a"}]}})),
             "sha256:1",
         );
         assert_eq!(
-            content.hash,
+            content.revision_hash,
             "v1:sha256:f13c82f6cd652c6dafcb2cd88a1b7f2d46e3977db4cec611a809909b4cc21f82"
         );
     }

@@ -28,7 +28,7 @@ pub fn records(draft: &Draft<'_>) -> Vec<Action> {
     if let Some((name, body)) = &draft.store {
         actions.push(Action::StoreContent {
             name: name.clone(),
-            labels: content_labels(draft, &body.hash),
+            labels: content_labels(draft, &body.revision_hash),
             body: body.clone(),
         });
     }
@@ -95,23 +95,27 @@ pub fn children(draft: &mut Draft<'_>) -> Vec<Action> {
 /// lost and the spec still names it.
 fn body(draft: &mut Draft<'_>, newest: &ModelRolloutSpec) -> Option<ContentBody> {
     if let Some((name, body)) = &draft.store
-        && *name == newest.contents
+        && *name == newest.revision_name
     {
         return Some(body.clone());
     }
-    if let Some(body) = draft.stored(&newest.contents).and_then(|c| c.body.clone()) {
+    if let Some(body) = draft.stored(&newest.revision_name).and_then(|c| c.body.clone()) {
         return Some(body);
     }
-    if draft.need(Lookup::Content(newest.contents.clone())) {
+    if draft.need(Lookup::Content(newest.revision_name.clone())) {
         return None;
     }
-    let again = draft.desired.clone().ok().filter(|d| d.hash == newest.hash);
+    let again = draft.desired.clone().ok().filter(|d| d.revision_hash == newest.revision_hash);
     let rendering =
         again.as_ref().and_then(|d| content::rendering(draft.seen, &draft.wanted.spec, d).ok());
     match again.zip(rendering) {
         Some((desired, rendering)) => {
-            let body = ContentBody { hash: desired.hash, content: desired.written, rendering };
-            draft.store = Some((newest.contents.clone(), body.clone()));
+            let body = ContentBody {
+                revision_hash: desired.revision_hash,
+                content: desired.written,
+                rendering,
+            };
+            draft.store = Some((newest.revision_name.clone(), body.clone()));
             Some(body)
         }
         None => {
@@ -169,7 +173,7 @@ fn workload(draft: &mut Draft<'_>, newest: &ModelRolloutSpec, rendering: &Value)
 /// Whether the template was found to be what the newest decision, carried out before this plan,
 /// wrote: blame compared it.
 fn undisturbed(draft: &Draft<'_>, newest: &ModelRolloutSpec) -> bool {
-    let compared = draft.stored(&newest.contents).is_some_and(|c| c.body.is_some());
+    let compared = draft.stored(&newest.revision_name).is_some_and(|c| c.body.is_some());
     let same = matches!(&draft.blame, Some(Blame::Carried(found)) if found.iter().all(|f| matches!(f, Foreign::Paused(_))));
     compared && same && draft.seen.records.iter().any(|r| r.spec.number == newest.number)
 }

@@ -68,7 +68,7 @@ fn kubectl_undo(draft: &mut Draft<'_>, hash16: &str) -> bool {
         .iter()
         .rev()
         .map(|r| &r.spec)
-        .find(|r| names::hash16(&r.hash) == hash16)
+        .find(|r| names::hash16(&r.revision_hash) == hash16)
         .cloned();
     let key = format!(
         "kubectl-undo-{}",
@@ -150,7 +150,11 @@ pub fn append(draft: &mut Draft<'_>, verb: DecisionVerb, by: By) {
 pub fn undo_rejects(draft: &Draft<'_>, target: &ModelRolloutSpec) -> Option<Rejection> {
     let newest = draft.history.newest()?;
     Some(if newest.record_digest == target.record_digest {
-        Rejection { rollout: newest.number, scope: Scope::Content, key: newest.core.clone() }
+        Rejection {
+            rollout: newest.number,
+            scope: Scope::Content,
+            key: newest.content_hash.clone(),
+        }
     } else {
         Rejection {
             rollout: newest.number,
@@ -200,8 +204,11 @@ pub fn verdict(
     if let Some(refusal) =
         draft.seen.memory.refusal.as_ref().filter(|r| r.template && r.rollout == open.number)
     {
-        let rejects =
-            Rejection { rollout: open.number, scope: Scope::Exact, key: open.hash.clone() };
+        let rejects = Rejection {
+            rollout: open.number,
+            scope: Scope::Revision,
+            key: open.revision_hash.clone(),
+        };
         return Some((
             Trigger::Refused,
             Some(rejects),
@@ -210,8 +217,11 @@ pub fn verdict(
     }
     match health::health(draft.seen, draft.carried()?, open) {
         Health::Failed(reason) => {
-            let rejects =
-                Rejection { rollout: open.number, scope: Scope::Content, key: open.core.clone() };
+            let rejects = Rejection {
+                rollout: open.number,
+                scope: Scope::Content,
+                key: open.content_hash.clone(),
+            };
             Some((Trigger::Failed, Some(rejects), reason))
         }
         Health::Complete | Health::Held(_) | Health::Progressing => None,
@@ -230,7 +240,7 @@ fn trigger_word(trigger: Trigger) -> &'static str {
 fn spec(draft: &mut Draft<'_>) {
     let Ok(desired) = &draft.desired else { return };
     let newest = draft.history.newest();
-    if newest.is_some_and(|r| r.hash == desired.hash) {
+    if newest.is_some_and(|r| r.revision_hash == desired.revision_hash) {
         return;
     }
     if draft.history.rejecting(desired).is_some() || draft.pause_wanted() {
@@ -262,16 +272,19 @@ pub fn roll(draft: &mut Draft<'_>, trigger: Trigger, by: By) -> Result<(), Probl
     if let Some(problem) = not_servable(draft) {
         return Err(problem);
     }
-    let name = names::content_name(&draft.seen.name, &desired.hash, 1);
+    let name = names::revision_name(&draft.seen.name, &desired.revision_hash, 1);
     if draft.stored(&name).is_none() {
         let rendering = content::rendering(draft.seen, &draft.wanted.spec, &desired)?;
-        let body =
-            ContentBody { hash: desired.hash.clone(), content: desired.written.clone(), rendering };
+        let body = ContentBody {
+            revision_hash: desired.revision_hash.clone(),
+            content: desired.written.clone(),
+            rendering,
+        };
         draft.store = Some((name.clone(), body));
     }
     draft.record(Decision {
         content: desired,
-        contents: name,
+        revision_name: name,
         trigger,
         by,
         rejects: None,

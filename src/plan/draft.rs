@@ -14,7 +14,7 @@ use crate::api::{
     ModelDeploymentStatus, ModelRolloutSpec,
     condition::Time,
     names,
-    rollout::{By, DeploymentRef, Rejection, StrategyKind, Trigger},
+    rollout::{By, ModelDeploymentRef, Rejection, StrategyKind, Trigger},
 };
 
 /// What is planned so far for one ModelDeployment.
@@ -49,10 +49,10 @@ pub struct Draft<'a> {
 
 /// What a new record is to say, beside what follows from the history.
 pub struct Decision {
-    /// The version's string, recordDigest, hash and core.
+    /// The version's string, recordDigest, revisionHash and contentHash.
     pub content: Content,
     /// Name of the ControllerRevision.
-    pub contents: String,
+    pub revision_name: String,
     /// What caused it.
     pub trigger: Trigger,
     /// On whose word.
@@ -90,7 +90,7 @@ impl<'a> Draft<'a> {
             let rendering = draft
                 .history
                 .newest()
-                .and_then(|r| draft.stored(&r.contents))
+                .and_then(|r| draft.stored(&r.revision_name))
                 .and_then(|c| c.body.as_ref());
             draft.blame =
                 Some(blame::blame(&draft.history, workload, rendering.map(|b| &b.rendering)));
@@ -109,7 +109,7 @@ impl<'a> Draft<'a> {
         self.workload().is_none()
             && others
                 .into_iter()
-                .any(|r| r.deployment.uid.as_deref() != Some(self.wanted.uid.as_str()))
+                .any(|r| r.model_deployment_ref.uid.as_deref() != Some(self.wanted.uid.as_str()))
     }
 
     /// The Deployment, where it is ours or may be.
@@ -181,23 +181,23 @@ impl<'a> Draft<'a> {
 
     /// Records a decision to serve a content.
     pub fn record(&mut self, decision: Decision) {
-        let from = self.history.newest().map(|r| r.number);
+        let previous_rollout = self.history.newest().map(|r| r.number);
         let number = self.next_number();
         self.history.push(ModelRolloutSpec {
-            deployment: DeploymentRef {
+            model_deployment_ref: ModelDeploymentRef {
                 name: self.seen.name.clone(),
                 uid: Some(self.wanted.uid.clone()),
             },
             number,
-            from,
+            previous_rollout,
             model: self.wanted.spec.model.clone(),
             version: decision.content.version,
             record_digest: decision.content.record_digest,
-            hash: decision.content.hash,
-            core: decision.content.core,
-            contents: decision.contents,
+            revision_hash: decision.content.revision_hash,
+            content_hash: decision.content.content_hash,
+            revision_name: decision.revision_name,
             strategy: StrategyKind::RollingUpdate,
-            workload: self.seen.name.clone(),
+            deployment_name: self.seen.name.clone(),
             trigger: decision.trigger,
             by: decision.by,
             rejects: decision.rejects,
@@ -226,13 +226,13 @@ impl<'a> Draft<'a> {
         let content = Content {
             version: target.version.clone(),
             record_digest: target.record_digest.clone(),
-            hash: target.hash.clone(),
-            core: target.core.clone(),
+            revision_hash: target.revision_hash.clone(),
+            content_hash: target.content_hash.clone(),
             written: Value::Null,
         };
         self.record(Decision {
             content,
-            contents: target.contents.clone(),
+            revision_name: target.revision_name.clone(),
             trigger,
             by,
             rejects,

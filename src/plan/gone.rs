@@ -38,8 +38,10 @@ pub fn plan(seen: &Observed, now: Timestamp) -> Plan {
 pub fn end(seen: &Observed, but: Option<&str>, now: Timestamp) -> Vec<Action> {
     let mut history = History::of(seen);
     let (open, serving) = (history.open().cloned(), history.serving().cloned());
-    for record in
-        open.iter().chain(&serving).filter(|r| but.is_none() || r.deployment.uid.as_deref() != but)
+    for record in open
+        .iter()
+        .chain(&serving)
+        .filter(|r| but.is_none() || r.model_deployment_ref.uid.as_deref() != but)
     {
         let outcome = record.outcome.is_none().then_some(Outcome::Superseded);
         let message = "Its ModelDeployment was deleted.".to_owned();

@@ -60,7 +60,7 @@ pub fn pods_of<'a>(
     seen: &'a Observed,
     record: &'a ModelRolloutSpec,
 ) -> impl Iterator<Item = &'a Pod> {
-    let hash = names::hash16(&record.hash);
+    let hash = names::hash16(&record.revision_hash);
     seen.pods.iter().filter(move |p| p.hash == hash && p.restarted_at == record.restarted_at)
 }
 
@@ -360,8 +360,8 @@ mod tests {
     }
 
     fn record() -> ModelRolloutSpec {
-        let json = serde_json::json!({"deployment": {"name": "fraud"}, "number": 2, "model": "fraud", "version": "8", "recordDigest": "d",
-            "hash": "v1:sha256:aaaaaaaaaaaaaaaaaaaa", "core": "c", "contents": "x", "strategy": "RollingUpdate", "workload": "fraud",
+        let json = serde_json::json!({"modelDeploymentRef": {"name": "fraud"}, "number": 2, "model": "fraud", "version": "8", "recordDigest": "d",
+            "revisionHash": "v1:sha256:aaaaaaaaaaaaaaaaaaaa", "contentHash": "c", "revisionName": "x", "strategy": "RollingUpdate", "deploymentName": "fraud",
             "trigger": "SpecChanged", "by": {"actor": "spec"}, "startTime": "2026-01-01T00:00:00Z"});
         serde_json::from_value(json).unwrap()
     }

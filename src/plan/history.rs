@@ -60,31 +60,31 @@ impl fmt::Display for DecisionLabel {
 
 /// What a rejection is compared with.
 pub trait Rejectable {
-    /// recordDigest, core and hash.
+    /// recordDigest, contentHash and revisionHash.
     fn keys(&self) -> (&str, &str, &str);
 }
 
 impl Rejectable for ModelRolloutSpec {
     fn keys(&self) -> (&str, &str, &str) {
-        (&self.record_digest, &self.core, &self.hash)
+        (&self.record_digest, &self.content_hash, &self.revision_hash)
     }
 }
 
 impl Rejectable for super::content::Content {
     fn keys(&self) -> (&str, &str, &str) {
-        (&self.record_digest, &self.core, &self.hash)
+        (&self.record_digest, &self.content_hash, &self.revision_hash)
     }
 }
 
 /// Whether a rejection covers a content.
 #[must_use]
 pub fn covers(rejection: &Rejection, what: &impl Rejectable) -> bool {
-    let (record_digest, core, hash) = what.keys();
+    let (record_digest, content_hash, revision_hash) = what.keys();
     rejection.key
         == match rejection.scope {
             Scope::Version => record_digest,
-            Scope::Content => core,
-            Scope::Exact => hash,
+            Scope::Content => content_hash,
+            Scope::Revision => revision_hash,
         }
 }
 
@@ -241,15 +241,15 @@ impl History {
     }
 
     /// Where going back leads: the newest rollout that was promoted, was available with at least
-    /// one pod, is kept, may serve, and whose core differs from the newest rollout's. `and` is the
+    /// one pod, is kept, may serve, and whose contentHash differs from the newest rollout's. `and` is the
     /// rejection that the decision to go back brings itself.
     #[must_use]
     pub fn back(&self, seen: &Observed, and: Option<&Rejection>) -> Option<&ModelRolloutSpec> {
-        let left = self.newest().map(|r| r.core.as_str());
+        let left = self.newest().map(|r| r.content_hash.as_str());
         self.records.iter().rev().map(|r| &*r.spec).find(|r| {
             r.outcome == Some(Outcome::Promoted)
                 && r.was_available == Some(true)
-                && Some(r.core.as_str()) != left
+                && Some(r.content_hash.as_str()) != left
                 && self.barred(seen, r).is_none()
                 && !and.is_some_and(|rejection| covers(rejection, *r))
         })
@@ -258,7 +258,7 @@ impl History {
     /// Why a recorded rollout may not be gone back to, if so, as the end of a sentence.
     #[must_use]
     pub fn barred(&self, seen: &Observed, record: &ModelRolloutSpec) -> Option<String> {
-        if !seen.contents.iter().any(|c| c.name == record.contents) {
+        if !seen.contents.iter().any(|c| c.name == record.revision_name) {
             return Some("its content is kept no longer (spec.revisionHistoryLimit)".into());
         }
         if let Some((_, by)) = self.rejecting(record) {

@@ -85,7 +85,7 @@ fn request_seconds_left(request: &super::observed::Request, now: Timestamp) -> O
 fn kept_contents(history: &History, limit: usize) -> HashSet<String> {
     let standing = [history.serving(), history.newest(), history.open()];
     let mut kept: HashSet<String> =
-        standing.into_iter().flatten().map(|r| r.contents.clone()).collect();
+        standing.into_iter().flatten().map(|r| r.revision_name.clone()).collect();
     let mut promoted = HashSet::new();
     for record in history
         .records()
@@ -95,8 +95,8 @@ fn kept_contents(history: &History, limit: usize) -> HashSet<String> {
         .filter(|r| r.outcome == Some(Outcome::Promoted))
     {
         // The newest promoted one serves, and does not count against what can be gone back to.
-        if promoted.len() <= limit || promoted.contains(&record.contents) {
-            promoted.insert(record.contents.clone());
+        if promoted.len() <= limit || promoted.contains(&record.revision_name) {
+            promoted.insert(record.revision_name.clone());
         }
     }
     kept.extend(promoted);
@@ -128,7 +128,7 @@ fn old_records<'a>(
             || Some(n) == serving
             || Some(n) == paused
             || r.spec.outcome.is_none()
-            || kept.contains(&r.spec.contents)
+            || kept.contains(&r.spec.revision_name)
             || standing.contains(&n)
     };
     let mut old: Vec<&Record> = seen
@@ -165,7 +165,7 @@ pub fn prune_gone(seen: &Observed, now: Timestamp) -> Vec<Action> {
             let name = crate::api::names::record_name(&seen.name, record.spec.number);
             due.push(delete(Prunable::ModelRollout, &name, &record.uid, &record.resource_version));
         } else {
-            left.insert(record.spec.contents.as_str());
+            left.insert(record.spec.revision_name.as_str());
         }
     }
     for content in seen.contents.iter().filter(|c| !left.contains(c.name.as_str())) {

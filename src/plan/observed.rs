@@ -156,8 +156,8 @@ pub struct StoredContent {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ContentBody {
-    /// The content's whole hash.
-    pub hash: String,
+    /// The whole revisionHash.
+    pub revision_hash: String,
     /// What the user wrote.
     pub content: Value,
     /// The whole pod template made of it.

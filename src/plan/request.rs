@@ -141,7 +141,7 @@ fn undo_rejection_of_version(draft: &Draft<'_>) -> Option<rollout::Rejection> {
     Some(rollout::Rejection {
         rollout: newest.number,
         scope: rollout::Scope::Content,
-        key: newest.core.clone(),
+        key: newest.content_hash.clone(),
     })
 }
 
@@ -152,7 +152,7 @@ fn named(draft: &Draft<'_>, number: i64) -> Result<ModelRolloutSpec, Answer> {
             "There is no rollout {number}: `kubectl get mro` lists them."
         )));
     };
-    if draft.history.newest().is_some_and(|r| r.hash == target.hash) {
+    if draft.history.newest().is_some_and(|r| r.revision_hash == target.revision_hash) {
         return Err(nothing(format!(
             "Rollout {number} has the content that the newest rollout has already."
         )));
@@ -277,16 +277,16 @@ fn restart(draft: &mut Draft<'_>, request: &Request) -> Answer {
     if draft.pause_wanted() {
         return refused("It is paused: resume it, then restart.");
     }
-    let contents = if request.spec.rerender == Some(true) {
+    let revision_name = if request.spec.rerender == Some(true) {
         match rerender(draft, &newest) {
             Ok(name) => name,
             Err(answer) => return answer,
         }
     } else {
-        newest.contents.clone()
+        newest.revision_name.clone()
     };
     let (by, at) = (by(draft, request), draft.now.to_string());
-    let target = ModelRolloutSpec { contents, ..newest };
+    let target = ModelRolloutSpec { revision_name, ..newest };
     draft.record_again(&target, Trigger::Restart, by, None, Some(at));
     done(format!("Restarting the pods of version {}.", target.version), draft.history.number())
 }
@@ -295,7 +295,7 @@ fn restart(draft: &mut Draft<'_>, request: &Request) -> Answer {
 /// stored before a crash.
 fn rerender(draft: &mut Draft<'_>, newest: &ModelRolloutSpec) -> Result<String, Answer> {
     let desired = match &draft.desired {
-        Ok(desired) if desired.hash == newest.hash => desired.clone(),
+        Ok(desired) if desired.revision_hash == newest.revision_hash => desired.clone(),
         _ => {
             return Err(refused(
                 "Rendering anew needs the spec to name what serves, and its ModelVersion to be there.",
@@ -305,13 +305,13 @@ fn rerender(draft: &mut Draft<'_>, newest: &ModelRolloutSpec) -> Result<String, 
     let rendering = super::content::rendering(draft.seen, &draft.wanted.spec, &desired);
     let rendering = rendering.map_err(|problem| refused(problem.sentence()))?;
     let body = super::observed::ContentBody {
-        hash: desired.hash.clone(),
+        revision_hash: desired.revision_hash.clone(),
         content: desired.written,
         rendering,
     };
     let fits = |name: &String| draft.stored(name).is_none_or(|c| c.body.as_ref() == Some(&body));
     let name = (2..u32::MAX)
-        .map(|n| crate::api::names::content_name(&draft.seen.name, &newest.hash, n))
+        .map(|n| crate::api::names::revision_name(&draft.seen.name, &newest.revision_hash, n))
         .find(fits);
     let name = name.ok_or_else(|| refused("There are too many renderings of this content."))?;
     if draft.stored(&name).is_none() {

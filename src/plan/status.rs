@@ -192,9 +192,9 @@ fn settled(draft: &Draft<'_>) -> Phase {
     // An older CRD prunes what is read of a version, and so its digest: what serves is then told by
     // its version alone.
     let older = draft.seen.memory.crds_older;
-    if let Some(newest) =
-        serves.filter(|r| r.hash == desired.hash || (older && r.version == desired.version))
-    {
+    if let Some(newest) = serves.filter(|r| {
+        r.revision_hash == desired.revision_hash || (older && r.version == desired.version)
+    }) {
         return Phase::new(State::Serving, "Serving", serving_sentence(draft, newest));
     }
     if older {
@@ -308,7 +308,7 @@ fn rejected_twin(draft: &Draft<'_>, newest: &ModelRolloutSpec) -> Option<String>
 /// What the spec names and is not served, and why.
 fn hold(draft: &Draft<'_>) -> Option<Hold> {
     let desired = draft.desired.as_ref().ok()?;
-    if draft.history.newest().is_some_and(|r| r.hash == desired.hash) {
+    if draft.history.newest().is_some_and(|r| r.revision_hash == desired.revision_hash) {
         return None;
     }
     let (rejection, by) = draft.history.rejecting(desired)?;
@@ -354,7 +354,7 @@ fn build(
         desired: draft.desired.as_ref().ok().map(|d| Desired {
             version: d.version.clone(),
             record_digest: d.record_digest.clone(),
-            hash: names::hash16(&d.hash).into(),
+            revision_hash: names::hash16(&d.revision_hash).into(),
         }),
         serving: serving.map(|r| revision(draft, r, r.served_from.as_ref(), open.is_some())),
         candidate: open.map(|r| revision(draft, r, Some(&r.start_time), false)),
@@ -383,9 +383,9 @@ fn revision(
     Revision {
         version: record.version.clone(),
         record_digest: record.record_digest.clone(),
-        hash: names::hash16(&record.hash).into(),
+        revision_hash: names::hash16(&record.revision_hash).into(),
         rollout: record.number,
-        deployment: record.workload.clone(),
+        deployment: record.deployment_name.clone(),
         replicas: replicas.max(0),
         ready: i32::try_from(ready).unwrap_or(i32::MAX),
         since: since.cloned().unwrap_or(Time(draft.now)),
@@ -396,7 +396,7 @@ fn entry(record: &ModelRolloutSpec) -> HistoryEntry {
     HistoryEntry {
         rollout: record.number,
         version: record.version.clone(),
-        from: record.from,
+        previous_rollout: record.previous_rollout,
         trigger: record.trigger,
         outcome: record.outcome,
         start_time: record.start_time.clone(),
@@ -480,8 +480,8 @@ fn conditions(draft: &mut Draft<'_>, phase: &Phase, old: &[Condition]) -> Vec<Co
 /// version that may not be newly served.
 pub fn note_problem(draft: &mut Draft<'_>) {
     let Ok(desired) = &draft.desired else { return };
-    let newest = draft.history.newest().map(|r| r.hash.clone());
-    if newest.as_deref() == Some(desired.hash.as_str())
+    let newest = draft.history.newest().map(|r| r.revision_hash.clone());
+    if newest.as_deref() == Some(desired.revision_hash.as_str())
         || draft.history.rejecting(desired).is_some()
     {
         return;

@@ -237,7 +237,7 @@ impl Hand<'_, Observed> {
                 self.count("store_content", Kind::ControllerRevision, name);
                 Ok(Applied::Done)
             }
-            Err(error) if taken(&error) => self.compare(name, &body.hash).await,
+            Err(error) if taken(&error) => self.compare(name, &body.revision_hash).await,
             Err(source) => Err(self.error("store content", name, source)),
         }
     }
@@ -250,18 +250,18 @@ impl Hand<'_, Observed> {
             .await
             .map_err(|e| self.error("get content", name, e))?;
         match stored.map(|object| read_body(&object.0)) {
-            Some(Some(body)) if body.hash == hash => Ok(Applied::Done),
+            Some(Some(body)) if body.revision_hash == hash => Ok(Applied::Done),
             Some(_) => Err(Error::OtherContent { what: self.what(name) }),
             None => Ok(Applied::Behind),
         }
     }
 
     async fn record(&self, spec: &ModelRolloutSpec) -> Result<Applied, Error> {
-        let name = names::record_name(&spec.deployment.name, spec.number);
+        let name = names::record_name(&spec.model_deployment_ref.name, spec.number);
         let object = json!({
             "apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRollout",
             "metadata": {"name": name, "namespace": self.key.namespace, "labels": {
-                names::MANAGED_BY: names::MANAGER, names::DEPLOYMENT: spec.deployment.name, names::MODEL: spec.model, names::VERSION: spec.version,
+                names::MANAGED_BY: names::MANAGER, names::DEPLOYMENT: spec.model_deployment_ref.name, names::MODEL: spec.model, names::VERSION: spec.version,
             }},
             "spec": spec,
         });

@@ -97,8 +97,9 @@ async fn get(client: &Client, kind: Kind, key: &Key, name: &str) -> Result<Optio
 }
 
 async fn records(client: &Client, key: &Key) -> Result<Vec<Record>, Error> {
-    let mut params =
-        ListParams::default().fields(&format!("spec.deployment.name={}", key.name)).limit(PAGE);
+    let mut params = ListParams::default()
+        .fields(&format!("spec.modelDeploymentRef.name={}", key.name))
+        .limit(PAGE);
     let mut records = Vec::new();
     loop {
         let page = api::<Kept<Whole>>(client, Kind::ModelRollout, Some(&key.namespace))

@@ -34,11 +34,16 @@ pub fn mask(observed: Observed) -> Result<Observed, serde_json::Error> {
     let mut renamed = Vec::new();
     for (old, stored) in before.into_iter().zip(&masked.contents) {
         let new = stored.body.as_ref().and_then(|b| hashed(&b.content));
-        if let Some((old, new)) = old.zip(new).filter(|(old, new)| old.hash != new.hash) {
+        if let Some((old, new)) =
+            old.zip(new).filter(|(old, new)| old.revision_hash != new.revision_hash)
+        {
             renamed.extend([
-                (names::hash16(&old.hash).to_owned(), names::hash16(&new.hash).to_owned()),
-                (old.hash, new.hash),
-                (old.core, new.core),
+                (
+                    names::hash16(&old.revision_hash).to_owned(),
+                    names::hash16(&new.revision_hash).to_owned(),
+                ),
+                (old.revision_hash, new.revision_hash),
+                (old.content_hash, new.content_hash),
             ]);
         }
     }
@@ -188,15 +193,15 @@ mod tests {
         )
         .unwrap();
         let content = content::of(&spec, "sha256:1");
-        let name = names::content_name("fraud", &content.hash, 1);
+        let name = names::revision_name("fraud", &content.revision_hash, 1);
         let body = ContentBody {
-            hash: content.hash,
+            revision_hash: content.revision_hash,
             content: content.written,
             rendering: template(secret),
         };
         let mut workload = Workload::default();
         workload.spec.template = template(secret);
-        workload.meta.labels.insert(names::HASH.into(), names::hash16(&body.hash).into());
+        workload.meta.labels.insert(names::HASH.into(), names::hash16(&body.revision_hash).into());
         Observed {
             deployment: Some(Wanted {
                 uid: "u".into(),
@@ -222,9 +227,18 @@ mod tests {
         let stored = masked.contents[0].body.as_ref().unwrap();
         assert_eq!(stored.rendering, masked.workload.as_ref().unwrap().spec.template);
         let desired = content::of(&masked.deployment.as_ref().unwrap().spec, "sha256:1");
-        assert_eq!(desired.hash, stored.hash, "the hash is that of the masked content");
-        assert_eq!(masked.contents[0].name, names::content_name("fraud", &desired.hash, 1));
-        assert_eq!(masked.workload.unwrap().meta.labels[names::HASH], names::hash16(&desired.hash));
+        assert_eq!(
+            desired.revision_hash, stored.revision_hash,
+            "the hash is that of the masked content"
+        );
+        assert_eq!(
+            masked.contents[0].name,
+            names::revision_name("fraud", &desired.revision_hash, 1)
+        );
+        assert_eq!(
+            masked.workload.unwrap().meta.labels[names::HASH],
+            names::hash16(&desired.revision_hash)
+        );
     }
 
     #[test]

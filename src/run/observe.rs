@@ -249,9 +249,10 @@ impl Caches {
         let newest = records.iter().max_by_key(|r| r.spec.number);
         let serving =
             records.iter().filter(|r| r.spec.served_from.is_some()).max_by_key(|r| r.spec.number);
-        let kept =
-            |name: &str| [newest, serving].into_iter().flatten().any(|r| r.spec.contents == name);
-        let idle = |name: &str| !kept(name) && records.iter().any(|r| r.spec.contents == name);
+        let kept = |name: &str| {
+            [newest, serving].into_iter().flatten().any(|r| r.spec.revision_name == name)
+        };
+        let idle = |name: &str| !kept(name) && records.iter().any(|r| r.spec.revision_name == name);
         let has_body =
             |entry: &Entry<ContentEntry>| entry.value.as_ref().is_ok_and(|e| e.body.is_some());
         let drop: Vec<Key> = (self.contents.read().of_owner(key))
@@ -352,7 +353,7 @@ impl Caches {
             let owners = records
                 .of_version(&key)
                 .filter_map(|(_, e)| e.value.as_ref().ok())
-                .map(|r| r.spec.deployment.name.as_str());
+                .map(|r| r.spec.model_deployment_ref.name.as_str());
             all.extend(owners.map(beside));
         }
         all
@@ -456,11 +457,11 @@ mod tests {
         number: i64,
         version: &str,
         digest: &str,
-        contents: &str,
+        revision_name: &str,
         served: bool,
     ) -> Event<Object> {
-        let mut spec = json!({"deployment": {"name": "fraud"}, "number": number, "model": "fraud", "version": version, "recordDigest": digest,
-            "hash": "v1:sha256:aa", "core": "c", "contents": contents, "strategy": "RollingUpdate", "workload": "fraud", "trigger": "SpecChanged",
+        let mut spec = json!({"modelDeploymentRef": {"name": "fraud"}, "number": number, "model": "fraud", "version": version, "recordDigest": digest,
+            "revisionHash": "v1:sha256:aa", "contentHash": "c", "revisionName": revision_name, "strategy": "RollingUpdate", "deploymentName": "fraud", "trigger": "SpecChanged",
             "by": {"actor": "spec"}, "startTime": format!("2026-01-0{number}T00:00:00Z")});
         if served {
             spec["servedFrom"] = json!("2026-01-05T00:00:00Z");
@@ -476,14 +477,14 @@ mod tests {
         object(
             name,
             4,
-            json!({"revision": 1, "data": {"hash": "v1:sha256:aa", "content": {}, "rendering": {"spec": {}}}}),
+            json!({"revision": 1, "data": {"revisionHash": "v1:sha256:aa", "content": {}, "rendering": {"spec": {}}}}),
         )
     }
 
     fn world() -> Caches {
         let caches = Caches::default();
         caches.wanted.write().feed(object("fraud", 1, json!({"spec": {"model": "fraud", "version": "8"},
-            "status": {"serving": {"version": "7", "recordDigest": "d", "hash": "h", "rollout": 2, "deployment": "fraud", "replicas": 1, "ready": 1,
+            "status": {"serving": {"version": "7", "recordDigest": "d", "revisionHash": "h", "rollout": 2, "deployment": "fraud", "replicas": 1, "ready": 1,
                 "since": "2026-01-05T00:00:00Z"}}})));
         caches.versions.write().feed(version("fraud-7", "fraud", "7"));
         caches.versions.write().feed(version("fraud-8", "fraud-8", "x"));

@@ -211,7 +211,7 @@ impl Watched for Record {
     }
 
     fn owners(object: &Object) -> Vec<String> {
-        object.spec.or_default::<RecordOf>().deployment.name.into_iter().collect()
+        object.spec.or_default::<RecordOf>().model_deployment_ref.name.into_iter().collect()
     }
 
     fn versions(&self) -> Vec<String> {
@@ -405,9 +405,9 @@ pub(super) fn text(value: &Value, path: &str) -> String {
 
 /// Whose record it is; read of every record, whatever else is in it.
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct RecordOf {
-    deployment: Named,
+    model_deployment_ref: Named,
 }
 
 /// Whom a request is for; read of every request, whatever else is in it.

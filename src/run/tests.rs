@@ -182,7 +182,7 @@ async fn another_content_of_the_same_name_is_told_and_nothing_is_decided() {
     let world = World::new();
     let collection = name.rsplit_once('/').unwrap();
     let object = json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": {"name": collection.1, "namespace": "ml"},
-        "revision": 1, "data": {"hash": "v1:sha256:other", "content": {}, "rendering": {}}});
+        "revision": 1, "data": {"revisionHash": "v1:sha256:other", "content": {}, "rendering": {}}});
     lock(&world.store).create(collection.0, object);
     world.settle().await;
     let status = world.object(WANTED)["status"].clone();

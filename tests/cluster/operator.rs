@@ -116,8 +116,8 @@ fn exercise(story: &Story, kubeconfig: &std::path::Path) {
     old["metadata"] = json!({"name": "gone-1"});
     for (field, value) in [
         ("startTime", json!("2024-01-01T00:00:00Z")),
-        ("deployment", json!({"name": "gone"})),
-        ("workload", json!("gone")),
+        ("modelDeploymentRef", json!({"name": "gone"})),
+        ("deploymentName", json!("gone")),
     ] {
         old["spec"][field] = value;
     }

@@ -35,7 +35,7 @@ fn forward_and_back_by_spec_are_numbered_rollouts_and_going_back_reuses_the_cont
     let story = Story::serving_seven("spec");
     story.want("6");
     story.serves("6");
-    assert_eq!(story.record(3)["contents"], story.record(1)["contents"]);
+    assert_eq!(story.record(3)["revisionName"], story.record(1)["revisionName"]);
     assert_eq!(story.list("controllerrevisions").len(), 2);
     assert_eq!(story.list("replicasets").len(), 2);
 }
@@ -242,7 +242,7 @@ fn a_restart_by_request_gives_new_pods_of_the_same_content() {
     assert_eq!(story.ask("Restart")["status"]["result"], "Done");
     story.until_true("rollout 2 serves", || story.mdep()["status"]["serving"]["rollout"] == 2);
     assert_ne!(before, story.kubectl(&["get", "pod", "-o", "name"]));
-    assert_eq!(story.record(2)["hash"], story.record(1)["hash"]);
+    assert_eq!(story.record(2)["revisionHash"], story.record(1)["revisionHash"]);
 }
 
 #[test]

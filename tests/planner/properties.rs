@@ -147,7 +147,13 @@ fn decisions(world: &World) -> Vec<String> {
             let decisions: Vec<_> = r.decisions.iter().map(|d| (d.number, d.verb)).collect();
             format!(
                 "{} {} {:?} {:?} {:?} {:?} {:?} {decisions:?}",
-                r.number, r.version, r.trigger, r.rejects, r.from, r.outcome, r.was_available
+                r.number,
+                r.version,
+                r.trigger,
+                r.rejects,
+                r.previous_rollout,
+                r.outcome,
+                r.was_available
             )
         })
         .collect()

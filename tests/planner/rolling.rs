@@ -52,7 +52,10 @@ fn a_new_version_in_the_spec_is_the_next_rollout() {
     world.want("7");
     world.settle();
     assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "7"));
-    assert_eq!((world.record(2).from, world.record(2).trigger), (Some(1), Trigger::SpecChanged));
+    assert_eq!(
+        (world.record(2).previous_rollout, world.record(2).trigger),
+        (Some(1), Trigger::SpecChanged)
+    );
     assert!(world.image().ends_with("fraud:7"));
 }
 
@@ -65,7 +68,7 @@ fn a_spec_that_goes_back_is_a_rollout_like_any_other_and_stores_nothing_anew() {
     world.want("6");
     world.settle();
     assert_eq!(world.serving(), "6");
-    assert_eq!(world.record(3).contents, world.record(1).contents);
+    assert_eq!(world.record(3).revision_name, world.record(1).revision_name);
     assert_eq!(world.seen.contents.len(), 2);
 }
 
@@ -239,7 +242,7 @@ fn restart_by_request_and_by_kubectl_are_rollouts_of_the_same_content() {
     world.ask(Verb::Restart);
     world.settle();
     assert_eq!(
-        (world.record(2).trigger, world.record(2).hash == world.record(1).hash),
+        (world.record(2).trigger, world.record(2).revision_hash == world.record(1).revision_hash),
         (Trigger::Restart, true)
     );
     world.edit(|d| {

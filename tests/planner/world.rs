@@ -210,7 +210,7 @@ impl World {
             .seen
             .contents
             .iter()
-            .find(|c| c.name == record.contents)
+            .find(|c| c.name == record.revision_name)
             .unwrap()
             .body
             .clone()
@@ -226,7 +226,8 @@ impl World {
         let paused = self.deployment.as_ref().is_none_or(|d| d["spec"]["paused"] == json!(true));
         let records = self.records();
         let record = records.iter().find(|r| r.number == to);
-        !paused && record.is_some_and(|r| self.seen.contents.iter().any(|c| c.name == r.contents))
+        !paused
+            && record.is_some_and(|r| self.seen.contents.iter().any(|c| c.name == r.revision_name))
     }
 
     /// Someone deletes the Deployment.
@@ -354,7 +355,7 @@ impl World {
             Action::StoreContent { name, body, .. } => {
                 let (uid, resource_version) = (self.uid(), self.rv());
                 if let Some(have) = self.seen.contents.iter().find(|c| c.name == name) {
-                    assert_eq!(have.body.as_ref().unwrap().hash, body.hash);
+                    assert_eq!(have.body.as_ref().unwrap().revision_hash, body.revision_hash);
                     return true;
                 }
                 let init = &body.rendering["spec"]["initContainers"][0];

@@ -173,9 +173,9 @@ impl Corner {
             let mut fact = json!({"name": record["metadata"]["name"]});
             for field in [
                 "number",
-                "from",
+                "previousRollout",
                 "version",
-                "hash",
+                "revisionHash",
                 "trigger",
                 "rejects",
                 "outcome",
