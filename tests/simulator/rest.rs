@@ -66,7 +66,7 @@ impl Cluster {
         let Some(newest) = self.newest_record().filter(|_| only_settings) else { return };
         let Some(deployment) = &self.workload.deployment else { return };
         let live = deployment.spec.template.label(names::HASH).to_owned();
-        let wanted = names::hash16(&newest.hash).to_owned();
+        let wanted = names::hash16(&newest.revision_hash).to_owned();
         if !self.faults.refusals.is_empty() && live != wanted {
             let sentence =
                 format!("rollout {} waits for a refused number of replicas", newest.number);
@@ -136,7 +136,8 @@ impl Cluster {
         let open = newest.outcome.is_none() && !newest.trigger.goes_back();
         let faulty = self.faults.behavior(&newest.version).is_faulty();
         let replicas = self.spec().map_or(0, |s| s.replicas);
-        let serving = self.serving_record().filter(|s| s.core != newest.core).cloned();
+        let serving =
+            self.serving_record().filter(|s| s.content_hash != newest.content_hash).cloned();
         let Some(serving) = serving.filter(|_| open && faulty && replicas > 0) else { return };
         if self.is_paused() || self.truth_rejects(&serving) {
             return;

@@ -113,7 +113,7 @@ impl Cluster {
         let Some(deployment) = &self.workload.deployment else { return false };
         newest.outcome == Some(Outcome::Promoted)
             && newest.version == spec.version
-            && deployment.spec.template.label(names::HASH) == names::hash16(&newest.hash)
+            && deployment.spec.template.label(names::HASH) == names::hash16(&newest.revision_hash)
             && deployment.spec.replicas == spec.replicas
             && !self.truth.kubectl_was_run
             && self.requests.iter().all(|r| r.status.is_some())
@@ -132,7 +132,7 @@ impl Cluster {
     }
 
     fn protect_pods(&mut self, record: &ModelRolloutSpec, property: &'static str) {
-        let hash16 = names::hash16(&record.hash);
+        let hash16 = names::hash16(&record.revision_hash);
         let healthy = self.workload.pods.iter().filter(|p| {
             !p.deleting
                 && p.state.ready_since.is_some()
@@ -211,7 +211,7 @@ impl Cluster {
         self.witness_rejection(record);
         if let (Some(left), Some(serving)) = (&left, &serving)
             && left.outcome.is_none()
-            && serving.hash == record.hash
+            && serving.revision_hash == record.revision_hash
             && record.trigger.goes_back()
         {
             self.truth.to_protect = Some("going-back-keeps-healthy-pods");
@@ -310,12 +310,14 @@ impl Cluster {
         serving: Option<&ModelRolloutSpec>,
     ) {
         let Some(left) = left else { return };
-        let same_content = serving.is_some_and(|s| s.core == left.core);
+        let same_content = serving.is_some_and(|s| s.content_hash == left.content_hash);
         let faulty = self.faults.behavior(&left.version).is_faulty()
             || self.truth.faulty.contains(&left.version);
         let just = match record.trigger {
             Trigger::Failed => (faulty || self.faults.has(Trouble::Secret)) && !same_content,
-            Trigger::Refused => self.truth.refused_templates.contains(names::hash16(&left.hash)),
+            Trigger::Refused => {
+                self.truth.refused_templates.contains(names::hash16(&left.revision_hash))
+            }
             _ => return,
         };
         if !just {
@@ -331,8 +333,8 @@ impl Cluster {
         let Some(rejection) = &record.rejects else { return };
         let own = match rejection.scope {
             Scope::Version => &record.record_digest,
-            Scope::Content => &record.core,
-            Scope::Exact => &record.hash,
+            Scope::Content => &record.content_hash,
+            Scope::Revision => &record.revision_hash,
         };
         if rejection.key == *own {
             let sentence = format!("rollout {} rejects what it serves", record.number);
@@ -362,8 +364,9 @@ impl Cluster {
     }
 
     fn witness_amendment(&mut self, name: &str) {
-        let find =
-            |r: &&&ModelRolloutSpec| names::record_name(&r.deployment.name, r.number) == name;
+        let find = |r: &&&ModelRolloutSpec| {
+            names::record_name(&r.model_deployment_ref.name, r.number) == name
+        };
         let Some(record) = self.history().iter().find(find).map(|r| (*r).clone()) else { return };
         let now = Some(super::operator::timestamp(self.now));
         let just_promoted = record.outcome == Some(Outcome::Promoted)
@@ -371,7 +374,7 @@ impl Cluster {
         if !just_promoted || self.truth.was_stale {
             return;
         }
-        let hash16 = names::hash16(&record.hash);
+        let hash16 = names::hash16(&record.revision_hash);
         let minimum = self.workload.deployment.as_ref().map_or(0, |d| d.spec.min_ready_seconds);
         let available = (self.workload.pods.iter())
             .filter(|p| p.template.label(names::HASH) == hash16)
@@ -383,8 +386,8 @@ impl Cluster {
         let spec_version = self.spec().map(|s| s.version.clone()).unwrap_or_default();
         let served_before = (self.history().into_iter().rev())
             .find(|r| r.number < record.number && r.outcome == Some(Outcome::Promoted))
-            .map(|r| (r.core.clone(), r.record_digest.clone()));
-        let newly = served_before.as_ref().is_none_or(|(core, _)| *core != record.core);
+            .map(|r| (r.content_hash.clone(), r.record_digest.clone()));
+        let newly = served_before.as_ref().is_none_or(|(core, _)| *core != record.content_hash);
         let forward = !record.trigger.goes_back() && newly && !self.faults.older_crds;
         if forward && spec_version != record.version {
             let sentence = format!(
@@ -406,7 +409,7 @@ impl Cluster {
         if template(before) != template(self.deployment.as_deref())
             && let Some(property) = self.truth.to_protect
             && let Some(serving) = self.serving_record().cloned()
-            && self.newest_record().is_some_and(|r| r.hash == serving.hash)
+            && self.newest_record().is_some_and(|r| r.revision_hash == serving.revision_hash)
         {
             self.truth.to_protect = None;
             self.protect_pods(&serving, property);
@@ -474,15 +477,15 @@ impl Cluster {
             {
                 continue;
             }
-            if !contents.contains(&record.core.as_str()) {
-                contents.push(&record.core);
+            if !contents.contains(&record.content_hash.as_str()) {
+                contents.push(&record.content_hash);
             }
             let within = contents.len() <= limit;
             let failed = self.truth.faulty.contains(&record.version)
                 || self.truth.rejected_by_people.contains(&record.record_digest);
             let refused = !self.truth.refused_templates.is_empty();
             if within
-                && record.core != newest.core
+                && record.content_hash != newest.content_hash
                 && !failed
                 && !refused
                 && !self.is_yanked(record)
