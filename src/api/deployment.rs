@@ -365,6 +365,7 @@ pub struct Revision {
 
 /// Why what the spec names is not served.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Hold {
     /// What was rejected.
     pub rejected: Rejected,
@@ -377,9 +378,9 @@ pub struct Hold {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,
-    /// On whose word.
+    /// Who or what triggered the rejection, as in the record's decidedBy.name.
     #[schemars(length(max = 253))]
-    pub by: String,
+    pub decided_by: String,
     /// When.
     pub at: Time,
 }

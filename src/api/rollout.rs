@@ -33,10 +33,15 @@ pub const DECISIONS_MAX: usize = 32;
     printcolumn(name = "Previous", type_ = "integer", json_path = ".spec.previousRollout"),
     printcolumn(name = "Trigger", type_ = "string", json_path = ".spec.trigger"),
     printcolumn(name = "Outcome", type_ = "string", json_path = ".spec.outcome"),
-    printcolumn(name = "By", type_ = "string", json_path = ".spec.by.actor"),
+    printcolumn(name = "By", type_ = "string", json_path = ".spec.decidedBy.name"),
     printcolumn(name = "Start", type_ = "date", json_path = ".spec.startTime"),
     printcolumn(name = "Served-From", type_ = "date", json_path = ".spec.servedFrom"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".spec.by.reason", priority = 1),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".spec.decidedBy.reason",
+        priority = 1
+    ),
     printcolumn(name = "Message", type_ = "string", json_path = ".spec.message", priority = 1)
 )]
 #[cfg_attr(test, kube(cel))]
@@ -76,8 +81,8 @@ pub struct ModelRolloutSpec {
     pub deployment_name: String,
     /// What caused the decision.
     pub trigger: Trigger,
-    /// On whose word.
-    pub by: By,
+    /// Who or what triggered the rollout, and why.
+    pub decided_by: DecidedBy,
     /// What is not served again after this decision; only on a record that goes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejects: Option<Rejection>,
@@ -144,12 +149,12 @@ pub struct ModelDeploymentRef {
 
 /// Who decided, and why.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
-pub struct By {
-    /// Who: a person, `kubectl (unverified)` where it was kubectl rollout, `spec` where it was the
+pub struct DecidedBy {
+    /// A person, `kubectl (unverified)` where it was kubectl rollout, `spec` where it was the
     /// spec, `operator` where a rollout failed.
     #[schemars(length(max = 253))]
-    pub actor: String,
-    /// Whether admission vouched for the actor.
+    pub name: String,
+    /// Whether an admission policy checked that the request came from this person.
     #[serde(default)]
     pub verified: bool,
     /// Why, in a sentence.
@@ -264,6 +269,7 @@ pub enum StrategyKind {
 
 /// A pause or resume that a person decided during a rollout.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self == oldSelf").message("a decision is never rewritten"))]
 pub struct Decision {
     /// Number of the decision in its rollout, from 1.
@@ -271,8 +277,8 @@ pub struct Decision {
     pub number: i64,
     /// What was decided.
     pub verb: DecisionVerb,
-    /// On whose word.
-    pub by: By,
+    /// Who decided it, and why.
+    pub decided_by: DecidedBy,
     /// When.
     pub at: Time,
 }

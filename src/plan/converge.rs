@@ -235,8 +235,9 @@ pub fn change_cause(record: &ModelRolloutSpec) -> String {
     let why = match record.trigger {
         Trigger::SpecChanged => "the spec changed".to_owned(),
         trigger => {
-            let reason = record.by.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
-            format!("{trigger:?} by {}{reason}", record.by.actor)
+            let reason =
+                record.decided_by.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
+            format!("{trigger:?} by {}{reason}", record.decided_by.name)
         }
     };
     crate::api::condition::bounded(

@@ -14,7 +14,7 @@ use crate::api::{
     ModelRolloutSpec,
     condition::Time,
     names,
-    rollout::{self, By, DecisionVerb, Outcome, Rejection, Scope, Trigger},
+    rollout::{self, DecidedBy, DecisionVerb, Outcome, Rejection, Scope, Trigger},
     version::LifecycleState,
 };
 
@@ -57,8 +57,8 @@ fn kubectl(draft: &mut Draft<'_>) -> bool {
     decided
 }
 
-fn by(actor: &str, reason: Option<String>) -> By {
-    By { actor: actor.into(), verified: false, reason, request: None }
+fn by(name: &str, reason: Option<String>) -> DecidedBy {
+    DecidedBy { name: name.into(), verified: false, reason, request: None }
 }
 
 fn kubectl_undo(draft: &mut Draft<'_>, hash16: &str) -> bool {
@@ -133,13 +133,13 @@ fn kubectl_pause(draft: &mut Draft<'_>, paused: bool) -> bool {
 }
 
 /// Appends a pause or a resume to the newest record.
-pub fn append(draft: &mut Draft<'_>, verb: DecisionVerb, by: By) {
+pub fn append(draft: &mut Draft<'_>, verb: DecisionVerb, decided_by: DecidedBy) {
     let number = draft.history.newest().map_or(1, |r| r.decisions.len() + 1);
     let at = Time(draft.now);
     draft.history.decide(rollout::Decision {
         number: i64::try_from(number).unwrap_or(i64::MAX),
         verb,
-        by,
+        decided_by,
         at,
     });
 }
@@ -267,7 +267,7 @@ fn recreate(draft: &mut Draft<'_>) {
 ///
 /// # Errors
 /// Why it may not, or cannot be rendered.
-pub fn roll(draft: &mut Draft<'_>, trigger: Trigger, by: By) -> Result<(), Problem> {
+pub fn roll(draft: &mut Draft<'_>, trigger: Trigger, decided_by: DecidedBy) -> Result<(), Problem> {
     let desired = draft.desired.clone()?;
     if let Some(problem) = not_servable(draft) {
         return Err(problem);
@@ -286,7 +286,7 @@ pub fn roll(draft: &mut Draft<'_>, trigger: Trigger, by: By) -> Result<(), Probl
         content: desired,
         revision_name: name,
         trigger,
-        by,
+        decided_by,
         rejects: None,
         restarted_at: None,
     });
@@ -386,13 +386,13 @@ fn endings(draft: &Draft<'_>) -> Vec<(i64, Ending)> {
 }
 
 fn superseded(draft: &Draft<'_>, next: &ModelRolloutSpec) -> Ending {
-    let why = next.by.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
+    let why = next.decided_by.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
     let (outcome, message) = match next.trigger {
         Trigger::Failed | Trigger::Refused | Trigger::Yanked => {
             (Outcome::Failed, format!("Failed{why}."))
         }
         Trigger::Undo | Trigger::Abort => {
-            (Outcome::Aborted, format!("Stopped by {}{why}.", next.by.actor))
+            (Outcome::Aborted, format!("Stopped by {}{why}.", next.decided_by.name))
         }
         _ => (Outcome::Superseded, format!("Rollout {} came before it was done.", next.number)),
     };

@@ -14,7 +14,7 @@ use crate::api::{
     ModelDeploymentStatus, ModelRolloutSpec,
     condition::Time,
     names,
-    rollout::{By, ModelDeploymentRef, Rejection, StrategyKind, Trigger},
+    rollout::{DecidedBy, ModelDeploymentRef, Rejection, StrategyKind, Trigger},
 };
 
 /// What is planned so far for one ModelDeployment.
@@ -55,8 +55,8 @@ pub struct Decision {
     pub revision_name: String,
     /// What caused it.
     pub trigger: Trigger,
-    /// On whose word.
-    pub by: By,
+    /// Who or what triggered it.
+    pub decided_by: DecidedBy,
     /// What it rejects.
     pub rejects: Option<Rejection>,
     /// When its pods were asked to restart.
@@ -199,7 +199,7 @@ impl<'a> Draft<'a> {
             strategy: StrategyKind::RollingUpdate,
             deployment_name: self.seen.name.clone(),
             trigger: decision.trigger,
-            by: decision.by,
+            decided_by: decision.decided_by,
             rejects: decision.rejects,
             restarted_at: decision.restarted_at,
             start_time: Time(self.now),
@@ -219,7 +219,7 @@ impl<'a> Draft<'a> {
         &mut self,
         target: &ModelRolloutSpec,
         trigger: Trigger,
-        by: By,
+        decided_by: DecidedBy,
         rejects: Option<Rejection>,
         restarted_at: Option<String>,
     ) {
@@ -234,7 +234,7 @@ impl<'a> Draft<'a> {
             content,
             revision_name: target.revision_name.clone(),
             trigger,
-            by,
+            decided_by,
             rejects,
             restarted_at,
         });

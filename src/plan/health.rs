@@ -362,7 +362,7 @@ mod tests {
     fn record() -> ModelRolloutSpec {
         let json = serde_json::json!({"modelDeploymentRef": {"name": "fraud"}, "number": 2, "model": "fraud", "version": "8", "recordDigest": "d",
             "revisionHash": "v1:sha256:aaaaaaaaaaaaaaaaaaaa", "contentHash": "c", "revisionName": "x", "strategy": "RollingUpdate", "deploymentName": "fraud",
-            "trigger": "SpecChanged", "by": {"actor": "spec"}, "startTime": "2026-01-01T00:00:00Z"});
+            "trigger": "SpecChanged", "decidedBy": {"name": "spec"}, "startTime": "2026-01-01T00:00:00Z"});
         serde_json::from_value(json).unwrap()
     }
 

@@ -200,13 +200,13 @@ impl History {
     /// The number of the record that a request made or changed, if it was carried out already.
     #[must_use]
     pub fn handled(&self, request_uid: &str) -> Option<i64> {
-        let is = |by: &crate::api::rollout::By| {
+        let is = |by: &crate::api::rollout::DecidedBy| {
             by.request.as_ref().is_some_and(|r| r.uid == request_uid)
         };
         self.records
             .iter()
             .map(|r| &*r.spec)
-            .find(|r| is(&r.by) || r.decisions.iter().any(|d| is(&d.by)))
+            .find(|r| is(&r.decided_by) || r.decisions.iter().any(|d| is(&d.decided_by)))
             .map(|r| r.number)
     }
 

@@ -6,7 +6,7 @@ use crate::api::{
     ModelRolloutSpec, RolloutRequestStatus,
     condition::condition,
     request::{RequestResult, Verb},
-    rollout::{self, By, DecisionVerb, Outcome, RequestRef, Trigger},
+    rollout::{self, DecidedBy, DecisionVerb, Outcome, RequestRef, Trigger},
 };
 
 /// An answer: how, in a sentence, and the rollout that was made or changed.
@@ -106,11 +106,11 @@ fn carry_out(draft: &mut Draft<'_>, request: &Request) -> Answer {
     }
 }
 
-fn by(draft: &Draft<'_>, request: &Request) -> By {
-    let actor = request.spec.requested_by.clone();
-    By {
-        verified: draft.seen.memory.requesters_verified && actor.is_some(),
-        actor: actor.unwrap_or_else(|| "unknown".into()),
+fn by(draft: &Draft<'_>, request: &Request) -> DecidedBy {
+    let name = request.spec.requested_by.clone();
+    DecidedBy {
+        verified: draft.seen.memory.requesters_verified && name.is_some(),
+        name: name.unwrap_or_else(|| "unknown".into()),
         reason: request.spec.reason.clone(),
         request: Some(RequestRef { name: request.name.clone(), uid: request.uid.clone() }),
     }

@@ -133,7 +133,7 @@ fn going_on(draft: &Draft<'_>, open: &ModelRolloutSpec) -> Phase {
         _ => format!("Rolling out version {}", open.version),
     };
     let why = open
-        .by
+        .decided_by
         .reason
         .as_ref()
         .filter(|_| open.trigger.goes_back())
@@ -181,7 +181,7 @@ fn going_on(draft: &Draft<'_>, open: &ModelRolloutSpec) -> Phase {
 
 fn paused_by(draft: &Draft<'_>) -> String {
     match draft.history.pause() {
-        Some(decision) => format!(" by {}", decision.by.actor),
+        Some(decision) => format!(" by {}", decision.decided_by.name),
         None => " by spec.paused".into(),
     }
 }
@@ -218,7 +218,7 @@ fn settled(draft: &Draft<'_>) -> Phase {
                 "Held",
                 format!(
                     "{now}: {} went back from {what}{why}. Version {} is not served again until a Retry.",
-                    hold.by, desired.version
+                    hold.decided_by, desired.version
                 ),
             )
         } else {
@@ -320,8 +320,8 @@ fn hold(draft: &Draft<'_>) -> Option<Hold> {
         },
         scope: rejection.scope,
         trigger: by.trigger,
-        reason: by.by.reason.clone(),
-        by: by.by.actor.clone(),
+        reason: by.decided_by.reason.clone(),
+        decided_by: by.decided_by.name.clone(),
         at: by.start_time.clone(),
     })
 }

@@ -269,7 +269,7 @@ impl Hand<'_, Observed> {
             Ok(_) => {
                 self.metrics.action("create_record");
                 let trigger = format!("{:?}", spec.trigger);
-                info!(deployment = %self.key, rollout = spec.number, version = spec.version, trigger, by = spec.by.actor, "rollout recorded");
+                info!(deployment = %self.key, rollout = spec.number, version = spec.version, trigger, by = spec.decided_by.name, "rollout recorded");
                 Ok(Applied::Done)
             }
             Err(error) if taken(&error) => Ok(Applied::Behind),

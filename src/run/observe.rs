@@ -462,7 +462,7 @@ mod tests {
     ) -> Event<Object> {
         let mut spec = json!({"modelDeploymentRef": {"name": "fraud"}, "number": number, "model": "fraud", "version": version, "recordDigest": digest,
             "revisionHash": "v1:sha256:aa", "contentHash": "c", "revisionName": revision_name, "strategy": "RollingUpdate", "deploymentName": "fraud", "trigger": "SpecChanged",
-            "by": {"actor": "spec"}, "startTime": format!("2026-01-0{number}T00:00:00Z")});
+            "decidedBy": {"name": "spec"}, "startTime": format!("2026-01-0{number}T00:00:00Z")});
         if served {
             spec["servedFrom"] = json!("2026-01-05T00:00:00Z");
         }

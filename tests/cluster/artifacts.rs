@@ -225,7 +225,7 @@ fn wrong_bytes_go_back_at_once_and_a_bucket_that_does_not_answer_holds() {
         "version 8 cannot be fetched: Mismatch: the digest is sha256:bb, and has to be sha256:aa";
     let mdep = story.settles("RolledBack", "6");
     assert!(condition(&mdep, "Stalled")["message"].as_str().unwrap().contains(said), "{mdep}");
-    assert_eq!(story.record(3)["by"]["reason"], said);
+    assert_eq!(story.record(3)["decidedBy"]["reason"], said);
     assert_eq!(
         story.event("RolledBack"),
         format!("Version 8 was not rolled out: {said}. Going back to version 6.")

@@ -534,7 +534,7 @@ fn nobody_asks_in_someone_elses_name_where_the_shipped_policy_is_installed() {
     base.nothing_is_lost();
     assert_eq!(ask(json!("alice"), &[]), "");
     story.until_true("alice's own request is carried out", || story.newest() == 2);
-    assert_eq!(story.record(2)["by"]["actor"], "alice");
+    assert_eq!(story.record(2)["decidedBy"]["name"], "alice");
 }
 
 #[test]
@@ -551,7 +551,7 @@ fn a_record_is_never_rewritten_and_a_decision_never_removed() {
     let decisions = base.story.record(1)["decisions"].clone();
     assert_eq!(decisions.as_array().unwrap().len(), 2);
     let mut rewritten = decisions.clone();
-    rewritten[0]["by"]["actor"] = json!("mallory");
+    rewritten[0]["decidedBy"]["name"] = json!("mallory");
     let immutable = |field: &str| {
         format!("spec.{field}: Forbidden: {field} is immutable: a record is never rewritten")
     };
@@ -562,7 +562,7 @@ fn a_record_is_never_rewritten_and_a_decision_never_removed() {
     let cases = [
         (json!({"version": "7"}), immutable("version")),
         (json!({"number": 2}), immutable("number")),
-        (json!({"by": {"actor": "mallory"}}), immutable("by")),
+        (json!({"decidedBy": {"name": "mallory"}}), immutable("decidedBy")),
         (json!({"startTime": "2026-01-01T00:00:00Z"}), immutable("startTime")),
         (json!({"rejects": {"rollout": 1, "scope": "Version", "key": "x"}}), immutable("rejects")),
         (json!({"outcome": "Failed"}), once("outcome")),

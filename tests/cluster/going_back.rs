@@ -23,7 +23,7 @@ fn undo_serves_the_version_before_and_holds_the_one_left() {
         ),
         (Some("True"), Some("Held"))
     );
-    assert_eq!(story.record(3)["by"]["actor"], "alice");
+    assert_eq!(story.record(3)["decidedBy"]["name"], "alice");
     assert!(story.image().ends_with(":6"));
 }
 
@@ -76,7 +76,7 @@ fn undo_by_kubectl_is_taken_as_undo_and_a_second_one_is_put_back() {
     story.kubectl(&["rollout", "undo", "deployment/fraud"]);
     story.settles("Held", "6");
     assert_eq!(
-        (story.record(3)["trigger"].as_str(), story.record(3)["by"]["actor"].as_str()),
+        (story.record(3)["trigger"].as_str(), story.record(3)["decidedBy"]["name"].as_str()),
         (Some("Undo"), Some("kubectl (unverified)"))
     );
     story.kubectl(&["rollout", "undo", "deployment/fraud"]);

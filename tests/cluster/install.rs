@@ -77,10 +77,10 @@ fn serves(cluster: &Cluster, home: &str) {
         "-n",
         &namespace,
         "-o",
-        "jsonpath={.spec.by}",
+        "jsonpath={.spec.decidedBy}",
     ]))
     .unwrap();
-    assert_eq!((by["actor"].as_str(), by["verified"].as_bool()), (Some("admin"), Some(true)));
+    assert_eq!((by["name"].as_str(), by["verified"].as_bool()), (Some("admin"), Some(true)));
 
     let forged = json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"name": "forged"},
         "spec": {"deployment": "fraud", "verb": "Undo", "ifRollout": 3, "requestedBy": "somebody-else"}});

@@ -94,7 +94,7 @@ fn exercise(story: &Story, kubeconfig: &std::path::Path) {
     story.serves("7");
     ask("undo", "Undo");
     story.settles("Held", "6");
-    assert_eq!(story.record(3)["by"]["verified"], true, "the admission policy is installed");
+    assert_eq!(story.record(3)["decidedBy"]["verified"], true, "the admission policy is installed");
     ask("restart", "Restart");
     story.until_true("restarted", || story.mdep()["status"]["serving"]["rollout"] == 4);
     for version in ["8", "9"] {

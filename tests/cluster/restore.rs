@@ -80,7 +80,7 @@ fn restored_without_status_owners_and_uids_nothing_rolls_and_all_is_remembered()
         })
     });
     assert_eq!(mdep["status"]["hold"]["rejected"]["version"], "7");
-    assert_eq!(mdep["status"]["hold"]["by"], "alice");
+    assert_eq!(mdep["status"]["hold"]["decidedBy"], "alice");
     assert_eq!(mdep["status"]["history"].as_array().unwrap().len(), 3);
     assert_eq!(condition(&mdep, "Ready")["status"], "True");
     // The request came back too, with a new uid, and asks in vain.

@@ -200,7 +200,7 @@ fn kubectl_rollout_pause_resume_restart_status_and_history_work_on_the_deploymen
     story.kubectl(&["rollout", "status", "deployment/fraud", "--timeout=60s"]);
     story.serves("6");
     assert_eq!(
-        (story.record(4)["trigger"].as_str(), story.record(4)["by"]["actor"].as_str()),
+        (story.record(4)["trigger"].as_str(), story.record(4)["decidedBy"]["name"].as_str()),
         (Some("Restart"), Some("kubectl (unverified)"))
     );
     let history = story.kubectl(&["rollout", "history", "deployment/fraud"]);

@@ -260,7 +260,7 @@ run kubectl get mro --sort-by=.spec.number
 run kubectl get mdep,mv
 told=$(kubectl get mro --sort-by=.spec.number -o jsonpath='{range .items[*]}{.spec.number}:{.spec.version}:{.spec.trigger} {end}')
 expect "the history" "$told" "1:6:SpecChanged 2:7:SpecChanged 3:8:SpecChanged 4:7:Failed 5:9:SpecChanged 6:7:Undo 7:9:Retry 8:7:Undo "
-expect "who asked for rollout 6" "$(kubectl get mro fraud-6 -o jsonpath='{.spec.by.actor}')" "$me"
+expect "who asked for rollout 6" "$(kubectl get mro fraud-6 -o jsonpath='{.spec.decidedBy.name}')" "$me"
 kubectl wait mdep/fraud --for=condition=Ready --timeout="${patience}s" >/dev/null || fail "what serves should be ready"
 
 printf '\n%sThat is the story%s of versions, told with fake nodes. Next: README.md, “On your own cluster”.\n' "$bold" "$plain"

@@ -148,7 +148,7 @@ fn told_by_the_records(road: &Corner) -> Vec<String> {
                 text(r, "version"),
                 text(r, "trigger"),
                 text(r, "outcome"),
-                r["by"]["actor"].as_str().unwrap_or_default().into(),
+                r["decidedBy"]["name"].as_str().unwrap_or_default().into(),
             ]
         })
         .collect();

@@ -35,7 +35,7 @@ fn wrong_bytes_go_back_at_once_and_are_told_with_the_fetchers_own_words() {
     assert_eq!((back.trigger, back.rejects.unwrap().scope), (Trigger::Failed, Scope::Content));
     let said =
         "version 7 cannot be fetched: Mismatch: the digest is sha256:bb, and has to be sha256:aa";
-    assert_eq!(back.by.reason.as_deref(), Some(said));
+    assert_eq!(back.decided_by.reason.as_deref(), Some(said));
     assert!(says(&world).contains(said), "{}", says(&world));
     assert_eq!(world.record(2).outcome, Some(Outcome::Failed));
 }

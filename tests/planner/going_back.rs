@@ -109,7 +109,7 @@ fn undo_by_kubectl_is_recorded_and_a_second_one_is_put_back() {
     world.kubectl_undo(1);
     world.settle();
     assert_eq!(
-        (world.record(3).trigger, world.record(3).by.actor.as_str()),
+        (world.record(3).trigger, world.record(3).decided_by.name.as_str()),
         (Trigger::Undo, "kubectl (unverified)")
     );
     assert_eq!(world.serving(), "6");

@@ -255,7 +255,7 @@ fn restart_by_request_and_by_kubectl_are_rollouts_of_the_same_content() {
         (Trigger::Restart, Some("2026-11-24T00:00:00Z"))
     );
     assert_eq!(
-        (world.state(), world.record(3).by.actor.as_str()),
+        (world.state(), world.record(3).decided_by.name.as_str()),
         (State::Serving, "kubectl (unverified)")
     );
 }

@@ -187,11 +187,11 @@ impl Corner {
                 record["spec"].get("servedFrom").is_some(),
                 record["spec"].get("servedUntil").is_some()
             ]);
-            fact["by"] = record["spec"]["by"]["actor"].clone();
+            fact["decidedBy"] = record["spec"]["decidedBy"]["name"].clone();
             let decisions = record["spec"]["decisions"].as_array().cloned().unwrap_or_default();
             fact["decisions"] = decisions
                 .iter()
-                .map(|d| json!([d["number"], d["verb"], d["by"]["actor"]]))
+                .map(|d| json!([d["number"], d["verb"], d["decidedBy"]["name"]]))
                 .collect();
             fact
         };
