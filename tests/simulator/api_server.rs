@@ -105,8 +105,8 @@ impl Cluster {
         if self.records.iter().any(|r| r.spec.number == spec.number) {
             return Err(ApiError::AlreadyExists);
         }
-        if spec.by.reason.as_ref().is_some_and(|r| r.len() > 1024) {
-            let message = "spec.by.reason: Too long".into();
+        if spec.decided_by.reason.as_ref().is_some_and(|r| r.len() > 1024) {
+            let message = "spec.decidedBy.reason: Too long".into();
             return Err(ApiError::Invalid { causes: true, message });
         }
         let (uid, resource_version) = (self.give_uid(), self.give_resource_version());

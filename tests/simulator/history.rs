@@ -60,7 +60,7 @@ fn end(cluster: Cluster, violation: Option<(usize, Violation)>, mut story: Strin
 fn tell(story: &mut String, act: &str, cluster: &Cluster, records: usize) {
     story.push_str(&format!("{:>9} s  {act}\n", cluster.now));
     for record in cluster.history().into_iter().skip(records) {
-        let reason = record.by.reason.as_deref().unwrap_or_default();
+        let reason = record.decided_by.reason.as_deref().unwrap_or_default();
         let reason: String = reason.chars().take(80).collect();
         story.push_str(&format!(
             "             rollout {}: version {} of {}, {:?} {reason}\n",

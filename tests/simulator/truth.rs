@@ -194,7 +194,7 @@ impl Cluster {
             (self.history().into_iter()).filter(|r| r.number < record.number).cloned().collect();
         let left = before.last().filter(|r| r.model == record.model).cloned();
         let serving = self.serving_record().cloned();
-        if record.by.actor.starts_with("kubectl") && !self.truth.kubectl_was_run {
+        if record.decided_by.name.starts_with("kubectl") && !self.truth.kubectl_was_run {
             let sentence = format!("rollout {} is by kubectl, which nobody ran", record.number);
             self.violate("only-people-are-kubectl", sentence);
         }
@@ -281,7 +281,7 @@ impl Cluster {
                     || !may_return
                     || record.version == serving.version
                     || self.names_target()
-                    || record.by.actor.starts_with("kubectl")
+                    || record.decided_by.name.starts_with("kubectl")
             }
             Trigger::Failed | Trigger::Refused | Trigger::Yanked | Trigger::Abort => {
                 record.version == serving.version || !may_return
@@ -441,11 +441,11 @@ impl Cluster {
 
     fn witness_answer(&mut self, name: &str, result: Option<RequestResult>, message: &str) {
         let Some(request) = self.requests.iter().find(|r| r.name == name).cloned() else { return };
-        let is = |by: &rollmodel::api::rollout::By| {
+        let is = |by: &rollmodel::api::rollout::DecidedBy| {
             by.request.as_ref().is_some_and(|r| r.uid == request.uid)
         };
-        let recorded =
-            (self.history().iter()).any(|r| is(&r.by) || r.decisions.iter().any(|d| is(&d.by)));
+        let recorded = (self.history().iter())
+            .any(|r| is(&r.decided_by) || r.decisions.iter().any(|d| is(&d.decided_by)));
         if result == Some(RequestResult::Done) && !recorded {
             let sentence = format!("{:?} was answered Done: {message}", request.spec.verb);
             self.violate("done-implies-a-record", sentence);
