@@ -542,7 +542,7 @@ mod tests {
         let seen = world().observe_version(&Key::new("ml", "fraud-7")).unwrap();
         assert_eq!(seen.uid, "uid-fraud-7");
         assert_eq!(seen.used_by.len(), 1);
-        assert_eq!(seen.used_by[0].deployment, "fraud");
+        assert_eq!(seen.used_by[0].model_deployment, "fraud");
         assert!(world().observe_version(&Key::new("ml", "none")).is_none());
     }
 

@@ -236,7 +236,7 @@ impl Watched for Request {
     }
 
     fn owners(object: &Object) -> Vec<String> {
-        object.spec.or_default::<RequestOf>().deployment.into_iter().collect()
+        object.spec.or_default::<RequestOf>().model_deployment.into_iter().collect()
     }
 }
 
@@ -412,9 +412,9 @@ struct RecordOf {
 
 /// Whom a request is for; read of every request, whatever else is in it.
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct RequestOf {
-    deployment: Option<String>,
+    model_deployment: Option<String>,
 }
 
 /// What an autoscaler scales.

@@ -79,7 +79,7 @@ fn verify(story: &Story) {
 fn exercise(story: &Story, kubeconfig: &std::path::Path) {
     let rest = Rest::new(story.cluster, &story.namespace);
     let ask = |name: &str, verb: &str| {
-        let spec = json!({"deployment": "fraud", "verb": verb, "ifRollout": story.newest(), "requestedBy": "admin"});
+        let spec = json!({"modelDeployment": "fraud", "verb": verb, "ifRollout": story.newest(), "requestedBy": "admin"});
         story.apply(&json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"name": name}, "spec": spec}));
     };
     for version in ["6", "7", "8", "9"] {

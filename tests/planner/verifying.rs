@@ -191,8 +191,12 @@ impl Bucket {
 
     fn serves(&mut self) {
         let since = rollmodel::api::condition::Time(self.now);
-        self.seen.used_by =
-            vec![UsedBy { deployment: "fraud".into(), role: Role::Serving, rollout: 1, since }];
+        self.seen.used_by = vec![UsedBy {
+            model_deployment: "fraud".into(),
+            role: Role::Serving,
+            rollout: 1,
+            since,
+        }];
     }
 
     /// Shows a world of rollouts what is known of version 8.

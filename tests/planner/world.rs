@@ -174,7 +174,7 @@ impl World {
     ) -> String {
         let (uid, resource_version) = (self.uid(), self.rv());
         let mut spec: RolloutRequestSpec = serde_json::from_value(
-            json!({"deployment": "fraud", "verb": verb, "ifRollout": if_rollout, "requestedBy": "alice", "reason": "latency"}),
+            json!({"modelDeployment": "fraud", "verb": verb, "ifRollout": if_rollout, "requestedBy": "alice", "reason": "latency"}),
         )
         .unwrap();
         change(&mut spec);

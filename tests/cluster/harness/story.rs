@@ -269,7 +269,7 @@ impl Story {
 
     /// Makes a request, and gives its name.
     pub fn request(&self, mut spec: Value) -> String {
-        spec["deployment"] = json!("fraud");
+        spec["modelDeployment"] = json!("fraud");
         spec["requestedBy"] = json!("alice");
         spec["reason"] = json!("latency");
         let object = json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"generateName": "fraud-"}, "spec": spec});
