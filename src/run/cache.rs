@@ -420,7 +420,7 @@ mod tests {
     fn pod_that(name: &str, of: &str, rv: u64, status: &Value) -> Object {
         sent(
             &json!({"metadata": {"namespace": "ml", "name": name, "resourceVersion": rv.to_string(),
-            "labels": {"rollmodel.dev/deployment": of}}, "status": status}),
+            "labels": {"rollmodel.dev/model-deployment": of}}, "status": status}),
         )
     }
 

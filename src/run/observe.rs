@@ -446,7 +446,7 @@ mod tests {
 
     fn object(name: &str, rv: u64, rest: Value) -> Event<Object> {
         let mut all = json!({"metadata": {"namespace": "ml", "name": name, "uid": format!("uid-{name}"), "resourceVersion": rv.to_string(),
-            "labels": {"rollmodel.dev/deployment": "fraud"}}});
+            "labels": {"rollmodel.dev/model-deployment": "fraud"}}});
         for (k, v) in rest.as_object().unwrap() {
             all[k] = v.clone();
         }

@@ -264,7 +264,7 @@ impl Watched for ContentEntry {
     }
 
     fn owners(object: &Object) -> Vec<String> {
-        label(&object.metadata, names::DEPLOYMENT).into_iter().collect()
+        label(&object.metadata, names::MODEL_DEPLOYMENT).into_iter().collect()
     }
 }
 
@@ -321,7 +321,7 @@ impl Watched for Pod {
     }
 
     fn owners(object: &Object) -> Vec<String> {
-        label(&object.metadata, names::DEPLOYMENT).into_iter().collect()
+        label(&object.metadata, names::MODEL_DEPLOYMENT).into_iter().collect()
     }
 
     fn news(old: Option<&Self>, new: Option<&Self>) -> Option<News> {
@@ -394,7 +394,7 @@ fn label(meta: &ObjectMeta, name: &str) -> Option<String> {
 /// A child belongs to the ModelDeployment of its name, and to the one its label names.
 pub(super) fn name_and_label(meta: &ObjectMeta) -> Vec<String> {
     let mut all: Vec<String> =
-        meta.name.iter().cloned().chain(label(meta, names::DEPLOYMENT)).collect();
+        meta.name.iter().cloned().chain(label(meta, names::MODEL_DEPLOYMENT)).collect();
     all.dedup();
     all
 }

@@ -15,7 +15,7 @@ impl World {
         let label = |name: &str| {
             template["metadata"]["labels"][name].as_str().unwrap_or_default().to_owned()
         };
-        let (hash, version) = (label(names::HASH), label(names::VERSION));
+        let (hash, version) = (label(names::REVISION), label(names::VERSION));
         let restarted_at =
             template["metadata"]["annotations"][names::RESTARTED_AT].as_str().map(str::to_owned);
         let behaviour = self.behaviours.get(&version).copied().unwrap_or(Behaviour::Fine);

@@ -206,7 +206,7 @@ pub fn label_node(cluster: &Cluster, node: &str, label: &str) {
 
 /// Ends the lever of every pod that a Deployment has now: they become ready.
 pub fn heal(cluster: &Cluster, namespace: &str, deployment: &str) {
-    let selector = format!("rollmodel.dev/deployment={deployment}");
+    let selector = format!("rollmodel.dev/model-deployment={deployment}");
     // A pod may go while it is annotated: then there is nothing to heal about it.
     cluster.try_kubectl(&[
         "annotate",
