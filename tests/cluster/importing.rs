@@ -38,7 +38,7 @@ fn begin(hint: &str, bare: bool) -> Story {
         "apply",
         "--server-side",
         "-f",
-        &root().join("deploy/people.yaml").display().to_string(),
+        &root().join("deploy/user-roles.yaml").display().to_string(),
     ]);
     story.kubectl(&["create", "serviceaccount", "model-importer"]);
     if !bare {

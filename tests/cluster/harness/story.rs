@@ -76,7 +76,7 @@ impl Story {
             "apply",
             "--server-side",
             "-f",
-            &root().join("deploy/people.yaml").display().to_string(),
+            &root().join("deploy/user-roles.yaml").display().to_string(),
         ]);
         let shipped = std::fs::read_to_string(root().join("deploy/admission.yaml")).unwrap();
         for document in serde_yaml::Deserializer::from_str(&shipped) {
