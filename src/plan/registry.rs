@@ -108,7 +108,7 @@ pub struct RegistryPlan {
     pub conditions: Option<Vec<Condition>>,
     /// When to plan again, although nothing changes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub again_in_seconds: Option<i64>,
+    pub requeue_after_seconds: Option<i64>,
 }
 
 /// What is to be said: status of Ready, reason, sentence.
@@ -132,7 +132,7 @@ pub fn plan_registry(seen: &ObservedRegistry, now: Timestamp) -> RegistryPlan {
         hear: false,
         actions: actions.into_iter().filter(due).collect(),
         conditions: word.and_then(|word| conditions(seen, &word, now)),
-        again_in_seconds: waits.then_some(AGAIN),
+        requeue_after_seconds: waits.then_some(AGAIN),
     }
 }
 

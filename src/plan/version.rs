@@ -81,7 +81,7 @@ pub struct VersionPlan {
     pub status: Option<ModelVersionStatus>,
     /// When to plan again, although nothing changes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub again_in_seconds: Option<i64>,
+    pub requeue_after_seconds: Option<i64>,
 }
 
 /// What is to be done about a ModelVersion.
@@ -91,8 +91,8 @@ pub fn plan_version(seen: &ObservedVersion, now: Timestamp) -> VersionPlan {
     if step.lookup.is_some() {
         return VersionPlan { lookup: step.lookup, ..VersionPlan::default() };
     }
-    let (actions, again_in_seconds) = (std::mem::take(&mut step.actions), step.again);
-    VersionPlan { lookup: None, actions, status: status(seen, step, now), again_in_seconds }
+    let (actions, requeue_after_seconds) = (std::mem::take(&mut step.actions), step.again);
+    VersionPlan { lookup: None, actions, status: status(seen, step, now), requeue_after_seconds }
 }
 
 /// The status to write; none where it is written already.

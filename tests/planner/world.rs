@@ -499,7 +499,9 @@ fn wakes(plan: &Plan) -> bool {
         Action::PatchWorkload { ops, .. } => ops.iter().any(tells),
         _ => false,
     };
-    plan.again_in_seconds == Some(0) || !plan.lookups.is_empty() || plan.actions.iter().any(wakes)
+    plan.requeue_after_seconds == Some(0)
+        || !plan.lookups.is_empty()
+        || plan.actions.iter().any(wakes)
 }
 
 fn controller(wanted: Option<&Wanted>) -> Option<plan::observed::Controller> {

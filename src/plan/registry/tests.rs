@@ -189,7 +189,7 @@ fn what_an_importer_that_does_not_run_said_last_is_told() {
     ] {
         seen.words = Some(words.into());
         let plan = plan_registry(&seen, at(0));
-        assert_eq!((says(&plan).as_str(), plan.again_in_seconds), (told, Some(AGAIN)));
+        assert_eq!((says(&plan).as_str(), plan.requeue_after_seconds), (told, Some(AGAIN)));
         assert!(plan.conditions.unwrap()[0].message.contains(message), "{words}");
     }
 }
