@@ -1,4 +1,4 @@
-//! What the planner may look at: plain data, so that a dump of a live object is a test case.
+//! What the planner may look at: plain data, so that a dump of a live object can be planned again.
 
 use std::{collections::BTreeMap, sync::Arc};
 

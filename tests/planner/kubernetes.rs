@@ -2,7 +2,10 @@
 
 use rollmodel::{
     api::names,
-    plan::observed::{Container, Pod, Why, WorkloadCondition},
+    plan::{
+        health::RESTART_LIMIT,
+        observed::{Container, Pod, Why, WorkloadCondition},
+    },
 };
 
 use crate::world::{Behaviour, World};
@@ -81,13 +84,15 @@ fn pod(name: &str, hash: &str, restarted_at: Option<String>, behaviour: Behaviou
         Behaviour::Mismatch => {
             fetched.push(fetch(3, 1, "Mismatch: the digest is sha256:bb, and has to be sha256:aa."))
         }
-        Behaviour::Unreachable => {
-            fetched.push(fetch(1, 9, "Unreachable: s3.example.com does not answer."))
-        }
+        Behaviour::Unreachable => fetched.push(fetch(
+            1,
+            RESTART_LIMIT * 3,
+            "Unreachable: s3.example.com does not answer.",
+        )),
         Behaviour::Fine => (container.running, container.ready) = (true, true),
         Behaviour::NeverReady => container.running = true,
         Behaviour::Crash => {
-            container.restarts = 3;
+            container.restarts = RESTART_LIMIT;
             container.waiting = Some(Why {
                 reason: "CrashLoopBackOff".into(),
                 message: "back-off".into(),
