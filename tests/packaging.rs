@@ -277,7 +277,7 @@ fn looking_after_one_namespace_needs_no_cluster_wide_right_but_to_read_crds() {
     assert!(args.as_array().unwrap().contains(&"--namespace=risk".into()), "{args}");
     let alone = objects(&stdout_of(helm(&[
         "--set",
-        "watchNamespace=risk,crds.enabled=false,crds.read=false,people.enabled=false,admissionPolicies.enabled=false",
+        "watchNamespace=risk,crds.enabled=false,crds.read=false,userRoles.enabled=false,admissionPolicies.enabled=false",
     ])));
     assert!(
         alone.keys().all(|key| !key.contains(" /")),

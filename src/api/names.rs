@@ -6,7 +6,7 @@ pub const GROUP: &str = "rollmodel.dev";
 pub const MANAGER: &str = "rollmodel";
 
 /// Label on pods and children: the ModelDeployment's name. Half of the selector.
-pub const DEPLOYMENT: &str = "rollmodel.dev/deployment";
+pub const MODEL_DEPLOYMENT: &str = "rollmodel.dev/model-deployment";
 /// Label on pods: which Deployment of it the pod belongs to. The other half of the selector.
 pub const TRACK: &str = "rollmodel.dev/track";
 /// The track of the serving Deployment.
@@ -15,8 +15,9 @@ pub const TRACK_MAIN: &str = "main";
 pub const MODEL: &str = "rollmodel.dev/model";
 /// Label on pods and records: the version's string.
 pub const VERSION: &str = "rollmodel.dev/version";
-/// Label on pods and contents: the first 16 hex digits of the content's hash.
-pub const HASH: &str = "rollmodel.dev/hash";
+/// Label on pods and ControllerRevisions: the first 16 hex digits of the revisionHash. On an
+/// importer's Deployment: those of its pod template's hash.
+pub const REVISION: &str = "rollmodel.dev/revision";
 /// Label on the serving Deployment: the newest decision carried out on it (design §3).
 pub const DECISION: &str = "rollmodel.dev/decision";
 /// Label on everything this operator creates, which its watches select by.

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
     shortname = "rreq",
     category = "rollmodel",
     doc = "RolloutRequest is one person's request on one ModelDeployment. It is immutable, answered in its status, and deleted a day after it was answered.",
-    selectable = ".spec.deployment",
-    printcolumn(name = "Deployment", type_ = "string", json_path = ".spec.deployment"),
+    selectable = ".spec.modelDeployment",
+    printcolumn(name = "ModelDeployment", type_ = "string", json_path = ".spec.modelDeployment"),
     printcolumn(name = "Verb", type_ = "string", json_path = ".spec.verb"),
     printcolumn(name = "Result", type_ = "string", json_path = ".status.result"),
     printcolumn(name = "Rollout", type_ = "integer", json_path = ".status.rollout"),
@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 pub struct RolloutRequestSpec {
     /// Name of the ModelDeployment, in the same namespace.
     #[schemars(length(min = 1, max = 63))]
-    pub deployment: String,
+    pub model_deployment: String,
     /// What is asked for.
     pub verb: Verb,
     /// Undo: the rollout to go back to. Absent: the newest one that served something else and is

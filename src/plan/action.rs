@@ -23,7 +23,7 @@ pub struct Plan {
     pub status: Option<ModelDeploymentStatus>,
     /// When to plan again, although nothing changes; 0: as soon as what this plan writes is seen.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub again_in_seconds: Option<i64>,
+    pub requeue_after_seconds: Option<i64>,
     /// What it does or waits for, in a sentence.
     pub why: String,
 }

@@ -53,7 +53,7 @@ pub enum Blame {
 pub enum Foreign {
     /// The template carries another content's label: `kubectl rollout undo`.
     Template {
-        /// The label `rollmodel.dev/hash`.
+        /// The label `rollmodel.dev/revision`.
         hash16: String,
     },
     /// The same content with another restartedAt: `kubectl rollout restart`.
@@ -103,7 +103,7 @@ fn template(
     rendering: Option<&serde_json::Value>,
 ) -> Option<Foreign> {
     let live = &workload.spec.template;
-    let hash16 = live["metadata"]["labels"][names::HASH].as_str().unwrap_or_default();
+    let hash16 = live["metadata"]["labels"][names::REVISION].as_str().unwrap_or_default();
     if !hash16.is_empty() && hash16 != names::hash16(&newest.revision_hash) {
         return Some(Foreign::Template { hash16: hash16.to_owned() });
     }

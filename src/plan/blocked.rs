@@ -23,7 +23,7 @@ pub fn leave_out(seen: &Observed, plan: &mut Plan) {
         !seen.memory.blocked.iter().any(|blocked| !blocked.due && is(blocked, action))
     });
     if plan.actions.len() < all {
-        plan.again_in_seconds = plan.again_in_seconds.filter(|seconds| *seconds > 0);
+        plan.requeue_after_seconds = plan.requeue_after_seconds.filter(|seconds| *seconds > 0);
     }
 }
 

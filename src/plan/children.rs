@@ -15,7 +15,8 @@ use super::{
 use crate::api::{
     ModelDeploymentSpec, ModelRolloutSpec,
     names::{
-        self, CHANGE_CAUSE, DECISION, DEPLOYMENT, MANAGED_BY, MANAGER, MODEL, TRACK, TRACK_MAIN,
+        self, CHANGE_CAUSE, DECISION, MANAGED_BY, MANAGER, MODEL, MODEL_DEPLOYMENT, TRACK,
+        TRACK_MAIN,
     },
 };
 
@@ -36,11 +37,14 @@ pub struct Target<'a> {
     pub leave_template: bool,
 }
 
-/// What a Deployment and a Service select: `deployment` and `track`, never a version, so that both
-/// outlive every rollout.
+/// What a Deployment and a Service select: `model-deployment` and `track`, never a version, so that
+/// both outlive every rollout.
 #[must_use]
 pub fn selector(deployment: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([(DEPLOYMENT.into(), deployment.into()), (TRACK.into(), TRACK_MAIN.into())])
+    BTreeMap::from([
+        (MODEL_DEPLOYMENT.into(), deployment.into()),
+        (TRACK.into(), TRACK_MAIN.into()),
+    ])
 }
 
 /// A rendering with the time of its restart.
@@ -62,7 +66,7 @@ fn owner(wanted: &Wanted, name: &str) -> Value {
 pub fn labels(name: &str, model: &str) -> BTreeMap<String, String> {
     BTreeMap::from([
         (MANAGED_BY.into(), MANAGER.into()),
-        (DEPLOYMENT.into(), name.into()),
+        (MODEL_DEPLOYMENT.into(), name.into()),
         (MODEL.into(), model.into()),
     ])
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::api::{
     ModelRolloutSpec,
-    names::{self, DEPLOYMENT, HASH, MANAGED_BY, MANAGER},
+    names::{self, MANAGED_BY, MANAGER, MODEL_DEPLOYMENT, REVISION},
     rollout::{ADDED_ONCE, Trigger},
 };
 
@@ -43,8 +43,8 @@ pub fn records(draft: &Draft<'_>) -> Vec<Action> {
 fn content_labels(draft: &Draft<'_>, hash: &str) -> BTreeMap<String, String> {
     BTreeMap::from([
         (MANAGED_BY.into(), MANAGER.into()),
-        (DEPLOYMENT.into(), draft.seen.name.clone()),
-        (HASH.into(), names::hash16(hash).into()),
+        (MODEL_DEPLOYMENT.into(), draft.seen.name.clone()),
+        (REVISION.into(), names::hash16(hash).into()),
     ])
 }
 

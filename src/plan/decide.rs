@@ -84,9 +84,8 @@ fn kubectl_undo(draft: &mut Draft<'_>, hash16: &str) -> bool {
         return false;
     };
     if let Some(why) = draft.history.barred(draft.seen, &target) {
-        let name = &draft.seen.name;
         let message = format!(
-            "kubectl rollout undo to version {} was put back: {why}. `kubectl model undo {name} --to-rollout N`, or a RolloutRequest, goes back to another rollout.",
+            "kubectl rollout undo to version {} was put back: {why}. To go back to another rollout, create a RolloutRequest with verb Undo and toRollout.",
             target.version
         );
         draft.event(true, "UndoRefused", message, key);

@@ -19,7 +19,7 @@ use crate::api::{
 };
 
 /// The first minor version of Kubernetes 1 whose kubelet mounts images.
-const IMAGE_VOLUMES_FROM: u32 = 35;
+pub const IMAGE_VOLUMES_FROM: u32 = 35;
 
 /// How an artifact reaches the pods.
 #[derive(Clone, Copy, Debug, PartialEq)]

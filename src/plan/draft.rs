@@ -262,6 +262,6 @@ impl<'a> Draft<'a> {
             };
         }
         actions.extend(self.after);
-        Plan { lookups: Vec::new(), actions, status, again_in_seconds: self.again, why }
+        Plan { lookups: Vec::new(), actions, status, requeue_after_seconds: self.again, why }
     }
 }

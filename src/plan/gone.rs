@@ -28,8 +28,8 @@ pub fn plan(seen: &Observed, now: Timestamp) -> Plan {
     }
     actions.extend(keep::prune_gone(seen, now));
     let why = format!("There is no ModelDeployment {}.", seen.name);
-    let again_in_seconds = (!actions.is_empty()).then_some(0);
-    Plan { actions, again_in_seconds, why, ..Plan::default() }
+    let requeue_after_seconds = (!actions.is_empty()).then_some(0);
+    Plan { actions, requeue_after_seconds, why, ..Plan::default() }
 }
 
 /// The writes that end the open record and the serving one, but for those of the ModelDeployment

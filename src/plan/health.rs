@@ -111,8 +111,8 @@ pub fn overdue(workload: &Workload) -> bool {
 
 /// Reasons to wait that are the content's own fault.
 const FAILURES: [&str; 3] = ["InvalidImageName", "CreateContainerError", "RunContainerError"];
-/// Restarts of one container after which it is not going to start.
-const RESTARTS: i32 = 3;
+/// Restarts of one container after which it is not going to start: the content failed.
+pub const RESTART_LIMIT: i32 = 3;
 
 /// What a Deployment's status says, less the numbers that come and go with its pods: where this
 /// changes, a rollout may turn.
@@ -197,7 +197,7 @@ fn container_failure(container: &Container) -> Option<String> {
     if let Some(why) = ended.filter(|w| w.reason == "StartError") {
         return Some(format!("cannot start: {}", said(&why.reason, &why.message)));
     }
-    (container.restarts >= RESTARTS).then(|| {
+    (container.restarts >= RESTART_LIMIT).then(|| {
         let last =
             ended.map(|w| format!(", the last time with {}", last_words(w))).unwrap_or_default();
         format!("crashed {} times{last}", container.restarts)
@@ -386,7 +386,9 @@ mod tests {
     fn a_fetch_tells_the_contents_fault_from_the_environments_trouble() {
         let failed = |what: &str| Health::Failed(what.to_owned());
         let held = |what: &str| Health::Held(what.to_owned());
-        let crashed = "container rollmodel-fetch of pod p crashed 3 times, the last time with exit code 137: killed";
+        let crashed = format!(
+            "container rollmodel-fetch of pod p crashed {RESTART_LIMIT} times, the last time with exit code 137: killed"
+        );
         let cases = [
             (
                 3,
@@ -413,18 +415,18 @@ mod tests {
             (
                 1,
                 "Unreachable: no route",
-                40,
+                RESTART_LIMIT * 10,
                 false,
                 held("version 8 cannot be fetched yet: Unreachable: no route"),
             ),
             (
                 1,
                 "Unreachable: no route",
-                40,
+                RESTART_LIMIT * 10,
                 true,
                 held("version 8 cannot be fetched yet: Unreachable: no route"),
             ),
-            (137, "killed", 3, false, failed(crashed)),
+            (137, "killed", RESTART_LIMIT, false, failed(&crashed)),
         ];
         for (code, message, restarts, running, want) in cases {
             assert_eq!(
@@ -437,7 +439,7 @@ mod tests {
 
     #[test]
     fn a_fetch_that_was_tried_often_and_is_done_is_no_crash() {
-        let mut pod = fetching(0, "", 12, false);
+        let mut pod = fetching(0, "", RESTART_LIMIT * 4, false);
         (pod.containers[0].ready, pod.containers[0].waiting) = (true, None);
         assert_eq!(of(pod, false), Health::Progressing);
     }

@@ -68,7 +68,7 @@ fn carry_out(seen: &Observed, wanted: &Wanted, now: Timestamp) -> Plan {
         // once that is written.
         return Plan {
             actions: gone::end(seen, Some(&wanted.uid), now),
-            again_in_seconds: Some(0),
+            requeue_after_seconds: Some(0),
             why: "Ends the records of the ModelDeployment before.".into(),
             ..Plan::default()
         };

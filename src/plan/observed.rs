@@ -1,4 +1,4 @@
-//! What the planner may look at: plain data, so that a dump of a live object is a test case.
+//! What the planner may look at: plain data, so that a dump of a live object can be planned again.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -291,7 +291,7 @@ pub struct Service {
 pub struct Pod {
     /// Its name.
     pub name: String,
-    /// Its label `rollmodel.dev/hash`.
+    /// Its label `rollmodel.dev/revision`.
     pub hash: String,
     /// Its annotation `kubectl.kubernetes.io/restartedAt`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -26,9 +26,9 @@ const RBAC_MISSING: &str = "RBACMissing: ";
 /// The reason of what cannot be told more closely.
 const NOT_READY: &str = "ImporterNotReady";
 /// The reason while an importer that runs has said nothing yet.
-const FIRST_LOOK: &str = "FirstLook";
+const FIRST_POLL: &str = "FirstPoll";
 /// Reasons that are the operator's words.
-const OURS: [&str; 5] = [NOT_READY, FIRST_LOOK, "RBACMissing", "Suspended", "NameTaken"];
+const OURS: [&str; 5] = [NOT_READY, FIRST_POLL, "RBACMissing", "Suspended", "NameTaken"];
 
 /// Everything that is known about one ModelRegistry.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
@@ -108,7 +108,7 @@ pub struct RegistryPlan {
     pub conditions: Option<Vec<Condition>>,
     /// When to plan again, although nothing changes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub again_in_seconds: Option<i64>,
+    pub requeue_after_seconds: Option<i64>,
 }
 
 /// What is to be said: status of Ready, reason, sentence.
@@ -132,7 +132,7 @@ pub fn plan_registry(seen: &ObservedRegistry, now: Timestamp) -> RegistryPlan {
         hear: false,
         actions: actions.into_iter().filter(due).collect(),
         conditions: word.and_then(|word| conditions(seen, &word, now)),
-        again_in_seconds: waits.then_some(AGAIN),
+        requeue_after_seconds: waits.then_some(AGAIN),
     }
 }
 
@@ -188,7 +188,7 @@ fn speak(seen: &ObservedRegistry, runs: bool, now: Timestamp) -> Option<Word> {
         // One that ends at once, for want of rights say, was never available; what was said of it
         // stays.
         let stays = seen.workload.as_ref().is_some_and(|w| w.status.available_replicas > 0);
-        return (stays && !theirs).then(|| ("False", FIRST_LOOK, first_look(seen)));
+        return (stays && !theirs).then(|| ("False", FIRST_POLL, first_poll(seen)));
     }
     let words = seen.words.as_deref().unwrap_or_default().trim();
     if let Some(why) = words.strip_prefix(RBAC_MISSING) {
@@ -219,7 +219,7 @@ fn speak(seen: &ObservedRegistry, runs: bool, now: Timestamp) -> Option<Word> {
     Some(("False", NOT_READY, sentence))
 }
 
-fn first_look(seen: &ObservedRegistry) -> String {
+fn first_poll(seen: &ObservedRegistry) -> String {
     let url = seen.spec.mlflow.as_ref().map(|mlflow| mlflow.url.as_str()).unwrap_or_default();
     format!("The importer runs; its first look at {url} is under way.")
 }
@@ -236,7 +236,7 @@ fn conditions(
     let mut all = vec![make("Ready", ready)];
     match *reason {
         "Suspended" => {}
-        NOT_READY | FIRST_LOOK => all.push(make("Reconciling", "True")),
+        NOT_READY | FIRST_POLL => all.push(make("Reconciling", "True")),
         _ => all.push(make("Stalled", "True")),
     }
     (status.conditions != all || status.observed_generation != Some(seen.generation)).then_some(all)

@@ -212,11 +212,11 @@ pub fn port(rendering: &Value) -> Port {
 
 fn own_labels(source: &Source<'_>) -> [(String, Value); 5] {
     [
-        (names::DEPLOYMENT.into(), json!(source.deployment)),
+        (names::MODEL_DEPLOYMENT.into(), json!(source.deployment)),
         (names::TRACK.into(), json!(names::TRACK_MAIN)),
         (names::MODEL.into(), json!(source.model)),
         (names::VERSION.into(), json!(source.version)),
-        (names::HASH.into(), json!(names::hash16(source.hash))),
+        (names::REVISION.into(), json!(names::hash16(source.hash))),
     ]
 }
 

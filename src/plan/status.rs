@@ -343,7 +343,7 @@ fn build(
         replicas: workload.map_or(0, |w| w.status.replicas),
         selector: Some(format!(
             "{}={},{}={}",
-            names::DEPLOYMENT,
+            names::MODEL_DEPLOYMENT,
             draft.seen.name,
             names::TRACK,
             names::TRACK_MAIN

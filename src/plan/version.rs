@@ -81,7 +81,7 @@ pub struct VersionPlan {
     pub status: Option<ModelVersionStatus>,
     /// When to plan again, although nothing changes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub again_in_seconds: Option<i64>,
+    pub requeue_after_seconds: Option<i64>,
 }
 
 /// What is to be done about a ModelVersion.
@@ -91,14 +91,14 @@ pub fn plan_version(seen: &ObservedVersion, now: Timestamp) -> VersionPlan {
     if step.lookup.is_some() {
         return VersionPlan { lookup: step.lookup, ..VersionPlan::default() };
     }
-    let (actions, again_in_seconds) = (std::mem::take(&mut step.actions), step.again);
-    VersionPlan { lookup: None, actions, status: status(seen, step, now), again_in_seconds }
+    let (actions, requeue_after_seconds) = (std::mem::take(&mut step.actions), step.again);
+    VersionPlan { lookup: None, actions, status: status(seen, step, now), requeue_after_seconds }
 }
 
 /// The status to write; none where it is written already.
 fn status(seen: &ObservedVersion, step: Step, now: Timestamp) -> Option<ModelVersionStatus> {
     let mut used_by = seen.used_by.clone();
-    used_by.sort_by(|a, b| (&a.deployment, a.rollout).cmp(&(&b.deployment, b.rollout)));
+    used_by.sort_by(|a, b| (&a.model_deployment, a.rollout).cmp(&(&b.model_deployment, b.rollout)));
     used_by.truncate(USED_BY_MAX);
     let status = ModelVersionStatus {
         observed_generation: Some(seen.generation),
@@ -278,9 +278,11 @@ fn lifecycle(facts: &Version) -> (LifecycleState, String) {
 fn usage(used_by: &[UsedBy]) -> Option<String> {
     match used_by {
         [] => None,
-        [one] => {
-            Some(format!("{} since {}", one.deployment, one.since.0.to_zoned(TimeZone::UTC).date()))
-        }
+        [one] => Some(format!(
+            "{} since {}",
+            one.model_deployment,
+            one.since.0.to_zoned(TimeZone::UTC).date()
+        )),
         many => Some(format!("{} ModelDeployments", many.len())),
     }
 }
@@ -321,7 +323,7 @@ mod tests {
 
     fn used(deployments: &[&str]) -> Vec<UsedBy> {
         let one = |d: &&str| {
-            serde_json::from_value(json!({"deployment": d, "role": "Serving", "rollout": 12, "since": "2026-11-10T23:59:59Z"})).unwrap()
+            serde_json::from_value(json!({"modelDeployment": d, "role": "Serving", "rollout": 12, "since": "2026-11-10T23:59:59Z"})).unwrap()
         };
         deployments.iter().map(one).collect()
     }
@@ -424,7 +426,10 @@ mod tests {
         let status = planned(&ObservedVersion { used_by: used(&names), ..seen() });
         assert_eq!((status.used_by.len(), status.used_by_count), (USED_BY_MAX, 40));
         assert_eq!(
-            (status.used_by[0].deployment.as_str(), status.used_by[31].deployment.as_str()),
+            (
+                status.used_by[0].model_deployment.as_str(),
+                status.used_by[31].model_deployment.as_str()
+            ),
             ("d00", "d31")
         );
     }

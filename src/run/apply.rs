@@ -261,7 +261,7 @@ impl Hand<'_, Observed> {
         let object = json!({
             "apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRollout",
             "metadata": {"name": name, "namespace": self.key.namespace, "labels": {
-                names::MANAGED_BY: names::MANAGER, names::DEPLOYMENT: spec.model_deployment_ref.name, names::MODEL: spec.model, names::VERSION: spec.version,
+                names::MANAGED_BY: names::MANAGER, names::MODEL_DEPLOYMENT: spec.model_deployment_ref.name, names::MODEL: spec.model, names::VERSION: spec.version,
             }},
             "spec": spec,
         });

@@ -420,7 +420,7 @@ mod tests {
     fn pod_that(name: &str, of: &str, rv: u64, status: &Value) -> Object {
         sent(
             &json!({"metadata": {"namespace": "ml", "name": name, "resourceVersion": rv.to_string(),
-            "labels": {"rollmodel.dev/deployment": of}}, "status": status}),
+            "labels": {"rollmodel.dev/model-deployment": of}}, "status": status}),
         )
     }
 
@@ -504,7 +504,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_unreadable_and_not_absent() {
         let mut index = Index::<Request>::default();
-        let object = json!({"metadata": {"namespace": "ml", "name": "r", "resourceVersion": "1"}, "spec": {"deployment": "fraud", "verb": "Dance"}});
+        let object = json!({"metadata": {"namespace": "ml", "name": "r", "resourceVersion": "1"}, "spec": {"modelDeployment": "fraud", "verb": "Dance"}});
         let touched = index.feed(Event::Apply(sent(&object)));
         assert!(touched[0].owners.contains("fraud"));
         assert!(index.of_owner(&Key::new("ml", "fraud")).all(|(_, e)| e.value.is_err()));

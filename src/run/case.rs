@@ -1,5 +1,5 @@
 //! Cases: all that was observed of one ModelDeployment or ModelRegistry, as YAML. `dump` writes
-//! one, `plan` reads one, and each is a test case.
+//! one, `plan` reads one. A scenario in `tests/scenarios/` is one too, told shorter.
 
 use std::{
     io::{Read, Write},
@@ -21,7 +21,7 @@ use super::{
     registries, watch,
 };
 use crate::plan::{
-    self, Observed,
+    self, Observed, Plan,
     observed::Memory,
     registry::{ObservedRegistry, RegistryPlan, plan_registry},
 };
@@ -48,6 +48,48 @@ pub struct Case {
     /// Or what was of a ModelRegistry.
     #[serde(rename = "observedRegistry", default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<ObservedRegistry>,
+}
+
+/// The plan of a case.
+#[derive(Clone, Debug, Serialize, PartialEq)]
+#[serde(untagged)]
+pub enum CasePlan {
+    /// Of a ModelDeployment.
+    Deployment(Box<Plan>),
+    /// Of a ModelRegistry.
+    Registry(RegistryPlan),
+}
+
+impl Case {
+    /// What would be done; None unless exactly one object was observed.
+    #[must_use]
+    pub fn plan(&self) -> Option<CasePlan> {
+        match (&self.observed, &self.registry) {
+            (Some(observed), None) => {
+                Some(CasePlan::Deployment(Box::new(plan::plan(observed, self.now))))
+            }
+            (None, Some(seen)) => Some(CasePlan::Registry(plan_registry(seen, self.now))),
+            _ => None,
+        }
+    }
+}
+
+impl CasePlan {
+    /// What it does or waits for, in a sentence; nothing where a ModelRegistry's importer speaks
+    /// for itself.
+    #[must_use]
+    pub fn why(&self) -> String {
+        match self {
+            Self::Deployment(plan) => plan.why.clone(),
+            Self::Registry(plan) => {
+                let mut conditions = plan.conditions.iter().flatten();
+                let ready = conditions.find(|condition| condition.type_ == "Ready");
+                ready
+                    .map(|ready| format!("{}: {}", ready.reason, ready.message))
+                    .unwrap_or_default()
+            }
+        }
+    }
 }
 
 /// Why a case could not be written or planned.
@@ -193,24 +235,8 @@ pub fn print_plan(args: &args::Plan) -> Result<(), Error> {
     let text = read(&args.file)?;
     let case: Case = serde_yaml::from_str(&text)
         .map_err(|source| Error::Yaml { path: args.file.display().to_string(), source })?;
-    let told = match (&case.observed, &case.registry) {
-        (Some(observed), None) => {
-            let plan = plan::plan(observed, case.now);
-            explain(&plan.why, &plan)?
-        }
-        (None, Some(seen)) => {
-            let plan = plan_registry(seen, case.now);
-            explain(&why(&plan), &plan)?
-        }
-        _ => return Err(Error::NoCase(args.file.display().to_string())),
-    };
-    print(&told)
-}
-
-/// What is said about a ModelRegistry by the operator; nothing where its importer speaks.
-fn why(plan: &RegistryPlan) -> String {
-    let ready = plan.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
-    ready.map(|ready| format!("{}: {}", ready.reason, ready.message)).unwrap_or_default()
+    let plan = case.plan().ok_or_else(|| Error::NoCase(args.file.display().to_string()))?;
+    print(&explain(&plan.why(), &plan)?)
 }
 
 fn explain(why: &str, plan: &impl Serialize) -> Result<String, Error> {
@@ -250,8 +276,6 @@ mod tests {
         let text = format!("{HEADER}{}", serde_yaml::to_string(&case).unwrap());
         let back: Case = serde_yaml::from_str(&text).unwrap();
         assert_eq!(back.observed, case.observed);
-        assert!(
-            explain("", &plan::Plan::default()).unwrap().starts_with("# There is nothing to do.")
-        );
+        assert!(explain("", &Plan::default()).unwrap().starts_with("# There is nothing to do."));
     }
 }

@@ -117,7 +117,7 @@ impl Kind {
             Self::ControllerRevision | Self::Deployment | Self::Service | Self::Job => {
                 Some("app.kubernetes.io/managed-by=rollmodel")
             }
-            Self::Pod => Some(names::DEPLOYMENT),
+            Self::Pod => Some(names::MODEL_DEPLOYMENT),
             Self::CustomResourceDefinition => Some("app.kubernetes.io/part-of=rollmodel"),
             _ => None,
         }

@@ -62,7 +62,7 @@ pub fn mask(observed: Observed) -> Result<Observed, serde_json::Error> {
 pub fn registry(seen: ObservedRegistry) -> Result<ObservedRegistry, serde_json::Error> {
     let hash = |seen: &ObservedRegistry| {
         Some(
-            importer::workload(seen, seen.image.as_deref()?)["metadata"]["labels"][names::HASH]
+            importer::workload(seen, seen.image.as_deref()?)["metadata"]["labels"][names::REVISION]
                 .clone(),
         )
     };
@@ -72,7 +72,7 @@ pub fn registry(seen: ObservedRegistry) -> Result<ObservedRegistry, serde_json::
     masks.all(&mut value);
     let masked: ObservedRegistry = serde_json::from_value(value.clone())?;
     let label =
-        value.pointer_mut("/workload/labels").and_then(|labels| labels.get_mut(names::HASH));
+        value.pointer_mut("/workload/labels").and_then(|labels| labels.get_mut(names::REVISION));
     if let (Some(label), Some(new)) =
         (label.filter(|label| asked.as_ref() == Some(label)), hash(&masked))
     {
@@ -201,7 +201,10 @@ mod tests {
         };
         let mut workload = Workload::default();
         workload.spec.template = template(secret);
-        workload.meta.labels.insert(names::HASH.into(), names::hash16(&body.revision_hash).into());
+        workload
+            .meta
+            .labels
+            .insert(names::REVISION.into(), names::hash16(&body.revision_hash).into());
         Observed {
             deployment: Some(Wanted {
                 uid: "u".into(),
@@ -236,7 +239,7 @@ mod tests {
             names::revision_name("fraud", &desired.revision_hash, 1)
         );
         assert_eq!(
-            masked.workload.unwrap().meta.labels[names::HASH],
+            masked.workload.unwrap().meta.labels[names::REVISION],
             names::hash16(&desired.revision_hash)
         );
     }

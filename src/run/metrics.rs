@@ -50,7 +50,7 @@ struct RequestLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ServingLabels {
     namespace: String,
-    deployment: String,
+    modeldeployment: String,
     model: String,
     version: String,
 }
@@ -185,7 +185,7 @@ impl Metrics {
             if let Some(serving) = &entry.serving {
                 let labels = ServingLabels {
                     namespace: key.namespace.to_string(),
-                    deployment: key.name.to_string(),
+                    modeldeployment: key.name.to_string(),
                     model: entry.model.clone(),
                     version: serving.version.clone(),
                 };

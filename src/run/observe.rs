@@ -446,7 +446,7 @@ mod tests {
 
     fn object(name: &str, rv: u64, rest: Value) -> Event<Object> {
         let mut all = json!({"metadata": {"namespace": "ml", "name": name, "uid": format!("uid-{name}"), "resourceVersion": rv.to_string(),
-            "labels": {"rollmodel.dev/deployment": "fraud"}}});
+            "labels": {"rollmodel.dev/model-deployment": "fraud"}}});
         for (k, v) in rest.as_object().unwrap() {
             all[k] = v.clone();
         }
@@ -542,7 +542,7 @@ mod tests {
         let seen = world().observe_version(&Key::new("ml", "fraud-7")).unwrap();
         assert_eq!(seen.uid, "uid-fraud-7");
         assert_eq!(seen.used_by.len(), 1);
-        assert_eq!(seen.used_by[0].deployment, "fraud");
+        assert_eq!(seen.used_by[0].model_deployment, "fraud");
         assert!(world().observe_version(&Key::new("ml", "none")).is_none());
     }
 

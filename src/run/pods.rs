@@ -19,7 +19,12 @@ pub fn read(object: &Object) -> Pod {
     let lists = ["initContainerStatuses", "containerStatuses"];
     Pod {
         name: meta.name.clone().unwrap_or_default(),
-        hash: meta.labels.as_ref().and_then(|l| l.get(names::HASH)).cloned().unwrap_or_default(),
+        hash: meta
+            .labels
+            .as_ref()
+            .and_then(|l| l.get(names::REVISION))
+            .cloned()
+            .unwrap_or_default(),
         restarted_at: meta.annotations.as_ref().and_then(|a| a.get(names::RESTARTED_AT)).cloned(),
         deleting: meta.deletion_timestamp.is_some(),
         ready: condition(status, "Ready").is_some_and(|c| c["status"] == "True"),
@@ -78,7 +83,7 @@ mod tests {
     #[test]
     fn a_pod_tells_why_it_waits() {
         let object = sent(&json!({
-            "metadata": {"name": "p", "labels": {"rollmodel.dev/hash": "h"}, "annotations": {"kubectl.kubernetes.io/restartedAt": "t"}},
+            "metadata": {"name": "p", "labels": {"rollmodel.dev/revision": "h"}, "annotations": {"kubectl.kubernetes.io/restartedAt": "t"}},
             "status": {
                 "conditions": [{"type": "Ready", "status": "False"}, {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"}],
                 "initContainerStatuses": [{"name": "i", "state": {"terminated": {"reason": "Error", "message": "digest mismatch", "exitCode": 3}}}],

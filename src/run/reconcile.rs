@@ -178,7 +178,7 @@ impl Context {
                 let applied = hand.apply(&plan).await?;
                 let mut memo = lock(&memo);
                 memo.succeeded();
-                return Ok(next(&memo, plan.again_in_seconds, applied));
+                return Ok(next(&memo, plan.requeue_after_seconds, applied));
             }
             for lookup in &plan.lookups {
                 lookup::look(&self.client, &self.caches, key, lookup, &mut found).await?;
@@ -270,7 +270,7 @@ impl Context {
                 let applied = hand.apply(&plan).await?;
                 let mut memo = lock(&memo);
                 memo.succeeded();
-                return Ok(next(&memo, plan.again_in_seconds, applied));
+                return Ok(next(&memo, plan.requeue_after_seconds, applied));
             };
             heard = Some(lookup::hear(&self.client, key, job).await?);
         }
@@ -304,7 +304,7 @@ impl Context {
                 let applied = hand.apply(&plan).await?;
                 let mut memo = lock(&memo);
                 memo.succeeded();
-                return Ok(next(&memo, plan.again_in_seconds, applied));
+                return Ok(next(&memo, plan.requeue_after_seconds, applied));
             }
             words = Some(registries::hear(&self.client, key).await?);
         }
@@ -360,12 +360,12 @@ fn is_empty(seen: &Observed) -> bool {
 }
 
 /// When to come back although nothing changes.
-fn next(memo: &Memo, again_in_seconds: Option<i64>, applied: Applied) -> Option<Duration> {
+fn next(memo: &Memo, requeue_after_seconds: Option<i64>, applied: Applied) -> Option<Duration> {
     let now = Instant::now();
     let planned = match applied {
         Applied::Again | Applied::Unanswered => Some(SOON),
         Applied::Behind => Some(CATCH_UP),
-        Applied::Done => again_in_seconds
+        Applied::Done => requeue_after_seconds
             .map(|s| Duration::from_secs(u64::try_from(s).unwrap_or_default()).max(SOON)),
     };
     // What was refused is tried again, and what no watch shows is looked at again.

@@ -236,7 +236,7 @@ impl Watched for Request {
     }
 
     fn owners(object: &Object) -> Vec<String> {
-        object.spec.or_default::<RequestOf>().deployment.into_iter().collect()
+        object.spec.or_default::<RequestOf>().model_deployment.into_iter().collect()
     }
 }
 
@@ -264,7 +264,7 @@ impl Watched for ContentEntry {
     }
 
     fn owners(object: &Object) -> Vec<String> {
-        label(&object.metadata, names::DEPLOYMENT).into_iter().collect()
+        label(&object.metadata, names::MODEL_DEPLOYMENT).into_iter().collect()
     }
 }
 
@@ -321,7 +321,7 @@ impl Watched for Pod {
     }
 
     fn owners(object: &Object) -> Vec<String> {
-        label(&object.metadata, names::DEPLOYMENT).into_iter().collect()
+        label(&object.metadata, names::MODEL_DEPLOYMENT).into_iter().collect()
     }
 
     fn news(old: Option<&Self>, new: Option<&Self>) -> Option<News> {
@@ -394,7 +394,7 @@ fn label(meta: &ObjectMeta, name: &str) -> Option<String> {
 /// A child belongs to the ModelDeployment of its name, and to the one its label names.
 pub(super) fn name_and_label(meta: &ObjectMeta) -> Vec<String> {
     let mut all: Vec<String> =
-        meta.name.iter().cloned().chain(label(meta, names::DEPLOYMENT)).collect();
+        meta.name.iter().cloned().chain(label(meta, names::MODEL_DEPLOYMENT)).collect();
     all.dedup();
     all
 }
@@ -412,9 +412,9 @@ struct RecordOf {
 
 /// Whom a request is for; read of every request, whatever else is in it.
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct RequestOf {
-    deployment: Option<String>,
+    model_deployment: Option<String>,
 }
 
 /// What an autoscaler scales.

@@ -214,7 +214,7 @@ async fn a_version_says_where_it_serves_and_then_nothing() {
     let status =
         world.object("/apis/rollmodel.dev/v1alpha1/namespaces/ml/modelversions/fraud-1")["status"]
             .clone();
-    assert_eq!(status["usedBy"][0]["deployment"], "fraud");
+    assert_eq!(status["usedBy"][0]["modelDeployment"], "fraud");
 }
 
 #[tokio::test(start_paused = true)]

@@ -440,7 +440,7 @@ fn a_request_that_makes_no_sense_is_refused_with_what_to_ask_instead() {
     let story = &base.story;
     let head = json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"name": "ask"}});
     let rreq = |mut spec: Value, deployment: &str| {
-        spec["deployment"] = json!(deployment);
+        spec["modelDeployment"] = json!(deployment);
         let mut object = head.clone();
         object["spec"] = spec;
         object
@@ -493,7 +493,7 @@ fn a_request_that_makes_no_sense_is_refused_with_what_to_ask_instead() {
     let sentence = format!("There is no ModelDeployment churn in namespace {}", story.namespace);
     let sentence = format!("{sentence}: ask again with a name that `kubectl get mdep` lists.");
     assert_eq!((&status["result"], &status["message"]), (&json!("Refused"), &json!(sentence)));
-    let edits = json!({"deployment": "fraud", "verb": "Restart", "ifRollout": 2, "reason": "why not", "requestedBy": "bob"});
+    let edits = json!({"modelDeployment": "fraud", "verb": "Restart", "ifRollout": 2, "reason": "why not", "requestedBy": "bob"});
     for (field, value) in edits.as_object().unwrap() {
         let sentence = format!(
             "spec.{field}: Forbidden: {field} is immutable: make a new RolloutRequest instead"
@@ -517,8 +517,7 @@ fn nobody_asks_in_someone_elses_name_where_the_shipped_policy_is_installed() {
     ]);
     let ask = |by: Value, flags: &[&str]| {
         let mut object = json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"generateName": "fraud-"}});
-        object["spec"] =
-            json!({"deployment": "fraud", "verb": "Restart", "ifRollout": 1, "requestedBy": by});
+        object["spec"] = json!({"modelDeployment": "fraud", "verb": "Restart", "ifRollout": 1, "requestedBy": by});
         let args = [&["-n", &story.namespace, "--as=alice", "create", "-f", "-"], flags].concat();
         let out = story.cluster.try_kubectl_in(&args, &object.to_string());
         String::from_utf8_lossy(&out.stderr).into_owned()

@@ -80,7 +80,8 @@ fn undo_by_kubectl_is_taken_as_undo_and_a_second_one_is_put_back() {
         (Some("Undo"), Some("kubectl (unverified)"))
     );
     story.kubectl(&["rollout", "undo", "deployment/fraud"]);
-    assert!(story.event("UndoRefused").contains("kubectl model undo fraud"));
+    let told = story.event("UndoRefused");
+    assert!(told.contains("create a RolloutRequest with verb Undo and toRollout"), "{told}");
     story.until_true("it is put back", || story.image().ends_with(":6"));
     story.settles("Held", "6");
     assert_eq!(story.newest(), 3);

@@ -38,7 +38,7 @@ fn begin(hint: &str, bare: bool) -> Story {
         "apply",
         "--server-side",
         "-f",
-        &root().join("deploy/people.yaml").display().to_string(),
+        &root().join("deploy/user-roles.yaml").display().to_string(),
     ]);
     story.kubectl(&["create", "serviceaccount", "model-importer"]);
     if !bare {
@@ -122,7 +122,7 @@ fn what_is_registered_appears_by_itself_and_nothing_that_happens_there_changes_i
         (&json!("model-importer"), &json!(FETCH_IMAGE))
     );
     // Its pod runs, though the fake node runs nothing in it.
-    let told = ready(&story, "FirstLook");
+    let told = ready(&story, "FirstPoll");
     assert_eq!(
         message(&told),
         format!("The importer runs; its first look at {} is under way.", server.url())

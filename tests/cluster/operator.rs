@@ -36,7 +36,7 @@ const ACCOUNT: &str = "system:serviceaccount:rollmodel-system:rollmodel";
 /// A Deployment and a Service as a backup brings them back: with our selector, without owner and
 /// labels.
 fn orphans(name: &str) -> [Value; 2] {
-    let selector = json!({"rollmodel.dev/deployment": name, "rollmodel.dev/track": "main"});
+    let selector = json!({"rollmodel.dev/model-deployment": name, "rollmodel.dev/track": "main"});
     let template = json!({"metadata": {"labels": selector}, "spec": {"containers": [{"name": "model", "image": "old:1"}]}});
     [
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
@@ -79,7 +79,7 @@ fn verify(story: &Story) {
 fn exercise(story: &Story, kubeconfig: &std::path::Path) {
     let rest = Rest::new(story.cluster, &story.namespace);
     let ask = |name: &str, verb: &str| {
-        let spec = json!({"deployment": "fraud", "verb": verb, "ifRollout": story.newest(), "requestedBy": "admin"});
+        let spec = json!({"modelDeployment": "fraud", "verb": verb, "ifRollout": story.newest(), "requestedBy": "admin"});
         story.apply(&json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"name": name}, "spec": spec}));
     };
     for version in ["6", "7", "8", "9"] {
@@ -420,7 +420,7 @@ fn its_pages_and_its_commands_answer_and_a_dump_holds_no_secret() {
         assert!(status == 200 && text.contains(says), "{page}: {status} {text}");
     }
     assert!(operator.get("/metrics").1.contains(&format!(
-        "namespace=\"{}\",deployment=\"fraud\",model=\"fraud\",version=\"6\"",
+        "namespace=\"{}\",modeldeployment=\"fraud\",model=\"fraud\",version=\"6\"",
         story.namespace
     )));
     let secret = "hunter2-AKIAIOSFODNN7EXAMPLE";

@@ -15,7 +15,7 @@ fn a_first_rollout_serves_behind_a_deployment_and_a_service() {
     assert_eq!(story.message(), "Serving version 6.");
     assert_eq!(
         story.get("service", "fraud")["spec"]["selector"],
-        json!({"rollmodel.dev/deployment": "fraud", "rollmodel.dev/track": "main"})
+        json!({"rollmodel.dev/model-deployment": "fraud", "rollmodel.dev/track": "main"})
     );
     let record = story.record(1);
     assert_eq!(
@@ -272,7 +272,7 @@ fn what_someone_else_does_to_a_child_is_put_back() {
         "label",
         "deployment",
         "fraud",
-        "rollmodel.dev/deployment-",
+        "rollmodel.dev/model-deployment-",
         "app.kubernetes.io/managed-by-",
         "rollmodel.dev/model-",
         "rollmodel.dev/decision-",

@@ -25,7 +25,7 @@ fn it_is_the_pinned_kubernetes() {
 fn deployment(name: &str, tag: &str) -> String {
     format!(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}}}\nspec:\n  replicas: 1\n  selector: {{matchLabels: {{app: {name}}}}}\n  \
-         template:\n    metadata: {{labels: {{app: {name}, rollmodel.dev/deployment: {name}}}}}\n    spec: {{containers: [{{name: model, image: \"x:{tag}\"}}]}}\n"
+         template:\n    metadata: {{labels: {{app: {name}, rollmodel.dev/model-deployment: {name}}}}}\n    spec: {{containers: [{{name: model, image: \"x:{tag}\"}}]}}\n"
     )
 }
 

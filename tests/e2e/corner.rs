@@ -132,7 +132,7 @@ impl Drop for Corner {
         {
             eprintln!("--- kubectl {}\n{}", args.join(" "), kubectl(args));
         }
-        for label in ["rollmodel.dev/deployment", "rollmodel.dev/registry"] {
+        for label in ["rollmodel.dev/model-deployment", "rollmodel.dev/registry"] {
             eprintln!(
                 "--- logs of pods with {label}\n{}",
                 kubectl(&["logs", "-l", label, "--all-containers", "--prefix", "--tail=12"])

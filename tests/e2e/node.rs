@@ -79,7 +79,7 @@ impl Node {
         node.cluster.kubectl(&[
             "apply",
             "-f",
-            &root().join("deploy/people.yaml").display().to_string(),
+            &root().join("deploy/user-roles.yaml").display().to_string(),
         ]);
         node.write_configurations();
         node.run_containerd();

@@ -117,11 +117,8 @@ fn undo_by_kubectl_is_recorded_and_a_second_one_is_put_back() {
     world.settle();
     assert!(world.image().ends_with("fraud:6"));
     assert!(
-        world
-            .events
-            .iter()
-            .any(|(reason, message)| reason == "UndoRefused"
-                && message.contains("kubectl model undo")),
+        world.events.iter().any(|(reason, message)| reason == "UndoRefused"
+            && message.contains("create a RolloutRequest with verb Undo and toRollout")),
         "{:?}",
         world.events
     );

@@ -2,7 +2,10 @@
 
 use rollmodel::{
     api::names,
-    plan::observed::{Container, Pod, Why, WorkloadCondition},
+    plan::{
+        health::RESTART_LIMIT,
+        observed::{Container, Pod, Why, WorkloadCondition},
+    },
 };
 
 use crate::world::{Behaviour, World};
@@ -15,7 +18,7 @@ impl World {
         let label = |name: &str| {
             template["metadata"]["labels"][name].as_str().unwrap_or_default().to_owned()
         };
-        let (hash, version) = (label(names::HASH), label(names::VERSION));
+        let (hash, version) = (label(names::REVISION), label(names::VERSION));
         let restarted_at =
             template["metadata"]["annotations"][names::RESTARTED_AT].as_str().map(str::to_owned);
         let behaviour = self.behaviours.get(&version).copied().unwrap_or(Behaviour::Fine);
@@ -81,13 +84,15 @@ fn pod(name: &str, hash: &str, restarted_at: Option<String>, behaviour: Behaviou
         Behaviour::Mismatch => {
             fetched.push(fetch(3, 1, "Mismatch: the digest is sha256:bb, and has to be sha256:aa."))
         }
-        Behaviour::Unreachable => {
-            fetched.push(fetch(1, 9, "Unreachable: s3.example.com does not answer."))
-        }
+        Behaviour::Unreachable => fetched.push(fetch(
+            1,
+            RESTART_LIMIT * 3,
+            "Unreachable: s3.example.com does not answer.",
+        )),
         Behaviour::Fine => (container.running, container.ready) = (true, true),
         Behaviour::NeverReady => container.running = true,
         Behaviour::Crash => {
-            container.restarts = 3;
+            container.restarts = RESTART_LIMIT;
             container.waiting = Some(Why {
                 reason: "CrashLoopBackOff".into(),
                 message: "back-off".into(),

@@ -109,13 +109,13 @@ fn what_was_refused_is_not_planned_again_at_once() {
     world.settle();
     world.ask(Verb::Pause);
     let plan = world.plan();
-    assert_eq!(plan.again_in_seconds, Some(0));
+    assert_eq!(plan.requeue_after_seconds, Some(0));
     world.seen.memory.blocked.push(refused(&plan, |a| matches!(a, Action::AmendRecord { .. })));
-    assert_ne!(world.plan().again_in_seconds, Some(0), "nothing is retried hot");
+    assert_ne!(world.plan().requeue_after_seconds, Some(0), "nothing is retried hot");
     world.seen.memory.blocked.clear();
     world.delete();
     let plan = world.plan();
-    assert_eq!(plan.again_in_seconds, Some(0));
+    assert_eq!(plan.requeue_after_seconds, Some(0));
     world.seen.memory.blocked.push(refused(&plan, |a| matches!(a, Action::AnswerRequest { .. })));
-    assert_ne!(world.plan().again_in_seconds, Some(0));
+    assert_ne!(world.plan().requeue_after_seconds, Some(0));
 }

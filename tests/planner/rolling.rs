@@ -357,11 +357,11 @@ fn a_change_that_waits_is_rolled_out_after_a_resume_although_nothing_else_happen
     assert_eq!(world.state(), State::Paused);
     world.edit(|d| d["spec"]["paused"] = json!(false));
     let resumes = world.plan();
-    assert_eq!(resumes.again_in_seconds, Some(0), "no news comes of what it writes");
+    assert_eq!(resumes.requeue_after_seconds, Some(0), "no news comes of what it writes");
     world.carry_out(resumes, usize::MAX);
     let rolls = world.plan();
     assert!(rolls.actions.iter().any(|a| matches!(a, Action::CreateRecord { .. })), "{rolls:#?}");
-    assert_eq!(rolls.again_in_seconds, None, "Kubernetes answers the Deployment");
+    assert_eq!(rolls.requeue_after_seconds, None, "Kubernetes answers the Deployment");
     world.settle();
     assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "7"));
 }
@@ -372,7 +372,7 @@ fn two_requests_at_once_are_answered_in_order_one_decision_a_pass() {
     world.settle();
     let (pause, resume) = (world.ask(Verb::Pause), world.ask(Verb::Resume));
     let first = world.plan();
-    assert_eq!(first.again_in_seconds, Some(0));
+    assert_eq!(first.requeue_after_seconds, Some(0));
     world.carry_out(first, usize::MAX);
     assert_eq!(
         (world.answer(&pause).result, world.answer(&resume).result),

@@ -191,8 +191,12 @@ impl Bucket {
 
     fn serves(&mut self) {
         let since = rollmodel::api::condition::Time(self.now);
-        self.seen.used_by =
-            vec![UsedBy { deployment: "fraud".into(), role: Role::Serving, rollout: 1, since }];
+        self.seen.used_by = vec![UsedBy {
+            model_deployment: "fraud".into(),
+            role: Role::Serving,
+            rollout: 1,
+            since,
+        }];
     }
 
     /// Shows a world of rollouts what is known of version 8.
@@ -288,7 +292,7 @@ fn trouble_is_tried_again_later_each_time_and_told_once() {
         bucket.settle();
         bucket.is("Unknown", "VerificationTrouble");
         assert_eq!(bucket.made, attempt);
-        let wait = bucket.plan().again_in_seconds.unwrap();
+        let wait = bucket.plan().requeue_after_seconds.unwrap();
         assert_eq!(wait, (300 << (attempt - 1)).min(6 * 3600), "after {attempt}");
         bucket.pass((wait - 1).seconds());
         bucket.settle();
@@ -424,7 +428,7 @@ fn what_was_never_verified_and_serves_is_within_the_first_interval() {
     bucket.serves();
     bucket.seen.policy = Some(policy(Some(24)));
     bucket.settle();
-    let wait = bucket.plan().again_in_seconds.unwrap();
+    let wait = bucket.plan().requeue_after_seconds.unwrap();
     assert!((1..=24 * 3600).contains(&wait), "{wait}");
     bucket.pass(wait.seconds());
     bucket.settle();
@@ -476,7 +480,7 @@ fn a_job_that_is_refused_or_gets_no_pod_is_told() {
     bucket.seen.blocked.clear();
     let plan = bucket.plan();
     bucket.carry_out(plan, usize::MAX);
-    assert_eq!(bucket.plan().again_in_seconds, Some(60));
+    assert_eq!(bucket.plan().requeue_after_seconds, Some(60));
     bucket.pass(60.seconds());
     let plan = bucket.plan();
     bucket.carry_out(plan, usize::MAX);

@@ -174,7 +174,7 @@ impl World {
     ) -> String {
         let (uid, resource_version) = (self.uid(), self.rv());
         let mut spec: RolloutRequestSpec = serde_json::from_value(
-            json!({"deployment": "fraud", "verb": verb, "ifRollout": if_rollout, "requestedBy": "alice", "reason": "latency"}),
+            json!({"modelDeployment": "fraud", "verb": verb, "ifRollout": if_rollout, "requestedBy": "alice", "reason": "latency"}),
         )
         .unwrap();
         change(&mut spec);
@@ -499,7 +499,9 @@ fn wakes(plan: &Plan) -> bool {
         Action::PatchWorkload { ops, .. } => ops.iter().any(tells),
         _ => false,
     };
-    plan.again_in_seconds == Some(0) || !plan.lookups.is_empty() || plan.actions.iter().any(wakes)
+    plan.requeue_after_seconds == Some(0)
+        || !plan.lookups.is_empty()
+        || plan.actions.iter().any(wakes)
 }
 
 fn controller(wanted: Option<&Wanted>) -> Option<plan::observed::Controller> {

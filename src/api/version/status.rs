@@ -85,10 +85,11 @@ pub struct Verification {
 
 /// One ModelDeployment that serves a version.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct UsedBy {
     /// Name of the ModelDeployment.
     #[schemars(length(max = 63))]
-    pub deployment: String,
+    pub model_deployment: String,
     /// What the version does there.
     pub role: Role,
     /// Number of the rollout that brought it there.

@@ -89,7 +89,7 @@ mod tests {
             ".": {}, "f:image": {}, "f:ports": {".": {}, "k:{\"protocol\":\"TCP\",\"containerPort\":8080}": {".": {}}},
         }}});
         let template = json!({"f:template": {
-            "f:metadata": {"f:labels": {".": {}, "f:rollmodel.dev/hash": {}}}, "f:spec": containers, "f:set": {"v:\"a\"": {}, "v:1": {}, "i:0": {}},
+            "f:metadata": {"f:labels": {".": {}, "f:rollmodel.dev/revision": {}}}, "f:spec": containers, "f:set": {"v:\"a\"": {}, "v:1": {}, "i:0": {}},
         }});
         let entries = [
             entry("kubectl-edit", "", json!({"f:metadata": {"f:labels": {}}, "f:spec": template})),
@@ -103,7 +103,7 @@ mod tests {
             ManagedFieldsEntry::default(),
         ];
         let paths = [
-            "template.metadata.labels.rollmodel.dev/hash",
+            "template.metadata.labels.rollmodel.dev/revision",
             "template.set[0]",
             "template.set[v=a]",
             "template.spec.containers[name=model].image",

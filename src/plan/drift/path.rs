@@ -1,7 +1,7 @@
 //! How paths are written, relative to one root (a Deployment's `spec`, or a pod template).
 //!
 //! Fields are joined by dots, whatever their names hold
-//! (`template.metadata.labels.rollmodel.dev/hash`). An item of a list of maps carries its keys,
+//! (`template.metadata.labels.rollmodel.dev/revision`). An item of a list of maps carries its keys,
 //! sorted (`containers[name=model].ports[containerPort=8080,protocol=TCP]`), an item of a set its
 //! value (`[v=a]`), any other item its index (`[0]`).
 

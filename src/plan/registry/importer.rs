@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::ObservedRegistry;
 use crate::{
-    api::names::{HASH, MANAGED_BY, MANAGER, REGISTRY, hash16},
+    api::names::{MANAGED_BY, MANAGER, REGISTRY, REVISION, hash16},
     plan::{blame::under, content, drift, fetcher, observed::Workload},
 };
 
@@ -37,7 +37,7 @@ pub fn workload(seen: &ObservedRegistry, image: &str) -> Value {
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {
             "name": name(&seen.name), "namespace": seen.namespace,
-            "labels": {MANAGED_BY: MANAGER, REGISTRY: seen.name, HASH: hash16(&content::digest(&template))},
+            "labels": {MANAGED_BY: MANAGER, REGISTRY: seen.name, REVISION: hash16(&content::digest(&template))},
             "ownerReferences": [{"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRegistry", "name": seen.name, "uid": seen.uid, "controller": true}],
         },
         "spec": {
@@ -57,7 +57,7 @@ pub fn workload(seen: &ObservedRegistry, image: &str) -> Value {
 pub fn patch(live: &Workload, want: &Value) -> Vec<Value> {
     let mut ops = Vec::new();
     // What admission adds is left; so what the user took out of it is told by the label alone.
-    let (label, have) = (&want["metadata"]["labels"][HASH], live.meta.labels.get(HASH));
+    let (label, have) = (&want["metadata"]["labels"][REVISION], live.meta.labels.get(REVISION));
     let other = label.as_str() != have.map(String::as_str);
     if other
         || !drift::differences(
@@ -72,7 +72,7 @@ pub fn patch(live: &Workload, want: &Value) -> Vec<Value> {
         );
     }
     if other {
-        ops.push(json!({"op": "add", "path": format!("/metadata/labels/{}", HASH.replace('/', "~1")), "value": label}));
+        ops.push(json!({"op": "add", "path": format!("/metadata/labels/{}", REVISION.replace('/', "~1")), "value": label}));
     }
     if json!(live.spec.replicas) != want["spec"]["replicas"] {
         ops.push(

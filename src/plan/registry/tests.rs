@@ -121,7 +121,7 @@ fn an_importer_that_runs_and_said_nothing_yet_is_told_once() {
     ] {
         let mut seen = before;
         let plan = plan_registry(&seen, at(0));
-        assert_eq!(says(&plan), "Ready=False FirstLook, Reconciling=True FirstLook");
+        assert_eq!(says(&plan), "Ready=False FirstPoll, Reconciling=True FirstPoll");
         let conditions = plan.conditions.unwrap();
         assert_eq!(
             conditions[0].message,
@@ -189,7 +189,7 @@ fn what_an_importer_that_does_not_run_said_last_is_told() {
     ] {
         seen.words = Some(words.into());
         let plan = plan_registry(&seen, at(0));
-        assert_eq!((says(&plan).as_str(), plan.again_in_seconds), (told, Some(AGAIN)));
+        assert_eq!((says(&plan).as_str(), plan.requeue_after_seconds), (told, Some(AGAIN)));
         assert!(plan.conditions.unwrap()[0].message.contains(message), "{words}");
     }
 }

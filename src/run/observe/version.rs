@@ -66,7 +66,7 @@ impl Caches {
                 .as_ref()
                 .filter(|s| entry.model == version.model && s.version == version.version)?;
             Some(UsedBy {
-                deployment: name.to_owned(),
+                model_deployment: name.to_owned(),
                 role: Role::Serving,
                 rollout: serving.rollout,
                 since: serving.since.clone(),

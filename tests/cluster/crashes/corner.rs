@@ -112,7 +112,7 @@ impl Corner {
 
     /// Asks with more in the spec.
     pub fn ask_with(&self, verb: &str, newest: i64, more: Value) {
-        let mut spec = json!({"deployment": "fraud", "verb": verb, "ifRollout": newest, "requestedBy": "alice", "reason": "latency"});
+        let mut spec = json!({"modelDeployment": "fraud", "verb": verb, "ifRollout": newest, "requestedBy": "alice", "reason": "latency"});
         spec.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
         let name = format!("ask-{}", verb.to_lowercase());
         self.rest.create(

@@ -22,6 +22,8 @@
 
 use std::{fs, path::Path};
 
+use rollmodel::plan::health::RESTART_LIMIT;
+
 use super::Cluster;
 
 const BEHAVE: &str = r#"if .metadata.annotations["test.rollmodel.dev/heal"] then empty else (.metadata.annotations["test.rollmodel.dev/behave"] // (.spec.containers[].image | capture("behave-(?<what>[a-z-]+)") | .what) // (.spec.initContainers[]?.args[]? | capture("behave-(?<what>fetch-[a-z]+)") | .what)) end"#;
@@ -102,7 +104,7 @@ fn behaviours() -> Vec<(&'static str, String)> {
             "crash-loop",
             status(
                 "Running",
-                3,
+                RESTART_LIMIT,
                 &waiting("CrashLoopBackOff", "back-off 40s restarting failed container"),
                 last,
             ),
@@ -139,7 +141,7 @@ fn behaviours() -> Vec<(&'static str, String)> {
     ]
 }
 
-fn status(phase: &str, restarts: u32, state: &str, last: &str) -> String {
+fn status(phase: &str, restarts: i32, state: &str, last: &str) -> String {
     let last =
         if last.is_empty() { String::new() } else { format!("        lastState: {{{last}}}\n") };
     format!(
@@ -152,7 +154,7 @@ fn status(phase: &str, restarts: u32, state: &str, last: &str) -> String {
 }
 
 /// A pod whose init container `rollmodel-fetch` ended so, and waits to be tried again.
-fn fetching(code: u8, restarts: u8, message: &str) -> String {
+fn fetching(code: u8, restarts: i32, message: &str) -> String {
     let waits = status("Pending", 0, "waiting: {reason: PodInitializing}", "");
     let last = format!(
         "terminated: {{exitCode: {code}, reason: Error, message: \"{message}\", startedAt: {{{{ $now | Quote }}}}, finishedAt: {{{{ $now | Quote }}}}}}"
@@ -206,7 +208,7 @@ pub fn label_node(cluster: &Cluster, node: &str, label: &str) {
 
 /// Ends the lever of every pod that a Deployment has now: they become ready.
 pub fn heal(cluster: &Cluster, namespace: &str, deployment: &str) {
-    let selector = format!("rollmodel.dev/deployment={deployment}");
+    let selector = format!("rollmodel.dev/model-deployment={deployment}");
     // A pod may go while it is annotated: then there is nothing to heal about it.
     cluster.try_kubectl(&[
         "annotate",

@@ -76,7 +76,7 @@ impl Story {
             "apply",
             "--server-side",
             "-f",
-            &root().join("deploy/people.yaml").display().to_string(),
+            &root().join("deploy/user-roles.yaml").display().to_string(),
         ]);
         let shipped = std::fs::read_to_string(root().join("deploy/admission.yaml")).unwrap();
         for document in serde_yaml::Deserializer::from_str(&shipped) {
@@ -269,7 +269,7 @@ impl Story {
 
     /// Makes a request, and gives its name.
     pub fn request(&self, mut spec: Value) -> String {
-        spec["deployment"] = json!("fraud");
+        spec["modelDeployment"] = json!("fraud");
         spec["requestedBy"] = json!("alice");
         spec["reason"] = json!("latency");
         let object = json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"generateName": "fraud-"}, "spec": spec});
