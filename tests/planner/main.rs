@@ -2,11 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod artifacts;
+#[path = "../simulator/controller_tests.rs"]
+mod controller_tests;
 mod going_back;
 mod kubernetes;
 mod properties;
 mod purity;
 mod refused;
 mod rolling;
+#[path = "../simulator/mod.rs"]
+mod simulator;
 mod verifying;
 mod world;
