@@ -1,6 +1,7 @@
 //! Kubernetes in memory: its own controllers, reimplemented by the rules of their source, over
-//! plain structs. A sync takes well under a microsecond, so that a search can visit millions of
-//! states. `tests/cluster/simulated_controller.rs` compares this module with the real controllers.
+//! plain structs. A sync that changes nothing takes 20 to 30 nanoseconds and a whole rollout of
+//! three pods two microseconds (optimized build), so that a search can visit millions of states.
+//! `tests/cluster/simulated_controller.rs` compares this module with the real controllers.
 //!
 //! | to change … | open … |
 //! |---|---|
