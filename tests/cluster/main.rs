@@ -18,4 +18,7 @@ mod schemas;
 #[allow(clippy::duplicate_mod)]
 #[path = "../artifacts/servers/mod.rs"]
 mod servers;
+mod simulated_controller;
+#[path = "../simulator/mod.rs"]
+mod simulator;
 mod the_cluster;

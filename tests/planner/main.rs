@@ -1,12 +1,9 @@
 //! The planner's stories, told in a world in memory: each test is one sentence.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod artifacts;
 #[path = "../simulator/controller_tests.rs"]
 mod controller_tests;
-#[path = "../simulator/mod.rs"]
-mod simulator;
-
-mod artifacts;
 mod going_back;
 mod histories;
 mod kubernetes;
@@ -14,5 +11,7 @@ mod properties;
 mod purity;
 mod refused;
 mod rolling;
+#[path = "../simulator/mod.rs"]
+mod simulator;
 mod verifying;
 mod world;

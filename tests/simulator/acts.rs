@@ -222,7 +222,7 @@ impl Cluster {
 
     fn ask_for(&mut self, verb: Verb, change: impl FnOnce(&mut RolloutRequestSpec)) {
         let newest = self.newest_record().map_or(0, |r| r.number);
-        let spec = json!({"deployment": NAME, "verb": verb, "ifRollout": newest,
+        let spec = json!({"modelDeployment": NAME, "verb": verb, "ifRollout": newest,
             "requestedBy": "alice", "reason": "latency"});
         let mut spec: RolloutRequestSpec = serde_json::from_value(spec).unwrap();
         change(&mut spec);
@@ -250,7 +250,7 @@ impl Cluster {
                 let restarted_at = record.restarted_at.clone();
                 let sets = &self.workload.replica_sets;
                 let set = sets.iter().find(|s| {
-                    s.template.label(names::HASH) == hash16
+                    s.template.label(names::REVISION) == hash16
                         && s.template.annotation(names::RESTARTED_AT) == restarted_at.as_deref()
                 });
                 let Some(template) = set.map(|s| (*s.template.value).clone()) else { return };

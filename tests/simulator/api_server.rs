@@ -161,7 +161,7 @@ impl Cluster {
         let before = self.deployment.clone();
         let old = |pointer: &str| before.as_deref().and_then(|b| b.pointer(pointer));
         if old("/spec/template") != Some(&body["spec"]["template"]) {
-            let label = &body["spec"]["template"]["metadata"]["labels"][names::HASH];
+            let label = &body["spec"]["template"]["metadata"]["labels"][names::REVISION];
             let label = label.as_str().unwrap_or_default().to_owned();
             let answer = validate_template(&body["spec"]["template"]);
             let answer = answer.and_then(|()| self.admit(WriteKind::Template, "Deployment"));

@@ -187,7 +187,7 @@ pub fn observe_pod(pod: &Pod) -> ObservedPod {
     containers.push(model);
     ObservedPod {
         name: pod.name.clone(),
-        hash: pod.template.label(names::HASH).into(),
+        hash: pod.template.label(names::REVISION).into(),
         restarted_at: pod.template.annotation(names::RESTARTED_AT).map(str::to_owned),
         deleting: pod.deleting,
         ready: state.ready_since.is_some(),

@@ -134,7 +134,7 @@ impl Cluster {
                 self.operator.restart();
                 None
             }
-            Applied::Done => plan.again_in_seconds,
+            Applied::Done => plan.requeue_after_seconds,
         };
         let refused = self.operator.refusal.iter().map(|r| r.until);
         let blocked = self.operator.blocked.iter().map(|b| b.until);

@@ -76,7 +76,8 @@ fn count_pods(pods: &[Pod], set: &ReplicaSet, now: Seconds) -> Counts {
     counts
 }
 
-fn sync_replica_set(workload: &mut Workload, index: usize, now: Seconds) -> bool {
+/// Runs one sync of one ReplicaSet, and returns whether it changed anything.
+pub fn sync_replica_set(workload: &mut Workload, index: usize, now: Seconds) -> bool {
     let set = &workload.replica_sets[index];
     let counts = count_pods(&workload.pods, set, now);
     let desired = usize::try_from(set.replicas).unwrap_or(0);

@@ -65,7 +65,7 @@ impl Cluster {
         let only_settings = self.faults.refusals.keys().all(|w| *w == WriteKind::Replicas);
         let Some(newest) = self.newest_record().filter(|_| only_settings) else { return };
         let Some(deployment) = &self.workload.deployment else { return };
-        let live = deployment.spec.template.label(names::HASH).to_owned();
+        let live = deployment.spec.template.label(names::REVISION).to_owned();
         let wanted = names::hash16(&newest.revision_hash).to_owned();
         if !self.faults.refusals.is_empty() && live != wanted {
             let sentence =

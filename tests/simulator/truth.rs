@@ -113,7 +113,8 @@ impl Cluster {
         let Some(deployment) = &self.workload.deployment else { return false };
         newest.outcome == Some(Outcome::Promoted)
             && newest.version == spec.version
-            && deployment.spec.template.label(names::HASH) == names::hash16(&newest.revision_hash)
+            && deployment.spec.template.label(names::REVISION)
+                == names::hash16(&newest.revision_hash)
             && deployment.spec.replicas == spec.replicas
             && !self.truth.kubectl_was_run
             && self.requests.iter().all(|r| r.status.is_some())
@@ -136,7 +137,7 @@ impl Cluster {
         let healthy = self.workload.pods.iter().filter(|p| {
             !p.deleting
                 && p.state.ready_since.is_some()
-                && p.template.label(names::HASH) == hash16
+                && p.template.label(names::REVISION) == hash16
                 && p.template.annotation(names::RESTARTED_AT) == record.restarted_at.as_deref()
         });
         let pods: BTreeSet<String> = healthy.map(|p| p.name.clone()).collect();
@@ -377,7 +378,7 @@ impl Cluster {
         let hash16 = names::hash16(&record.revision_hash);
         let minimum = self.workload.deployment.as_ref().map_or(0, |d| d.spec.min_ready_seconds);
         let available = (self.workload.pods.iter())
-            .filter(|p| p.template.label(names::HASH) == hash16)
+            .filter(|p| p.template.label(names::REVISION) == hash16)
             .any(|p| p.is_available(minimum, self.now));
         if !available {
             let sentence = format!("rollout {name} was promoted without an available pod");
