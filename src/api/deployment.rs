@@ -96,10 +96,18 @@ pub struct ModelDeploymentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub revision_history_limit: Option<i32>,
-    /// Holds the rollout that goes on, or the next one.
+    /// Restarts of a container in a pod that is not ready after which a rollout has failed; 3 when
+    /// absent. Raise it for servers that crash until something they depend on is up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub restart_limit: Option<i32>,
+    /// Pauses the rollout in progress, or the next one.
     #[serde(default)]
     pub paused: bool,
 }
+
+/// The default of `spec.restartLimit`.
+pub const RESTART_LIMIT: i32 = 3;
 
 /// What `spec.replicas` is when absent.
 fn one_replica() -> i32 {
@@ -116,6 +124,12 @@ impl ModelDeploymentSpec {
     #[must_use]
     pub fn progress_deadline(&self) -> i32 {
         self.progress_deadline_seconds.unwrap_or(600)
+    }
+
+    /// Restarts of a container in a pod that is not ready after which a rollout has failed.
+    #[must_use]
+    pub fn restart_limit(&self) -> i32 {
+        self.restart_limit.unwrap_or(RESTART_LIMIT)
     }
 
     /// How many contents are kept, also where the spec is silent.
@@ -279,9 +293,14 @@ pub struct ModelDeploymentStatus {
     /// How it is rolled out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<StrategyKind>,
-    /// Number of the newest rollout; what `ifRollout` of a request names.
+    /// Number of the newest rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<i64>,
+    /// The newest decision, as `<rollout>.<pauses and resumes in it>`, such as "12.1"; "0" before
+    /// the first. A RolloutRequest names it in `ifDecision`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub decision: Option<String>,
     /// What the spec names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired: Option<Desired>,
@@ -393,6 +412,14 @@ pub struct Rejected {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub version: Option<String>,
+    /// The recordDigest of that version; absent once its record was pruned by age.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    pub record_digest: Option<String>,
+    /// The first 16 hex digits of its revisionHash; absent once its record was pruned by age.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub revision_hash: Option<String>,
     /// Number of the rejected rollout.
     pub rollout: i64,
 }

@@ -30,6 +30,8 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.toRollout) || self.verb == 'Undo'").message("toRollout goes with verb Undo only"))]
+#[x_kube(validation = Rule::new("!has(self.toVersion) || self.verb == 'Undo'").message("toVersion goes with verb Undo only"))]
+#[x_kube(validation = Rule::new("!has(self.toVersion) || !has(self.toRollout)").message("toRollout and toVersion exclude each other"))]
 #[x_kube(validation = Rule::new("!has(self.rerender) || self.verb == 'Restart'").message("rerender goes with verb Restart only"))]
 pub struct RolloutRequestSpec {
     /// Name of the ModelDeployment, in the same namespace.
@@ -42,10 +44,19 @@ pub struct RolloutRequestSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 9_007_199_254_740_991_i64))]
     pub to_rollout: Option<i64>,
-    /// The newest rollout the person saw (0: none). If there is a newer one by then, the request is
-    /// refused: two people never undo each other by accident.
-    #[schemars(range(min = 0, max = 9_007_199_254_740_991_i64))]
-    pub if_rollout: i64,
+    /// Undo: the version to go back to, in its newest rollout that served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub to_version: Option<String>,
+    /// `status.decision` of the ModelDeployment as the person saw it, such as "12.1"; "12" means
+    /// "12.0", and "0" that nothing was rolled out yet. If something newer was decided by then, the
+    /// request is refused: two people never undo each other by accident, and a request that a
+    /// backup or Git brings back changes nothing.
+    #[schemars(
+        length(min = 1, max = 32),
+        regex(pattern = r"^(0|[1-9][0-9]{0,15})([.](0|[1-9][0-9]?))?$")
+    )]
+    pub if_decision: String,
     /// Restart: render the pod template anew, with today's helper images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerender: Option<bool>,
@@ -72,8 +83,12 @@ pub enum Verb {
     Pause,
     /// Go on.
     Resume,
-    /// New pods of the same content.
+    /// New pods of the same revision.
     Restart,
+    /// A verb that a newer operator knows.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 impl Verb {
@@ -87,6 +102,7 @@ impl Verb {
             Self::Pause => "Pause",
             Self::Resume => "Resume",
             Self::Restart => "Restart",
+            Self::Unknown => "This verb",
         }
     }
 }

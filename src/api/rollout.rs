@@ -56,6 +56,17 @@ pub struct ModelRolloutSpec {
     /// it had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_rollout: Option<i64>,
+    /// Digest (`sha256:<hex>`) of the record of `previousRollout` as it was created: of the RFC 8785
+    /// form of its spec without the fields that are added or appended later. The chain of these
+    /// digests proves the order of rollouts to whoever kept an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    pub previous_digest: Option<String>,
+    /// Forward, or Back to something that was served before. A rollout that goes back is never
+    /// rolled back automatically, and skips steps and analysis.
+    pub direction: Direction,
+    /// The grounds on which the version may be served.
+    pub admission: Admission,
     /// Model that is served.
     #[schemars(length(min = 1, max = 63))]
     pub model: String,
@@ -65,6 +76,11 @@ pub struct ModelRolloutSpec {
     /// The recordDigest of the version, to which this record binds it.
     #[schemars(length(max = 71))]
     pub record_digest: String,
+    /// Digest of the artifact that is served, as far as it was known when this was decided. It binds
+    /// the version to these bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    pub artifact_digest: Option<String>,
     /// Hash of the revision: version, template, delivery and protocol together.
     #[schemars(length(max = 80))]
     pub revision_hash: String,
@@ -74,6 +90,10 @@ pub struct ModelRolloutSpec {
     /// Name of the ControllerRevision that stores the content and the pod template rendered from it.
     #[schemars(length(max = 253))]
     pub revision_name: String,
+    /// Digest (`sha256:<hex>`) of the pod template that the ControllerRevision stores. A stored
+    /// template with another digest is not used.
+    #[schemars(length(max = 71))]
+    pub rendering_digest: String,
     /// How it is rolled out.
     pub strategy: StrategyKind,
     /// Name of the Deployment that is rolled out.
@@ -90,6 +110,12 @@ pub struct ModelRolloutSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub restarted_at: Option<String>,
+    /// Numbers of the rollouts that this decision depends on: the one that served, and those with a
+    /// standing rejection or pause. While one of them is missing, as during a restore, nothing is
+    /// decided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub stands_on: Vec<i64>,
     /// When it was decided.
     pub start_time: Time,
     /// How it ended; absent while it goes on.
@@ -108,9 +134,6 @@ pub struct ModelRolloutSpec {
     /// When its ModelDeployment was deleted, if that ended its serving.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served_until: Option<Time>,
-    /// Whether at least one pod of it was ever available.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub was_available: Option<bool>,
     /// Images the pods really ran, by digest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 512)))]
@@ -123,15 +146,50 @@ pub struct ModelRolloutSpec {
 
 /// The fields of a record that are added once, after it was made; every other one is written at
 /// creation.
-pub const ADDED_ONCE: [&str; 7] = [
-    "outcome",
-    "message",
-    "endTime",
-    "servedFrom",
-    "servedUntil",
-    "wasAvailable",
-    "observedImages",
-];
+pub const ADDED_ONCE: [&str; 6] =
+    ["outcome", "message", "endTime", "servedFrom", "servedUntil", "observedImages"];
+/// The direction of a rollout.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum Direction {
+    /// To something new, or a repetition of what serves.
+    #[default]
+    Forward,
+    /// Back to something that was served before, because a person, a failure or the spec left what
+    /// came after it.
+    Back,
+}
+
+/// The grounds on which a version may be served.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
+pub struct Admission {
+    /// Newly: the version was not served by this ModelDeployment before. Again: it was.
+    pub asked: Asked,
+}
+
+/// Which of the rules for serving a version apply.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum Asked {
+    /// All of them: the version is new to this ModelDeployment.
+    #[default]
+    Newly,
+    /// That it is neither rejected nor yanked: it was served here before.
+    Again,
+}
+
+impl ModelRolloutSpec {
+    /// Whether the rollout goes back: rules ask this, never the trigger.
+    #[must_use]
+    pub fn goes_back(&self) -> bool {
+        self.direction == Direction::Back
+    }
+
+    /// Whether nobody has written yet how the rollout ended.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.outcome.is_none()
+    }
+}
+
 /// The field of a record that is appended to.
 pub const APPENDED: [&str; 1] = ["decisions"];
 
@@ -220,25 +278,15 @@ pub enum Trigger {
     Refused,
     /// The version of the rollout before was yanked, or is in conflict.
     Yanked,
-    /// The ModelDeployment was made anew, and what it names is rejected or paused.
+    /// The ModelDeployment was created again, and what it names is rejected or paused.
     Recreated,
+    /// A trigger that a newer operator wrote.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 impl Trigger {
-    /// Whether such a rollout goes back, and so is never itself gone back from by failure.
-    #[must_use]
-    pub fn goes_back(self) -> bool {
-        matches!(
-            self,
-            Self::Undo
-                | Self::Abort
-                | Self::Failed
-                | Self::Refused
-                | Self::Yanked
-                | Self::Recreated
-        )
-    }
-
     /// Whether a person asked for it.
     #[must_use]
     pub fn by_person(self) -> bool {
@@ -255,8 +303,14 @@ pub enum Outcome {
     Failed,
     /// A person stopped it.
     Aborted,
-    /// Something newer was decided, or its ModelDeployment was deleted, before it ended.
+    /// Something newer was decided before it ended.
     Superseded,
+    /// Its ModelDeployment was deleted before it ended.
+    Deleted,
+    /// An outcome that a newer operator wrote.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// How it is rolled out.

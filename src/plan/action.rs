@@ -1,34 +1,46 @@
-//! What the planner may ask for: a closed list, executed in order and without a thought.
+//! Actions: the closed list of writes that a plan asks for. They are executed in order, and nothing
+//! is decided on the way.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::observed::ContentBody;
-use crate::api::{ModelDeploymentStatus, ModelRolloutSpec, RolloutRequestStatus};
+use super::{
+    facts::content::{KnownRevision, digest},
+    observed::ContentBody,
+    refused_writes::{TEMPLATE, decision_prefix},
+};
+use crate::api::{ModelDeploymentStatus, ModelRolloutSpec, RolloutRequestStatus, names};
 
-/// What is to be done about one ModelDeployment, and what is to be said about it.
+/// A plan for one ModelDeployment: the writes, and the status that describes them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Plan {
-    /// What has to be read past the caches before anything can be decided; then nothing else is in
-    /// the plan.
+    /// Live reads that have to come before anything can be decided; then the plan holds nothing
+    /// else.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lookups: Vec<Lookup>,
-    /// What is to be done, in this order.
+    /// The writes, in this order.
     pub actions: Vec<Action>,
-    /// The status to write, last; absent when it is written already.
+    /// The status to write last; absent where it is written already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<ModelDeploymentStatus>,
-    /// When to plan again, although nothing changes; 0: as soon as what this plan writes is seen.
+    /// Seconds until it is planned again although nothing changes; 0: as soon as the caches show
+    /// what this plan writes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requeue_after_seconds: Option<i64>,
-    /// What it does or waits for, in a sentence.
+    /// Names of objects that are kept no longer, whether or not their time of grace is over.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unneeded: Vec<String>,
+    /// The revision that the spec names, for the memory of the process.
+    #[serde(skip)]
+    pub desired: Option<Arc<KnownRevision>>,
+    /// The purpose of the plan, or what it waits for, in a sentence.
     pub why: String,
 }
 
-/// A read past the caches.
+/// A live read: one that no cache answers.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub enum Lookup {
@@ -36,34 +48,23 @@ pub enum Lookup {
     Content(String),
     /// Every record of this ModelDeployment name.
     Records,
+    /// The ReplicaSets of its Deployment.
+    ReplicaSets,
     /// The Deployment of this name, which the label-selected cache does not show.
     Workload,
     /// The Service of this name, which the label-selected cache does not show.
     Service,
 }
 
-impl Action {
-    /// Whether it writes down a decision, which everything after it stands on.
-    #[must_use]
-    pub fn decides(&self) -> bool {
-        matches!(self, Self::StoreContent { .. } | Self::CreateRecord { .. })
-    }
-
-    /// The write in words: the same write of a later plan has the same. None of the Deployment,
-    /// whose refusal belongs to its decision, and of an Event, which is lost where it is refused.
-    #[must_use]
-    pub fn write(&self) -> Option<String> {
-        match self {
-            Self::StoreContent { name, .. } => Some(format!("store content {name}")),
-            Self::CreateRecord { spec } => Some(format!("record rollout {}", spec.number)),
-            Self::AmendRecord { name, .. } => Some(format!("amend rollout {name}")),
-            Self::CreateService { .. } => Some("create Service".into()),
-            Self::PatchService { .. } => Some("patch Service".into()),
-            Self::AnswerRequest { name, .. } => Some(format!("answer request {name}")),
-            Self::Delete { kind, name, .. } => Some(format!("delete {kind:?} {name}")),
-            Self::CreateWorkload { .. } | Self::PatchWorkload { .. } | Self::Event { .. } => None,
-        }
-    }
+/// The purpose of a patch of the Deployment. Settings and decision are two patches, so that neither
+/// delays the other.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Purpose {
+    /// Replicas, strategy, seconds and limits; labels and the owner.
+    Settings,
+    /// Template, paused and the label of the decision of this rollout.
+    Decision(i64),
 }
 
 /// One write.
@@ -72,39 +73,51 @@ impl Action {
 pub enum Action {
     /// POST the ControllerRevision; where it exists already, its whole hash must be the same.
     StoreContent {
-        /// Its name.
+        /// Name of the ControllerRevision.
         name: String,
-        /// Its labels.
+        /// Labels of the ControllerRevision.
         labels: BTreeMap<String, String>,
-        /// What it stores.
+        /// The revision and its rendering.
         body: ContentBody,
     },
     /// POST the record; where its number is taken, everything is planned again.
     CreateRecord {
-        /// What it says.
+        /// The record.
         spec: Box<ModelRolloutSpec>,
     },
     /// JSON-patch a record: fields that are added once, or a decision that is appended.
     AmendRecord {
-        /// Its name.
+        /// Name of the record.
         name: String,
+        /// Whether it appends a decision, which everything after it depends on.
+        decides: bool,
         /// JSON Patch operations, the tests of uid and resourceVersion first.
         ops: Vec<Value>,
     },
     /// POST the Deployment.
     CreateWorkload {
-        /// The decision it carries out, for the answer that refuses it.
+        /// Name of the Deployment.
+        name: String,
+        /// Number of the rollout that it carries out.
         rollout: i64,
         /// The whole object.
         body: Value,
     },
     /// JSON-patch the Deployment.
     PatchWorkload {
-        /// The decision it carries out, for the answer that refuses it.
-        rollout: i64,
-        /// Whether it only puts back what someone else changed.
-        put_back: bool,
-        /// JSON Patch operations, the tests of uid and generation first.
+        /// Name of the Deployment.
+        name: String,
+        /// Settings or decision.
+        purpose: Purpose,
+        /// The uid that the Deployment must have.
+        uid: String,
+        /// The generation that the Deployment must have, unless a patch of the same plan was
+        /// answered with a newer one.
+        generation: i64,
+        /// Each value of someone else that the patch only reverts, as `path=value`.
+        #[serde(skip_serializing_if = "Vec::is_empty", default)]
+        reverts: Vec<String>,
+        /// JSON Patch operations, without tests.
         ops: Vec<Value>,
     },
     /// POST the Service.
@@ -114,44 +127,149 @@ pub enum Action {
     },
     /// JSON-patch the Service.
     PatchService {
+        /// Each value of someone else that the patch only reverts, as `path=value`.
+        #[serde(skip_serializing_if = "Vec::is_empty", default)]
+        reverts: Vec<String>,
         /// JSON Patch operations, the tests of uid and resourceVersion first.
         ops: Vec<Value>,
     },
     /// Write the answer of a RolloutRequest.
     AnswerRequest {
-        /// Its name.
+        /// Name of the request.
         name: String,
         /// The answer.
         status: Box<RolloutRequestStatus>,
     },
     /// Delete an object, its uid and resourceVersion as preconditions.
     Delete {
-        /// What kind of object.
+        /// Kind of the object.
         kind: Prunable,
-        /// Its name.
+        /// Name of the object.
         name: String,
-        /// Its uid.
+        /// Uid of the object.
         uid: String,
-        /// Its resourceVersion.
+        /// The resourceVersion that the object must have.
         resource_version: String,
     },
-    /// Tell people, once.
+    /// Write an Event, once for each key.
     Event {
         /// Whether something is wrong.
         warning: bool,
-        /// CamelCase.
+        /// Reason in CamelCase.
         reason: String,
         /// A sentence.
         message: String,
-        /// What makes it this event and no other: the same key is never told twice.
+        /// The identity of the Event: the same key is never told twice.
         key: String,
     },
+}
+
+impl Action {
+    /// Whether the write records a decision, which everything after it depends on.
+    #[must_use]
+    pub fn decides(&self) -> bool {
+        match self {
+            Self::StoreContent { .. } | Self::CreateRecord { .. } => true,
+            Self::AmendRecord { decides, .. } => *decides,
+            _ => false,
+        }
+    }
+
+    /// Identifies the write by its object and its value: the same write of a later plan has the same
+    /// identity, and a corrected value has another. An Event has none, and is lost where it is
+    /// refused.
+    #[must_use]
+    pub fn write(&self) -> Option<String> {
+        Some(match self {
+            Self::StoreContent { name, body, .. } => {
+                format!("revision {name} {}", short_digest(&body.rendering))
+            }
+            Self::CreateRecord { spec } => {
+                // Time passes between two tries of the same record.
+                let mut fields = json!(spec);
+                fields["startTime"] = Value::Null;
+                fields["restartedAt"] = Value::Null;
+                format!("record of rollout {} {}", spec.number, short_digest(&fields))
+            }
+            Self::AmendRecord { name, ops, .. } => {
+                format!("amendment of {name} {}", short_digest(&without_tests_and_times(ops)))
+            }
+            Self::CreateWorkload { name, rollout, body } => {
+                let prefix = decision_prefix(*rollout);
+                format!("{prefix}on new Deployment {name} {}", short_digest(&body["spec"]))
+            }
+            Self::PatchWorkload { name, purpose, ops, .. } => match purpose {
+                Purpose::Settings => {
+                    format!("settings of Deployment {name} {}", short_digest(&json!(ops)))
+                }
+                Purpose::Decision(rollout) => {
+                    let template = ops.iter().any(|op| op["path"] == "/spec/template");
+                    let with = if template { TEMPLATE } else { "without template" };
+                    let prefix = decision_prefix(*rollout);
+                    format!("{prefix}on Deployment {name} {with} {}", short_digest(&json!(ops)))
+                }
+            },
+            Self::CreateService { body } => format!("Service {}", short_digest(&body["spec"])),
+            Self::PatchService { ops, .. } => {
+                format!("Service {}", short_digest(&without_tests_and_times(ops)))
+            }
+            Self::AnswerRequest { name, .. } => format!("answer of {name}"),
+            Self::Delete { kind, name, .. } => format!("deletion of {kind:?} {name}"),
+            Self::Event { .. } => return None,
+        })
+    }
+}
+
+fn short_digest(value: &Value) -> String {
+    names::hash16(&digest(value)).to_owned()
+}
+
+/// The operations of a patch without its preconditions and its times, which differ with every try.
+fn without_tests_and_times(ops: &[Value]) -> Value {
+    without_times(ops.iter().filter(|op| op["op"] != "test"))
+}
+
+fn without_times<'a>(ops: impl Iterator<Item = &'a Value>) -> Value {
+    let has_no_time = |op: &&Value| {
+        let path = op["path"].as_str().unwrap_or_default();
+        !path.ends_with("Time") && path != "/spec/servedFrom" && path != "/spec/servedUntil"
+    };
+    Value::Array(ops.filter(has_no_time).map(drop_time_of_decisions).collect())
+}
+
+/// Identifies a patch of one state of an object: its preconditions and operations, without the times
+/// that differ with every try.
+#[must_use]
+pub fn identify_patch(ops: &[Value]) -> String {
+    without_times(ops.iter()).to_string()
+}
+
+fn drop_time_of_decisions(op: &Value) -> Value {
+    let mut op = op.clone();
+    for decision in op["value"].as_array_mut().into_iter().flatten() {
+        if let Some(fields) = decision.as_object_mut() {
+            fields.remove("at");
+        }
+    }
+    op
+}
+
+/// The operations of a Deployment's patch behind tests that it is the object that was seen, in the
+/// state that was seen.
+#[must_use]
+pub fn guard_ops(uid: &str, generation: i64, ops: &[Value]) -> Vec<Value> {
+    let mut all = vec![
+        json!({"op": "test", "path": "/metadata/uid", "value": uid}),
+        json!({"op": "test", "path": "/metadata/generation", "value": generation}),
+    ];
+    all.extend(ops.iter().cloned());
+    all
 }
 
 /// Kinds whose objects are pruned.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub enum Prunable {
-    /// A content, with its last record.
+    /// A stored revision that no kept record needs.
     ControllerRevision,
     /// A record, by age.
     ModelRollout,

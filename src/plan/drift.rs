@@ -14,6 +14,7 @@ pub use self::{
     quantity::nanos,
 };
 
+pub(in crate::plan) use path::is_quantity;
 use path::{Place, keys, text};
 
 mod foreign;

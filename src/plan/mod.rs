@@ -1,105 +1,181 @@
 //! Deciding: pure, synchronous and total. Nothing here is async, does I/O, reads a clock or draws a
 //! random number.
 //!
-//! Read [`plan`] first, then [`decide::decide`]: the order of decisions, top to bottom. Where to
-//! change what:
+//! Read [`plan`] first. The stages, each a folder, in which arrows point down only:
+//!
+//! 1. [`observed`]: plain data, what the caches show of one ModelDeployment name.
+//! 2. [`facts`]: everything that follows from it, before anything is decided.
+//! 3. [`decide`]: at most one decision, as a value.
+//! 4. [`strategy`]: how a rollout is carried out on its Deployment.
+//! 5. [`writes`]: the actions.
+//! 6. [`status`]: what people and tools read.
 //!
 //! | to change | open |
 //! |---|---|
-//! | what counts as a failure, and what as the environment's trouble | [`health`] |
-//! | what is decided, and in which order | [`decide`] |
-//! | a verb of a RolloutRequest | [`request`] |
-//! | where going back leads, what is rejected | [`history`] |
-//! | whose write that was | [`blame`] |
+//! | what counts as a failure, and what as the environment's trouble | [`facts::health`] |
+//! | which versions may serve | [`facts::admit`] |
+//! | where going back leads, what is rejected | [`facts::history`] |
+//! | whose write that was | [`facts::attribution`] |
+//! | a verb of a RolloutRequest | [`decide::requests`] |
+//! | the order of decisions | [`decide`] |
 //! | what makes a pod of a version | [`render`] |
-//! | what a version has to be before that | [`delivery`] |
 //! | when an artifact is verified, and what follows | [`verify`] |
-//! | what is written to carry a decision out | [`converge`], [`children`] |
+//! | what is kept | [`writes::prune`] |
+//! | what happens after a deletion | [`deleted`] |
+//! | what a refused write delays | [`refused_writes`] |
 //! | a ModelRegistry's importer | [`registry`] |
-//! | what people and tools read | [`status`] |
-//! | what is kept | [`keep`] |
 
 pub mod action;
-pub mod blame;
-pub mod blocked;
-pub mod children;
-pub mod content;
-pub mod converge;
 pub mod decide;
-pub mod delivery;
-pub mod draft;
+pub mod deleted;
 pub mod drift;
+pub mod facts;
 pub mod fetcher;
-pub mod gone;
-pub mod health;
-pub mod history;
-pub mod keep;
 pub mod observed;
+pub mod redact;
+pub mod refused_writes;
 pub mod registry;
 pub mod render;
-pub mod request;
 pub mod status;
+pub mod strategy;
 pub mod verify;
 pub mod version;
+pub mod writes;
 
 pub use action::{Action, Lookup, Plan, Prunable};
 pub use observed::Observed;
 
-use draft::Draft;
-use jiff::Timestamp;
-use observed::{Blocked, Wanted};
+use std::{borrow::Cow, sync::Arc};
 
-/// What is to be done about one ModelDeployment: decisions become records, and everything else
-/// follows from the records.
+use crate::api::{ModelRolloutSpec, rollout::Trigger};
+use decide::{Decided, Decision, decide, endings::close_finished_rollouts};
+use facts::{Facts, content::KnownRevision, history::History};
+use jiff::Timestamp;
+use observed::Wanted;
+use refused_writes::find_refused;
+use writes::{Outgoing, prune::prune_unneeded, write_children, write_records};
+
+/// Plans for one ModelDeployment: a decision becomes a record, and everything else follows from the
+/// records.
 #[must_use]
-pub fn plan(seen: &Observed, now: Timestamp) -> Plan {
-    let mut plan = match seen.deployment.as_ref().filter(|d| !d.deleting) {
-        Some(wanted) => carry_out(seen, wanted, now),
-        None => gone::plan(seen, now),
+pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
+    let mut plan = match observed.deployment.as_ref().filter(|d| !d.deleting) {
+        Some(wanted) => plan_existing(observed, wanted, now),
+        None => deleted::plan_deleted(observed, now),
     };
-    blocked::leave_out(seen, &mut plan);
+    refused_writes::leave_out_refused(observed, &mut plan);
     plan
 }
 
-fn carry_out(seen: &Observed, wanted: &Wanted, now: Timestamp) -> Plan {
-    let mut draft = Draft::new(seen, wanted, now);
-    if draft.made_anew() {
-        // The old one ends first, as if it had been seen to go; what the new one wants is decided
-        // once that is written.
+fn plan_existing(observed: &Observed, wanted: &Wanted, now: Timestamp) -> Plan {
+    let facts = Facts::new(observed, wanted, now);
+    if !facts.lookups.is_empty() {
+        return look_up(facts.lookups);
+    }
+    if facts.was_recreated() {
+        // The deleted one ends first; what the new one wants is decided once that is written.
         return Plan {
-            actions: gone::end(seen, Some(&wanted.uid), now),
+            actions: deleted::close_records(observed, Some(&wanted.uid), now),
             requeue_after_seconds: Some(0),
-            why: "Ends the records of the ModelDeployment before.".into(),
+            why: "Ends the records of the ModelDeployment that was deleted.".into(),
             ..Plan::default()
         };
     }
-    decide::decide(&mut draft);
-    decide::settle(&mut draft);
-    let children = converge::children(&mut draft);
-    let records = converge::records(&draft);
-    if let Some(refused) = blocked::among(seen, &records).find(|b| b.deciding && !b.due) {
-        return undecided(seen, wanted, refused, now);
+    let decided = decide(&facts);
+    if !decided.lookups.is_empty() {
+        return look_up(decided.lookups);
     }
-    let (deletions, due) = keep::prune(seen, &draft.history, wanted.spec.history_limit(), now);
-    draft.after.extend(deletions);
-    if let Some(seconds) = due {
-        draft.again_in(seconds);
+    let refused =
+        find_refused(observed, &write_records(&facts, &decided, &decided.apply_to(&facts.history)));
+    if refused.iter().any(|r| r.deciding && !r.due) {
+        // What cannot be recorded is not decided; everything else goes on as if it were not asked.
+        let undecided = Decided { problem: decided.problem, ..Decided::default() };
+        return write_down(&facts, undecided, refused);
     }
-    status::note_problem(&mut draft);
-    let actions: Vec<Action> =
-        records.into_iter().chain(children).chain(draft.after.drain(..)).collect();
-    if let Some(refused) = blocked::among(seen, &actions).next() {
-        blocked::tell(&mut draft, refused);
-    }
-    let (status, why) = status::status(&mut draft);
-    draft.finish(actions, status, why)
+    write_down(&facts, decided, refused)
 }
 
-/// The plan while a decision cannot be written down: it is told, and nothing is decided or done
-/// that would stand on it.
-fn undecided(seen: &Observed, wanted: &Wanted, refused: &Blocked, now: Timestamp) -> Plan {
-    let mut draft = Draft::new(seen, wanted, now);
-    blocked::tell(&mut draft, refused);
-    let (status, why) = status::status(&mut draft);
-    draft.finish(Vec::new(), status, why)
+fn look_up(lookups: Vec<Lookup>) -> Plan {
+    let why = "Reads live before it decides.".into();
+    Plan { lookups, why, ..Plan::default() }
+}
+
+/// The revision that the spec names, to be remembered with the generation of the spec.
+fn remember_desired(facts: &Facts<'_>) -> Option<Arc<KnownRevision>> {
+    let content = facts.desired.as_ref().ok()?;
+    let (uid, generation) = (facts.wanted.uid.clone(), facts.wanted.generation);
+    let same = |k: &&Arc<KnownRevision>| k.generation == generation && k.content == *content;
+    if let Some(known) = facts.observed.memory.desired.as_ref().filter(same) {
+        return Some(known.clone());
+    }
+    Some(Arc::new(KnownRevision { uid, generation, content: content.clone() }))
+}
+
+/// Whether a promotion of this plan changes what the Deployment and the Service have to be: a pause
+/// is put on, or another port serves.
+fn changes_children(facts: &Facts<'_>, before: &History, after: &History) -> bool {
+    let (left, serving) = (before.serving(), after.serving());
+    let Some(serving) = serving.filter(|s| left.is_none_or(|l| l.number != s.number)) else {
+        return false;
+    };
+    let moves = |left: &ModelRolloutSpec| facts.find_port(left) != facts.find_port(serving);
+    facts.should_pause(after) || left.is_some_and(moves)
+}
+
+/// From the decision to the plan: the history as it will be, the writes, and the status.
+fn write_down(
+    facts: &Facts<'_>,
+    mut decided: Decided,
+    refused: Vec<&observed::RefusedWrite>,
+) -> Plan {
+    let before = match decided.decision {
+        Some(_) => Cow::Owned(decided.apply_to(&facts.history)),
+        None => Cow::Borrowed(&facts.history),
+    };
+    let mut history = Cow::Borrowed(&*before);
+    close_finished_rollouts(facts, &mut history, &mut decided);
+    let mut out = Outgoing::default();
+    let by_spec = matches!(&decided.decision, Some(Decision::Roll(new))
+        if new.record.trigger == Trigger::SpecChanged);
+    let leaves_more = decided.decision.is_some() && !by_spec;
+    if leaves_more || changes_children(facts, &before, &history) {
+        // A decision of people or of a failure, or a promotion, can make something due of which no
+        // watch tells; what the spec asks for, Kubernetes answers.
+        out.requeue_at_once();
+    }
+    let mut actions = write_records(facts, &decided, &history);
+    // What follows from a promotion waits until it is stored.
+    actions.extend(write_children(facts, &decided, &before, &mut out));
+    if !out.lookups.is_empty() {
+        return look_up(out.lookups);
+    }
+    actions.append(&mut decided.answers);
+    let mut unneeded = Vec::new();
+    if facts.missing.is_none() {
+        let limit = facts.wanted.spec.history_limit();
+        let pruned = prune_unneeded(facts.observed, &history, limit, facts.now);
+        actions.extend(pruned.deletions);
+        unneeded = pruned.unneeded;
+        if let Some(seconds) = pruned.requeue_after.filter(|_| out.requeue_after != Some(0)) {
+            out.requeue_in(seconds);
+        }
+    }
+    let mut standing = refused;
+    for other in find_refused(facts.observed, &actions) {
+        if !standing.iter().any(|r| r.write == other.write) {
+            standing.push(other);
+        }
+    }
+    let (status, why) = status::write_status(facts, &decided, &history, &standing, &mut out);
+    actions.append(&mut decided.events);
+    actions.append(&mut out.events);
+    Plan {
+        lookups: Vec::new(),
+        actions,
+        status,
+        requeue_after_seconds: out.requeue_after,
+        unneeded,
+        desired: remember_desired(facts),
+        why,
+    }
 }

@@ -1,11 +1,15 @@
 //! What the planner may look at: plain data, so that a dump of a live object can be planned again.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::facts::content::KnownRevision;
 use crate::api::{
     ModelDeploymentSpec, ModelDeploymentStatus, ModelPolicySpec, ModelRolloutSpec,
     RolloutRequestSpec, RolloutRequestStatus,
@@ -196,6 +200,9 @@ pub struct Meta {
     pub labels: BTreeMap<String, String>,
     /// Its annotations that are read: change-cause.
     pub annotations: BTreeMap<String, String>,
+    /// Whether there are any annotations, also those that are not read.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub has_annotations: bool,
     /// Its controller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub controller: Option<Controller>,
@@ -285,25 +292,47 @@ pub struct Service {
     pub ports: Vec<Value>,
 }
 
-/// One pod, reduced to what tells a content's failure from the environment's trouble.
+/// One pod, reduced to the fields that tell a failure of its revision from trouble of the
+/// environment.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Pod {
-    /// Its name.
+    /// Name of the pod.
     pub name: String,
-    /// Its label `rollmodel.dev/revision`.
+    /// Label `rollmodel.dev/revision`: the first 16 hex digits of a revisionHash.
     pub hash: String,
-    /// Its annotation `kubectl.kubernetes.io/restartedAt`.
+    /// Annotation `kubectl.kubernetes.io/restartedAt`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restarted_at: Option<String>,
-    /// Whether it is being deleted.
+    /// creationTimestamp, by the API server's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<Timestamp>,
+    /// Name of the ReplicaSet that controls the pod; absent where something else does, or nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica_set: Option<String>,
+    /// Label `pod-template-hash`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub template_hash: String,
+    /// Whether the pod is being deleted.
     pub deleting: bool,
-    /// Whether it is ready.
+    /// Whether the pod ended: its phase is Succeeded or Failed, as after an eviction.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub finished: bool,
+    /// The kubelet's or the eviction's reason and sentence for a pod that failed as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Why>,
+    /// Whether the pod is ready.
     pub ready: bool,
-    /// Why no node has room for it, in the scheduler's words.
+    /// Last time at which the pod became ready, or stopped being ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_changed: Option<Timestamp>,
+    /// Why the pod has no node, in the scheduler's words: no room, or a scheduling gate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unschedulable: Option<String>,
-    /// Its containers, init containers first.
+    /// Since when all init containers are done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initialized: Option<Timestamp>,
+    /// The containers, init containers first.
     pub containers: Vec<Container>,
 }
 
@@ -311,21 +340,27 @@ pub struct Pod {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
-    /// Its name.
+    /// Name of the container.
     pub name: String,
+    /// Whether it is an init container.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub init: bool,
     /// Whether it runs.
     pub running: bool,
-    /// Whether it is ready.
+    /// Since when it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    /// Whether it is ready; of an init container: whether it is done.
     pub ready: bool,
     /// How often it was restarted.
     pub restarts: i32,
-    /// What it waits for.
+    /// The reason for which it waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Why>,
-    /// How it ended the last time.
+    /// The way in which it ended the last time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub terminated: Option<Why>,
-    /// The image it really runs, by digest.
+    /// The image that it runs, by digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_id: Option<String>,
 }
@@ -371,62 +406,68 @@ pub struct Request {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Memory {
-    /// The API server refused the Deployment of this decision.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub refusal: Option<Refusal>,
-    /// The API server refused other writes than the Deployment.
+    /// Writes that the API server refused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub blocked: Vec<Blocked>,
-    /// A put-back of the Deployment at this resourceVersion changed nothing: admission does it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub futile: Option<String>,
+    pub refused: Vec<RefusedWrite>,
+    /// Values of the Deployment that came back after they were reverted, as `path=value`: an
+    /// admission webhook sets them.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub came_back: BTreeSet<String>,
     /// When status was last written, for counters that are written at most every 30 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status_written: Option<Timestamp>,
-    /// What was read past the caches in this pass.
+    /// Objects that are kept no longer, by name, with the time at which that was first seen.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unneeded_since: BTreeMap<String, Timestamp>,
+    /// The revision that the spec was found to name, with the generation of that spec.
+    #[serde(skip)]
+    pub desired: Option<Arc<KnownRevision>>,
+    /// Live reads of this pass.
     pub looked_up: Vec<super::Lookup>,
-    /// The CRDs served are older than this build: no rollout begins and no Conflict is concluded.
+    /// ReplicaSets of the Deployment, where they were read live.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replica_sets: Vec<ReplicaSet>,
+    /// The CRDs served are older than this build: nothing new rolls forward, and no Conflict is
+    /// concluded.
     pub crds_older: bool,
     /// `--requesters-verified`: the admission policy that vouches for `requestedBy` is installed.
     pub requesters_verified: bool,
     /// `--record-retention-days`; 0: the default of 400.
     pub record_retention_days: i64,
-    /// `--fetch-image`: what fetches artifacts.
+    /// Seconds for which something that is kept no longer stays all the same; absent: an hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prune_grace_seconds: Option<i64>,
+    /// `--fetch-image`: the image that fetches artifacts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fetch_image: Option<String>,
-    /// The minor version of Kubernetes 1 that the API server told; absent until it is known.
+    /// The minor version of Kubernetes 1 that the API server reported; absent until it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<u32>,
 }
 
-/// What the API server answered to a write of a content, a record, a Service or an answer, or to a
-/// deletion.
+/// A ReplicaSet of the serving Deployment, as it was read live.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Blocked {
-    /// The write, as `Action::write` names it.
+pub struct ReplicaSet {
+    /// Name of the ReplicaSet.
+    pub name: String,
+    /// Its pod template.
+    pub template: Value,
+}
+
+/// The API server's answer to a write that it refused.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RefusedWrite {
+    /// The write, as `Action::write` identifies it: another value is another write.
     pub write: String,
     /// Whether it is time to try it again.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub due: bool,
-    /// Whether it was the content or the record of a decision: nothing is decided until it is tried
-    /// again.
+    /// Whether the write records a decision: no decision is made until it is tried again.
     pub deciding: bool,
     /// Whether it was forbidden (403: RBAC, quota, admission); else the object was refused.
     pub forbidden: bool,
-    /// What was attempted, on which object, and the server's sentence.
-    pub message: String,
-}
-
-/// What the API server answered to the Deployment of a decision.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Refusal {
-    /// The rollout.
-    pub rollout: i64,
-    /// Whether the template is at fault (422 with causes, 400); else it was forbidden (403: quota,
-    /// admission), which may pass.
-    pub template: bool,
-    /// The server's sentence.
+    /// The write and the object, in words, and the server's sentence.
     pub message: String,
 }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    blocked,
-    observed::{Blocked, Workload},
+    observed::{RefusedWrite, Workload},
+    refused_writes,
 };
 use crate::api::{
     ModelRegistrySpec, ModelRegistryStatus,
@@ -61,7 +61,7 @@ pub struct ObservedRegistry {
     pub words: Option<String>,
     /// Writes that the API server refused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub blocked: Vec<Blocked>,
+    pub blocked: Vec<RefusedWrite>,
 }
 
 /// One write about a ModelRegistry.
@@ -169,7 +169,7 @@ fn act(seen: &ObservedRegistry) -> (Vec<RegistryAction>, Option<Word>) {
 fn refused(seen: &ObservedRegistry, actions: &[RegistryAction]) -> Option<Word> {
     let refused =
         seen.blocked.iter().find(|b| actions.iter().any(|action| action.write() == b.write))?;
-    Some(("False", NOT_READY, blocked::sentence(refused)))
+    Some(("False", NOT_READY, refused_writes::describe_refused(refused)))
 }
 
 /// What is said while the importer does not speak for itself.

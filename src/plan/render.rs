@@ -3,12 +3,10 @@
 //! What the user wrote in `spec.template` stays as it is written; the container `model` is
 //! completed with what is missing.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value, json};
 
 use self::template::{list, object};
-use super::{delivery::Delivered, drift::empty};
+use super::{drift::empty, facts::delivery::Delivered};
 use crate::api::{
     ModelPolicySpec,
     deployment::{Delivery, Protocol},
@@ -22,6 +20,9 @@ mod template;
 /// Seconds that a pod goes on serving after it left the endpoints, so that no request meets a
 /// closed port.
 const DRAIN_SECONDS: i64 = 5;
+
+/// Name of the port that clients talk to, where the user did not name it.
+const MODEL_PORT: &str = "model";
 
 /// What a rendering is made from.
 #[derive(Clone, Copy, Debug)]
@@ -186,6 +187,10 @@ pub fn render(source: &Source<'_>) -> Result<Value, Error> {
     let mut labels = object(&mut metadata, "labels");
     labels.extend(own_labels(source));
     metadata.insert("labels".into(), Value::Object(labels));
+    // A restart that the spec asks for is the record's, and is put in when the template is applied.
+    if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+        annotations.remove(names::RESTARTED_AT);
+    }
     let mut spec = object(&mut whole, "spec");
     complete(source, &mut spec)?;
     artifact::add(source, &mut spec)?;
@@ -200,9 +205,9 @@ pub fn port(rendering: &Value) -> Port {
     let containers = rendering["spec"]["containers"].as_array().into_iter().flatten();
     let first =
         containers.filter(|c| c["name"] == names::CONTAINER).find_map(|c| c["ports"].get(0));
-    let (name, number) = default_port(Protocol::default());
+    let number = default_port(Protocol::default());
     Port {
-        name: first.and_then(|p| p["name"].as_str()).unwrap_or(name).to_owned(),
+        name: first.and_then(|p| p["name"].as_str()).unwrap_or(MODEL_PORT).to_owned(),
         number: first
             .and_then(|p| p["containerPort"].as_i64())
             .and_then(|n| i32::try_from(n).ok())
@@ -210,10 +215,10 @@ pub fn port(rendering: &Value) -> Port {
     }
 }
 
-fn own_labels(source: &Source<'_>) -> [(String, Value); 5] {
+/// The labels of every pod of the revision. The track is put in when the template is applied.
+fn own_labels(source: &Source<'_>) -> [(String, Value); 4] {
     [
         (names::MODEL_DEPLOYMENT.into(), json!(source.deployment)),
-        (names::TRACK.into(), json!(names::TRACK_MAIN)),
         (names::MODEL.into(), json!(source.model)),
         (names::VERSION.into(), json!(source.version)),
         (names::REVISION.into(), json!(names::hash16(source.hash))),
@@ -231,13 +236,7 @@ fn complete(source: &Source<'_>, spec: &mut Map<String, Value>) -> Result<(), Er
     let mut model = containers.get(index).and_then(Value::as_object).cloned().unwrap_or_default();
     set_image(source, &mut model)?;
     set_env(source, &mut model);
-    let taken = containers
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| *i != index)
-        .flat_map(|(_, c)| template::port_names(c))
-        .collect();
-    let port = set_ports(source.protocol, &mut model, &taken);
+    let port = set_ports(source.protocol, &mut model);
     set_probe(source, &mut model, port);
     set_drain(spec, &mut model);
     // A server that ends says why in its log, as a rule, and that is what a condition has to quote.
@@ -275,25 +274,19 @@ fn set_env(source: &Source<'_>, model: &mut Map<String, Value>) {
     model.insert("env".into(), Value::Array(env));
 }
 
-/// Sees to it that there is a port and that the first has a name; gives its number.
-fn set_ports(protocol: Protocol, model: &mut Map<String, Value>, taken: &BTreeSet<String>) -> i64 {
+/// Adds the port where there is none, and names the first; gives its number. A port that the user
+/// did not name has the same name with every protocol and beside every sidecar, so that the Service
+/// finds it in old and new pods alike.
+fn set_ports(protocol: Protocol, model: &mut Map<String, Value>) -> i64 {
     let mut ports = list(model, "ports");
-    let (name, number) = default_port(protocol);
     if ports.is_empty() {
-        ports.push(json!({"containerPort": number}));
+        ports.push(json!({"containerPort": default_port(protocol)}));
     }
-    let own: BTreeSet<String> =
-        ports.iter().filter_map(|p| p["name"].as_str()).map(str::to_owned).collect();
     let number = ports.first().and_then(|p| p["containerPort"].as_i64()).unwrap_or_default();
     if let Some(first) =
         ports.first_mut().and_then(Value::as_object_mut).filter(|first| absent(first, "name"))
     {
-        // A Service finds a named port in the first container that has one of that name.
-        let free = !own.contains(name) && !taken.contains(name);
-        first.insert(
-            "name".into(),
-            if free { json!(name) } else { json!(format!("model-{number}")) },
-        );
+        first.insert("name".into(), json!(MODEL_PORT));
     }
     model.insert("ports".into(), Value::Array(ports));
     number
@@ -330,10 +323,10 @@ fn set_drain(spec: &Map<String, Value>, model: &mut Map<String, Value>) {
     }
 }
 
-fn default_port(protocol: Protocol) -> (&'static str, i32) {
+fn default_port(protocol: Protocol) -> i32 {
     match protocol {
-        Protocol::OpenInferenceV2 | Protocol::HTTP => ("http", 8080),
-        Protocol::GRPC => ("grpc", 8081),
+        Protocol::OpenInferenceV2 | Protocol::HTTP => 8080,
+        Protocol::GRPC => 8081,
     }
 }
 

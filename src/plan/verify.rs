@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    content, fetcher,
-    observed::{Blocked, Unverified, Version},
+    facts::content,
+    fetcher,
+    observed::{RefusedWrite, Unverified, Version},
     version::{ObservedVersion, problem},
 };
 use crate::api::{
@@ -229,9 +230,9 @@ impl Verifier<'_> {
         let action = VersionAction::CreateJob { name, body };
         let refused = self.seen.blocked.iter().find(|b| Some(&b.write) == action.write().as_ref());
         if let Some(refused) = refused {
-            step.doing = Some((TROUBLE, super::blocked::sentence(refused)));
+            step.doing = Some((TROUBLE, super::refused_writes::describe_refused(refused)));
         }
-        if alone && refused.is_none_or(|b: &Blocked| b.due) {
+        if alone && refused.is_none_or(|b: &RefusedWrite| b.due) {
             step.actions.push(action);
         }
     }

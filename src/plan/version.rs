@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     fetcher,
-    observed::{Blocked, Policy, Version},
+    observed::{Policy, RefusedWrite, Version},
     verify::{self, Heard, Job, Step, VersionAction, outcome},
 };
 use crate::api::{
@@ -63,7 +63,7 @@ pub struct ObservedVersion {
     pub fetch_image: Option<String>,
     /// Writes that the API server refused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub blocked: Vec<Blocked>,
+    pub blocked: Vec<RefusedWrite>,
 }
 
 /// What is to be done about one ModelVersion, and what is to be said about it.
@@ -194,12 +194,12 @@ fn verified<'a>(facts: &Version, step: &'a Step) -> (&'static str, &'a str, Stri
 pub(super) fn problem(seen: &ObservedVersion) -> Option<(&'static str, String)> {
     conflict(seen)
         .map(|why| ("Conflict", why))
-        .or_else(|| too_large(&seen.facts).map(|why| ("TooLarge", why)))
+        .or_else(|| explain_size(&seen.facts).map(|why| ("TooLarge", why)))
 }
 
 /// The sentence for a version whose spec is too large.
 #[must_use]
-pub fn too_large(facts: &Version) -> Option<String> {
+pub fn explain_size(facts: &Version) -> Option<String> {
     let size = facts.too_large?;
     Some(format!(
         "The spec of ModelVersion {} has {} KiB, and {} at most are stored safely: put large parameters, notes and lists beside the artifact, and register the version again.",
@@ -215,8 +215,8 @@ fn conflict(seen: &ObservedVersion) -> Option<String> {
     let Version { model, version, record_digest, .. } = &seen.facts;
     Some(format!(
         "Version {version} of {model} was rolled out as {}; this record is another ({}): give it a new version, or delete it.",
-        short(bound),
-        short(record_digest)
+        shorten_digest(bound),
+        shorten_digest(record_digest)
     ))
 }
 
@@ -288,7 +288,7 @@ fn usage(used_by: &[UsedBy]) -> Option<String> {
 }
 
 /// A digest short enough for a sentence.
-pub(super) fn short(digest: &str) -> String {
+pub(super) fn shorten_digest(digest: &str) -> String {
     match digest.char_indices().nth("sha256:".len() + 12) {
         Some((end, _)) => format!("{}…", &digest[..end]),
         None => digest.to_owned(),
@@ -480,7 +480,7 @@ mod tests {
         for (digest, want) in
             [("", ""), ("sha256:aa", "sha256:aa"), ("sha256:ééééééééééééé", "sha256:éééééééééééé…")]
         {
-            assert_eq!(short(digest), want);
+            assert_eq!(shorten_digest(digest), want);
         }
     }
 }

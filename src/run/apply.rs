@@ -1,6 +1,7 @@
 //! Doing: executes a plan's actions in order and writes the status last. Nothing but this file,
 //! `version` and `registry` writes, and they decide nothing.
 
+mod children;
 mod error;
 mod registry;
 mod version;
@@ -11,7 +12,6 @@ use jiff::Timestamp;
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
-    core::response::Status,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -31,12 +31,11 @@ use super::{
     watch::api,
 };
 use crate::{
-    api::{ModelRolloutSpec, condition::bounded, names},
-    plan::{
-        Action, Lookup, Observed, Plan, Prunable,
-        observed::{Blocked, ContentBody, Refusal},
-    },
+    api::{ModelRolloutSpec, names},
+    plan::{Action, Observed, Plan, Prunable, action::Purpose, observed::ContentBody},
 };
+
+use children::Patched;
 
 pub use error::Error;
 
@@ -125,19 +124,18 @@ impl Hand<'_, Observed> {
     /// When the API server does not do its part; what was done before stays done.
     pub async fn apply(&self, plan: &Plan) -> Result<Applied, Error> {
         let mut learned = false;
+        // The state of the Deployment after the last patch of this plan.
+        let mut patched = None;
         for action in &plan.actions {
             sure(self.leads, self.key)?;
-            match (self.act(action).await, action.write()) {
-                (Ok(Applied::Done), write) => {
-                    learned |= write.is_some_and(|write| self.memo().unblock(&write))
-                }
-                (Ok(Applied::Unanswered), _) => learned = true,
-                (Ok(other), _) => return Ok(other),
-                (Err(error), None) => return Err(error),
+            match self.act(action, &mut patched).await {
+                Ok(Applied::Done) => learned |= self.accept(action),
+                Ok(Applied::Unanswered) => learned = true,
+                Ok(other) => return Ok(other),
                 // No trouble of the system that passes: people have to know, and the next pass
                 // tells them.
-                (Err(error), Some(write)) => {
-                    learned |= self.blocked(error.blocks(write, action.decides()).ok_or(error)?);
+                Err(error) => {
+                    learned |= self.refuse(action, error)?;
                     if action.decides() {
                         return Ok(if learned { Applied::Again } else { Applied::Done });
                     }
@@ -148,47 +146,75 @@ impl Hand<'_, Observed> {
         if learned {
             return Ok(Applied::Again);
         }
-        if let (Some(status), Some(wanted)) = (&plan.status, &self.seen.deployment) {
-            sure(self.leads, self.key)?;
-            let written =
-                self.status(Kind::ModelDeployment, &self.key.name, &wanted.uid, status).await?;
-            if written == Applied::Done {
-                self.memo().status_written = Some(Timestamp::now());
-                let state = status.state.map(|s| format!("{s:?}")).unwrap_or_default();
-                info!(deployment = %self.key, state, says = status.message.as_deref().unwrap_or_default(), "status written");
-            }
-            return Ok(written);
+        self.write_own_status(plan).await
+    }
+
+    async fn write_own_status(&self, plan: &Plan) -> Result<Applied, Error> {
+        let (Some(status), Some(wanted)) = (&plan.status, &self.seen.deployment) else {
+            return Ok(Applied::Done);
+        };
+        sure(self.leads, self.key)?;
+        let written =
+            self.status(Kind::ModelDeployment, &self.key.name, &wanted.uid, status).await?;
+        if written == Applied::Done {
+            self.memo().status_written = Some(Timestamp::now());
+            let state = status.state.map(|s| format!("{s:?}")).unwrap_or_default();
+            let says = status.message.as_deref().unwrap_or_default();
+            info!(deployment = %self.key, state, says, "status written");
         }
-        Ok(Applied::Done)
+        Ok(written)
+    }
+
+    /// Forgets that a write was refused before; whether it was.
+    fn accept(&self, action: &Action) -> bool {
+        let mut memo = self.memo();
+        if !memo.has_refused() {
+            return false;
+        }
+        if let Action::PatchWorkload { purpose: Purpose::Decision(rollout), .. }
+        | Action::CreateWorkload { rollout, .. } = action
+        {
+            return memo.accept_decision(*rollout);
+        }
+        action.write().is_some_and(|write| memo.accept(&write))
     }
 
     /// Remembers a refused write; whether that is news.
-    fn blocked(&self, blocked: Blocked) -> bool {
-        let says = blocked.message.clone();
-        let news = self.memo().block(blocked);
+    ///
+    /// # Errors
+    /// The error itself, where it is trouble that passes.
+    fn refuse(&self, action: &Action, error: Error) -> Result<bool, Error> {
+        let Some(write) = action.write() else { return Err(error) };
+        let Some(refused) = error.to_refused_write(write, action.decides()) else {
+            return Err(error);
+        };
+        let says = refused.message.clone();
+        let news = self.memo().refuse(refused);
         if news {
             warn!(deployment = %self.key, says, "the API server refused a write");
         }
-        news
+        Ok(news)
     }
 
     fn api(&self, kind: Kind) -> Api<Kept<Whole>> {
         api(self.client, kind, Some(&self.key.namespace))
     }
 
-    async fn act(&self, action: &Action) -> Result<Applied, Error> {
+    async fn act(&self, action: &Action, patched: &mut Option<Patched>) -> Result<Applied, Error> {
         match action {
             Action::StoreContent { name, labels, body } => {
                 self.store(name, &json!(labels), body).await
             }
             Action::CreateRecord { spec } => self.record(spec).await,
-            Action::AmendRecord { name, ops } => self.patch(Kind::ModelRollout, name, ops).await,
-            Action::CreateWorkload { rollout, body } => self.create_workload(*rollout, body).await,
-            Action::PatchWorkload { rollout, put_back, ops } => {
-                self.patch_workload(*rollout, *put_back, ops).await
+            Action::AmendRecord { name, ops, .. } => {
+                self.patch(Kind::ModelRollout, name, ops, &[]).await
             }
+            Action::CreateWorkload { name, body, .. } => self.create_workload(name, body).await,
+            Action::PatchWorkload { .. } => self.patch_workload(action, patched).await,
             Action::CreateService { body } => self.create_service(body).await,
-            Action::PatchService { ops } => self.patch(Kind::Service, &self.key.name, ops).await,
+            Action::PatchService { reverts, ops } => {
+                self.patch(Kind::Service, &self.key.name, ops, reverts).await
+            }
             Action::AnswerRequest { name, status } => {
                 let uid = self
                     .seen
@@ -275,129 +301,6 @@ impl Hand<'_, Observed> {
             Err(error) if taken(&error) => Ok(Applied::Behind),
             Err(source) => Err(self.error("record rollout", &name, source)),
         }
-    }
-
-    async fn create_workload(&self, rollout: i64, body: &Value) -> Result<Applied, Error> {
-        match self.post(Kind::Deployment, body).await {
-            Ok(_) => {
-                self.memo().accept();
-                self.count("create_workload", Kind::Deployment, &self.key.name);
-                Ok(Applied::Done)
-            }
-            Err(error) if taken(&error) => Ok(self.ask(Lookup::Workload)),
-            Err(source) => self.refused(rollout, "create Deployment", source),
-        }
-    }
-
-    async fn create_service(&self, body: &Value) -> Result<Applied, Error> {
-        match self.post(Kind::Service, body).await {
-            Ok(_) => {
-                self.count("create_service", Kind::Service, &self.key.name);
-                Ok(Applied::Done)
-            }
-            Err(error) if taken(&error) => Ok(self.ask(Lookup::Service)),
-            Err(source) => Err(self.error("create Service", &self.key.name, source)),
-        }
-    }
-
-    /// The next pass reads past the caches first.
-    fn ask(&self, lookup: Lookup) -> Applied {
-        let mut memo = self.memo();
-        if !memo.asked.contains(&lookup) {
-            memo.asked.push(lookup);
-        }
-        Applied::Again
-    }
-
-    async fn patch_workload(
-        &self,
-        rollout: i64,
-        put_back: bool,
-        ops: &[Value],
-    ) -> Result<Applied, Error> {
-        let before = self
-            .seen
-            .workload
-            .as_ref()
-            .map(|w| w.meta.resource_version.as_str())
-            .unwrap_or_default();
-        match self.send_patch(Kind::Deployment, &self.key.name, ops).await? {
-            Ok(answer) => {
-                let unchanged = answer.0.metadata.resource_version.as_deref() == Some(before);
-                let mut memo = self.memo();
-                memo.accept();
-                memo.futile = (put_back && unchanged).then(|| before.to_owned());
-                // It may be known from a look past the caches only; that look is over.
-                memo.workload = None;
-                drop(memo);
-                let action = match (put_back, unchanged) {
-                    (true, true) => "put_back_in_vain",
-                    (true, false) => "put_back",
-                    (false, _) => "patch_workload",
-                };
-                self.count(action, Kind::Deployment, &self.key.name);
-                Ok(if self.unanswered(&answer) { Applied::Unanswered } else { Applied::Done })
-            }
-            Err(error) if moved_on(&error) => Ok(self.moved_on(Kind::Deployment)),
-            Err(source) => self.refused(rollout, "patch Deployment", source),
-        }
-    }
-
-    /// Whether a decision was carried out by labels alone: Kubernetes has nothing to do for it, and
-    /// no watch will tell.
-    fn unanswered(&self, answer: &Answer) -> bool {
-        let now = &answer.0.metadata;
-        self.seen.workload.as_ref().is_some_and(|before| {
-            let label = now.labels.as_ref().and_then(|l| l.get(names::DECISION));
-            now.generation == Some(before.generation)
-                && label != before.meta.labels.get(names::DECISION)
-        })
-    }
-
-    async fn patch(&self, kind: Kind, name: &str, ops: &[Value]) -> Result<Applied, Error> {
-        match self.send_patch(kind, name, ops).await? {
-            Ok(_) => {
-                if kind == Kind::Service {
-                    self.memo().service = None;
-                }
-                self.count("patch", kind, name);
-                Ok(Applied::Done)
-            }
-            Err(error) if moved_on(&error) => Ok(self.moved_on(kind)),
-            Err(source) => Err(self.error("patch", name, source)),
-        }
-    }
-
-    /// The object is not what it was when it was observed; what was read past the caches is
-    /// forgotten.
-    fn moved_on(&self, kind: Kind) -> Applied {
-        let mut memo = self.memo();
-        match kind {
-            Kind::Deployment => memo.workload = None,
-            Kind::Service => memo.service = None,
-            _ => {}
-        }
-        Applied::Behind
-    }
-
-    /// A template at fault (422 with causes, 400) or forbidden (403) is something to plan with;
-    /// anything else is the system's trouble.
-    fn refused(
-        &self,
-        rollout: i64,
-        verb: &'static str,
-        source: kube::Error,
-    ) -> Result<Applied, Error> {
-        let (template, message) = match &source {
-            kube::Error::Api(status) if matches!(status.code, 400 | 422) => {
-                (true, status.message.clone())
-            }
-            kube::Error::Api(status) if status.code == 403 => (false, status.message.clone()),
-            _ => return Err(self.error(verb, &self.key.name, source)),
-        };
-        warn!(deployment = %self.key, rollout, says = message, "the API server refused the Deployment");
-        self.memo().refuse(Refusal { rollout, template, message: bounded(&message, NOTE_MAX) });
-        Ok(Applied::Again)
     }
 
     async fn delete(
@@ -543,10 +446,4 @@ pub fn instance() -> String {
 
 fn taken(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
-}
-
-/// A patch whose preconditions do not hold any more: 404, 409, or a 422 that names no field.
-fn moved_on(error: &kube::Error) -> bool {
-    let causes = |status: &Status| status.details.as_ref().is_some_and(|d| !d.causes.is_empty());
-    matches!(error, kube::Error::Api(status) if matches!(status.code, 404 | 409) || (status.code == 422 && !causes(status)))
 }

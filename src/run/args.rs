@@ -67,6 +67,10 @@ pub struct Run {
     /// How many days records of rollouts are kept.
     #[arg(long, env = "ROLLMODEL_RECORD_RETENTION_DAYS", default_value_t = 400, value_name = "DAYS", value_parser = clap::value_parser!(i64).range(1..=36500))]
     pub record_retention_days: i64,
+    /// Seconds for which a stored revision or an old record stays after nothing needs it any more;
+    /// an hour when absent. A restore brings back what needs it within that time.
+    #[arg(long, env = "ROLLMODEL_PRUNE_GRACE_SECONDS", value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(0..=604_800))]
+    pub prune_grace_seconds: Option<i64>,
     /// Image that fetches and verifies artifacts, with /rollmodel-fetch in it; the operator's own
     /// has it.
     #[arg(long, env = "ROLLMODEL_FETCH_IMAGE", value_name = "IMAGE")]

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{condition::bounded, names},
-    plan::content,
+    plan::facts::content,
 };
 
 /// The longest note of an Event that the API server takes, in bytes.

@@ -12,10 +12,13 @@ use super::{
     watch::api,
     workload::read_workload,
 };
-use crate::plan::{
-    Lookup,
-    observed::{Record, StoredContent},
-    verify::Heard,
+use crate::{
+    api::names,
+    plan::{
+        Lookup,
+        observed::{Record, ReplicaSet, StoredContent},
+        verify::Heard,
+    },
 };
 
 /// Records a page.
@@ -69,6 +72,7 @@ pub async fn look(
             found.workload =
                 object.map(read_workload).transpose().map_err(|e| decode("Deployment", key, e))?;
         }
+        Lookup::ReplicaSets => found.replica_sets = Some(list_replica_sets(client, key).await?),
         Lookup::Service => {
             let object = get(client, Kind::Service, key, &key.name).await?;
             found.service =
@@ -86,6 +90,27 @@ fn stored(name: &str, mut object: Object) -> StoredContent {
         resource_version: object.metadata.resource_version.take().unwrap_or_default(),
         body: read_body(&object),
     }
+}
+
+/// The ReplicaSets of the serving Deployment, which no cache holds.
+async fn list_replica_sets(client: &Client, key: &Key) -> Result<Vec<ReplicaSet>, Error> {
+    let labels = format!("{}={}", names::MODEL_DEPLOYMENT, key.name);
+    let params = ListParams::default().labels(&labels).limit(PAGE);
+    let path = format!("/apis/apps/v1/namespaces/{}/replicasets", key.namespace);
+    let failed = |source| Error::Request {
+        what: format!("the ReplicaSets of {key}"),
+        source: Box::new(source),
+    };
+    let request = kube::core::Request::new(path)
+        .list(&params)
+        .map_err(|error| failed(kube::Error::BuildRequest(error)))?;
+    let list: serde_json::Value = client.request(request).await.map_err(failed)?;
+    let items = list["items"].as_array().into_iter().flatten();
+    let read = |item: &serde_json::Value| ReplicaSet {
+        name: item["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+        template: item["spec"]["template"].clone(),
+    };
+    Ok(items.map(read).collect())
 }
 
 async fn get(client: &Client, kind: Kind, key: &Key, name: &str) -> Result<Option<Object>, Error> {

@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::{
     api::{ModelDeploymentSpec, names},
     plan::{
-        Observed, content,
+        Observed,
+        facts::content,
         registry::{ObservedRegistry, importer},
     },
 };

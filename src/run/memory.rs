@@ -2,7 +2,7 @@
 //! Forgetting it is never wrong.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -17,15 +17,15 @@ use super::{
 };
 use crate::plan::{
     Lookup,
-    observed::{Blocked, Refusal, Service, Workload},
+    facts::content::KnownRevision,
+    observed::{RefusedWrite, Service, Workload},
+    refused_writes::decision_prefix,
 };
 
 /// How long a write of ours is waited for in the caches.
 pub const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 /// How long an object that no cache shows is believed to be as it was read.
 pub const UNCACHED_FOR: Duration = Duration::from_secs(30);
-/// After how long a refused template is tried again: what refused it may have been mended.
-const TEMPLATE_AGAIN: Duration = Duration::from_secs(600);
 /// The longest wait after failures.
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
 /// How many Events of one key are remembered as told.
@@ -81,14 +81,20 @@ pub struct Memo {
     pub workload: Option<(Box<Workload>, Instant)>,
     /// The Service of that name, which no cache shows.
     pub service: Option<(Box<Service>, Instant)>,
-    /// The resourceVersion of a Deployment that a put-back did not change.
-    pub futile: Option<String>,
+    /// Values that came back after they were reverted, as `path=value`.
+    pub came_back: BTreeSet<String>,
+    /// Objects that are kept no longer, with the time at which that was first seen.
+    pub unneeded_since: BTreeMap<String, Timestamp>,
+    /// The revision that the spec was found to name.
+    pub desired: Option<Arc<KnownRevision>>,
     /// When status was last written.
     pub status_written: Option<Timestamp>,
     /// What people should know of and was last logged.
     pub logged: Option<String>,
-    refused: Option<Refused<Refusal>>,
-    blocked: Vec<Refused<Blocked>>,
+    refused: Vec<Refused<RefusedWrite>>,
+    /// Patches that were answered 422 without causes: a precondition failed, or something refused
+    /// them. The same patch of the same state, answered so again, was refused.
+    unclear: HashSet<u64>,
     failures: u32,
     told: HashSet<u64>,
 }
@@ -130,25 +136,14 @@ impl Memo {
         self.told.remove(&hash(&key));
     }
 
-    /// Remembers a refusal; the same one again waits longer.
-    pub fn refuse(&mut self, refusal: Refusal) {
-        let attempts = self
-            .refused
-            .as_ref()
-            .filter(|r| r.what.rollout == refusal.rollout)
-            .map_or(1, |r| r.attempts.saturating_add(1));
-        let wait = if refusal.template { TEMPLATE_AGAIN } else { forbidden_for(attempts) };
-        self.refused = Some(Refused { what: refusal, attempts, again: Instant::now() + wait });
-    }
-
-    /// Remembers that another write was refused, and says whether that is news; again and again
-    /// waits longer.
-    pub fn block(&mut self, blocked: Blocked) -> bool {
-        let before = self.taken(&blocked.write);
+    /// Remembers that a write was refused, and says whether that is news; again and again waits
+    /// longer.
+    pub fn refuse(&mut self, refused: RefusedWrite) -> bool {
+        let before = self.take_refused(&refused.write);
         let attempts = before.as_ref().map_or(1, |b| b.attempts.saturating_add(1));
-        let news = before.is_none_or(|b| b.what != blocked);
-        self.blocked.push(Refused {
-            what: blocked,
+        let news = before.is_none_or(|b| b.what != refused);
+        self.refused.push(Refused {
+            what: refused,
             attempts,
             again: Instant::now() + forbidden_for(attempts),
         });
@@ -156,41 +151,59 @@ impl Memo {
     }
 
     /// A write was taken; whether it had been refused before.
-    pub fn unblock(&mut self, write: &str) -> bool {
-        self.taken(write).is_some()
+    pub fn accept(&mut self, write: &str) -> bool {
+        self.take_refused(write).is_some()
     }
 
-    fn taken(&mut self, write: &str) -> Option<Refused<Blocked>> {
-        let at = self.blocked.iter().position(|b| b.what.write == write)?;
-        Some(self.blocked.remove(at))
+    /// The decision of a rollout was carried out: whatever was refused of it before is over; whether
+    /// anything was.
+    pub fn accept_decision(&mut self, rollout: i64) -> bool {
+        let (prefix, before) = (decision_prefix(rollout), self.refused.len());
+        self.refused.retain(|r| !r.what.write.starts_with(&prefix));
+        self.refused.len() < before
+    }
+
+    /// Whether any write is remembered as refused.
+    #[must_use]
+    pub fn has_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
+    fn take_refused(&mut self, write: &str) -> Option<Refused<RefusedWrite>> {
+        let at = self.refused.iter().position(|r| r.what.write == write)?;
+        Some(self.refused.remove(at))
     }
 
     /// The refused writes, each due once it is time to try again.
     #[must_use]
-    pub fn blocked(&self) -> Vec<Blocked> {
-        self.blocked
+    pub fn list_refused(&self) -> Vec<RefusedWrite> {
+        self.refused
             .iter()
-            .map(|b| Blocked { due: b.standing().is_none(), ..b.what.clone() })
+            .map(|r| RefusedWrite { due: r.standing().is_none(), ..r.what.clone() })
             .collect()
     }
 
-    /// The Deployment was taken.
-    pub fn accept(&mut self) {
-        self.refused = None;
+    /// Whether the same patch of the same state was answered without a cause before, so that
+    /// something refuses it.
+    pub fn is_answered_again(&mut self, patch: &impl Hash) -> bool {
+        if self.unclear.len() >= TOLD_MAX {
+            self.unclear.clear();
+        }
+        !self.unclear.insert(hash(patch))
     }
 
-    /// The refusal that stands; None once it is time to try again.
-    #[must_use]
-    pub fn refusal(&self) -> Option<&Refusal> {
-        self.refused.as_ref().and_then(Refused::standing)
+    /// Remembers since when objects are kept no longer, and forgets those that are needed again.
+    pub fn note_unneeded(&mut self, names: &[String], now: Timestamp) {
+        self.unneeded_since.retain(|name, _| names.contains(name));
+        for name in names {
+            self.unneeded_since.entry(name.clone()).or_insert(now);
+        }
     }
 
     /// When what stands refused is tried again.
     #[must_use]
     pub fn tried_again(&self) -> Option<Instant> {
-        let refused = self.refused.iter().filter(|r| r.standing().is_some()).map(|r| r.again);
-        let blocked = self.blocked.iter().filter(|b| b.standing().is_some()).map(|b| b.again);
-        refused.chain(blocked).min()
+        self.refused.iter().filter(|r| r.standing().is_some()).map(|r| r.again).min()
     }
 
     /// Counts a failure, and says how long to wait.
@@ -202,7 +215,7 @@ impl Memo {
     /// Forgets the failures, and refusals of what was due and is not to be done any more.
     pub fn succeeded(&mut self) {
         self.failures = 0;
-        self.blocked.retain(|b| b.standing().is_some());
+        self.refused.retain(|r| r.standing().is_some());
     }
 
     /// Drops objects past the caches that were read too long ago.
@@ -281,47 +294,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_stands_until_it_is_time_to_try_again_and_then_longer() {
-        let mut memo = Memo::default();
-        let forbidden = Refusal { rollout: 3, template: false, message: "quota".into() };
-        memo.refuse(forbidden.clone());
-        tokio::time::advance(Duration::from_secs(29)).await;
-        assert!(memo.refusal().is_some());
-        tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(memo.refusal().is_none());
-        memo.refuse(forbidden);
-        tokio::time::advance(Duration::from_secs(59)).await;
-        assert!(memo.refusal().is_some());
-        memo.accept();
-        assert!(memo.refusal().is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn each_refused_write_is_tried_again_by_itself_and_waits_longer_each_time() {
         let mut memo = Memo::default();
-        let refused = |write: &str| Blocked {
+        let refused = |write: &str| RefusedWrite {
             write: write.into(),
             message: "no".into(),
-            ..Blocked::default()
+            ..RefusedWrite::default()
         };
-        let due = |memo: &Memo| memo.blocked().iter().map(|b| b.due).collect::<Vec<_>>();
+        let due = |memo: &Memo| memo.list_refused().iter().map(|b| b.due).collect::<Vec<_>>();
         assert!(
-            memo.block(refused("a")) && memo.block(refused("b")),
+            memo.refuse(refused("a")) && memo.refuse(refused("b")),
             "the second is news too, and hides no first"
         );
         tokio::time::advance(Duration::from_secs(31)).await;
         assert_eq!(due(&memo), [true, true]);
         assert!(
-            !memo.block(refused("a")) && !memo.block(refused("b")),
+            !memo.refuse(refused("a")) && !memo.refuse(refused("b")),
             "the same again is no news"
         );
         tokio::time::advance(Duration::from_secs(31)).await;
         assert_eq!(due(&memo), [false, false], "a minute now");
-        assert!(memo.unblock("a") && !memo.unblock("a"));
+        assert!(memo.accept("a") && !memo.accept("a"));
         tokio::time::advance(Duration::from_secs(31)).await;
         memo.succeeded();
         assert!(
-            memo.blocked().is_empty(),
+            memo.list_refused().is_empty(),
             "what was due and is not to be done any more is forgotten"
         );
     }

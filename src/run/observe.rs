@@ -13,8 +13,8 @@ use crate::{
     plan::{
         Lookup, Observed,
         observed::{
-            ContentBody, Memory, Pod, Policy, Record, Request, Service, StoredContent, Version,
-            Wanted, Workload,
+            ContentBody, Memory, Pod, Policy, Record, ReplicaSet, Request, Service, StoredContent,
+            Version, Wanted, Workload,
         },
     },
 };
@@ -99,6 +99,8 @@ pub struct Found {
     pub contents: BTreeMap<String, Option<StoredContent>>,
     /// Every record.
     pub records: Option<Vec<Record>>,
+    /// The ReplicaSets of the Deployment.
+    pub replica_sets: Option<Vec<ReplicaSet>>,
     /// The Deployment.
     pub workload: Option<Workload>,
     /// The Service.
@@ -146,6 +148,7 @@ impl Caches {
             memory: Memory {
                 crds_older: self.crds_older(),
                 looked_up: found.looked_up.clone(),
+                replica_sets: found.replica_sets.clone().unwrap_or_default(),
                 kubernetes: Some(self.kubernetes.load(Ordering::Relaxed))
                     .filter(|minor| *minor > 0),
                 ..memory
@@ -199,9 +202,30 @@ impl Caches {
         let find = |name: String| {
             let entry = versions.get(&Key::new(key.namespace.clone(), name))?;
             let version = &entry.value.as_ref().ok()?.version;
-            Some(Version { bound_to: self.bound_to(&key.namespace, version), ..version.clone() })
+            Some(self.bind_version(&key.namespace, version))
         };
         all.into_iter().filter_map(find).collect()
+    }
+
+    /// A version with what any rollout in the namespace bound it to: its recordDigest, and the digest
+    /// of its artifact, which an erased status must not lose.
+    fn bind_version(&self, namespace: &str, version: &Version) -> Version {
+        let bound_to = self.bound_to(namespace, version);
+        let pin = version.pin.clone().or_else(|| self.recorded_pin(namespace, version));
+        Version { bound_to, pin, ..version.clone() }
+    }
+
+    /// The digest of a version's artifact that the earliest rollout in the namespace recorded.
+    fn recorded_pin(&self, namespace: &str, version: &Version) -> Option<String> {
+        version.artifact.as_ref()?;
+        let records = self.records.read();
+        records
+            .of_version(&Key::new(namespace, version.name.as_str()))
+            .filter_map(|(_, entry)| entry.value.as_ref().ok())
+            .map(|record| &record.spec)
+            .filter(|r| r.record_digest == version.record_digest && r.artifact_digest.is_some())
+            .min_by(|a, b| a.start_time.0.cmp(&b.start_time.0))
+            .and_then(|r| r.artifact_digest.clone())
     }
 
     /// The recordDigest that the earliest rollout in the namespace bound a version to, where it is

@@ -132,6 +132,7 @@ pub async fn run(args: args::Run) -> Result<(), Error> {
             requesters_verified: args.requesters_verified,
             record_retention_days: args.record_retention_days,
             fetch_image: args.fetch_image.clone().filter(|image| !image.is_empty()),
+            prune_grace_seconds: args.prune_grace_seconds,
         },
     });
     let work = tokio::spawn(work(context, queues, beats, args.concurrency, stop.clone()));

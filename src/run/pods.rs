@@ -11,57 +11,73 @@ use crate::{
 /// The longest message that is kept of a container or the scheduler.
 const MESSAGE_MAX: usize = 1024;
 
-/// What is kept of a pod; whatever is absent or strange in it counts as not there.
+/// Reduces a pod; whatever is absent or strange in it counts as not there.
 #[must_use]
 pub fn read(object: &Object) -> Pod {
     let meta = &object.metadata;
     let status: &Value = &object.status.or_default();
-    let lists = ["initContainerStatuses", "containerStatuses"];
+    let ready = find_condition(status, "Ready");
+    let initialized = find_condition(status, "Initialized").filter(|c| c["status"] == "True");
+    let lists = [("initContainerStatuses", true), ("containerStatuses", false)];
+    let label = |name: &str| meta.labels.as_ref().and_then(|l| l.get(name)).cloned();
+    let owners = meta.owner_references.iter().flatten();
+    let controller = owners
+        .filter(|o| o.controller == Some(true) && o.kind == "ReplicaSet")
+        .map(|o| o.name.clone())
+        .next();
+    let finished = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
     Pod {
         name: meta.name.clone().unwrap_or_default(),
-        hash: meta
-            .labels
-            .as_ref()
-            .and_then(|l| l.get(names::REVISION))
-            .cloned()
-            .unwrap_or_default(),
+        hash: label(names::REVISION).unwrap_or_default(),
         restarted_at: meta.annotations.as_ref().and_then(|a| a.get(names::RESTARTED_AT)).cloned(),
+        created: meta.creation_timestamp.as_ref().map(|t| t.0),
+        replica_set: controller,
+        template_hash: label("pod-template-hash").unwrap_or_default(),
         deleting: meta.deletion_timestamp.is_some(),
-        ready: condition(status, "Ready").is_some_and(|c| c["status"] == "True"),
-        unschedulable: condition(status, "PodScheduled")
-            .filter(|c| c["status"] == "False" && c["reason"] == "Unschedulable")
+        finished,
+        ended: (finished && status["reason"].is_string()).then(|| read_why(status)),
+        ready: ready.is_some_and(|c| c["status"] == "True"),
+        ready_changed: ready.and_then(|c| read_time(c, "lastTransitionTime")),
+        unschedulable: find_condition(status, "PodScheduled")
+            .filter(|c| c["status"] == "False")
             .map(|c| text(c, "message")),
+        initialized: initialized.and_then(|c| read_time(c, "lastTransitionTime")),
         containers: lists
             .iter()
-            .filter_map(|list| status.get(list)?.as_array())
-            .flatten()
-            .map(container)
+            .filter_map(|(list, init)| Some((status.get(list)?.as_array()?, *init)))
+            .flat_map(|(all, init)| all.iter().map(move |c| read_container(c, init)))
             .collect(),
     }
 }
 
-fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
+fn find_condition<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
     status.get("conditions")?.as_array()?.iter().find(|c| c["type"] == kind)
 }
 
-fn container(status: &Value) -> Container {
+fn read_time(value: &Value, field: &str) -> Option<jiff::Timestamp> {
+    value[field].as_str()?.parse().ok()
+}
+
+fn read_container(status: &Value, init: bool) -> Container {
     let ended =
         status.pointer("/state/terminated").or_else(|| status.pointer("/lastState/terminated"));
     Container {
         name: text(status, "name"),
+        init,
         running: status.pointer("/state/running").is_some(),
+        started: status.pointer("/state/running").and_then(|s| read_time(s, "startedAt")),
         ready: status["ready"] == true,
         restarts: status["restartCount"]
             .as_i64()
             .and_then(|n| i32::try_from(n).ok())
             .unwrap_or_default(),
-        waiting: status.pointer("/state/waiting").map(why),
-        terminated: ended.map(why),
+        waiting: status.pointer("/state/waiting").map(read_why),
+        terminated: ended.map(read_why),
         image_id: status["imageID"].as_str().filter(|id| !id.is_empty()).map(str::to_owned),
     }
 }
 
-fn why(state: &Value) -> Why {
+fn read_why(state: &Value) -> Why {
     Why {
         reason: text(state, "reason"),
         message: text(state, "message"),

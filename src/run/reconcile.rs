@@ -75,6 +75,8 @@ pub struct Settings {
     pub record_retention_days: i64,
     /// `--fetch-image`.
     pub fetch_image: Option<String>,
+    /// `--prune-grace-seconds`.
+    pub prune_grace_seconds: Option<i64>,
 }
 
 /// Why a pass failed.
@@ -178,6 +180,8 @@ impl Context {
                 let applied = hand.apply(&plan).await?;
                 let mut memo = lock(&memo);
                 memo.succeeded();
+                memo.desired.clone_from(&plan.desired);
+                memo.note_unneeded(&plan.unneeded, Timestamp::now());
                 return Ok(next(&memo, plan.requeue_after_seconds, applied));
             }
             for lookup in &plan.lookups {
@@ -232,9 +236,11 @@ impl Context {
     fn memory(&self, memo: &std::sync::Mutex<Memo>) -> observed::Memory {
         let memo = lock(memo);
         observed::Memory {
-            refusal: memo.refusal().cloned(),
-            blocked: memo.blocked(),
-            futile: memo.futile.clone(),
+            refused: memo.list_refused(),
+            came_back: memo.came_back.clone(),
+            desired: memo.desired.clone(),
+            unneeded_since: memo.unneeded_since.clone(),
+            prune_grace_seconds: self.settings.prune_grace_seconds,
             status_written: memo.status_written,
             requesters_verified: self.settings.requesters_verified,
             record_retention_days: self.settings.record_retention_days,
@@ -256,7 +262,7 @@ impl Context {
             };
             seen.heard = heard.take();
             seen.fetch_image.clone_from(&self.settings.fetch_image);
-            seen.blocked = lock(&memo).blocked();
+            seen.blocked = lock(&memo).list_refused();
             let plan = plan_version(&seen, Timestamp::now());
             let Some(job) = &plan.lookup else {
                 let hand = Hand {
@@ -290,7 +296,7 @@ impl Context {
             };
             seen.words = words.take();
             seen.image.clone_from(&self.settings.fetch_image);
-            seen.blocked = lock(&memo).blocked();
+            seen.blocked = lock(&memo).list_refused();
             let plan = plan_registry(&seen, Timestamp::now());
             if !plan.hear {
                 let hand = Hand {

@@ -19,7 +19,7 @@ use crate::{
         version::{Lifecycle, LifecycleState, MUTABLE},
     },
     plan::{
-        content, health,
+        facts::{content, health},
         observed::{ContentBody, Controller, Meta, Pod, Record, Request, Service, Version, Wanted},
         verify,
         version::SPEC_MAX,
@@ -325,7 +325,7 @@ impl Watched for Pod {
     }
 
     fn news(old: Option<&Self>, new: Option<&Self>) -> Option<News> {
-        let says = |pod: Option<&Self>| pod.and_then(health::says);
+        let says = |pod: Option<&Self>| pod.and_then(health::describe_pod);
         match (old, new) {
             (Some(old), Some(new)) if old == new => None,
             _ => Some(if says(old) == says(new) { News::Counts } else { News::Turn }),
@@ -375,6 +375,7 @@ pub(super) fn meta(from: ObjectMeta) -> Meta {
     let controller =
         from.owner_references.unwrap_or_default().into_iter().find(|o| o.controller == Some(true));
     let mut annotations = from.annotations.unwrap_or_default();
+    let has_annotations = !annotations.is_empty();
     annotations.retain(|name, _| name == names::CHANGE_CAUSE);
     Meta {
         name: from.name.unwrap_or_default(),
@@ -382,6 +383,7 @@ pub(super) fn meta(from: ObjectMeta) -> Meta {
         resource_version: from.resource_version.unwrap_or_default(),
         labels: from.labels.unwrap_or_default(),
         annotations,
+        has_annotations,
         controller: controller.map(|o| Controller { kind: o.kind, name: o.name, uid: o.uid }),
         deleting: from.deletion_timestamp.is_some(),
     }

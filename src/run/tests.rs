@@ -13,7 +13,7 @@ use super::{
     world::{SILENCE, World, key},
 };
 
-const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/ml/deployments/fraud";
+const MODEL_DEPLOYMENT: &str = "/apis/apps/v1/namespaces/ml/deployments/fraud";
 const WANTED: &str = "/apis/rollmodel.dev/v1alpha1/namespaces/ml/modeldeployments/fraud";
 
 fn short(log: &[String]) -> Vec<String> {
@@ -74,7 +74,7 @@ async fn a_failed_precondition_is_read_again_and_planned_again() {
     assert_eq!(short(&world.pass().await), ["PATCH deployments"]);
     let asked = world.pass().await;
     assert_eq!(short(&asked)[0], "PATCH deployments");
-    assert_eq!(world.object(DEPLOYMENT)["spec"]["replicas"], 3);
+    assert_eq!(world.object(MODEL_DEPLOYMENT)["spec"]["replicas"], 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -166,7 +166,7 @@ async fn a_name_that_is_taken_is_looked_up_and_left_alone() {
     assert!(!asked.contains(&"POST deployments".to_owned()), "{asked:?}");
     world.feed();
     assert_eq!(world.pass().await, Vec::<String>::new(), "it is not asked for at every pass");
-    assert_eq!(world.object(DEPLOYMENT)["spec"]["replicas"], 1);
+    assert_eq!(world.object(MODEL_DEPLOYMENT)["spec"]["replicas"], 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -242,7 +242,7 @@ async fn a_deployment_that_is_gone_ends_its_records_and_keeps_them() {
     let world = World::new();
     world.settle().await;
     lock(&world.store).objects.remove(WANTED);
-    lock(&world.store).objects.remove(DEPLOYMENT);
+    lock(&world.store).objects.remove(MODEL_DEPLOYMENT);
     world.feed();
     assert_eq!(short(&world.pass().await), ["PATCH modelrollouts"]);
     world.feed();
@@ -262,7 +262,7 @@ async fn who_does_not_surely_lead_writes_nothing() {
 async fn a_pass_that_carries_a_verb_out_is_followed_by_one_that_looks_what_is_due_now() {
     let world = World::new();
     world.settle().await;
-    world.edit(DEPLOYMENT, |o| o["spec"]["paused"] = json!(true));
+    world.edit(MODEL_DEPLOYMENT, |o| o["spec"]["paused"] = json!(true));
     world.settle().await;
     world.put(
         "rollmodel.dev/v1alpha1",
@@ -274,7 +274,7 @@ async fn a_pass_that_carries_a_verb_out_is_followed_by_one_that_looks_what_is_du
     world.edit(WANTED, |o| o["spec"]["version"] = json!("2"));
     world.settle().await;
     assert_eq!(world.object(WANTED)["status"]["state"], "Paused");
-    world.edit(DEPLOYMENT, |o| o["spec"]["paused"] = json!(false));
+    world.edit(MODEL_DEPLOYMENT, |o| o["spec"]["paused"] = json!(false));
     lock(&world.store).log.clear();
     let again = world.context.pass(What::Deployment, &key()).await.unwrap();
     assert!(again.is_some_and(|again| again < Duration::from_secs(1)), "{again:?}");

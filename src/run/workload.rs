@@ -16,7 +16,7 @@ use crate::{
     api::names,
     plan::{
         drift::foreign_paths,
-        health::Turn,
+        facts::health::RolloutSignals,
         observed::{Workload, WorkloadSpec, WorkloadStatus},
     },
 };
@@ -28,7 +28,7 @@ pub struct WorkloadEntry {
     status: Packed<WorkloadStatus>,
     resource_version: String,
     /// What its status says, less the numbers.
-    turn: Turn,
+    turn: RolloutSignals,
 }
 
 /// All of a Deployment but its status and its resourceVersion.
@@ -85,7 +85,7 @@ impl Watched for WorkloadEntry {
         };
         Ok(Self {
             written,
-            turn: Turn::of(&sketch),
+            turn: RolloutSignals::new(&sketch),
             status: Packed::pack(&sketch.status)?,
             resource_version,
         })

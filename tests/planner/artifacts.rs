@@ -33,10 +33,11 @@ fn wrong_bytes_go_back_at_once_and_are_told_with_the_fetchers_own_words() {
     assert_eq!((world.state(), world.serving().as_str()), (State::RolledBack, "6"));
     let back = world.record(3);
     assert_eq!((back.trigger, back.rejects.unwrap().scope), (Trigger::Failed, Scope::Content));
-    let said =
-        "version 7 cannot be fetched: Mismatch: the digest is sha256:bb, and has to be sha256:aa";
-    assert_eq!(back.decided_by.reason.as_deref(), Some(said));
-    assert!(says(&world).contains(said), "{}", says(&world));
+    let recorded = back.decided_by.reason.unwrap();
+    assert!(recorded.contains("container rollmodel-fetch of pod"), "{recorded}");
+    let words = "Mismatch: the digest is sha256:bb, and has to be sha256:aa";
+    assert!(!recorded.contains(words), "no words of a container are recorded: {recorded}");
+    assert!(says(&world).contains(words), "{}", says(&world));
     assert_eq!(world.record(2).outcome, Some(Outcome::Failed));
 }
 
@@ -94,8 +95,8 @@ fn what_is_rendered_anew_is_asked_anew() {
     world.want("7");
     world.settle();
     world.policy(json!({"requireSignature": {"publicKeys": ["k"]}}));
-    let newest = world.records().last().unwrap().number;
-    let answer = world.ask_with(Verb::Restart, newest, |r| r.rerender = Some(true));
+    let decision = world.decision();
+    let answer = world.ask_with(Verb::Restart, &decision, |r| r.rerender = Some(true));
     world.settle();
     let status = world.answer(&answer);
     assert_eq!(status.result, Some(RequestResult::Refused));

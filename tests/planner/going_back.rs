@@ -31,7 +31,8 @@ fn undo_serves_the_version_before_and_holds_the_one_left() {
     assert_eq!((answer.result, answer.rollout), (Some(RequestResult::Done), Some(3)));
     assert_eq!(
         answer.message.unwrap(),
-        "Going back to version 6 (rollout 1); version 7 is rejected until a Retry."
+        "Recorded as rollout 3: going back to version 6 (rollout 1); version 7 is not served again \
+         until a Retry."
     );
     assert_eq!((world.state(), world.serving().as_str()), (State::Held, "6"));
     let rejects = world.record(3).rejects.unwrap();
@@ -118,7 +119,7 @@ fn undo_by_kubectl_is_recorded_and_a_second_one_is_put_back() {
     assert!(world.image().ends_with("fraud:6"));
     assert!(
         world.events.iter().any(|(reason, message)| reason == "UndoRefused"
-            && message.contains("create a RolloutRequest with verb Undo and toRollout")),
+            && message.contains("A RolloutRequest with verb Retry")),
         "{:?}",
         world.events
     );
@@ -154,7 +155,7 @@ fn undo_to_a_number_and_then_undo_goes_to_the_newest_one_left() {
     let mut world = on_seven();
     world.want("8");
     world.settle();
-    world.ask_with(Verb::Undo, 3, |s| s.to_rollout = Some(1));
+    world.ask_with(Verb::Undo, "3.0", |s| s.to_rollout = Some(1));
     world.settle();
     assert_eq!(world.serving(), "6");
     world.ask(Verb::Undo);
@@ -170,7 +171,7 @@ fn of_two_people_who_undo_at_once_one_is_refused() {
     assert_eq!(world.answer(&first).result, Some(RequestResult::Done));
     let answer = world.answer(&second);
     assert_eq!(answer.result, Some(RequestResult::Refused));
-    assert!(answer.message.unwrap().contains("ifRollout: 3"));
+    assert!(answer.message.unwrap().contains("ifDecision: \"3.0\""));
     assert_eq!(world.records().len(), 3);
 }
 

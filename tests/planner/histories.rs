@@ -53,6 +53,41 @@ fn every_kept_history_ends_as_its_file_says() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Tells one history step by step: `HISTORY=path.yaml cargo test --test planner tell_one -- --ignored
+/// --nocapture`.
+#[test]
+#[ignore = "it tells one history, for people"]
+fn tell_one_history() {
+    let path = std::env::var("HISTORY").expect("HISTORY names a file");
+    let history: History = serde_yaml::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let mut cluster = crate::simulator::cluster::Cluster::new();
+    cluster.settle();
+    for act in &history.acts {
+        println!("{} s  {act:?}", cluster.now);
+        cluster.perform(act);
+        let is_last = std::ptr::eq(act, history.acts.last().unwrap());
+        for _ in 0..if is_last { 75 } else { 0 } {
+            let before = cluster.operator.writes.len();
+            cluster.tick();
+            let writes = &cluster.operator.writes[before..];
+            let live = cluster.workload.deployment.as_ref().map(|d| {
+                let sets: Vec<_> =
+                    cluster.workload.replica_sets.iter().map(|s| (&s.name, s.replicas)).collect();
+                format!(
+                    "gen {} paused {} {:?} {sets:?}",
+                    d.generation, d.spec.paused, d.status.available_replicas
+                )
+            });
+            println!(
+                "   {} {writes:?} {live:?} {:?} due {:?}",
+                cluster.now,
+                cluster.status().message,
+                cluster.operator.due
+            );
+        }
+    }
+}
+
 /// A theme: acts that are likely in its histories. Each history mixes one theme with ticks.
 type Theme = (&'static str, fn() -> BoxedStrategy<Act>);
 
@@ -298,6 +333,31 @@ fn drop_acts(mut acts: Vec<Act>, property: &str) -> Vec<Act> {
         }
     }
     acts
+}
+
+/// The number of random histories of each theme that every run of the tests tries.
+const SEEDED: usize = 60;
+
+#[test]
+fn random_histories_violate_no_property() {
+    let mut acts_run = 0;
+    for (seed, (theme, strategy)) in (101u8..).zip(THEMES) {
+        let mut runner = seeded_runner(seed);
+        let strategy = histories(strategy);
+        for number in 1..=SEEDED {
+            let tree = strategy.new_tree(&mut runner).unwrap();
+            acts_run += tree.current().len();
+            let Some(property) = judge(&tree.current()) else { continue };
+            let acts = shrink(tree, &property);
+            keep_last(&property, &acts);
+            panic!(
+                "{theme}, history {number} violates {property}; `make keep-history NAME=…` makes it \
+                 a test:\n{}",
+                run_acts(&acts).story
+            );
+        }
+    }
+    assert!(acts_run > 1000, "the histories are short");
 }
 
 /// Searches `count` histories of each theme; prints the shortest story of each violation.

@@ -1,11 +1,9 @@
 //! Kubernetes in the world in memory: its Deployment controller and its kubelet.
 
+use jiff::{Timestamp, ToSpan};
 use rollmodel::{
-    api::names,
-    plan::{
-        health::RESTART_LIMIT,
-        observed::{Container, Pod, Why, WorkloadCondition},
-    },
+    api::{deployment::RESTART_LIMIT, names},
+    plan::observed::{Container, Pod, Why, WorkloadCondition},
 };
 
 use crate::world::{Behaviour, World};
@@ -40,14 +38,14 @@ impl World {
         let old = self.seen.pods.iter().filter(|p| !fresh(p) && p.ready).count();
         let good = behaviour == Behaviour::Fine;
         let count = if good { replicas } else { replicas.min(1) };
-        self.seen.pods.retain(|p| !fresh(p) && !good && p.ready);
+        let before = std::mem::take(&mut self.seen.pods);
+        self.seen.pods = before.iter().filter(|p| !fresh(p) && !good && p.ready).cloned().collect();
         for n in 0..count {
-            self.seen.pods.push(pod(
-                &format!("fraud-{hash}-{n}"),
-                &hash,
-                restarted_at.clone(),
-                behaviour,
-            ));
+            let name = format!("fraud-{hash}-{n}");
+            let known = before.iter().find(|p| p.name == name && fresh(p));
+            let born = known.and_then(|p| p.created).unwrap_or(self.now);
+            let times = (born, self.overdue);
+            self.seen.pods.push(pod(&name, &hash, restarted_at.clone(), behaviour, times));
         }
         let old = if good { 0 } else { i32::try_from(old).unwrap() };
         workload.status.replicas = count + old;
@@ -74,10 +72,19 @@ fn fetch(code: i32, restarts: i32, message: &str) -> Container {
     };
     let (waiting, terminated) =
         (why("CrashLoopBackOff", "back-off", None), why("Error", message, Some(code)));
-    Container { name: names::FETCH.into(), restarts, waiting, terminated, ..Container::default() }
+    let (name, init) = (names::FETCH.into(), true);
+    Container { name, init, restarts, waiting, terminated, ..Container::default() }
 }
 
-fn pod(name: &str, hash: &str, restarted_at: Option<String>, behaviour: Behaviour) -> Pod {
+fn pod(
+    name: &str,
+    hash: &str,
+    restarted_at: Option<String>,
+    behaviour: Behaviour,
+    (now, overdue): (Timestamp, bool),
+) -> Pod {
+    // A container that is overdue has run for longer than the default deadline.
+    let started = if overdue { now - 601.seconds() } else { now };
     let mut container = Container { name: "model".into(), ..Container::default() };
     let mut fetched = Vec::new();
     match behaviour {
@@ -90,7 +97,9 @@ fn pod(name: &str, hash: &str, restarted_at: Option<String>, behaviour: Behaviou
             "Unreachable: s3.example.com does not answer.",
         )),
         Behaviour::Fine => (container.running, container.ready) = (true, true),
-        Behaviour::NeverReady => container.running = true,
+        Behaviour::NeverReady => {
+            (container.running, container.started) = (true, Some(started));
+        }
         Behaviour::Crash => {
             container.restarts = RESTART_LIMIT;
             container.waiting = Some(Why {
@@ -115,6 +124,9 @@ fn pod(name: &str, hash: &str, restarted_at: Option<String>, behaviour: Behaviou
     Pod {
         name: name.into(),
         hash: hash.into(),
+        created: Some(now),
+        replica_set: Some(format!("fraud-{hash}")),
+        template_hash: hash.into(),
         restarted_at,
         ready: behaviour == Behaviour::Fine,
         containers: fetched.into_iter().chain([container]).collect(),

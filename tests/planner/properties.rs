@@ -4,7 +4,7 @@
 use jiff::ToSpan;
 use proptest::prelude::*;
 use rollmodel::{
-    api::{names, request::Verb},
+    api::{names, request::Verb, rollout::Outcome},
     plan,
 };
 use serde_json::json;
@@ -92,10 +92,10 @@ fn happen(world: &mut World, op: &Op) {
         Op::SpecPaused(paused) => world.spec(|s| s.paused = *paused),
         Op::Ask(verb) => drop(world.ask(*verb)),
         Op::UndoTo(n) => {
-            let newest = world.records().last().map_or(0, |r| r.number);
-            world.ask_with(Verb::Undo, newest, |s| s.to_rollout = Some(i64::from(*n)));
+            let decision = world.decision();
+            world.ask_with(Verb::Undo, &decision, |s| s.to_rollout = Some(i64::from(*n)));
         }
-        Op::StaleUndo => drop(world.ask_with(Verb::Undo, 0, |_| {})),
+        Op::StaleUndo => drop(world.ask_with(Verb::Undo, "0", |_| {})),
         Op::KubectlUndo(n) if world.can_kubectl_undo(i64::from(*n)) => {
             world.kubectl_undo(i64::from(*n))
         }
@@ -146,14 +146,8 @@ fn decisions(world: &World) -> Vec<String> {
         .map(|r| {
             let decisions: Vec<_> = r.decisions.iter().map(|d| (d.number, d.verb)).collect();
             format!(
-                "{} {} {:?} {:?} {:?} {:?} {:?} {decisions:?}",
-                r.number,
-                r.version,
-                r.trigger,
-                r.rejects,
-                r.previous_rollout,
-                r.outcome,
-                r.was_available
+                "{} {} {:?} {:?} {:?} {:?} {decisions:?}",
+                r.number, r.version, r.trigger, r.rejects, r.previous_rollout, r.outcome,
             )
         })
         .collect()
@@ -181,6 +175,9 @@ proptest! {
             happen(&mut world, op);
             world.settle();
         }
+        // What fails by time alone fails once.
+        world.pass(hours.hours());
+        world.settle();
         world.pass(hours.hours());
         let plan = world.plan();
         // What is kept by time alone goes when its time is over.
@@ -231,10 +228,13 @@ proptest! {
         }
         let records = world.records();
         for (index, record) in records.iter().enumerate() {
-            let mut before = plan::history::History::default();
-            records[..index].iter().for_each(|r| before.push(r.clone()));
-            let rejected = before.rejecting(record).is_some();
-            let asked = matches!(record.trigger, rollmodel::api::rollout::Trigger::Retry | rollmodel::api::rollout::Trigger::Restart);
+            let mut before = plan::facts::history::History::new(&plan::Observed::default(), "fraud");
+            records[..index].iter().for_each(|r| before.push_record(r.clone()));
+            let rejected = before.find_rejection(record).is_some();
+            // What served is not newly served: kubectl may return to its ReplicaSet.
+            let served = before.records().rev().find(|r| r.outcome == Some(Outcome::Promoted));
+            let serves = served.is_some_and(|s| s.record_digest == record.record_digest);
+            let asked = serves || matches!(record.trigger, rollmodel::api::rollout::Trigger::Retry | rollmodel::api::rollout::Trigger::Restart);
             prop_assert!(!rejected || asked, "rollout {} serves what was rejected: {:#?}", record.number, decisions(&world));
         }
     }

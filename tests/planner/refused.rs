@@ -2,17 +2,22 @@
 
 use rollmodel::{
     api::{deployment::State, request::Verb},
-    plan::{Action, Plan, observed::Blocked},
+    plan::{Action, Plan, observed::RefusedWrite},
 };
 
 use crate::world::World;
 
 /// What is remembered of the first of these writes that was refused.
-fn refused(plan: &Plan, which: impl Fn(&Action) -> bool) -> Blocked {
+fn refused(plan: &Plan, which: impl Fn(&Action) -> bool) -> RefusedWrite {
     let action = plan.actions.iter().find(|a| which(a)).unwrap();
     let write = action.write().unwrap();
-    Blocked {
-        message: format!("{write}: no"),
+    RefusedWrite {
+        message: match action {
+            Action::StoreContent { name, .. } => format!("store revision {name}: no"),
+            Action::CreateRecord { spec } => format!("record rollout {}: no", spec.number),
+            Action::CreateService { .. } => "create Service: no".into(),
+            _ => format!("{write}: no"),
+        },
         write,
         due: false,
         deciding: action.decides(),
@@ -40,7 +45,7 @@ fn without_service() -> (World, Plan) {
 #[test]
 fn a_refused_service_is_told_as_long_as_it_is_missing_also_while_it_is_tried_again() {
     let (mut world, plan) = without_service();
-    world.seen.memory.blocked.push(refused(&plan, service));
+    world.seen.memory.refused.push(refused(&plan, service));
     let plan = world.plan();
     assert!(writes(&plan).is_empty(), "it is not tried at every pass");
     let status = plan.status.clone().unwrap();
@@ -50,11 +55,11 @@ fn a_refused_service_is_told_as_long_as_it_is_missing_also_while_it_is_tried_aga
     );
     world.carry_out(plan, usize::MAX);
     assert_eq!(world.events.last().unwrap().1, "Cannot create Service: no. It is tried again.");
-    world.seen.memory.blocked[0].due = true;
+    world.seen.memory.refused[0].due = true;
     let plan = world.plan();
-    assert_eq!(writes(&plan), ["create Service"]);
+    assert!(writes(&plan).iter().all(|w| w.starts_with("Service ")) && plan.actions.len() > 1);
     assert!(plan.status.is_none(), "until it is taken, what is told stays");
-    world.seen.memory.blocked.clear();
+    world.seen.memory.refused.clear();
     world.settle();
     assert_eq!(world.state(), State::Serving);
 }
@@ -62,7 +67,7 @@ fn a_refused_service_is_told_as_long_as_it_is_missing_also_while_it_is_tried_aga
 #[test]
 fn a_refused_service_holds_no_rollout_up() {
     let (mut world, plan) = without_service();
-    world.seen.memory.blocked.push(refused(&plan, service));
+    world.seen.memory.refused.push(refused(&plan, service));
     world.want("7");
     world.settle();
     assert_eq!((world.state(), world.serving().as_str()), (State::Waiting, "7"));
@@ -77,7 +82,7 @@ fn a_decision_that_cannot_be_written_down_waits_and_nothing_is_done_that_would_s
     let mut content = refused(&plan, |a| matches!(a, Action::StoreContent { .. }));
     content.due = true;
     let record = refused(&plan, |a| matches!(a, Action::CreateRecord { .. }));
-    world.seen.memory.blocked = vec![content, record];
+    world.seen.memory.refused = vec![content, record];
     let plan = world.plan();
     assert!(
         plan.actions.iter().all(|a| matches!(a, Action::Event { .. })),
@@ -95,7 +100,7 @@ fn a_spec_that_is_corrected_does_not_wait_for_the_content_that_was_refused() {
     world.settle();
     world.want("7");
     let content = refused(&world.plan(), |a| matches!(a, Action::StoreContent { .. }));
-    world.seen.memory.blocked.push(content);
+    world.seen.memory.refused.push(content);
     world.settle();
     assert_eq!((world.state(), world.records().len()), (State::Waiting, 1));
     world.want("8");
@@ -110,12 +115,12 @@ fn what_was_refused_is_not_planned_again_at_once() {
     world.ask(Verb::Pause);
     let plan = world.plan();
     assert_eq!(plan.requeue_after_seconds, Some(0));
-    world.seen.memory.blocked.push(refused(&plan, |a| matches!(a, Action::AmendRecord { .. })));
+    world.seen.memory.refused.push(refused(&plan, |a| matches!(a, Action::AmendRecord { .. })));
     assert_ne!(world.plan().requeue_after_seconds, Some(0), "nothing is retried hot");
-    world.seen.memory.blocked.clear();
+    world.seen.memory.refused.clear();
     world.delete();
     let plan = world.plan();
     assert_eq!(plan.requeue_after_seconds, Some(0));
-    world.seen.memory.blocked.push(refused(&plan, |a| matches!(a, Action::AnswerRequest { .. })));
+    world.seen.memory.refused.push(refused(&plan, |a| matches!(a, Action::AnswerRequest { .. })));
     assert_ne!(world.plan().requeue_after_seconds, Some(0));
 }

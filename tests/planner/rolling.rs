@@ -18,10 +18,7 @@ fn a_first_rollout_serves_what_the_spec_names() {
     world.settle();
     assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "6"));
     let record = world.record(1);
-    assert_eq!(
-        (record.trigger, record.outcome, record.was_available),
-        (Trigger::SpecChanged, Some(Outcome::Promoted), Some(true))
-    );
+    assert_eq!((record.trigger, record.outcome), (Trigger::SpecChanged, Some(Outcome::Promoted)));
     assert_eq!(world.status().message.unwrap(), "Serving version 6.");
 }
 
@@ -229,10 +226,10 @@ fn rolled_at_no_replicas_and_scaled_later_is_available_from_then_on() {
     let mut world = World::new();
     world.spec(|s| s.replicas = 0);
     world.settle();
-    assert_eq!((world.state(), world.record(1).was_available), (State::Serving, None));
+    assert_eq!((world.state(), world.record(1).outcome), (State::Serving, None));
     world.spec(|s| s.replicas = 2);
     world.settle();
-    assert_eq!(world.record(1).was_available, Some(true));
+    assert_eq!(world.record(1).outcome, Some(Outcome::Promoted));
 }
 
 #[test]
@@ -304,9 +301,14 @@ fn what_admission_changes_back_each_time_is_put_back_once_and_does_not_stop_scal
     world.settle();
     world.edit(|d| d["spec"]["template"]["spec"]["containers"][0]["image"] = json!("mirror:6"));
     assert!(!world.plan().actions.is_empty());
-    world.seen.memory.futile =
-        Some(world.seen.workload.as_ref().unwrap().meta.resource_version.clone());
-    assert!(world.plan().actions.is_empty());
+    let plan = world.plan();
+    let reverts = plan.actions.iter().find_map(|a| match a {
+        Action::PatchWorkload { reverts, .. } => Some(reverts.clone()),
+        _ => None,
+    });
+    world.seen.memory.came_back.extend(reverts.unwrap());
+    let told = |a: &Action| matches!(a, Action::Event { .. });
+    assert!(world.plan().actions.iter().all(told));
     world.spec(|s| s.replicas = 5);
     let plan = serde_json::to_string(&world.plan().actions).unwrap();
     assert!(plan.contains("/spec/replicas") && !plan.contains("/spec/template"), "{plan}");
@@ -380,5 +382,10 @@ fn two_requests_at_once_are_answered_in_order_one_decision_a_pass() {
     );
     let second = world.plan();
     world.carry_out(second, usize::MAX);
-    assert_eq!(world.answer(&resume).result, Some(RequestResult::Done));
+    assert_eq!(world.answer(&resume).result, Some(RequestResult::Refused));
+    let message = world.answer(&resume).message.unwrap();
+    assert!(
+        message.contains("ifDecision: \"1.1\""),
+        "the second was made before the first: {message}"
+    );
 }

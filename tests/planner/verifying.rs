@@ -9,7 +9,7 @@ use rollmodel::{
         version::{Role, UsedBy},
     },
     plan::{
-        observed::{Blocked, Policy},
+        observed::{Policy, RefusedWrite},
         verify::{Heard, Job, LastWords, VersionAction, add_found},
         version::{ObservedVersion, VersionPlan, plan_version},
     },
@@ -462,8 +462,11 @@ fn a_job_that_is_refused_or_gets_no_pod_is_told() {
     let mut bucket = Bucket::new(None, []);
     let plan = bucket.plan();
     let write = plan.actions[0].write().unwrap();
-    bucket.seen.blocked =
-        vec![Blocked { message: format!("{write}: exceeded quota"), write, ..Blocked::default() }];
+    bucket.seen.blocked = vec![RefusedWrite {
+        message: format!("{write}: exceeded quota"),
+        write,
+        ..RefusedWrite::default()
+    }];
     let plan = bucket.plan();
     assert!(plan.actions.is_empty(), "it is not tried at every pass");
     bucket.carry_out(plan, usize::MAX);

@@ -14,6 +14,7 @@ use rollmodel::{
     },
     plan::{
         self, Action, Lookup, Observed, Plan, Prunable,
+        action::guard_ops,
         observed::{Meta, Record, Request, Service, StoredContent, Version, Wanted, Workload},
     },
 };
@@ -162,19 +163,25 @@ impl World {
     }
 
     pub fn ask(&mut self, verb: Verb) -> String {
-        let newest = self.records().last().map_or(0, |r| r.number);
-        self.ask_with(verb, newest, |_| {})
+        let decision = self.decision();
+        self.ask_with(verb, &decision, |_| {})
+    }
+
+    /// The newest decision, as a request names it.
+    pub fn decision(&self) -> String {
+        let newest = self.records().pop();
+        newest.map_or("0".into(), |r| format!("{}.{}", r.number, r.decisions.len()))
     }
 
     pub fn ask_with(
         &mut self,
         verb: Verb,
-        if_rollout: i64,
+        if_decision: &str,
         change: impl FnOnce(&mut RolloutRequestSpec),
     ) -> String {
         let (uid, resource_version) = (self.uid(), self.rv());
         let mut spec: RolloutRequestSpec = serde_json::from_value(
-            json!({"modelDeployment": "fraud", "verb": verb, "ifRollout": if_rollout, "requestedBy": "alice", "reason": "latency"}),
+            json!({"modelDeployment": "fraud", "verb": verb, "ifDecision": if_decision, "requestedBy": "alice", "reason": "latency"}),
         )
         .unwrap();
         change(&mut spec);
@@ -216,7 +223,7 @@ impl World {
             .clone()
             .unwrap();
         let template =
-            plan::children::template(&body.rendering, record.restarted_at.as_deref()).into_owned();
+            plan::writes::children::build_template(&body.rendering, record.restarted_at.as_deref());
         self.edit(|d| d["spec"]["template"] = template);
     }
 
@@ -380,17 +387,19 @@ impl World {
                 let (uid, resource_version) = (self.uid(), self.rv());
                 self.seen.records.push(Record { uid, resource_version, spec: (*spec).into() });
             }
-            Action::AmendRecord { name, ops } => self.amend(&name, ops),
-            Action::CreateWorkload { body, rollout } => {
-                return self.write_workload(rollout, body, None);
+            Action::AmendRecord { name, ops, .. } => self.amend(&name, ops),
+            Action::CreateWorkload { ref body, .. } => {
+                return self.write_workload(&action, body.clone(), None);
             }
-            Action::PatchWorkload { ops, rollout, .. } => {
+            Action::PatchWorkload { ref uid, ref ops, .. } => {
                 let mut body = self.deployment.clone().unwrap();
-                patch(&mut body, ops);
-                return self.write_workload(rollout, body, Some(()));
+                // A second patch of a plan is tested against the answer to the first.
+                let generation = body["metadata"]["generation"].as_i64().unwrap();
+                patch(&mut body, guard_ops(uid, generation, ops));
+                return self.write_workload(&action, body, Some(()));
             }
             Action::CreateService { body } => self.write_service(body),
-            Action::PatchService { ops } => {
+            Action::PatchService { ops, .. } => {
                 let service = self.seen.service.clone().unwrap();
                 let mut body = json!({"metadata": {"uid": service.meta.uid, "resourceVersion": service.meta.resource_version, "labels": service.meta.labels},
                     "spec": {"type": service.type_, "selector": service.selector, "ports": service.ports}});
@@ -434,12 +443,17 @@ impl World {
         record.resource_version = rv;
     }
 
-    fn write_workload(&mut self, rollout: i64, mut body: Value, patched: Option<()>) -> bool {
-        if let Some(message) = self.refuses.clone()
+    fn write_workload(&mut self, action: &Action, mut body: Value, patched: Option<()>) -> bool {
+        let template = |d: &Value| d["spec"]["template"].clone();
+        let changed = self.deployment.as_ref().is_none_or(|d| template(d) != template(&body));
+        if let Some(message) = self.refuses.clone().filter(|_| changed)
             && body["spec"]["template"]["metadata"]["labels"][names::VERSION] == json!("7")
         {
-            self.seen.memory.refusal =
-                Some(plan::observed::Refusal { rollout, template: true, message });
+            self.seen.memory.refused.push(plan::observed::RefusedWrite {
+                write: action.write().unwrap(),
+                message,
+                ..plan::observed::RefusedWrite::default()
+            });
             return false;
         }
         let generation = if patched.is_some() {
@@ -453,7 +467,7 @@ impl World {
         body["metadata"]["generation"] = json!(generation);
         body["metadata"]["resourceVersion"] = json!(self.rv());
         self.deployment = Some(body);
-        self.seen.memory.refusal = None;
+        self.seen.memory.refused.retain(|r| !r.write.starts_with("decision of "));
         self.overdue = false;
         self.sync();
         true
@@ -523,6 +537,7 @@ fn observe(d: &Value, status: plan::observed::WorkloadStatus) -> Workload {
             uid: text(&d["metadata"]["uid"]),
             resource_version: text(&d["metadata"]["resourceVersion"]),
             labels: serde_json::from_value(d["metadata"]["labels"].clone()).unwrap_or_default(),
+            has_annotations: d["metadata"]["annotations"].is_object(),
             annotations: serde_json::from_value(d["metadata"]["annotations"].clone())
                 .unwrap_or_default(),
             controller: owner.map(|o| plan::observed::Controller {

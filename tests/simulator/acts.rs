@@ -221,8 +221,8 @@ impl Cluster {
     }
 
     fn ask_for(&mut self, verb: Verb, change: impl FnOnce(&mut RolloutRequestSpec)) {
-        let newest = self.newest_record().map_or(0, |r| r.number);
-        let spec = json!({"modelDeployment": NAME, "verb": verb, "ifRollout": newest,
+        let decision = self.status().decision.unwrap_or_else(|| "0".into());
+        let spec = json!({"modelDeployment": NAME, "verb": verb, "ifDecision": decision,
             "requestedBy": "alice", "reason": "latency"});
         let mut spec: RolloutRequestSpec = serde_json::from_value(spec).unwrap();
         change(&mut spec);

@@ -7,6 +7,7 @@ use rollmodel::{
     api::{ModelRolloutSpec, names},
     plan::{
         Action, Prunable,
+        action::guard_ops,
         observed::{Controller, Meta, Record, Service, StoredContent},
     },
 };
@@ -66,14 +67,18 @@ impl Cluster {
                 });
             }
             Action::CreateRecord { spec } => self.create_record(spec)?,
-            Action::AmendRecord { name, ops } => self.amend_record(name, ops)?,
+            Action::AmendRecord { name, ops, .. } => self.amend_record(name, ops)?,
             Action::CreateWorkload { body, .. } => self.create_deployment(body)?,
-            Action::PatchWorkload { ops, .. } => self.patch_deployment(ops)?,
+            Action::PatchWorkload { uid, generation, ops, .. } => {
+                let answered = self.operator.answered_generation;
+                let generation = answered.unwrap_or(*generation);
+                self.patch_deployment(&guard_ops(uid, generation, ops))?;
+            }
             Action::CreateService { body } => {
                 self.admit(WriteKind::Service, "Service")?;
                 self.put_service(body);
             }
-            Action::PatchService { ops } => {
+            Action::PatchService { ops, .. } => {
                 self.admit(WriteKind::Service, "Service")?;
                 let body = patch(&self.service_body()?, ops)?;
                 self.put_service(&body);
@@ -165,7 +170,7 @@ impl Cluster {
             let label = label.as_str().unwrap_or_default().to_owned();
             let answer = validate_template(&body["spec"]["template"]);
             let answer = answer.and_then(|()| self.admit(WriteKind::Template, "Deployment"));
-            if matches!(answer, Err(ApiError::Invalid { causes: true, .. })) {
+            if matches!(answer, Err(ApiError::Invalid { .. })) {
                 self.truth.refused_templates.insert(label);
             }
             answer?;

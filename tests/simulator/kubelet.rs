@@ -10,6 +10,7 @@ use super::{
     cluster::Cluster,
     faults::{Behavior, Faults, Trouble},
     objects::{Pod, Seconds},
+    operator::timestamp,
 };
 
 /// Seconds from the start of a container until it is ready.
@@ -161,6 +162,7 @@ pub fn observe_pod(pod: &Pod) -> ObservedPod {
     };
     let mut model = Container {
         name: names::CONTAINER.into(),
+        started: state.started.map(timestamp),
         restarts: state.restarts,
         ready: state.ready_since.is_some(),
         running: state.started.is_some(),
@@ -171,6 +173,7 @@ pub fn observe_pod(pod: &Pod) -> ObservedPod {
         "initializing" => {
             containers.push(Container {
                 name: "wait-for-db".into(),
+                init: true,
                 running: true,
                 ..Container::default()
             });
@@ -179,6 +182,7 @@ pub fn observe_pod(pod: &Pod) -> ObservedPod {
         "pulling" => model.waiting = why("ImagePullBackOff", "no such image", None),
         "crashing" => {
             model.running = false;
+            model.started = None;
             model.waiting = why("CrashLoopBackOff", "back-off", None);
             model.terminated = why("Error", "model file is corrupt", Some(1));
         }
@@ -189,10 +193,16 @@ pub fn observe_pod(pod: &Pod) -> ObservedPod {
         name: pod.name.clone(),
         hash: pod.template.label(names::REVISION).into(),
         restarted_at: pod.template.annotation(names::RESTARTED_AT).map(str::to_owned),
+        created: Some(timestamp(pod.created)),
+        replica_set: Some(pod.replica_set.clone()),
+        template_hash: pod.replica_set.rsplit('-').next().unwrap_or_default().to_owned(),
         deleting: pod.deleting,
+        initialized: state.initialized.map(timestamp),
+        ready_changed: Some(timestamp(state.ready_since.unwrap_or(pod.created))),
         ready: state.ready_since.is_some(),
         unschedulable: (state.report == "unschedulable")
             .then(|| "0/3 nodes are available".to_owned()),
         containers,
+        ..ObservedPod::default()
     }
 }

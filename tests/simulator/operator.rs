@@ -1,13 +1,17 @@
 //! The operator's shell in the simulation: it observes, plans and applies as `src/run` does, may
 //! die between two writes, and remembers what `src/run/memory.rs` remembers.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use rollmodel::plan::{
     self, Action, Lookup, Observed, Plan,
+    action::{Purpose, identify_patch},
+    facts::content::KnownRevision,
     observed::{
-        Blocked, Memory, Meta, Refusal, Wanted, WorkloadCondition, WorkloadSpec, WorkloadStatus,
+        Memory, Meta, RefusedWrite, ReplicaSet, Wanted, WorkloadCondition, WorkloadSpec,
+        WorkloadStatus,
     },
+    refused_writes::decision_prefix,
 };
 use serde_json::{Value, json};
 
@@ -47,10 +51,15 @@ pub struct Operator {
     pub stale: Option<Box<(StaleKind, Observed)>>,
     /// Not running at all.
     pub is_down: bool,
-    refusal: Option<Refused<Refusal>>,
-    blocked: Vec<Refused<Blocked>>,
+    refused: Vec<Refused<RefusedWrite>>,
+    /// Patches that were answered 422 without causes.
+    unclear: HashSet<String>,
+    /// The generation of the Deployment after the last patch of the plan that is applied.
+    pub answered_generation: Option<i64>,
     asked: Vec<Lookup>,
-    futile: Option<String>,
+    came_back: BTreeSet<String>,
+    desired: Option<std::sync::Arc<KnownRevision>>,
+    unneeded_since: BTreeMap<String, Seconds>,
     status_written: Option<Seconds>,
     told: HashSet<String>,
     failures: u32,
@@ -118,7 +127,12 @@ impl Cluster {
         let now = self.now;
         if !matches!(applied, Applied::Failed | Applied::Died) {
             self.operator.failures = 0;
-            self.operator.blocked.retain(|b| b.until > now);
+            self.operator.refused.retain(|r| r.until > now);
+            self.operator.desired.clone_from(&plan.desired);
+            self.operator.unneeded_since.retain(|name, _| plan.unneeded.contains(name));
+            for name in &plan.unneeded {
+                self.operator.unneeded_since.entry(name.clone()).or_insert(now);
+            }
         }
         let wait = match applied {
             Applied::Again => Some(0),
@@ -136,14 +150,14 @@ impl Cluster {
             }
             Applied::Done => plan.requeue_after_seconds,
         };
-        let refused = self.operator.refusal.iter().map(|r| r.until);
-        let blocked = self.operator.blocked.iter().map(|b| b.until);
-        let due = refused.chain(blocked).filter(|at| *at > now);
+        let refused = self.operator.refused.iter().map(|r| r.until);
+        let due = refused.filter(|at| *at > now);
         self.operator.due = due.chain(wait.map(|w| now + w)).min();
     }
 
     fn apply(&mut self, observed: &Observed, plan: &Plan) -> Applied {
         let mut learned = false;
+        self.operator.answered_generation = None;
         for action in &plan.actions {
             if let Action::Event { key, .. } = action {
                 self.operator.told.insert(key.clone());
@@ -152,7 +166,7 @@ impl Cluster {
             if self.spend_write(name_action(action)) {
                 return Applied::Died;
             }
-            match self.write_and_remember(observed, action) {
+            match self.write_and_remember(action) {
                 Ok(news) => learned |= news,
                 Err(Applied::Done) => return if learned { Applied::Again } else { Applied::Done },
                 Err(other) => return other,
@@ -195,26 +209,14 @@ impl Cluster {
 
     /// Writes, and remembers a refusal as `src/run/memory.rs` does; Ok(true) where something was
     /// learned that the next plan needs.
-    fn write_and_remember(
-        &mut self,
-        observed: &Observed,
-        action: &Action,
-    ) -> Result<bool, Applied> {
+    fn write_and_remember(&mut self, action: &Action) -> Result<bool, Applied> {
         let before = self.deployment.clone();
         let answer = self.write(action);
-        let is_deployment =
-            matches!(action, Action::CreateWorkload { .. } | Action::PatchWorkload { .. });
         match answer {
             Ok(()) => {
                 self.witness_write(action, before.as_deref());
-                if is_deployment {
-                    self.operator.refusal = None;
-                    return Ok(self.note_deployment_write(observed, action, before.as_deref()));
-                }
-                let name = action.write();
-                let known = self.operator.blocked.len();
-                self.operator.blocked.retain(|b| Some(&b.what.write) != name.as_ref());
-                Ok(self.operator.blocked.len() < known)
+                let by_label_alone = self.note_deployment_write(action, before.as_deref());
+                Ok(self.accept(action) || by_label_alone)
             }
             Err(ApiError::Conflict) => Err(Applied::Behind),
             Err(ApiError::Server) => Err(Applied::Failed),
@@ -224,12 +226,33 @@ impl Cluster {
                 Action::StoreContent { .. } => Ok(false),
                 _ => Err(Applied::Behind),
             },
-            Err(ApiError::Invalid { causes: false, .. }) if is_patch(action) => {
-                Err(Applied::Behind)
+            Err(ApiError::Invalid { causes: false, message }) if is_patch(action) => {
+                // A precondition or a webhook: the same answer to the same patch of the same state
+                // is a webhook's.
+                let state = identify_action(action);
+                if self.operator.unclear.insert(state) {
+                    return Err(Applied::Behind);
+                }
+                self.remember(action, false, message)
             }
             Err(ApiError::Forbidden(message)) => self.remember(action, true, message),
             Err(ApiError::Invalid { message, .. }) => self.remember(action, false, message),
         }
+    }
+
+    /// Forgets that a write was refused; whether it was.
+    fn accept(&mut self, action: &Action) -> bool {
+        let known = self.operator.refused.len();
+        if let Action::PatchWorkload { purpose: Purpose::Decision(rollout), .. }
+        | Action::CreateWorkload { rollout, .. } = action
+        {
+            let prefix = decision_prefix(*rollout);
+            self.operator.refused.retain(|r| !r.what.write.starts_with(&prefix));
+        } else {
+            let name = action.write();
+            self.operator.refused.retain(|r| Some(&r.what.write) != name.as_ref());
+        }
+        self.operator.refused.len() < known
     }
 
     fn ask(&mut self, lookup: Lookup) -> Result<bool, Applied> {
@@ -237,21 +260,18 @@ impl Cluster {
         Err(Applied::Again)
     }
 
-    fn note_deployment_write(
-        &mut self,
-        observed: &Observed,
-        action: &Action,
-        before: Option<&Value>,
-    ) -> bool {
-        let Action::PatchWorkload { put_back, .. } = action else { return false };
+    fn note_deployment_write(&mut self, action: &Action, before: Option<&Value>) -> bool {
+        let Action::PatchWorkload { purpose, reverts, .. } = action else { return false };
         let Some(before) = before else { return false };
-        let now = self.deployment.as_deref().unwrap();
-        let field = |body: &Value, pointer: &str| body.pointer(pointer).cloned();
-        let same = |pointer: &str| field(before, pointer) == field(now, pointer);
-        let seen = observed.workload.as_ref().map(|w| w.meta.resource_version.clone());
-        self.operator.futile = seen.filter(|_| *put_back && same("/metadata/resourceVersion"));
+        let now = self.deployment.clone().unwrap();
+        let same = |pointer: &str| before.pointer(pointer) == now.pointer(pointer);
+        let unchanged = same("/metadata/resourceVersion");
+        if unchanged {
+            self.operator.came_back.extend(reverts.iter().cloned());
+        }
+        self.operator.answered_generation = now["metadata"]["generation"].as_i64();
         // A decision that is carried out by a label alone is answered by nobody.
-        same("/metadata/generation") && !same("/metadata/labels/rollmodel.dev~1decision")
+        matches!(purpose, Purpose::Decision(_)) && same("/metadata/generation") && !unchanged
     }
 
     fn remember(
@@ -262,26 +282,16 @@ impl Cluster {
     ) -> Result<bool, Applied> {
         let wait = |attempts: u32| Seconds::min(300, 30 << (attempts - 1).min(4));
         let now = self.now;
-        if let Action::CreateWorkload { rollout, .. } | Action::PatchWorkload { rollout, .. } =
-            action
-        {
-            let before = self.operator.refusal.take().filter(|r| r.what.rollout == *rollout);
-            let attempts = before.map_or(1, |r| r.attempts + 1);
-            let until = now + if forbidden { wait(attempts) } else { 600 };
-            let mut message = message;
-            message.truncate(1024);
-            let what = Refusal { rollout: *rollout, template: !forbidden, message };
-            self.operator.refusal = Some(Refused { what, attempts, until });
-            return Err(Applied::Again);
-        }
         let Some(write) = action.write() else { return Ok(false) };
-        let at = self.operator.blocked.iter().position(|b| b.what.write == write);
-        let before = at.map(|at| self.operator.blocked.remove(at));
-        let attempts = before.as_ref().map_or(1, |b| b.attempts + 1);
+        let at = self.operator.refused.iter().position(|r| r.what.write == write);
+        let before = at.map(|at| self.operator.refused.remove(at));
+        let attempts = before.as_ref().map_or(1, |r| r.attempts + 1);
         let deciding = action.decides();
-        let what = Blocked { write, due: false, deciding, forbidden, message };
-        let news = before.is_none_or(|b| b.what != what);
-        self.operator.blocked.push(Refused { what, attempts, until: now + wait(attempts) });
+        let mut message = message;
+        message.truncate(1024);
+        let what = RefusedWrite { write, due: false, deciding, forbidden, message };
+        let news = before.is_none_or(|r| r.what != what);
+        self.operator.refused.push(Refused { what, attempts, until: now + wait(attempts) });
         match (deciding, news) {
             (true, true) => Err(Applied::Again),
             (true, false) => Err(Applied::Done),
@@ -293,16 +303,15 @@ impl Cluster {
     pub fn observe(&self, looked_up: &[Lookup]) -> Observed {
         let now = self.now;
         let memory = Memory {
-            refusal: self
-                .operator
-                .refusal
-                .as_ref()
-                .filter(|r| r.until > now)
-                .map(|r| r.what.clone()),
-            blocked: (self.operator.blocked.iter())
-                .map(|b| Blocked { due: b.until <= now, ..b.what.clone() })
+            refused: (self.operator.refused.iter())
+                .map(|r| RefusedWrite { due: r.until <= now, ..r.what.clone() })
                 .collect(),
-            futile: self.operator.futile.clone(),
+            came_back: self.operator.came_back.clone(),
+            desired: self.operator.desired.clone(),
+            unneeded_since: (self.operator.unneeded_since.iter())
+                .map(|(name, at)| (name.clone(), timestamp(*at)))
+                .collect(),
+            replica_sets: self.observe_replica_sets(looked_up),
             status_written: self.operator.status_written.map(timestamp),
             looked_up: looked_up.to_vec(),
             crds_older: self.faults.older_crds,
@@ -336,6 +345,15 @@ impl Cluster {
         observed
     }
 
+    fn observe_replica_sets(&self, looked_up: &[Lookup]) -> Vec<ReplicaSet> {
+        if !looked_up.contains(&Lookup::ReplicaSets) {
+            return Vec::new();
+        }
+        let sets = self.workload.replica_sets.iter();
+        sets.map(|s| ReplicaSet { name: s.name.clone(), template: (*s.template.value).clone() })
+            .collect()
+    }
+
     fn observe_versions(&self) -> Vec<plan::observed::Version> {
         let mut versions = self.versions.clone();
         for version in &mut versions {
@@ -365,6 +383,7 @@ impl Cluster {
                 resource_version: text("resourceVersion"),
                 labels: map("labels"),
                 annotations: map("annotations"),
+                has_annotations: meta["annotations"].is_object(),
                 controller: read_controller(&meta["ownerReferences"]),
                 deleting: false,
             },
@@ -418,6 +437,18 @@ fn show_stale(observed: &mut Observed, (kind, past): &(StaleKind, Observed)) {
         StaleKind::Deployment => observed.workload.clone_from(&past.workload),
         StaleKind::Pods => observed.pods.clone_from(&past.pods),
         StaleKind::Versions => observed.versions.clone_from(&past.versions),
+    }
+}
+
+/// An action and the state that it patches.
+fn identify_action(action: &Action) -> String {
+    match action {
+        Action::AmendRecord { name, ops, .. } => format!("{name} {}", identify_patch(ops)),
+        Action::PatchWorkload { generation, ops, .. } => {
+            format!("{generation} {}", identify_patch(ops))
+        }
+        Action::PatchService { ops, .. } => identify_patch(ops),
+        _ => String::new(),
     }
 }
 

@@ -29,7 +29,11 @@ impl Cluster {
         self.witness_availability();
         self.witness_requests();
         self.witness_decision();
-        let troubled = !self.faults.trouble.is_empty()
+        // Where someone deleted records, a person has to say how it goes on.
+        let reasons = self.status().conditions;
+        let waits_for_records = reasons.iter().any(|c| c.reason == "RecordsMissing");
+        let troubled = waits_for_records
+            || !self.faults.trouble.is_empty()
             || !self.faults.refusals.is_empty()
             || self.faults.older_crds;
         if !troubled {
@@ -133,7 +137,7 @@ impl Cluster {
     /// Content that is at fault is left where there is something to go back to.
     fn witness_bad_content(&mut self) {
         let Some(newest) = self.newest_record().cloned() else { return };
-        let open = newest.outcome.is_none() && !newest.trigger.goes_back();
+        let open = newest.outcome.is_none() && !newest.goes_back();
         let faulty = self.faults.behavior(&newest.version).is_faulty();
         let replicas = self.spec().map_or(0, |s| s.replicas);
         let serving =

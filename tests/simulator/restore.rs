@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use rollmodel::{
-    api::ModelDeploymentSpec,
+    api::{ModelDeploymentSpec, rollout::Outcome},
     plan::observed::{Meta, Record, Request, Service, StoredContent, Version},
 };
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,14 @@ pub struct Backup {
     requests: Vec<Request>,
     deployment: Option<Arc<Value>>,
     service: Option<Service>,
+}
+
+impl Backup {
+    /// Whether a promoted record of the backup needs a stored revision.
+    pub fn needs(&self, revision: &str) -> bool {
+        let promoted = |r: &&Record| r.spec.outcome == Some(Outcome::Promoted);
+        self.records.iter().filter(promoted).any(|r| r.spec.revision_name == revision)
+    }
 }
 
 /// The order in which kinds come back, each a few ticks after the one before.
@@ -86,6 +94,9 @@ impl Cluster {
         self.requests.clear();
         self.versions.clear();
         self.witness_restore(true);
+        if let Some(spec) = &backup.spec {
+            self.witness_named(&spec.version);
+        }
         for part in order.parts() {
             self.restore_part(&backup, part);
             self.operator.wake();

@@ -10,7 +10,7 @@ use rollmodel::{
         rollout::{DecisionVerb, Outcome, Scope, Trigger},
         version::LifecycleState,
     },
-    plan::{Action, Observed, Plan, Prunable},
+    plan::{Action, Observed, Plan, Prunable, action::Purpose},
 };
 use serde_json::Value;
 
@@ -46,6 +46,9 @@ pub struct Truth {
     faulty: BTreeSet<String>,
     /// Labels of revisions whose template the API server refused.
     pub refused_templates: BTreeSet<String>,
+    /// The newest decision, and where an Undo could lead, when the last plan was made.
+    decision: String,
+    undo_target: Option<String>,
     /// The property for which pods are protected once the next decision is carried out.
     to_protect: Option<&'static str>,
     /// Pods that no decision may replace.
@@ -87,6 +90,7 @@ impl Cluster {
             Act::Behave(version, behavior) if behavior.is_faulty() => {
                 self.truth.faulty.insert(version.clone());
             }
+            Act::Age => self.truth.last_act = self.now + 90 * 24 * 3600,
             Act::Trouble(Trouble::Secret) => self.truth.secret_was_rotated = true,
             _ => {}
         }
@@ -151,6 +155,10 @@ impl Cluster {
     }
 
     pub fn witness_plan(&mut self, observed: &Observed, plan: &Plan) {
+        self.truth.undo_target = self.undo_target();
+        let newest = self.newest_record();
+        let decision = newest.map(|r| format!("{}.{}", r.number, r.decisions.len()));
+        self.truth.decision = decision.unwrap_or_else(|| "0".into());
         let Some(status) = plan.status.as_ref().filter(|_| plan.lookups.is_empty()) else { return };
         let ready = status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
         let available = observed.workload.as_ref().map_or(0, |w| w.status.available_replicas);
@@ -165,7 +173,9 @@ impl Cluster {
         match action {
             Action::CreateRecord { spec } => self.witness_record(spec),
             Action::AmendRecord { name, .. } => self.witness_amendment(name),
-            Action::PatchWorkload { .. } => self.witness_patch(before),
+            Action::PatchWorkload { purpose: Purpose::Decision(_), .. } => {
+                self.witness_patch(before);
+            }
             Action::AnswerRequest { name, status } => {
                 let result = status.result;
                 let message = status.message.clone().unwrap_or_default();
@@ -173,7 +183,7 @@ impl Cluster {
             }
             Action::Delete { kind: Prunable::ControllerRevision, name, .. } => {
                 let backup = self.backup.as_ref();
-                let held = backup.is_some_and(|b| b.revisions.iter().any(|r| r.name == *name));
+                let held = backup.is_some_and(|b| b.needs(name));
                 if self.truth.is_restoring && held {
                     let sentence = format!("{name} was pruned while a backup was restored");
                     self.violate("nothing-is-pruned-during-a-restore", sentence);
@@ -213,7 +223,7 @@ impl Cluster {
         if let (Some(left), Some(serving)) = (&left, &serving)
             && left.outcome.is_none()
             && serving.revision_hash == record.revision_hash
-            && record.trigger.goes_back()
+            && record.goes_back()
         {
             self.truth.to_protect = Some("going-back-keeps-healthy-pods");
         }
@@ -274,7 +284,7 @@ impl Cluster {
     ) {
         let Some(serving) = serving else { return };
         let open_forward =
-            left.is_some_and(|l| l.outcome.is_none() && !l.trigger.goes_back() && l != serving);
+            left.is_some_and(|l| l.outcome.is_none() && !l.goes_back() && l != serving);
         let may_return = !self.truth.rejected_by_people.contains(&serving.record_digest);
         let allowed = match record.trigger {
             Trigger::Undo | Trigger::Recreated => {
@@ -288,7 +298,11 @@ impl Cluster {
                 record.version == serving.version || !may_return
             }
             Trigger::Restart => left.is_some_and(|l| l.version == record.version),
-            _ => record.version == serving.version || self.truth.named.contains(&record.version),
+            _ => {
+                record.version == serving.version
+                    || self.truth.named.contains(&record.version)
+                    || !may_return
+            }
         };
         if !allowed {
             let sentence = format!(
@@ -389,7 +403,7 @@ impl Cluster {
             .find(|r| r.number < record.number && r.outcome == Some(Outcome::Promoted))
             .map(|r| (r.content_hash.clone(), r.record_digest.clone()));
         let newly = served_before.as_ref().is_none_or(|(core, _)| *core != record.content_hash);
-        let forward = !record.trigger.goes_back() && newly && !self.faults.older_crds;
+        let forward = !record.goes_back() && newly && !self.faults.older_crds;
         if forward && spec_version != record.version {
             let sentence = format!(
                 "rollout {} promoted version {}, and the spec names {spec_version}",
@@ -421,8 +435,7 @@ impl Cluster {
         let by_verb = (self.history().iter().rev())
             .find_map(|r| r.decisions.last())
             .is_some_and(|d| d.verb == DecisionVerb::Pause);
-        let goes_back =
-            self.newest_record().is_some_and(|r| r.trigger.goes_back() && r.outcome.is_none());
+        let goes_back = self.newest_record().is_some_and(|r| r.goes_back() && r.outcome.is_none());
         // A pause that somebody else put on before it was wanted is not ours to keep.
         let ours = before
             .and_then(|b| b["metadata"]["labels"][names::DECISION].as_str())
@@ -451,13 +464,14 @@ impl Cluster {
             let sentence = format!("{:?} was answered Done: {message}", request.spec.verb);
             self.violate("done-implies-a-record", sentence);
         }
-        let newest = self.newest_record().map_or(0, |r| r.number);
+        let current = request.spec.if_decision == self.truth.decision;
         if request.spec.verb == Verb::Undo
             && request.spec.to_rollout.is_none()
             && result == Some(RequestResult::Refused)
-            && request.spec.if_rollout == newest
+            && request.spec.to_version.is_none()
+            && current
             && !self.truth.was_stale
-            && let Some(target) = self.undo_target()
+            && let Some(target) = self.truth.undo_target.clone()
         {
             let sentence =
                 format!("Undo was refused although version {target} served before: {message}");
@@ -472,10 +486,7 @@ impl Cluster {
         let model = &self.spec()?.model;
         let mut contents: Vec<&str> = Vec::new();
         for record in self.history().into_iter().rev().filter(|r| r.model == *model) {
-            if record.outcome != Some(Outcome::Promoted)
-                || record.served_from.is_none()
-                || record.was_available != Some(true)
-            {
+            if record.outcome != Some(Outcome::Promoted) || record.served_from.is_none() {
                 continue;
             }
             if !contents.contains(&record.content_hash.as_str()) {
@@ -484,7 +495,7 @@ impl Cluster {
             let within = contents.len() <= limit;
             let failed = self.truth.faulty.contains(&record.version)
                 || self.truth.rejected_by_people.contains(&record.record_digest);
-            let refused = !self.truth.refused_templates.is_empty();
+            let refused = !self.truth.refused_templates.is_empty() || !self.has_template(record);
             if within
                 && record.content_hash != newest.content_hash
                 && !failed
@@ -495,6 +506,14 @@ impl Cluster {
             }
         }
         None
+    }
+
+    /// Whether the template of a record is stored, or lives on in a ReplicaSet.
+    fn has_template(&self, record: &ModelRolloutSpec) -> bool {
+        let hash16 = names::hash16(&record.revision_hash);
+        let mut sets = self.workload.replica_sets.iter();
+        self.revisions.iter().any(|r| r.name == record.revision_name)
+            || sets.any(|s| s.template.label(names::REVISION) == hash16)
     }
 
     pub fn witness_tick(&mut self) {

@@ -23,14 +23,19 @@ pub(super) struct Place {
     pub owned: bool,
 }
 
+/// Whether a field of a pod template is a quantity, by its own name and that of the field it is in.
+pub(in crate::plan) fn is_quantity(parent: &str, name: &str) -> bool {
+    match parent {
+        "requests" | "limits" | "overhead" => true,
+        "emptyDir" => name == "sizeLimit",
+        "resourceFieldRef" => name == "divisor",
+        _ => false,
+    }
+}
+
 impl Place {
     pub fn field(&self, name: &str) -> Self {
-        let quantity = match self.field.as_str() {
-            "requests" | "limits" | "overhead" => true,
-            "emptyDir" => name == "sizeLimit",
-            "resourceFieldRef" => name == "divisor",
-            _ => false,
-        };
+        let quantity = is_quantity(&self.field, name);
         Self { path: join(&self.path, name), field: name.to_owned(), quantity, owned: self.owned }
     }
 

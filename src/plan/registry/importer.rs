@@ -6,7 +6,12 @@ use serde_json::{Map, Value, json};
 use super::ObservedRegistry;
 use crate::{
     api::names::{MANAGED_BY, MANAGER, REGISTRY, REVISION, hash16},
-    plan::{blame::under, content, drift, fetcher, observed::Workload},
+    plan::{
+        drift,
+        facts::{attribution::paths_below, content},
+        fetcher,
+        observed::Workload,
+    },
 };
 
 /// The container that imports.
@@ -63,7 +68,7 @@ pub fn patch(live: &Workload, want: &Value) -> Vec<Value> {
         || !drift::differences(
             &want["spec"]["template"],
             &live.spec.template,
-            &under(&live.foreign, "template."),
+            &paths_below(&live.foreign, "template."),
         )
         .is_empty()
     {

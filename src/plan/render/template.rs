@@ -122,7 +122,6 @@ fn member(schema: &Value, name: &str, value: &Value, path: &str) -> Result<(), E
     let path = field(path, name);
     match schema["properties"].get(name).or_else(|| schema.get("additionalProperties")) {
         Some(schema) => shape(schema, value, &path),
-        None if empty(value) => Ok(()),
         None => Err(Error::UnknownField(path)),
     }
 }
@@ -174,7 +173,17 @@ fn ports(spec: &Value) -> Result<(), Error> {
     let first = items(&spec["containers"])
         .find(|c| c["name"] == names::CONTAINER)
         .and_then(|c| c["ports"].get(0)?["name"].as_str());
-    let Some(name) = first.filter(|name| !name.is_empty()) else { return Ok(()) };
+    let name = first.filter(|name| !name.is_empty()).unwrap_or(super::MODEL_PORT);
+    let own = items(&spec["containers"]).enumerate().filter(|(_, c)| c["name"] == names::CONTAINER);
+    for (index, container) in own {
+        let again = items(&container["ports"]).skip(1).position(|p| p["name"] == name);
+        if let Some(port) = again {
+            return Err(Error::SamePort {
+                path: format!("{ROOT}.spec.containers[{index}].ports[{}].name", port + 1),
+                name: name.to_owned(),
+            });
+        }
+    }
     let others =
         items(&spec["containers"]).enumerate().filter(|(_, c)| c["name"] != names::CONTAINER);
     for (index, container) in others {
@@ -186,11 +195,6 @@ fn ports(spec: &Value) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// The names of a container's ports.
-pub(super) fn port_names(container: &Value) -> BTreeSet<String> {
-    items(&container["ports"]).filter_map(|p| p["name"].as_str()).map(str::to_owned).collect()
 }
 
 /// Takes an object out of its parent; an empty one where there is none.

@@ -5,13 +5,13 @@ use crate::api::deployment::DeliveryMode;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use proptest::prelude::*;
 
-const HASH: &str = "v1:sha256:0123456789abcdef0123456789abcdef";
+const REVISION: &str = "v1:sha256:0123456789abcdef0123456789abcdef";
 fn source(template: Option<&Value>) -> Source<'_> {
     Source {
         deployment: "risk",
         model: "fraud",
         version: "7",
-        hash: HASH,
+        hash: REVISION,
         protocol: Protocol::OpenInferenceV2,
         image: Some("a:1"),
         artifact: None,
@@ -49,7 +49,7 @@ fn without_a_template_the_pod_is_the_versions_image_completed() {
         "spec": {"containers": [{
             "name": "model", "image": "a:1",
             "env": [{"name": "MODEL_NAME", "value": "fraud"}, {"name": "MODEL_VERSION", "value": "7"}],
-            "ports": [{"name": "http", "containerPort": 8080}],
+            "ports": [{"name": "model", "containerPort": 8080}],
             "readinessProbe": {"httpGet": {"path": "/v2/models/fraud/ready", "port": 8080}, "periodSeconds": 5, "failureThreshold": 3},
             "lifecycle": {"preStop": {"sleep": {"seconds": 5}}}, "terminationMessagePolicy": "FallbackToLogsOnError",
         }]},
@@ -124,13 +124,13 @@ fn port_and_probe_follow_the_protocol() {
     let cases = [
         (
             Protocol::OpenInferenceV2,
-            "http",
+            "model",
             8080,
             json!({"path": "/v2/models/fraud/ready", "port": 8080}),
             "httpGet",
         ),
-        (Protocol::HTTP, "http", 8080, json!({"path": "/ping", "port": 8080}), "httpGet"),
-        (Protocol::GRPC, "grpc", 8081, json!({"port": 8081}), "grpc"),
+        (Protocol::HTTP, "model", 8080, json!({"path": "/ping", "port": 8080}), "httpGet"),
+        (Protocol::GRPC, "model", 8081, json!({"port": 8081}), "grpc"),
     ];
     for (protocol, name, number, probe, kind) in cases {
         let whole = render(&Source { protocol, ..source(None) }).unwrap();
@@ -142,13 +142,8 @@ fn port_and_probe_follow_the_protocol() {
 #[test]
 fn the_users_first_port_is_the_one_that_clients_talk_to() {
     let cases = [
-        (json!([{"containerPort": 9000}, {"name": "metrics", "containerPort": 1}]), "http", 9000),
+        (json!([{"containerPort": 9000}, {"name": "http", "containerPort": 1}]), "model", 9000),
         (json!([{"name": "web", "containerPort": 9000}]), "web", 9000),
-        (
-            json!([{"containerPort": 9000}, {"name": "http", "containerPort": 1}]),
-            "model-9000",
-            9000,
-        ),
     ];
     for (ports, name, number) in cases {
         let whole = rendered(json!({"spec": {"containers": [{"name": "model", "ports": ports}]}}));
@@ -158,11 +153,11 @@ fn the_users_first_port_is_the_one_that_clients_talk_to() {
 }
 
 #[test]
-fn a_given_name_is_no_other_containers() {
-    let whole = rendered(
-        json!({"spec": {"containers": [{"name": "proxy", "ports": [{"name": "http", "containerPort": 80}]}]}}),
-    );
-    assert_eq!(port(&whole), Port { name: "model-8080".into(), number: 8080 });
+fn a_sidecars_port_never_renames_the_port_that_clients_talk_to() {
+    let ports = json!([{"name": "http", "containerPort": 80}]);
+    let proxy = json!({"name": "proxy", "ports": ports});
+    let whole = rendered(json!({"spec": {"containers": [proxy]}}));
+    assert_eq!(port(&whole), Port { name: "model".into(), number: 8080 });
 }
 
 #[test]
@@ -198,7 +193,7 @@ fn the_port_of_what_is_no_rendering_is_the_usual_one() {
         json!([]),
         json!({"spec": {"containers": [{"name": "model", "ports": [{"containerPort": 1e30}]}]}}),
     ] {
-        assert_eq!(port(&garbage), Port { name: "http".into(), number: 8080 });
+        assert_eq!(port(&garbage), Port { name: "model".into(), number: 8080 });
     }
 }
 

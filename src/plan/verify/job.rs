@@ -8,7 +8,7 @@ use crate::{
         version::Artifact,
     },
     plan::{
-        content,
+        facts::content,
         fetcher::{self, Fetcher},
         version::ObservedVersion,
     },

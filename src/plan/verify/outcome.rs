@@ -8,7 +8,7 @@ use crate::{
     },
     plan::{
         fetcher::{self, AT_FAULT},
-        version::short,
+        version::shorten_digest,
     },
 };
 
@@ -95,7 +95,7 @@ fn found(
     } else {
         ""
     };
-    let message = format!("The artifact is {}{pins}: {size} bytes.", short(&digest));
+    let message = format!("The artifact is {}{pins}: {size} bytes.", shorten_digest(&digest));
     Outcome { reason: VERIFIED, message, trouble: false, bytes: Some((digest, size)) }
 }
 
@@ -108,7 +108,7 @@ fn at_fault(resolved: Option<&Resolved>, line: &str) -> Outcome {
         (Some(&("Mismatch" | "SizeMismatch")), Some(digest)) => {
             let message = format!(
                 "Upstream has other bytes than those that were verified ({}): {sentence}",
-                short(digest)
+                shorten_digest(digest)
             );
             (DRIFTED, message)
         }

@@ -1,7 +1,7 @@
 //! Why a plan could not be applied, and what people have to know of it.
 
 use super::NOTE_MAX;
-use crate::{api::condition::bounded, plan::observed::Blocked, run::client::said};
+use crate::{api::condition::bounded, plan::observed::RefusedWrite, run::client::said};
 
 /// Why a plan could not be applied.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +75,7 @@ impl Error {
 
 impl Error {
     /// What there is to tell people, where the server understood what was asked and said no.
-    pub(super) fn blocks(&self, write: String, deciding: bool) -> Option<Blocked> {
+    pub(super) fn to_refused_write(&self, write: String, deciding: bool) -> Option<RefusedWrite> {
         let forbidden = match self {
             Self::Request { source, .. } => match &**source {
                 kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => {
@@ -86,7 +86,7 @@ impl Error {
             Self::OtherContent { .. } | Self::OtherJob { .. } => false,
             Self::NotLeading { .. } | Self::Patch { .. } => return None,
         };
-        Some(Blocked {
+        Some(RefusedWrite {
             write,
             deciding,
             forbidden,

@@ -5,7 +5,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::{Answer, Applied, Error, Hand, moved_on, sure, taken};
+use super::{Answer, Applied, Error, Hand, children::moved_on, sure, taken};
 use crate::{
     api::names,
     plan::registry::{ObservedRegistry, RegistryAction, RegistryPlan, importer},
@@ -22,14 +22,15 @@ impl Hand<'_, ObservedRegistry> {
             sure(self.leads, self.key)?;
             match self.act(action).await {
                 Ok(Applied::Done) => {
-                    self.memo().unblock(action.write());
+                    self.memo().accept(action.write());
                 }
                 Ok(other) => return Ok(other),
                 // People have to know, and the next pass tells them.
                 Err(error) => {
-                    let blocked = error.blocks(action.write().to_owned(), false).ok_or(error)?;
+                    let blocked =
+                        error.to_refused_write(action.write().to_owned(), false).ok_or(error)?;
                     let says = blocked.message.clone();
-                    if self.memo().block(blocked) {
+                    if self.memo().refuse(blocked) {
                         warn!(registry = %self.key, says, "the API server refused a write");
                         return Ok(Applied::Again);
                     }

@@ -28,15 +28,13 @@ impl Hand<'_, ObservedVersion> {
         for action in &plan.actions {
             sure(self.leads, self.key)?;
             match (self.act(action).await, action.write()) {
-                (Ok(()), write) => {
-                    learned |= write.is_some_and(|write| self.memo().unblock(&write))
-                }
+                (Ok(()), write) => learned |= write.is_some_and(|write| self.memo().accept(&write)),
                 (Err(error), None) => return Err(error),
                 // People have to know, and the next pass tells them.
                 (Err(error), Some(write)) => {
-                    let blocked = error.blocks(write, false).ok_or(error)?;
+                    let blocked = error.to_refused_write(write, false).ok_or(error)?;
                     let says = blocked.message.clone();
-                    if self.memo().block(blocked) {
+                    if self.memo().refuse(blocked) {
                         warn!(version = %self.key, says, "the API server refused a write");
                         learned = true;
                     }

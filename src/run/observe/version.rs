@@ -13,7 +13,6 @@ impl Caches {
     pub fn observe_version(&self, key: &Key) -> Option<ObservedVersion> {
         let versions = self.versions.read();
         let entry = versions.get(key)?.value.as_ref().ok()?;
-        let bound_to = self.bound_to(&key.namespace, &entry.version);
         Some(ObservedVersion {
             namespace: key.namespace.to_string(),
             name: key.name.to_string(),
@@ -21,7 +20,7 @@ impl Caches {
             generation: entry.generation,
             asked: entry.asked.clone(),
             status: entry.status.as_ref().and_then(|status| status.unpack().ok()),
-            facts: Version { bound_to, ..entry.version.clone() },
+            facts: self.bind_version(&key.namespace, &entry.version),
             used_by: self.used_by(key, &entry.version),
             crds_older: self.crds_older(),
             image_digest: self.image_digest(key, &entry.version),

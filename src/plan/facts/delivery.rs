@@ -6,16 +6,18 @@
 
 use serde_json::Value;
 
-use super::{
-    content::Problem,
-    fetcher,
-    observed::{Observed, Version},
-};
-use crate::api::{
-    ModelDeploymentSpec, ModelPolicySpec,
-    deployment::DeliveryMode,
-    names,
-    version::{Artifact, Signature},
+use super::content::Problem;
+use crate::{
+    api::{
+        ModelDeploymentSpec, ModelPolicySpec,
+        deployment::DeliveryMode,
+        names,
+        version::{Artifact, Signature},
+    },
+    plan::{
+        fetcher,
+        observed::{Observed, Version},
+    },
 };
 
 /// The first minor version of Kubernetes 1 whose kubelet mounts images.

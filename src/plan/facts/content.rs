@@ -7,13 +7,16 @@
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{
-    delivery, fetcher,
-    history::History,
-    observed::{Observed, Version},
-    render::{self, Source},
+use super::delivery;
+use crate::{
+    api::{ModelDeploymentSpec, names, rollout::ModelRolloutSpec},
+    plan::{
+        drift::{is_quantity, nanos},
+        fetcher,
+        observed::{Observed, Version},
+        render::{self, Source},
+    },
 };
-use crate::api::{ModelDeploymentSpec, names, rollout::ModelRolloutSpec};
 
 /// A content by its names, and how a rejection finds it.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,8 +29,6 @@ pub struct Content {
     pub revision_hash: String,
     /// Hash without the template's labels and annotations.
     pub content_hash: String,
-    /// What the user wrote.
-    pub written: Value,
 }
 
 /// Why what the spec names cannot be served; each with a reason for conditions and a sentence for
@@ -60,24 +61,36 @@ pub fn desired(seen: &Observed, spec: &ModelDeploymentSpec) -> Result<Content, P
         Some(version) => version.record_digest.clone(),
         None => bound(seen, spec).ok_or_else(|| absent(spec))?,
     };
+    // Hashing costs more than everything else of a settled pass.
+    if let Some(known) = seen.memory.desired.as_ref().filter(|known| known.is_of(seen, &digest)) {
+        return Ok(known.content.clone());
+    }
     Ok(of(spec, &digest))
 }
 
-/// The content that `spec` makes of the record with that digest.
+/// The revision that a generation of the spec names, so that it is hashed once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownRevision {
+    /// The uid of the ModelDeployment.
+    pub uid: String,
+    /// The generation of its spec.
+    pub generation: i64,
+    /// The revision.
+    pub content: Content,
+}
+
+impl KnownRevision {
+    fn is_of(&self, observed: &Observed, record_digest: &str) -> bool {
+        let wanted = observed.deployment.as_ref();
+        self.content.record_digest == record_digest
+            && wanted.is_some_and(|w| w.uid == self.uid && w.generation == self.generation)
+    }
+}
+
+/// The revision that `spec` makes of the record with that digest.
 #[must_use]
 pub fn of(spec: &ModelDeploymentSpec, record_digest: &str) -> Content {
-    let mut written = Map::new();
-    written.insert("recordDigest".into(), json!(record_digest));
-    for (field, value) in [
-        ("protocol", json!(spec.protocol)),
-        ("delivery", json!(spec.delivery)),
-        ("template", json!(spec.template)),
-    ] {
-        if !value.is_null() {
-            written.insert(field.into(), value);
-        }
-    }
-    let written = Value::Object(written);
+    let written = write_revision(spec, record_digest);
     let (bare, whole) = (without_labels(written.clone()), hash(&written));
     let content_hash = if bare == written { whole.clone() } else { hash(&bare) };
     Content {
@@ -85,8 +98,57 @@ pub fn of(spec: &ModelDeploymentSpec, record_digest: &str) -> Content {
         record_digest: record_digest.to_owned(),
         revision_hash: whole,
         content_hash,
-        written,
     }
+}
+
+/// Everything of a revision that the user wrote, as it is hashed and stored.
+#[must_use]
+pub fn write_revision(spec: &ModelDeploymentSpec, record_digest: &str) -> Value {
+    let mut written = Map::new();
+    written.insert("recordDigest".into(), json!(record_digest));
+    let mut template = json!(spec.template);
+    canonicalize_quantities("", &mut template);
+    for (field, value) in [
+        ("protocol", json!(spec.protocol)),
+        ("delivery", json!(spec.delivery)),
+        ("template", template),
+    ] {
+        if !value.is_null() {
+            written.insert(field.into(), value);
+        }
+    }
+    Value::Object(written)
+}
+
+/// Writes every quantity of a template in one form, so that `1000m` and `1` are the same revision.
+fn canonicalize_quantities(parent: &str, value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let text = match &*value {
+                    Value::String(text) => Some(text.clone()),
+                    Value::Number(number) => Some(number.to_string()),
+                    _ => None,
+                };
+                let amount = text.filter(|_| is_quantity(parent, name)).and_then(|t| nanos(&t));
+                match amount {
+                    Some(amount) => *value = json!(format_nanos(amount)),
+                    None => canonicalize_quantities(name, value),
+                }
+            }
+        }
+        Value::Array(items) => {
+            items.iter_mut().for_each(|item| canonicalize_quantities(parent, item));
+        }
+        _ => {}
+    }
+}
+
+/// A number of billionths with the largest suffix that leaves it whole.
+fn format_nanos(nanos: i128) -> String {
+    const SUFFIXES: [(i128, &str); 3] = [(1_000_000_000, ""), (1_000_000, "m"), (1_000, "u")];
+    let whole = SUFFIXES.iter().find(|(unit, _)| nanos % unit == 0);
+    whole.map_or_else(|| format!("{nanos}n"), |(unit, suffix)| format!("{}{suffix}", nanos / unit))
 }
 
 /// The ModelVersion that the spec names, checked to be the one: a name can be shared by (fraud,
@@ -160,7 +222,7 @@ pub fn rendering(
         delivery: spec.delivery.as_ref(),
         policy: seen.policy.as_ref().map(|p| &p.spec),
         fetch_image: seen.memory.fetch_image.as_deref(),
-        before: before(seen, content),
+        before: find_previous_digest(seen, content),
         template: spec.template.as_ref(),
     })
     .map_err(|error| Problem::Invalid(error.reason(), error.to_string()))?;
@@ -168,23 +230,29 @@ pub fn rendering(
     Ok(rendering)
 }
 
-/// The digest of the artifact that a content follows, where that is known: of what serves while the
-/// content is fetched, and is gone back to. It is the same when the content is rendered again.
-fn before<'a>(seen: &'a Observed, content: &Content) -> Option<&'a str> {
-    let history = History::of(seen);
-    let own = history
-        .newest()
-        .filter(|newest| newest.revision_hash == content.revision_hash)
-        .map_or(i64::MAX, |newest| newest.number);
-    let record = history
-        .records()
-        .iter()
-        .rev()
-        .map(|r| &r.spec)
-        .find(|r| r.number < own && r.served_from.is_some())?;
-    let version =
-        seen.versions.iter().find(|v| v.model == record.model && v.version == record.version)?;
+/// The digest of the artifact that serves while this revision is fetched, and that may be gone back
+/// to. It is the same when the revision is rendered again.
+fn find_previous_digest<'a>(observed: &'a Observed, content: &Content) -> Option<&'a str> {
+    let mut newest_first: Vec<&ModelRolloutSpec> =
+        observed.records.iter().map(|r| &*r.spec).collect();
+    newest_first.sort_by_key(|r| std::cmp::Reverse(r.number));
+    let newest = newest_first.first()?;
+    let own = if newest.revision_hash == content.revision_hash { newest.number } else { i64::MAX };
+    let record = newest_first.into_iter().find(|r| r.number < own && r.served_from.is_some())?;
+    let same = |v: &&Version| v.model == record.model && v.version == record.version;
+    find_pinned_digest(observed.versions.iter().find(same)?)
+}
+
+/// The digest of a version's artifact: from its record, or pinned by a verification or a rollout.
+#[must_use]
+pub fn find_pinned_digest(version: &Version) -> Option<&str> {
     fetcher::recorded(version.artifact.as_ref()?).or(version.pin.as_deref())
+}
+
+/// As [`find_pinned_digest`], owned, for a record.
+#[must_use]
+pub fn find_artifact_digest(version: &Version) -> Option<String> {
+    find_pinned_digest(version).map(str::to_owned)
 }
 
 /// `v1:sha256:<hex>` of a value's canonical JSON.
@@ -250,6 +318,18 @@ mod tests {
     }
 
     #[test]
+    fn equal_quantities_are_one_revision_and_others_are_not() {
+        let hash = |cpu: Value| {
+            let resources = json!({"limits": {"cpu": cpu}});
+            let containers = json!([{"name": "model", "resources": resources}]);
+            of(&spec(json!({"spec": {"containers": containers}})), "sha256:1").revision_hash
+        };
+        assert_eq!(hash(json!("1000m")), hash(json!(1)));
+        assert_eq!(hash(json!("1.5")), hash(json!("1500m")));
+        assert_ne!(hash(json!("1001m")), hash(json!("1")));
+    }
+
+    #[test]
     fn a_new_label_is_another_revision_hash_and_the_same_content_hash() {
         let a = of(&spec(json!({"spec": {"containers": []}})), "sha256:1");
         let b = of(
@@ -267,7 +347,7 @@ mod tests {
                 json!({"model": "fraud", "version": "7", "delivery": delivery}),
             )
             .unwrap();
-            of(&spec, "sha256:1").written
+            write_revision(&spec, "sha256:1")
         };
         let in_image = json!({"mode": "InImage"});
         assert_eq!(

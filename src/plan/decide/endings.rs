@@ -1,0 +1,93 @@
+//! Endings: rollouts that something newer ended, and the newest one when it is complete.
+
+use std::borrow::Cow;
+
+use super::{Decided, spec::is_left_behind};
+use crate::{
+    api::{
+        ModelRolloutSpec,
+        rollout::{Outcome, Trigger},
+    },
+    plan::facts::{
+        Facts,
+        attribution::{Attribution, ExternalChange},
+        health::{is_complete, pods_of},
+        history::{Ending, History, is_yanked},
+    },
+};
+
+/// Writes into the history how rollouts ended, and tells people of a promotion.
+pub fn close_finished_rollouts(
+    facts: &Facts<'_>,
+    history: &mut Cow<'_, History>,
+    decided: &mut Decided,
+) {
+    for (number, ending) in find_endings(facts, history) {
+        if ending.serves {
+            let key = format!("promoted-{number}");
+            decided.push_event(false, "Promoted", ending.message.clone(), key);
+        }
+        history.to_mut().record_outcome(number, ending);
+    }
+}
+
+fn find_endings(facts: &Facts<'_>, history: &History) -> Vec<(i64, Ending)> {
+    let mut endings = Vec::new();
+    let records: Vec<&ModelRolloutSpec> = history.records().collect();
+    for pair in records.windows(2) {
+        if pair[0].is_open() {
+            endings.push((pair[0].number, describe_superseded(facts, pair[1])));
+        }
+    }
+    if let Some(newest) = history.in_progress().filter(|open| may_be_promoted(facts, history, open))
+    {
+        endings.push((newest.number, describe_promoted(facts, newest)));
+    }
+    endings
+}
+
+/// Whether the newest rollout is complete, and nobody left it.
+fn may_be_promoted(facts: &Facts<'_>, history: &History, open: &ModelRolloutSpec) -> bool {
+    let Some(live) = facts.deployment_if_up_to_date(history) else { return false };
+    let changes = |c: &ExternalChange| {
+        matches!(c, ExternalChange::Template { .. } | ExternalChange::RestartedAt(_))
+    };
+    let undisturbed = matches!(&facts.attribution, Some(Attribution::Applied(found))
+        if !found.iter().any(changes));
+    let newly = !facts.has_serving_content(open) && !open.goes_back();
+    undisturbed
+        && facts.missing.is_none()
+        && !is_left_behind(facts)
+        && !(newly && is_yanked(facts.observed, open))
+        && is_complete(facts.observed, live, open, facts.now)
+}
+
+fn describe_superseded(facts: &Facts<'_>, next: &ModelRolloutSpec) -> Ending {
+    let why = next.decided_by.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
+    let (outcome, message) = match next.trigger {
+        Trigger::Failed | Trigger::Refused | Trigger::Yanked => {
+            (Outcome::Failed, format!("Failed{why}."))
+        }
+        Trigger::Undo | Trigger::Abort => {
+            (Outcome::Aborted, format!("Stopped by {}{why}.", next.decided_by.name))
+        }
+        _ => (
+            Outcome::Superseded,
+            format!("Rollout {} was decided before it was complete.", next.number),
+        ),
+    };
+    Ending::new(outcome, facts.now, message)
+}
+
+fn describe_promoted(facts: &Facts<'_>, record: &ModelRolloutSpec) -> Ending {
+    let mut images: Vec<String> = pods_of(facts.observed, record)
+        .flat_map(|p| p.containers.iter().filter_map(|c| c.image_id.clone()))
+        .filter(|i| !i.is_empty() && i.len() <= 512)
+        .collect();
+    images.sort();
+    images.dedup();
+    images.truncate(16);
+    let again = if record.goes_back() { " again" } else { "" };
+    let message = format!("Serving version {}{again} (rollout {}).", record.version, record.number);
+    Ending { serves: true, images, ..Ending::new(Outcome::Promoted, facts.now, message) }
+}

@@ -1,0 +1,140 @@
+//! Verbs of plain kubectl on the serving Deployment: undo, restart, pause and resume.
+
+use super::{
+    Decided, Decision, has_room_for, make_decision,
+    rollout::{
+        Cause, KUBECTL, NewRollout, Target, decided_by, find_rejection_by_person, repeat_direction,
+    },
+};
+use crate::{
+    api::{
+        ModelRolloutSpec, names,
+        rollout::{DecisionVerb, Direction, Outcome, Trigger},
+    },
+    plan::facts::{
+        Facts,
+        attribution::{Attribution, ExternalChange},
+        history::is_kept,
+    },
+};
+
+/// Turns what someone did to the Deployment with kubectl into a decision, or has it reverted with an
+/// Event that says why.
+pub fn handle_kubectl_verbs(facts: &Facts<'_>, decided: &mut Decided) {
+    let Some(Attribution::Applied(changes)) = &facts.attribution else { return };
+    let mut paused = None;
+    for change in changes {
+        match change {
+            ExternalChange::Template { hash16, restarted_at } => {
+                undo(facts, hash16, restarted_at.as_deref(), decided);
+            }
+            ExternalChange::RestartedAt(at) => restart(facts, at.as_deref(), decided),
+            ExternalChange::Paused(now) => paused = Some(*now),
+            ExternalChange::Drift(_) => {}
+        }
+    }
+    if let Some(paused) = paused {
+        pause(facts, paused, decided);
+    }
+}
+
+fn event_key(facts: &Facts<'_>, verb: &str) -> String {
+    let live = facts.observed.workload.as_ref();
+    format!("kubectl-{verb}-{}", live.map_or(0, |w| w.generation))
+}
+
+fn undo(facts: &Facts<'_>, hash16: &str, restarted_at: Option<&str>, decided: &mut Decided) {
+    let of_template = |r: &&ModelRolloutSpec| names::hash16(&r.revision_hash) == hash16;
+    let exact = |r: &&ModelRolloutSpec| r.restarted_at.as_deref() == restarted_at;
+    let records = || facts.history.records().rev().filter(of_template);
+    let Some(target) = records().find(exact).or_else(|| records().next()) else {
+        let message = "The Deployment's template was changed to a revision that no rollout of this \
+                       ModelDeployment knows. The change was reverted: edit the ModelDeployment's \
+                       spec instead.";
+        let key = event_key(facts, "undo");
+        return decided.push_event(true, "UndoRefused", message.into(), key);
+    };
+    if let Err(lookup) = facts.require_templates(!is_kept(facts.observed, target)) {
+        return decided.lookups.push(lookup);
+    }
+    let serves = facts.history.serving().is_some_and(|s| s.number == target.number);
+    let why = if serves {
+        None
+    } else if target.outcome != Some(Outcome::Promoted)
+        && facts.history.find_promoted_rendering(&target.revision_hash).is_none()
+    {
+        Some(format!("rollout {} never served", target.number))
+    } else {
+        facts.history.explain_ineligibility(facts.observed, target)
+    };
+    if let Some(why) = why {
+        let message = format!(
+            "kubectl rollout undo to version {} was reverted: {why}. A RolloutRequest with verb \
+             Retry returns to a rejected version; one with verb Undo and toRollout goes back to \
+             another rollout.",
+            target.version
+        );
+        return decided.push_event(true, "UndoRefused", message, event_key(facts, "undo"));
+    }
+    let target = target.clone();
+    go_back(facts, &target, restarted_at, decided);
+}
+
+fn go_back(
+    facts: &Facts<'_>,
+    record: &ModelRolloutSpec,
+    restarted_at: Option<&str>,
+    decided: &mut Decided,
+) {
+    // The ReplicaSet that kubectl chose is the one that is used: its pods may still be there.
+    let target = Target::of_record(facts, record).restarted(restarted_at.map(str::to_owned));
+    let rejects = facts.history.newest().and_then(|left| find_rejection_by_person(left, &target));
+    let by = decided_by(KUBECTL, None);
+    let cause = Cause { rejects, ..Cause::new(Trigger::Undo, Direction::Back, by) };
+    decided.roll(NewRollout::new(facts, target, cause));
+}
+
+fn restart(facts: &Facts<'_>, at: Option<&str>, decided: &mut Decided) {
+    let Some(newest) = facts.history.newest().cloned() else { return };
+    let serving = facts.history.serving().filter(|s| {
+        facts.history.in_progress().is_some()
+            && s.revision_hash == newest.revision_hash
+            && s.restarted_at.as_deref() == at
+    });
+    if let Some(serving) = serving.cloned() {
+        return go_back(facts, &serving, at, decided);
+    }
+    if let Err(lookup) = facts.require_templates(!is_kept(facts.observed, &newest)) {
+        return decided.lookups.push(lookup);
+    }
+    let target = Target::of_record(facts, &newest).restarted(at.map(str::to_owned));
+    let direction = repeat_direction(&facts.history);
+    let cause = Cause::new(Trigger::Restart, direction, decided_by(KUBECTL, None));
+    decided.roll(NewRollout::new(facts, target, cause));
+}
+
+fn pause(facts: &Facts<'_>, paused: bool, decided: &mut Decided) {
+    let verb = if paused { DecisionVerb::Pause } else { DecisionVerb::Resume };
+    if let Some(Decision::Roll(new)) = &mut decided.decision {
+        // One pass saw an undo or a restart, and then a pause: one record says both.
+        if paused {
+            let mut decision = make_decision(facts, verb, decided_by(KUBECTL, None));
+            decision.number = 1;
+            new.record.decisions.push(decision);
+        }
+        return;
+    }
+    let key = event_key(facts, "pause");
+    if !paused && facts.history.pause().is_none() {
+        let message = "kubectl rollout resume was reverted: spec.paused pauses the rollout; set \
+                       spec.paused to false.";
+        return decided.push_event(true, "ResumeRefused", message.into(), key);
+    }
+    if !has_room_for(facts, verb) {
+        let message = "kubectl rollout pause was reverted: the record of this rollout holds no more \
+                       pauses; set spec.paused instead.";
+        return decided.push_event(true, "PauseRefused", message.into(), key);
+    }
+    let decision = make_decision(facts, verb, decided_by(KUBECTL, None));
+    decided.decision = Some(Decision::Append(decision));
+}

@@ -1,0 +1,115 @@
+//! Deciding: at most one decision for each pass, as a value. Nothing here writes.
+//!
+//! The order: verbs of kubectl, requests of people, trouble of the rollout in progress, the spec.
+//!
+//! | to change | open |
+//! |---|---|
+//! | what a verb of plain kubectl on the Deployment does | [`kubectl`] |
+//! | a verb of a RolloutRequest | [`requests`] |
+//! | what an open rollout is left for | [`trouble`] |
+//! | what a changed spec does | [`spec`] |
+//! | when a rollout ends, and how | [`endings`] |
+//! | what a new record says | [`rollout`] |
+
+pub mod endings;
+pub mod kubectl;
+pub mod requests;
+pub mod rollout;
+pub mod spec;
+pub mod trouble;
+
+use self::rollout::NewRollout;
+use super::{
+    action::{Action, Lookup},
+    facts::{Facts, content::Problem, health::Failure, history::History, ownership::Ownership},
+};
+use crate::api::{
+    condition::Time,
+    rollout::{self as record, DecidedBy, DecisionVerb},
+};
+
+/// One decision.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// To serve a revision.
+    Roll(Box<NewRollout>),
+    /// To pause or resume.
+    Append(record::Decision),
+}
+
+/// The outcome of deciding.
+#[derive(Debug, Default)]
+pub struct Decided {
+    /// The decision, where one is due.
+    pub decision: Option<Decision>,
+    /// Answers to requests.
+    pub answers: Vec<Action>,
+    /// Events for people.
+    pub events: Vec<Action>,
+    /// Why the spec is not carried out.
+    pub problem: Option<Problem>,
+    /// The failure that led to the decision, with the words that no record may hold.
+    pub failure: Option<Failure>,
+    /// Live reads that have to come first.
+    pub lookups: Vec<Lookup>,
+}
+
+impl Decided {
+    fn roll(&mut self, new: NewRollout) {
+        self.decision = Some(Decision::Roll(Box::new(new)));
+    }
+
+    /// Tells people, once for each key.
+    pub fn push_event(&mut self, warning: bool, reason: &str, message: String, key: String) {
+        self.events.push(Action::Event { warning, reason: reason.into(), message, key });
+    }
+
+    /// The history with the decision in it.
+    #[must_use]
+    pub fn apply_to(&self, history: &History) -> History {
+        let mut history = history.clone();
+        match &self.decision {
+            Some(Decision::Roll(new)) => history.push_record(new.record.clone()),
+            Some(Decision::Append(decision)) => history.append_decision(decision.clone()),
+            None => {}
+        }
+        history
+    }
+}
+
+/// Makes the first decision that is due.
+#[must_use]
+pub fn decide(facts: &Facts<'_>) -> Decided {
+    let mut decided = Decided::default();
+    let attributable = matches!(facts.ownership, Some(Ownership::Ours | Ownership::Adoptable));
+    if attributable && facts.missing.is_none() {
+        kubectl::handle_kubectl_verbs(facts, &mut decided);
+    }
+    if decided.decision.is_none() && decided.lookups.is_empty() {
+        requests::answer_requests(facts, &mut decided);
+    }
+    if decided.decision.is_none() && decided.lookups.is_empty() && facts.missing.is_none() {
+        trouble::roll_back_if_failed(facts, &mut decided);
+    }
+    if decided.decision.is_none() && decided.lookups.is_empty() && facts.missing.is_none() {
+        spec::follow_spec(facts, &mut decided);
+    }
+    decided
+}
+
+/// A pause or resume as the newest record's next decision.
+fn make_decision(facts: &Facts<'_>, verb: DecisionVerb, decided_by: DecidedBy) -> record::Decision {
+    let number = facts.history.newest().map_or(1, |r| r.decisions.len() + 1);
+    let number = i64::try_from(number).unwrap_or(i64::MAX);
+    record::Decision { number, verb, decided_by, at: Time(facts.now) }
+}
+
+/// Whether the newest record has room for a pause or resume: the last place is a resume's, so that a
+/// pause can always be lifted.
+fn has_room_for(facts: &Facts<'_>, verb: DecisionVerb) -> bool {
+    let most = match verb {
+        DecisionVerb::Pause => record::DECISIONS_MAX - 1,
+        DecisionVerb::Resume => record::DECISIONS_MAX,
+    };
+    facts.history.newest().is_some_and(|r| r.decisions.len() < most)
+}

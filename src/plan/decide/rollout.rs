@@ -1,0 +1,355 @@
+//! A new rollout as a value: its record, and the revision to store before it.
+
+use serde_json::{Value, json};
+
+use crate::{
+    api::{
+        ModelRolloutSpec,
+        condition::{MESSAGE_MAX, Time, bounded},
+        names,
+        rollout::{
+            ADDED_ONCE, APPENDED, Admission, Asked, DecidedBy, Direction, ModelDeploymentRef,
+            Rejection, Scope, StrategyKind, Trigger,
+        },
+    },
+    plan::{
+        action::Lookup,
+        facts::{
+            Facts, admit,
+            content::{self, Content, Problem, digest},
+            find_live_template,
+            history::{History, Rejectable, rejection_covers},
+        },
+        observed::ContentBody,
+        render,
+    },
+};
+
+/// The decider where it was `kubectl rollout`, which does not say who ran it.
+pub const KUBECTL: &str = "kubectl (unverified)";
+/// The decider where the spec changed.
+pub const SPEC: &str = "spec";
+/// The decider where a rollout failed.
+pub const OPERATOR: &str = "operator";
+
+/// A decision to serve one revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewRollout {
+    /// The record to create.
+    pub record: ModelRolloutSpec,
+    /// The ControllerRevision to store before it, by name.
+    pub store: Option<(String, ContentBody)>,
+}
+
+/// The revision that a rollout serves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    version: String,
+    record_digest: String,
+    artifact_digest: Option<String>,
+    revision_hash: String,
+    content_hash: String,
+    revision_name: String,
+    rendering_digest: String,
+    restarted_at: Option<String>,
+    store: Option<ContentBody>,
+}
+
+impl Rejectable for Target {
+    fn rejection_keys(&self) -> (&str, &str, &str) {
+        (&self.record_digest, &self.content_hash, &self.revision_hash)
+    }
+}
+
+/// The cause of a rollout.
+#[derive(Clone, Debug)]
+pub struct Cause {
+    /// The event that led to it.
+    pub trigger: Trigger,
+    /// Forward or back.
+    pub direction: Direction,
+    /// Who decided, and why.
+    pub decided_by: DecidedBy,
+    /// The rejection that comes with it.
+    pub rejects: Option<Rejection>,
+}
+
+impl Cause {
+    /// A cause that rejects nothing.
+    #[must_use]
+    pub fn new(trigger: Trigger, direction: Direction, decided_by: DecidedBy) -> Self {
+        Self { trigger, direction, decided_by, rejects: None }
+    }
+}
+
+/// A decider that is no verified person. The reason is cut to what a record holds.
+#[must_use]
+pub fn decided_by(name: &str, reason: Option<&str>) -> DecidedBy {
+    let reason = reason.map(|r| bounded(r, MESSAGE_MAX));
+    DecidedBy { name: name.into(), verified: false, reason, request: None }
+}
+
+impl Target {
+    /// What an earlier record served, exactly as it did. Where its revision is stored no longer, the
+    /// template is taken from the ReplicaSet that still has it.
+    #[must_use]
+    pub fn of_record(facts: &Facts<'_>, record: &ModelRolloutSpec) -> Self {
+        let mut target = Self {
+            version: record.version.clone(),
+            record_digest: record.record_digest.clone(),
+            artifact_digest: record.artifact_digest.clone(),
+            revision_hash: record.revision_hash.clone(),
+            content_hash: record.content_hash.clone(),
+            revision_name: record.revision_name.clone(),
+            rendering_digest: record.rendering_digest.clone(),
+            restarted_at: record.restarted_at.clone(),
+            store: None,
+        };
+        if facts.find_stored(&record.revision_name).is_none()
+            && let Some(rendering) = find_live_template(facts.observed, record)
+        {
+            target.rendering_digest = digest(&rendering);
+            let (revision_hash, content) = (record.revision_hash.clone(), Value::Null);
+            target.store = Some(ContentBody { revision_hash, content, rendering });
+        }
+        target
+    }
+
+    /// The same target with pods that restart at a time.
+    #[must_use]
+    pub fn restarted(self, at: Option<String>) -> Self {
+        Self { restarted_at: at, ..self }
+    }
+
+    /// The version that is served.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+/// The failure to name a target: a problem of the spec, or something to read live first.
+#[derive(Debug)]
+pub enum Unready {
+    /// The spec cannot be carried out, or not yet.
+    Problem(Problem),
+    /// A live read has to come first.
+    Lookup(Lookup),
+}
+
+impl From<Problem> for Unready {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+/// The revision that the spec names, admitted and rendered. A return to what serves is exactly what
+/// serves; a revision that was promoted before uses its newest promoted rendering.
+///
+/// # Errors
+/// Why it may not be served, or cannot be rendered.
+pub fn prepare_desired(facts: &Facts<'_>) -> Result<Target, Unready> {
+    let desired = facts.desired.clone()?;
+    admit::admit_desired(facts, &desired)?;
+    let serving = facts.history.serving().filter(|s| s.revision_hash == desired.revision_hash);
+    let promoted =
+        serving.or_else(|| facts.history.find_promoted_rendering(&desired.revision_hash));
+    let stored = promoted.filter(|r| facts.find_stored(&r.revision_name).is_some());
+    let target = match stored {
+        Some(record) => {
+            let serving_at = serving.map(|s| s.restarted_at.clone());
+            let restarted_at = serving_at.unwrap_or_else(|| find_restart_in_spec(facts));
+            Target::of_record(facts, record).restarted(restarted_at)
+        }
+        None => render_desired(facts, &desired)?,
+    };
+    check_port(facts, &target)?;
+    Ok(target)
+}
+
+fn render_desired(facts: &Facts<'_>, desired: &Content) -> Result<Target, Unready> {
+    let name = names::revision_name(&facts.observed.name, &desired.revision_hash, 1);
+    let (body, is_stored) = match facts.find_stored(&name) {
+        // It was stored before a crash, and no record named it.
+        Some(stored) => match &stored.body {
+            Some(body) => (body.clone(), true),
+            None => return Err(Unready::Lookup(Lookup::Content(name))),
+        },
+        None => (make_body(facts, desired)?, false),
+    };
+    Ok(make_target(facts, desired, name, body, is_stored))
+}
+
+/// Renders the revision that the spec names.
+///
+/// # Errors
+/// Why it cannot be rendered.
+pub fn make_body(facts: &Facts<'_>, desired: &Content) -> Result<ContentBody, Problem> {
+    let rendering = content::rendering(facts.observed, &facts.wanted.spec, desired)?;
+    let revision_hash = desired.revision_hash.clone();
+    let content = content::write_revision(&facts.wanted.spec, &desired.record_digest);
+    Ok(ContentBody { revision_hash, content, rendering })
+}
+
+/// The target of a rendering of the revision that the spec names.
+#[must_use]
+pub fn make_target(
+    facts: &Facts<'_>,
+    desired: &Content,
+    revision_name: String,
+    body: ContentBody,
+    is_stored: bool,
+) -> Target {
+    let version = content::find(facts.observed, &facts.wanted.spec).ok().flatten();
+    Target {
+        version: desired.version.clone(),
+        record_digest: desired.record_digest.clone(),
+        artifact_digest: version.and_then(content::find_artifact_digest),
+        revision_hash: desired.revision_hash.clone(),
+        content_hash: desired.content_hash.clone(),
+        revision_name,
+        rendering_digest: digest(&body.rendering),
+        restarted_at: find_restart_in_spec(facts),
+        store: (!is_stored).then_some(body),
+    }
+}
+
+/// The time of a restart that the spec asks for, by the annotation that `kubectl rollout restart`
+/// writes.
+fn find_restart_in_spec(facts: &Facts<'_>) -> Option<String> {
+    let template = facts.wanted.spec.template.as_ref()?;
+    template["metadata"]["annotations"][names::RESTARTED_AT].as_str().map(str::to_owned)
+}
+
+/// The Service must always find a port that old and new pods share, by name or by number.
+fn check_port(facts: &Facts<'_>, target: &Target) -> Result<(), Unready> {
+    let Some(serving) = facts.history.serving() else { return Ok(()) };
+    if serving.revision_name == target.revision_name {
+        return Ok(());
+    }
+    let rendering = match &target.store {
+        Some(body) => Some(&body.rendering),
+        None => facts
+            .find_stored(&target.revision_name)
+            .and_then(|s| s.body.as_ref())
+            .map(|body| &body.rendering),
+    };
+    let (Some(new), Some(old)) = (rendering.map(render::port), facts.find_port(serving)) else {
+        return Ok(());
+    };
+    if new.name == old.name || new.number == old.number {
+        return Ok(());
+    }
+    let sentence = format!(
+        "The port of container {} was {} ({}) and is {} ({}): change its name and its number in two \
+         steps, so that clients always reach a pod.",
+        names::CONTAINER,
+        old.name,
+        old.number,
+        new.name,
+        new.number
+    );
+    Err(Problem::Invalid("PortChanged", sentence).into())
+}
+
+/// The rejection that comes with a person's decision (rule 3): what differs between the rollout that
+/// is left and the one that is gone back to. What is served is never rejected.
+#[must_use]
+pub fn find_rejection_by_person(left: &ModelRolloutSpec, target: &Target) -> Option<Rejection> {
+    let (scope, key) = if left.record_digest != target.record_digest {
+        (Scope::Version, &left.record_digest)
+    } else if left.content_hash != target.content_hash {
+        (Scope::Content, &left.content_hash)
+    } else if left.revision_hash != target.revision_hash {
+        (Scope::Revision, &left.revision_hash)
+    } else {
+        return None;
+    };
+    Some(Rejection { rollout: left.number, scope, key: key.clone() })
+}
+
+/// A rejection of the rollout that is left, unless it covered what is served instead.
+#[must_use]
+pub fn reject_rollout(left: &ModelRolloutSpec, scope: Scope, target: &Target) -> Option<Rejection> {
+    let key = match scope {
+        Scope::Version => &left.record_digest,
+        Scope::Content => &left.content_hash,
+        Scope::Revision => &left.revision_hash,
+    };
+    let rejection = Rejection { rollout: left.number, scope, key: key.clone() };
+    (!rejection_covers(&rejection, target)).then_some(rejection)
+}
+
+/// The direction that a repetition of the newest rollout has: that of the one in progress.
+#[must_use]
+pub fn repeat_direction(history: &History) -> Direction {
+    history.in_progress().map_or(Direction::Forward, |open| open.direction)
+}
+
+impl NewRollout {
+    /// A record of a decision to serve `target`, with everything that follows from the history.
+    #[must_use]
+    pub fn new(facts: &Facts<'_>, target: Target, cause: Cause) -> Self {
+        let history = &facts.history;
+        let asked = match history.was_promoted(&target.record_digest) {
+            true => Asked::Again,
+            false => Asked::Newly,
+        };
+        let previous = history.all_records().last().map(|r| &*r.spec);
+        let store = target.store.map(|body| (target.revision_name.clone(), body));
+        let uid = Some(facts.wanted.uid.clone());
+        let record = ModelRolloutSpec {
+            model_deployment_ref: ModelDeploymentRef { name: facts.observed.name.clone(), uid },
+            number: next_number(facts),
+            previous_rollout: previous.map(|r| r.number),
+            previous_digest: previous.map(digest_creation),
+            direction: cause.direction,
+            admission: Admission { asked },
+            model: facts.wanted.spec.model.clone(),
+            version: target.version,
+            record_digest: target.record_digest,
+            artifact_digest: target.artifact_digest,
+            revision_hash: target.revision_hash,
+            content_hash: target.content_hash,
+            revision_name: target.revision_name,
+            rendering_digest: target.rendering_digest,
+            strategy: StrategyKind::RollingUpdate,
+            deployment_name: facts.observed.name.clone(),
+            trigger: cause.trigger,
+            decided_by: cause.decided_by,
+            rejects: cause.rejects,
+            restarted_at: target.restarted_at,
+            stands_on: history.find_foundations(),
+            start_time: Time(facts.now),
+            outcome: None,
+            message: None,
+            end_time: None,
+            served_from: None,
+            served_until: None,
+            observed_images: Vec::new(),
+            decisions: Vec::new(),
+        };
+        Self { record, store }
+    }
+}
+
+/// The number that the next record takes: above every record of the name, and above the decision
+/// that the Deployment's label names.
+fn next_number(facts: &Facts<'_>) -> i64 {
+    let live = facts.observed.workload.as_ref();
+    let label = live.and_then(crate::plan::facts::attribution::read_decision_label);
+    let labelled = label.map_or(0, |l| l.rollout);
+    facts.history.latest_number().max(labelled).saturating_add(1)
+}
+
+/// The digest of a record as it was created, without the fields that are added or appended later.
+#[must_use]
+pub fn digest_creation(record: &ModelRolloutSpec) -> String {
+    let mut fields = json!(record);
+    if let Some(fields) = fields.as_object_mut() {
+        for later in ADDED_ONCE.iter().chain(&APPENDED) {
+            fields.remove(*later);
+        }
+    }
+    digest(&fields)
+}

@@ -1,0 +1,107 @@
+//! The spec: what it names beyond the newest rollout is rolled out, and a rollout that it names no
+//! longer is left.
+
+use super::{
+    Decided,
+    rollout::{Cause, NewRollout, SPEC, Target, Unready, decided_by, prepare_desired},
+};
+use crate::{
+    api::rollout::{Direction, Trigger},
+    plan::facts::{Facts, content::Problem},
+};
+
+/// Rolls out what the spec names, unless it is rejected, paused, or cannot be served.
+pub fn follow_spec(facts: &Facts<'_>, decided: &mut Decided) {
+    // An older CRD prunes what is read of a version, so that its digest says nothing.
+    if facts.observed.memory.crds_older {
+        return;
+    }
+    let newest = facts.history.newest();
+    let desired = match &facts.desired {
+        Ok(desired) => desired,
+        Err(Problem::Pending(..)) => return,
+        Err(Problem::Invalid(..)) => return leave_rollout(facts, decided),
+    };
+    if newest.is_some_and(|r| r.revision_hash == desired.revision_hash) {
+        return;
+    }
+    if facts.history.find_rejection(desired).is_some() {
+        return match newest {
+            Some(_) => leave_rollout(facts, decided),
+            None => recreate(facts, decided),
+        };
+    }
+    if facts.should_pause(&facts.history) {
+        if newest.is_none() {
+            recreate(facts, decided);
+        }
+        return;
+    }
+    match prepare_desired(facts) {
+        Ok(target) => roll(facts, target, decided),
+        Err(Unready::Lookup(lookup)) => decided.lookups.push(lookup),
+        Err(Unready::Problem(problem)) => {
+            if matches!(problem, Problem::Invalid(..)) {
+                leave_rollout(facts, decided);
+            }
+            decided.problem = Some(problem);
+        }
+    }
+}
+
+fn roll(facts: &Facts<'_>, target: Target, decided: &mut Decided) {
+    // A spec that returns to what serves goes back: its pods are there already.
+    let returns = facts
+        .desired
+        .as_ref()
+        .is_ok_and(|d| facts.history.serving().is_some_and(|s| s.revision_hash == d.revision_hash));
+    let direction = if returns { Direction::Back } else { Direction::Forward };
+    let cause = Cause::new(Trigger::SpecChanged, direction, decided_by(SPEC, None));
+    decided.roll(NewRollout::new(facts, target, cause));
+}
+
+/// Goes back from a rollout in progress that the spec names no longer, where what it names cannot
+/// begin. Nothing is promoted that nobody names.
+fn leave_rollout(facts: &Facts<'_>, decided: &mut Decided) {
+    if !is_left_behind(facts) {
+        return;
+    }
+    let target = match facts.find_rollback_target() {
+        Ok(Some(target)) => target,
+        Ok(None) => return,
+        Err(lookup) => return decided.lookups.push(lookup),
+    };
+    let target = Target::of_record(facts, target);
+    let by = decided_by(SPEC, Some("the spec no longer names the rollout in progress"));
+    let cause = Cause::new(Trigger::SpecChanged, Direction::Back, by);
+    decided.roll(NewRollout::new(facts, target, cause));
+}
+
+/// Whether the rollout in progress goes forward to something new that the spec names no longer.
+#[must_use]
+pub fn is_left_behind(facts: &Facts<'_>) -> bool {
+    let Some(open) = facts.history.in_progress() else { return false };
+    let named = match &facts.desired {
+        Ok(desired) => desired.revision_hash == open.revision_hash,
+        Err(_) => false,
+    };
+    let compared = !facts.observed.memory.crds_older;
+    compared && !open.goes_back() && !facts.has_serving_content(open) && !named
+}
+
+/// A ModelDeployment that was created again on something rejected, or while a pause stands, first
+/// serves what served last.
+fn recreate(facts: &Facts<'_>, decided: &mut Decided) {
+    let history = &facts.history;
+    let eligible = |r: &&crate::api::ModelRolloutSpec| {
+        history.explain_ineligibility(facts.observed, r).is_none()
+    };
+    let last = history.served_last().filter(eligible);
+    let Some(target) = last.or_else(|| history.find_rollback_target(facts.observed)) else {
+        return;
+    };
+    let target = Target::of_record(facts, target).restarted(None);
+    let direction = super::rollout::repeat_direction(history);
+    let cause = Cause::new(Trigger::Recreated, direction, decided_by(SPEC, None));
+    decided.roll(NewRollout::new(facts, target, cause));
+}

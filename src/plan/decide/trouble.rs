@@ -1,0 +1,133 @@
+//! Trouble of the rollout in progress: its version was yanked, its template refused, or its content
+//! failed. What serves is never at fault (rule 2).
+
+use super::{
+    Decided,
+    rollout::{Cause, NewRollout, OPERATOR, Target, decided_by, reject_rollout},
+};
+use crate::{
+    api::{
+        ModelRolloutSpec,
+        rollout::{Direction, Scope, Trigger},
+    },
+    plan::{
+        facts::{
+            Facts,
+            health::{Failure, Health, Patience, judge_rollout},
+            history::is_yanked,
+        },
+        refused_writes,
+    },
+};
+
+/// The reason for which a rollout has to be left.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Yanked, Refused or Failed.
+    pub trigger: Trigger,
+    /// How much the failure rejects; None for nothing.
+    pub scope: Option<Scope>,
+    /// The reason, and the words that no record may hold.
+    pub failure: Failure,
+}
+
+/// Leaves a rollout that failed, where there is something to go back to.
+pub fn roll_back_if_failed(facts: &Facts<'_>, decided: &mut Decided) {
+    let Some(open) = facts.history.in_progress() else { return };
+    let Some(verdict) = find_verdict(facts, open) else { return };
+    let target = match facts.find_rollback_target() {
+        Ok(Some(target)) => target,
+        Ok(None) => return,
+        Err(lookup) => return decided.lookups.push(lookup),
+    };
+    let target = Target::of_record(facts, target);
+    let rejects = verdict.scope.and_then(|scope| reject_rollout(open, scope, &target));
+    let what = name_difference(open, &target);
+    let message = format!(
+        "{what} was not rolled out: {}. Going back to version {}.",
+        verdict.failure.sentence(),
+        target.version()
+    );
+    decided.push_event(
+        true,
+        event_reason(verdict.trigger),
+        message,
+        format!("back-{}", open.number),
+    );
+    let by = decided_by(OPERATOR, Some(&verdict.failure.reason));
+    let cause = Cause { rejects, ..Cause::new(verdict.trigger, Direction::Back, by) };
+    decided.failure = Some(verdict.failure);
+    decided.roll(NewRollout::new(facts, target, cause));
+}
+
+/// Names what differs between a rollout and the one gone back to: the version, or the template.
+#[must_use]
+pub fn name_difference(left: &ModelRolloutSpec, target: &Target) -> String {
+    if left.version == target.version() {
+        format!("The changed template of version {}", left.version)
+    } else {
+        format!("Version {}", left.version)
+    }
+}
+
+/// Why the rollout in progress has to be left, if so. A rollout that goes back is never left
+/// automatically, and a person's pause keeps a failed one for a look.
+#[must_use]
+pub fn find_verdict(facts: &Facts<'_>, open: &ModelRolloutSpec) -> Option<Verdict> {
+    if open.goes_back() {
+        return None;
+    }
+    if let Some(verdict) = find_yank(facts, open).or_else(|| find_refusal(facts, open)) {
+        return Some(verdict);
+    }
+    if facts.should_pause(&facts.history) {
+        return None;
+    }
+    find_failure(facts, open)
+}
+
+fn find_yank(facts: &Facts<'_>, open: &ModelRolloutSpec) -> Option<Verdict> {
+    if facts.has_serving_content(open) || !is_yanked(facts.observed, open) {
+        return None;
+    }
+    let version = &open.version;
+    let reason =
+        format!("version {version} was yanked, or its ModelVersion has another record now");
+    let failure = Failure { reason, quote: None };
+    Some(Verdict { trigger: Trigger::Yanked, scope: None, failure })
+}
+
+/// A template that the API server refuses never reaches a pod, so that what serves goes on.
+fn find_refusal(facts: &Facts<'_>, open: &ModelRolloutSpec) -> Option<Verdict> {
+    let refused = refused_writes::find_decision(facts.observed, open.number)?;
+    if refused.forbidden || !refused_writes::has_template(refused) {
+        return None;
+    }
+    let reason = "the API server refused its template".to_owned();
+    let failure = Failure { reason, quote: Some(refused.message.clone()) };
+    Some(Verdict { trigger: Trigger::Refused, scope: Some(Scope::Revision), failure })
+}
+
+/// The failure of the content in progress, unless it is the content that serves.
+#[must_use]
+pub fn find_failure(facts: &Facts<'_>, open: &ModelRolloutSpec) -> Option<Verdict> {
+    if facts.has_serving_content(open) {
+        return None;
+    }
+    let live = facts.deployment_if_up_to_date(&facts.history)?;
+    let patience = Patience::new(&facts.wanted.spec, facts.observed, open, facts.now);
+    match judge_rollout(facts.observed, live, open, patience) {
+        Health::Failed(failure) => {
+            Some(Verdict { trigger: Trigger::Failed, scope: Some(Scope::Content), failure })
+        }
+        Health::Complete | Health::Blocked(_) | Health::Progressing => None,
+    }
+}
+
+fn event_reason(trigger: Trigger) -> &'static str {
+    match trigger {
+        Trigger::Yanked => "Yanked",
+        Trigger::Refused => "Refused",
+        _ => "RolledBack",
+    }
+}

@@ -1,0 +1,72 @@
+//! A name without a ModelDeployment: its records end, its requests are refused, and what it leaves
+//! is kept by age.
+
+use jiff::Timestamp;
+
+use super::{
+    action::{Action, Plan},
+    decide::requests,
+    facts::history::{Ending, History},
+    observed::{Observed, Record},
+    writes::{amend_records, prune},
+};
+use crate::api::{ModelRolloutSpec, names, request::RequestResult, rollout::Outcome};
+
+/// The plan for a ModelDeployment that is deleted, or was never there.
+#[must_use]
+pub fn plan_deleted(observed: &Observed, now: Timestamp) -> Plan {
+    // A Deployment without an owner that carries a decision goes on serving: a restore is in
+    // progress, or it was orphaned. Nothing has ended.
+    let serves_on = observed.workload.as_ref().is_some_and(|live| {
+        live.meta.controller.is_none() && live.meta.labels.contains_key(names::DECISION)
+    });
+    let mut actions = if serves_on { Vec::new() } else { close_records(observed, None, now) };
+    for asked in requests::sort_unanswered(&observed.requests) {
+        let message = format!(
+            "There is no ModelDeployment {} in namespace {}: ask again with a name that `kubectl get \
+             mdep` lists.",
+            observed.name, observed.namespace
+        );
+        let status = requests::make_status(asked, RequestResult::Refused, &message, None, now);
+        let (name, status) = (asked.name.clone(), Box::new(status));
+        actions.push(Action::AnswerRequest { name, status });
+    }
+    let pruned = prune::prune_deleted(observed, now);
+    let waits = pruned.requeue_after;
+    actions.extend(pruned.deletions);
+    let why = format!("There is no ModelDeployment {}.", observed.name);
+    let requeue_after_seconds = if actions.is_empty() { waits } else { Some(0) };
+    Plan { actions, requeue_after_seconds, unneeded: pruned.unneeded, why, ..Plan::default() }
+}
+
+/// The writes that end the open record and the serving one, except those of the ModelDeployment with
+/// the uid `except`.
+#[must_use]
+pub fn close_records(observed: &Observed, except: Option<&str>, now: Timestamp) -> Vec<Action> {
+    let models: Vec<String> = list_models(&observed.records);
+    let mut actions = Vec::new();
+    for model in models {
+        let mut history = History::new(observed, &model);
+        let standing = [history.in_progress().cloned(), history.serving().cloned()];
+        let other = |r: &ModelRolloutSpec| {
+            except.is_none() || r.model_deployment_ref.uid.as_deref() != except
+        };
+        for record in standing.into_iter().flatten().filter(other) {
+            let message = "Its ModelDeployment was deleted.".to_owned();
+            let mut ending = Ending::new(Outcome::Deleted, now, message);
+            ending.outcome = ending.outcome.filter(|_| record.is_open());
+            ending.until = true;
+            history.record_outcome(record.number, ending);
+        }
+        actions.extend(amend_records(observed, &history));
+    }
+    actions
+}
+
+/// Every model among records of one name: it may have been given to another model.
+fn list_models(records: &[Record]) -> Vec<String> {
+    let mut models: Vec<String> = records.iter().map(|r| r.spec.model.clone()).collect();
+    models.sort();
+    models.dedup();
+    models
+}

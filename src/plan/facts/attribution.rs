@@ -1,0 +1,115 @@
+//! Whose write was that? The decision label on the Deployment tells our writes from other people's:
+//! every write of ours to the template or to `paused` sets it, and kubectl's verbs leave it alone
+//! (docs/design.md, "Attribution").
+
+use serde_json::Value;
+
+use super::history::{DecisionLabel, History};
+use crate::{
+    api::{ModelRolloutSpec, names},
+    plan::{drift, observed::Workload},
+};
+
+/// The result of comparing a Deployment's label and fields with the recorded decisions.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Attribution {
+    /// A decision is recorded that is not carried out yet: our own write is due, and nothing is
+    /// attributed to anyone.
+    NotYetApplied,
+    /// The decision that the label names is carried out, and these are changes by someone else.
+    Applied(Vec<ExternalChange>),
+    /// The label names a decision that the caches lack.
+    CacheBehind(DecisionLabel),
+}
+
+/// One change of the Deployment by someone else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExternalChange {
+    /// The template carries another revision's label: `kubectl rollout undo`.
+    Template {
+        /// The label `rollmodel.dev/revision`.
+        hash16: String,
+        /// The annotation restartedAt of that template.
+        restarted_at: Option<String>,
+    },
+    /// The same revision with another restartedAt: `kubectl rollout restart`, or an undo of one.
+    RestartedAt(Option<String>),
+    /// `kubectl rollout pause` or `resume`.
+    Paused(bool),
+    /// Anything else in the template, by path.
+    Drift(Vec<String>),
+}
+
+/// The decision that the Deployment says was carried out on it.
+#[must_use]
+pub fn read_decision_label(live: &Workload) -> Option<DecisionLabel> {
+    live.meta.labels.get(names::DECISION).and_then(|value| DecisionLabel::parse(value))
+}
+
+/// Compares a Deployment of ours with the newest decision, or, where the API server refused that
+/// one, with the decision that the label names: until a refused decision succeeds it is not pending,
+/// so that a verb of kubectl makes a newer one. `find_rendering` gives the stored template of a
+/// record, where it is at hand.
+#[must_use]
+pub fn attribute_changes<'a>(
+    history: &History,
+    live: &Workload,
+    newest_is_refused: bool,
+    find_rendering: impl Fn(&ModelRolloutSpec) -> Option<&'a Value>,
+) -> Attribution {
+    let (Some(label), Some(newest)) = (read_decision_label(live), history.newest_decision()) else {
+        return read_decision_label(live)
+            .map_or(Attribution::NotYetApplied, Attribution::CacheBehind);
+    };
+    let base = match label.decision().cmp(&newest) {
+        std::cmp::Ordering::Greater => return Attribution::CacheBehind(label),
+        std::cmp::Ordering::Less if !newest_is_refused => return Attribution::NotYetApplied,
+        std::cmp::Ordering::Less => history.find_labelled(label),
+        std::cmp::Ordering::Equal => history.newest(),
+    };
+    let Some(base) = base else { return Attribution::Applied(Vec::new()) };
+    let mut changes: Vec<ExternalChange> =
+        compare_template(live, base, find_rendering(base)).into_iter().collect();
+    if live.spec.paused != label.paused {
+        changes.push(ExternalChange::Paused(live.spec.paused));
+    }
+    Attribution::Applied(changes)
+}
+
+fn compare_template(
+    live: &Workload,
+    base: &ModelRolloutSpec,
+    rendering: Option<&Value>,
+) -> Option<ExternalChange> {
+    let template = &live.spec.template;
+    let hash16 = template["metadata"]["labels"][names::REVISION].as_str().unwrap_or_default();
+    let at = template["metadata"]["annotations"][names::RESTARTED_AT].as_str();
+    if !hash16.is_empty() && hash16 != names::hash16(&base.revision_hash) {
+        let (hash16, restarted_at) = (hash16.to_owned(), at.map(str::to_owned));
+        return Some(ExternalChange::Template { hash16, restarted_at });
+    }
+    if !hash16.is_empty() && at != base.restarted_at.as_deref() {
+        return Some(ExternalChange::RestartedAt(at.map(str::to_owned)));
+    }
+    let paths = compare_rendering(live, rendering?);
+    (!paths.is_empty()).then_some(ExternalChange::Drift(paths))
+}
+
+/// The paths at which a live template differs from a stored one, apart from restartedAt. The track is
+/// no part of a stored template.
+#[must_use]
+pub fn compare_rendering(live: &Workload, rendering: &Value) -> Vec<String> {
+    let template = &live.spec.template;
+    let owned_by_others = paths_below(&live.foreign, "template.");
+    let mut paths = drift::differences(rendering, template, &owned_by_others);
+    if template["metadata"]["labels"][names::TRACK] != names::TRACK_MAIN {
+        paths.push(format!("metadata.labels[{}]", names::TRACK));
+    }
+    paths
+}
+
+/// The paths below `root`, relative to it.
+#[must_use]
+pub fn paths_below(paths: &[String], root: &str) -> Vec<String> {
+    paths.iter().filter_map(|p| p.strip_prefix(root)).map(str::to_owned).collect()
+}

@@ -1,0 +1,647 @@
+//! How a rollout fares: it is complete, its content failed, or the environment blocks it.
+//!
+//! To change what counts as a failure, change [`find_failure`]; as the environment's trouble,
+//! [`find_trouble`]; `tests/scenarios/health-*.yaml` show each rule.
+
+use jiff::Timestamp;
+
+use crate::{
+    api::{ModelDeploymentSpec, ModelRolloutSpec, condition::bounded, names, rollout::Outcome},
+    plan::{
+        fetcher,
+        observed::{Container, Observed, Pod, Workload},
+        redact::redact_credentials,
+    },
+};
+
+/// How a rollout fares.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Health {
+    /// Only pods of it are left, and as many of them are available as its strategy asks for.
+    Complete,
+    /// The content failed, by facts of its own pods.
+    Failed(Failure),
+    /// The environment blocks it; the reason, as the end of a sentence.
+    Blocked(String),
+    /// It progresses.
+    Progressing,
+}
+
+/// A failure of the content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The pod, the container and the exit code: all that a record may hold.
+    pub reason: String,
+    /// The words of the container or the kubelet, redacted, for status alone.
+    pub quote: Option<String>,
+}
+
+impl Failure {
+    fn new(reason: String, quote: Option<String>) -> Self {
+        Self { reason, quote: quote.filter(|q| !q.is_empty()) }
+    }
+
+    /// The whole sentence, for status.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match &self.quote {
+            Some(quote) => format!("{}: {quote}", self.reason),
+            None => self.reason.clone(),
+        }
+    }
+}
+
+/// The patience of one ModelDeployment, and the time.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// spec.progressDeadlineSeconds.
+    pub deadline_seconds: i64,
+    /// spec.restartLimit.
+    pub restart_limit: i32,
+    /// Whether a pod of this content was ever available: then an error while its container is made
+    /// is the environment's.
+    pub was_promoted: bool,
+    /// The time of this plan.
+    pub now: Timestamp,
+}
+
+impl Patience {
+    /// The patience that a spec asks for with a rollout.
+    #[must_use]
+    pub fn new(
+        spec: &ModelDeploymentSpec,
+        observed: &Observed,
+        record: &ModelRolloutSpec,
+        now: Timestamp,
+    ) -> Self {
+        let promoted = |r: &ModelRolloutSpec| r.outcome == Some(Outcome::Promoted);
+        let mut same = observed.records.iter().map(|r| &r.spec);
+        Self {
+            deadline_seconds: i64::from(spec.progress_deadline()),
+            restart_limit: spec.restart_limit(),
+            was_promoted: same.any(|r| promoted(r) && r.content_hash == record.content_hash),
+            now,
+        }
+    }
+
+    /// Seconds until `since` is a deadline ago; 0 or less once it is.
+    fn seconds_left(self, since: Timestamp) -> i64 {
+        since.as_second() + self.deadline_seconds - self.now.as_second()
+    }
+
+    fn has_passed(self, since: Option<Timestamp>) -> bool {
+        since.is_some_and(|since| self.seconds_left(since) <= 0)
+    }
+}
+
+/// How the rollout of `record` fares on the Deployment that carries it.
+#[must_use]
+pub fn judge_rollout(
+    observed: &Observed,
+    live: &Workload,
+    record: &ModelRolloutSpec,
+    patience: Patience,
+) -> Health {
+    if is_complete(observed, live, record, patience.now) {
+        return Health::Complete;
+    }
+    let pods: Vec<&Pod> =
+        pods_of(observed, record).filter(|p| !p.deleting && !p.finished && !p.ready).collect();
+    let started = pods_of(observed, record).any(|p| p.containers.iter().any(has_started));
+    let evidence = pods.iter().filter(|p| is_evidence(p, record, patience));
+    for pod in evidence {
+        if let Some(failure) = find_failure(pod, record, patience, started) {
+            return Health::Failed(failure);
+        }
+    }
+    let version = &record.version;
+    let unfetched = pods.iter().find_map(|p| find_fetch_trouble(p));
+    let unfetched =
+        unfetched.map(|line| format!("version {version} cannot be fetched yet: {line}"));
+    let ended = || pods_of(observed, record).find_map(describe_ended);
+    match unfetched
+        .or_else(|| pods.iter().find_map(|p| find_trouble(p)))
+        .or_else(|| describe_missing_pods(live))
+        .or_else(ended)
+        .or_else(|| progress_deadline_exceeded(live).then(|| describe_wait(&pods)))
+    {
+        Some(sentence) => Health::Blocked(sentence),
+        None => Health::Progressing,
+    }
+}
+
+/// Seconds until a pod of the rollout may turn into a failure by time alone.
+#[must_use]
+pub fn seconds_to_next_deadline(
+    observed: &Observed,
+    record: &ModelRolloutSpec,
+    patience: Patience,
+) -> Option<i64> {
+    let unready = pods_of(observed, record).filter(|p| !p.deleting && !p.finished && !p.ready);
+    let times = unready.flat_map(|p| {
+        let model = find_model(p).and_then(|c| c.started);
+        let old = is_older(p, record).then_some(record.start_time.0);
+        [model, old, p.initialized].into_iter().flatten()
+    });
+    times.map(|since| patience.seconds_left(since)).filter(|left| *left > 0).min()
+}
+
+/// The pods of one rollout: of its revision, restarted when it says.
+pub fn pods_of<'a>(
+    observed: &'a Observed,
+    record: &'a ModelRolloutSpec,
+) -> impl Iterator<Item = &'a Pod> {
+    observed.pods.iter().filter(move |p| is_of(p, record))
+}
+
+fn is_of(pod: &Pod, record: &ModelRolloutSpec) -> bool {
+    pod.hash == names::hash16(&record.revision_hash) && pod.restarted_at == record.restarted_at
+}
+
+fn is_older(pod: &Pod, record: &ModelRolloutSpec) -> bool {
+    pod.created.is_none_or(|created| created.as_second() < record.start_time.0.as_second())
+}
+
+/// Whether an unready pod says anything about a rollout (rule 4): the ReplicaSet of the rollout's
+/// Deployment controls it, and the rollout created it. An older pod says something once it has been
+/// unready for a whole deadline of the rollout, because a Retry reuses crashed pods.
+fn is_evidence(pod: &Pod, record: &ModelRolloutSpec, patience: Patience) -> bool {
+    let own = format!("{}-{}", record.deployment_name, pod.template_hash);
+    if pod.replica_set.as_deref() != Some(own.as_str()) {
+        return false;
+    }
+    let unready_since = pod.ready_changed.max(Some(record.start_time.0));
+    !is_older(pod, record) || patience.has_passed(unready_since)
+}
+
+fn find_model(pod: &Pod) -> Option<&Container> {
+    pod.containers.iter().find(|c| c.name == names::CONTAINER && !c.init)
+}
+
+fn has_started(container: &Container) -> bool {
+    let ran = container.terminated.as_ref().is_some_and(|why| why.reason != "StartError");
+    !container.init && (container.running || ran)
+}
+
+/// Whether a rollout is complete (rule 5): the Deployment controller saw our write, no pod of another
+/// revision or restartedAt is left, enough pods are available, and none runs unready. Pods that have
+/// no node, or that a quota keeps from being created, are the environment's and are not waited for.
+#[must_use]
+pub fn is_complete(
+    observed: &Observed,
+    live: &Workload,
+    record: &ModelRolloutSpec,
+    now: Timestamp,
+) -> bool {
+    let lives = |p: &&Pod| !p.deleting && !p.finished;
+    let others = observed.pods.iter().filter(lives).any(|p| !is_of(p, record));
+    let mine: Vec<&Pod> = pods_of(observed, record).filter(lives).collect();
+    let runs_unready =
+        |p: &&Pod| !p.ready && p.containers.iter().any(|c| !c.init && c.running && !c.ready);
+    if !observed_generation_is_current(live) || others || mine.iter().any(|p| runs_unready(p)) {
+        return false;
+    }
+    let replicas = live.spec.replicas;
+    let count = i32::try_from(mine.len()).unwrap_or(i32::MAX);
+    let without_node = mine.iter().filter(|p| p.unschedulable.is_some()).count();
+    let not_created =
+        if describe_missing_pods(live).is_some() { (replicas - count).max(0) } else { 0 };
+    let possible = replicas - i32::try_from(without_node).unwrap_or(0) - not_created;
+    let wanted = (possible - max_unavailable(live)).max(1);
+    let settled = i64::from(live.spec.min_ready_seconds);
+    let is_available = |p: &&&Pod| {
+        p.ready && p.ready_changed.is_none_or(|at| at.as_second() + settled <= now.as_second())
+    };
+    let available = mine.iter().filter(is_available).count();
+    replicas > 0
+        && live.status.available_replicas >= wanted
+        && i32::try_from(available).unwrap_or(i32::MAX) >= wanted
+}
+
+/// maxUnavailable of the Deployment's strategy, as Kubernetes rounds it: down, and to 1 where
+/// maxSurge is 0 too.
+fn max_unavailable(live: &Workload) -> i32 {
+    let replicas = i64::from(live.spec.replicas);
+    let bounds = &live.spec.strategy["rollingUpdate"];
+    let resolve = |name: &str, round_up: i64| {
+        let value = &bounds[name];
+        let percent = value.as_str().and_then(|s| s.strip_suffix('%'));
+        match percent.and_then(|p| p.parse::<i64>().ok()) {
+            Some(percent) => (replicas * percent + round_up) / 100,
+            None => value.as_i64().unwrap_or(0),
+        }
+    };
+    let unavailable = resolve("maxUnavailable", 0);
+    let neither = unavailable == 0 && resolve("maxSurge", 99) == 0 && bounds.is_object();
+    i32::try_from(if neither { 1 } else { unavailable }).unwrap_or(0)
+}
+
+/// Whether as many pods are available as the Deployment's own strategy asks for.
+#[must_use]
+pub fn has_minimum_available(live: &Workload) -> bool {
+    live.status.available_replicas >= (live.spec.replicas - max_unavailable(live)).max(0)
+}
+
+/// Whether the Deployment controller saw the newest spec.
+#[must_use]
+pub fn observed_generation_is_current(live: &Workload) -> bool {
+    live.status.observed_generation >= live.generation
+}
+
+/// Whether the progress deadline passed, as the Deployment controller counts it.
+#[must_use]
+pub fn progress_deadline_exceeded(live: &Workload) -> bool {
+    observed_generation_is_current(live)
+        && live.status.conditions.iter().any(|c| {
+            c.type_ == "Progressing"
+                && c.status == "False"
+                && c.reason == "ProgressDeadlineExceeded"
+        })
+}
+
+/// The parts of a Deployment's status that may turn a rollout, without the numbers that come and go
+/// with its pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolloutSignals {
+    settled: bool,
+    only_updated: bool,
+    overdue: bool,
+    down: bool,
+    enough: bool,
+    missing_pods: Option<String>,
+}
+
+impl RolloutSignals {
+    /// Reads them from a Deployment.
+    #[must_use]
+    pub fn new(live: &Workload) -> Self {
+        let (want, status) = (live.spec.replicas, &live.status);
+        let only_updated = status.replicas == status.updated_replicas;
+        let current = observed_generation_is_current(live);
+        Self {
+            settled: current && only_updated && status.available_replicas == want,
+            only_updated: current && only_updated,
+            overdue: progress_deadline_exceeded(live),
+            down: status.available_replicas == 0,
+            enough: has_minimum_available(live),
+            missing_pods: describe_missing_pods(live),
+        }
+    }
+}
+
+/// What a pod reports of a failure or of trouble; None while it starts, runs or ends. Where this
+/// changes, a rollout may turn.
+#[must_use]
+pub fn describe_pod(pod: &Pod) -> Option<String> {
+    // The prefix tells trouble that turned into a failure with the same words from what it was.
+    let fetched = find_fetch_end(pod, fetcher::AT_FAULT).map(|line| format!("failed: {line}"));
+    fetched
+        .or_else(|| find_fetch_trouble(pod))
+        .or_else(|| pod.containers.iter().find_map(|c| describe_crash(c, 1)))
+        .or_else(|| find_trouble(pod))
+        .or_else(|| describe_ended(pod))
+}
+
+/// The longest line of the fetch container that is quoted.
+const FETCH_LINE: usize = 600;
+
+/// The container that fetches the artifact, while it is not done.
+fn find_fetch(pod: &Pod) -> Option<&Container> {
+    pod.containers.iter().find(|c| c.name == names::FETCH && !c.ready)
+}
+
+/// The termination message of the fetch container, where it ended with that code. It stands while
+/// the container waits, and runs again.
+fn find_fetch_end(pod: &Pod, code: i32) -> Option<String> {
+    let why = find_fetch(pod)?.terminated.as_ref().filter(|why| why.exit_code == Some(code))?;
+    // The fetcher names digests and addresses in full, in one line.
+    let line = why.message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = redact_credentials(&bounded(&line, FETCH_LINE));
+    Some(if line.is_empty() { why.reason.clone() } else { line.trim_end_matches('.').to_owned() })
+}
+
+/// Why the artifact could not be fetched for a reason that may pass, however often it was tried.
+fn find_fetch_trouble(pod: &Pod) -> Option<String> {
+    find_fetch_end(pod, fetcher::IN_TROUBLE)
+}
+
+/// Reasons to wait that can be the content's own fault, but need not be: a device plugin or a
+/// runtime that fails on one node reports the same.
+const MAKING: [&str; 2] = ["CreateContainerError", "RunContainerError"];
+
+/// The failure of the content that a pod shows, if it shows one.
+fn find_failure(
+    pod: &Pod,
+    record: &ModelRolloutSpec,
+    patience: Patience,
+    started: bool,
+) -> Option<Failure> {
+    let name = &pod.name;
+    if let Some(line) = find_fetch_end(pod, fetcher::AT_FAULT) {
+        let (version, fetch) = (&record.version, names::FETCH);
+        let code = fetcher::AT_FAULT;
+        let reason = format!(
+            "version {version} cannot be fetched (container {fetch} of pod {name}, exit code {code})"
+        );
+        return Some(Failure::new(reason, Some(line)));
+    }
+    if find_fetch_trouble(pod).is_some() {
+        return None;
+    }
+    let crash = |c: &Container| {
+        let what = describe_crash(c, patience.restart_limit)?;
+        let last = c.terminated.as_ref();
+        let code = last.and_then(|w| w.exit_code).map(|c| format!(", exit code {c}"));
+        let reason =
+            format!("container {} of pod {name} {what}{}", c.name, code.unwrap_or_default());
+        Some(Failure::new(reason, last.map(|w| redact_credentials(&quote_end(&w.message)))))
+    };
+    let invalid = |c: &Container| {
+        let why = c.waiting.as_ref().filter(|w| w.reason == "InvalidImageName")?;
+        let reason = format!("container {} of pod {name} cannot start: {}", c.name, why.reason);
+        Some(Failure::new(reason, Some(redact_credentials(&to_one_line(&why.message)))))
+    };
+    let containers = || pod.containers.iter();
+    containers()
+        .find_map(invalid)
+        .or_else(|| containers().find_map(crash))
+        .or_else(|| find_unmade_container(pod, patience, started))
+        .or_else(|| find_late_container(pod, patience))
+}
+
+fn describe_crash(container: &Container, limit: i32) -> Option<String> {
+    let start_error = container.terminated.as_ref().is_some_and(|w| w.reason == "StartError");
+    let counts = !container.init && !start_error && !container.ready;
+    (counts && container.restarts >= limit).then(|| format!("crashed {} times", container.restarts))
+}
+
+/// A container that could not be made for a whole deadline after the pod was initialized, of a
+/// content of which no pod ever started.
+fn find_unmade_container(pod: &Pod, patience: Patience, started: bool) -> Option<Failure> {
+    if started || patience.was_promoted || !patience.has_passed(pod.initialized) {
+        return None;
+    }
+    pod.containers.iter().filter(|c| !c.init).find_map(|c| {
+        let making = c.waiting.as_ref().filter(|w| MAKING.contains(&w.reason.as_str()));
+        let start = c.terminated.as_ref().filter(|w| w.reason == "StartError");
+        let why = making.or(start)?;
+        let reason =
+            format!("container {} of pod {} cannot start: {}", c.name, pod.name, why.reason);
+        Some(Failure::new(reason, Some(redact_credentials(&to_one_line(&why.message)))))
+    })
+}
+
+/// A model container that has run for a whole deadline and is not ready: the model did not load.
+fn find_late_container(pod: &Pod, patience: Patience) -> Option<Failure> {
+    let model = find_model(pod).filter(|c| c.running && !c.ready)?;
+    patience.has_passed(model.started).then(|| {
+        let reason = format!(
+            "container {} of pod {} runs but was not ready within progressDeadlineSeconds ({})",
+            model.name, pod.name, patience.deadline_seconds
+        );
+        Failure::new(reason, None)
+    })
+}
+
+/// The reason for waiting where nothing reports more.
+fn describe_wait(pods: &[&Pod]) -> String {
+    let fetches = pods.iter().any(|p| find_fetch(p).is_some_and(|c| c.running));
+    if fetches {
+        "its artifact is still being fetched".into()
+    } else {
+        "its pods become available".into()
+    }
+}
+
+/// Reasons to wait that pass while a pod starts.
+const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+
+/// The trouble of one pod that is not its content's fault.
+fn find_trouble(pod: &Pod) -> Option<String> {
+    let name = &pod.name;
+    if let Some(message) = &pod.unschedulable {
+        return Some(format!("pod {name} finds no node: {}", to_one_line(message)));
+    }
+    let waits = pod.containers.iter().find_map(|c| {
+        let why = c.waiting.as_ref().filter(|w| !STARTING.contains(&w.reason.as_str()))?;
+        let reason = redact_credentials(&describe_reason(&why.reason, &why.message));
+        Some(format!("container {} of pod {name} waits: {reason}", c.name))
+    });
+    let initializes = || {
+        let own = |c: &&Container| c.init && c.running && !c.ready && c.name != names::FETCH;
+        let container = pod.containers.iter().find(own)?;
+        Some(format!("init container {} of pod {name} is not done", container.name))
+    };
+    waits.or_else(initializes)
+}
+
+/// Why a pod ended as a whole: an eviction, or a kubelet that did not admit it.
+fn describe_ended(pod: &Pod) -> Option<String> {
+    let why = pod.ended.as_ref()?;
+    Some(format!("pod {} ended: {}", pod.name, describe_reason(&why.reason, &why.message)))
+}
+
+/// Why pods could not be created: a quota, or admission.
+fn describe_missing_pods(live: &Workload) -> Option<String> {
+    let failed = |c: &&crate::plan::observed::WorkloadCondition| {
+        c.type_ == "ReplicaFailure" && c.status == "True"
+    };
+    let failure = live.status.conditions.iter().find(failed)?;
+    Some(format!("pods cannot be created: {}", to_one_line(&failure.message)))
+}
+
+/// The reason and the message. An image that cannot be pulled has two reasons in turn, the second
+/// of which quotes the first: one sentence for both.
+fn describe_reason(reason: &str, message: &str) -> String {
+    let quoted = message.split_once("ErrImagePull: ").filter(|_| reason == "ImagePullBackOff");
+    let (reason, message) = quoted.map_or((reason, message), |(_, cause)| ("ErrImagePull", cause));
+    if message.is_empty() {
+        reason.to_owned()
+    } else {
+        format!("{reason}: {}", to_one_line(message))
+    }
+}
+
+/// The longest message that a condition quotes, in bytes.
+const QUOTED: usize = 300;
+
+/// A message in one line, short enough for a condition.
+fn to_one_line(text: &str) -> String {
+    bounded(&text.split_whitespace().collect::<Vec<_>>().join(" "), QUOTED)
+}
+
+/// The end of a log in one line: as many of its last lines as are short enough for a condition, for
+/// the cause comes last.
+fn quote_end(text: &str) -> String {
+    let (mut from, mut length) = (text.len(), 0);
+    for line in text.split_inclusive('\n').rev() {
+        length += line.trim().len() + 1;
+        if length > QUOTED && from < text.len() {
+            break;
+        }
+        from -= line.len();
+    }
+    to_one_line(&text[from..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_log_its_end_is_quoted() {
+        let log = format!(
+            "{}\nModuleNotFoundError: No module\n named 'shapes'\n\n",
+            "Traceback of many lines\n".repeat(80)
+        );
+        let told = ending(&log);
+        assert!(
+            told.len() <= QUOTED && told.starts_with("Traceback of many lines Traceback"),
+            "{told}"
+        );
+        assert!(told.ends_with("ModuleNotFoundError: No module named 'shapes'"), "{told}");
+        assert_eq!(ending("out of memory\n"), "out of memory");
+        assert_eq!(ending(&"x".repeat(400)), format!("{}…", "x".repeat(297)));
+        assert_eq!(ending(""), "");
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_pulled_is_one_sentence_while_the_kubelet_alternates_between_two() {
+        let cause = "failed to pull and unpack image \"models/fraud:8\": not found";
+        let backing_off =
+            format!("Back-off pulling image \"models/fraud:8\": ErrImagePull: {cause}");
+        assert_eq!(said("ImagePullBackOff", &backing_off), said("ErrImagePull", cause));
+        assert_eq!(
+            said("ImagePullBackOff", "Back-off pulling image"),
+            "ImagePullBackOff: Back-off pulling image"
+        );
+    }
+
+    /// A pod whose init container that fetches ended with that code, that often, and waits or runs
+    /// again since.
+    fn fetching(code: i32, message: &str, restarts: i32, running: bool) -> Pod {
+        let ended = Why { reason: "Error".into(), message: message.into(), exit_code: Some(code) };
+        let waits =
+            Why { reason: "CrashLoopBackOff".into(), message: "back-off".into(), exit_code: None };
+        let waiting = (!running).then_some(waits);
+        let fetch = Container {
+            name: names::FETCH.into(),
+            restarts,
+            running,
+            waiting,
+            terminated: Some(ended),
+            ..Container::default()
+        };
+        let starts = Why { reason: "PodInitializing".into(), ..Why::default() };
+        let model =
+            Container { name: "model".into(), waiting: Some(starts), ..Container::default() };
+        Pod {
+            name: "p".into(),
+            hash: "aaaaaaaaaaaaaaaa".into(),
+            containers: vec![fetch, model],
+            ..Pod::default()
+        }
+    }
+
+    fn record() -> ModelRolloutSpec {
+        let json = serde_json::json!({"modelDeploymentRef": {"name": "fraud"}, "number": 2, "model": "fraud", "version": "8", "recordDigest": "d",
+            "revisionHash": "v1:sha256:aaaaaaaaaaaaaaaaaaaa", "contentHash": "c", "revisionName": "x", "strategy": "RollingUpdate", "deploymentName": "fraud",
+            "trigger": "SpecChanged", "decidedBy": {"name": "spec"}, "startTime": "2026-01-01T00:00:00Z"});
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn of(pod: Pod, overdue: bool) -> Health {
+        let mut workload = Workload::default();
+        workload.spec.replicas = 1;
+        if overdue {
+            let (type_, status, reason) =
+                ("Progressing".into(), "False".into(), "ProgressDeadlineExceeded".into());
+            workload.status.conditions = vec![super::super::observed::WorkloadCondition {
+                type_,
+                status,
+                reason,
+                message: String::new(),
+            }];
+        }
+        health(&Observed { pods: vec![pod], ..Observed::default() }, &workload, &record())
+    }
+
+    #[test]
+    fn a_fetch_tells_the_contents_fault_from_the_environments_trouble() {
+        let failed = |what: &str| Health::Failed(what.to_owned());
+        let held = |what: &str| Health::Held(what.to_owned());
+        let crashed = "container rollmodel-fetch of pod p crashed 3 times, the last time with exit code 137: killed";
+        let cases = [
+            (
+                3,
+                "Mismatch: is a, not b.",
+                1,
+                false,
+                failed("version 8 cannot be fetched: Mismatch: is a, not b"),
+            ),
+            (
+                3,
+                "Mismatch: is a, not b.",
+                0,
+                true,
+                failed("version 8 cannot be fetched: Mismatch: is a, not b"),
+            ),
+            (3, "", 1, false, failed("version 8 cannot be fetched: exit code 3: Error")),
+            (
+                1,
+                "Unreachable: no route",
+                1,
+                false,
+                held("version 8 cannot be fetched yet: Unreachable: no route"),
+            ),
+            (
+                1,
+                "Unreachable: no route",
+                40,
+                false,
+                held("version 8 cannot be fetched yet: Unreachable: no route"),
+            ),
+            (
+                1,
+                "Unreachable: no route",
+                40,
+                true,
+                held("version 8 cannot be fetched yet: Unreachable: no route"),
+            ),
+            (137, "killed", 3, false, failed(crashed)),
+        ];
+        for (code, message, restarts, running, want) in cases {
+            assert_eq!(
+                of(fetching(code, message, restarts, running), false),
+                want,
+                "{code} {restarts}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_fetch_that_was_tried_often_and_is_done_is_no_crash() {
+        let mut pod = fetching(0, "", 12, false);
+        (pod.containers[0].ready, pod.containers[0].waiting) = (true, None);
+        assert_eq!(of(pod, false), Health::Progressing);
+    }
+
+    #[test]
+    fn a_large_artifact_may_take_longer_than_the_deadline() {
+        let mut pod = fetching(0, "", 0, true);
+        pod.containers[0].terminated = None;
+        assert_eq!(of(pod, true), Health::Held("its artifact is still being fetched".into()));
+    }
+
+    #[test]
+    fn a_fetchs_end_is_news_and_its_next_try_is_none() {
+        let trouble = says(&fetching(1, "Unreachable: no route", 1, false));
+        assert_eq!(says(&fetching(1, "Unreachable: no route", 2, true)), trouble);
+        assert_ne!(
+            says(&fetching(3, "Unreachable: no route", 2, false)),
+            trouble,
+            "what turns into a failure with the same words"
+        );
+        assert!(trouble.is_some());
+    }
+}

@@ -1,0 +1,418 @@
+//! The history of one ModelDeployment: from its records to what serves, what is rejected, whether
+//! people paused it, and where going back leads.
+//!
+//! Records are read by name *and* model. Numbers count all records of the name.
+
+use std::{collections::HashSet, fmt, sync::Arc};
+
+use jiff::Timestamp;
+
+use super::content::Content;
+use crate::{
+    api::{
+        condition::{MESSAGE_MAX, Time, bounded},
+        rollout::{Decision, DecisionVerb, ModelRolloutSpec, Outcome, Rejection, Scope, Trigger},
+        version::LifecycleState,
+    },
+    plan::observed::{Observed, Record},
+};
+
+/// The records of one ModelDeployment name, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    records: Vec<Record>,
+    model: String,
+}
+
+/// A decision carried out on a Deployment, as its label says: `12.1`, or `12.2-paused` where that
+/// write left it paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DecisionLabel {
+    /// Number of the rollout.
+    pub rollout: i64,
+    /// Number of pauses and resumes in it.
+    pub decisions: usize,
+    /// Whether the write left the Deployment paused.
+    pub paused: bool,
+}
+
+/// The largest number of a rollout that a label may name: a label beyond it is not ours.
+const NUMBER_MAX: i64 = 1 << 31;
+
+impl DecisionLabel {
+    /// Parses the label's value; None for anything else.
+    #[must_use]
+    pub fn parse(value: &str) -> Option<Self> {
+        let (numbers, paused) =
+            value.strip_suffix("-paused").map_or((value, false), |numbers| (numbers, true));
+        let (rollout, decisions) = numbers.split_once('.')?;
+        let rollout = rollout.parse().ok().filter(|n| (1..=NUMBER_MAX).contains(n))?;
+        Some(Self { rollout, decisions: decisions.parse().ok()?, paused })
+    }
+
+    /// The decision alone, for comparing.
+    #[must_use]
+    pub fn decision(self) -> (i64, usize) {
+        (self.rollout, self.decisions)
+    }
+}
+
+impl fmt::Display for DecisionLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}{}", self.rollout, self.decisions, if self.paused { "-paused" } else { "" })
+    }
+}
+
+/// Something that a rejection can cover.
+pub trait Rejectable {
+    /// recordDigest, contentHash and revisionHash.
+    fn rejection_keys(&self) -> (&str, &str, &str);
+}
+
+impl Rejectable for ModelRolloutSpec {
+    fn rejection_keys(&self) -> (&str, &str, &str) {
+        (&self.record_digest, &self.content_hash, &self.revision_hash)
+    }
+}
+
+impl Rejectable for Content {
+    fn rejection_keys(&self) -> (&str, &str, &str) {
+        (&self.record_digest, &self.content_hash, &self.revision_hash)
+    }
+}
+
+/// Whether a rejection covers a revision.
+#[must_use]
+pub fn rejection_covers(rejection: &Rejection, revision: &impl Rejectable) -> bool {
+    let (record_digest, content_hash, revision_hash) = revision.rejection_keys();
+    rejection.key
+        == match rejection.scope {
+            Scope::Version => record_digest,
+            Scope::Content => content_hash,
+            Scope::Revision => revision_hash,
+        }
+}
+
+/// How one rollout ended, or when it began to serve.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// The outcome to add, where it has none.
+    pub outcome: Option<Outcome>,
+    /// The time of it.
+    pub at: Time,
+    /// The outcome in a sentence.
+    pub message: String,
+    /// Whether the rollout has all the traffic from now on.
+    pub serves: bool,
+    /// Images that its pods run.
+    pub images: Vec<String>,
+    /// Whether the deletion of its ModelDeployment ends its serving.
+    pub until: bool,
+}
+
+impl Ending {
+    /// The ending of something that neither serves nor stops serving.
+    #[must_use]
+    pub fn new(outcome: Outcome, now: Timestamp, message: String) -> Self {
+        let images = Vec::new();
+        Self { outcome: Some(outcome), at: Time(now), message, serves: false, images, until: false }
+    }
+}
+
+impl History {
+    /// The observed history of a name, read for one model.
+    #[must_use]
+    pub fn new(observed: &Observed, model: &str) -> Self {
+        let mut records = observed.records.clone();
+        records.sort_by_key(|r| r.spec.number);
+        Self { records, model: model.to_owned() }
+    }
+
+    /// Every record of the name, oldest first, whatever its model.
+    #[must_use]
+    pub fn all_records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// The records of this model, oldest first.
+    pub fn records(&self) -> impl DoubleEndedIterator<Item = &ModelRolloutSpec> {
+        let mine = |r: &&ModelRolloutSpec| r.model == self.model;
+        self.records.iter().map(|r| &*r.spec).filter(mine)
+    }
+
+    /// Adds a record that is not stored yet.
+    pub fn push_record(&mut self, spec: ModelRolloutSpec) {
+        let (uid, resource_version) = (String::new(), String::new());
+        self.records.push(Record { uid, resource_version, spec: Arc::new(spec) });
+    }
+
+    /// Appends a pause or resume to the newest record.
+    pub fn append_decision(&mut self, decision: Decision) {
+        if let Some(newest) = self.records.last_mut() {
+            Arc::make_mut(&mut newest.spec).decisions.push(decision);
+        }
+    }
+
+    /// Adds to a record how it ended; what is written already stays as it is.
+    pub fn record_outcome(&mut self, number: i64, ending: Ending) {
+        let find = |r: &&mut Record| r.spec.number == number;
+        let Some(record) = self.records.iter_mut().find(find) else { return };
+        let record = Arc::make_mut(&mut record.spec);
+        if record.outcome.is_none() && ending.outcome.is_some() {
+            record.outcome = ending.outcome;
+            record.end_time = Some(ending.at.clone());
+            record.message = Some(bounded(&ending.message, MESSAGE_MAX));
+            record.observed_images = ending.images;
+        }
+        if ending.serves && record.served_from.is_none() {
+            record.served_from = Some(ending.at.clone());
+        }
+        if ending.until && record.served_from.is_some() && record.served_until.is_none() {
+            record.served_until = Some(ending.at);
+        }
+    }
+
+    /// The newest record of this model, unless the deletion of its ModelDeployment ended it.
+    #[must_use]
+    pub fn newest(&self) -> Option<&ModelRolloutSpec> {
+        self.records().next_back().filter(|r| !is_ended_by_deletion(r))
+    }
+
+    /// The rollout in progress.
+    #[must_use]
+    pub fn in_progress(&self) -> Option<&ModelRolloutSpec> {
+        self.newest().filter(|r| r.is_open())
+    }
+
+    /// The rollout that serves: the newest that was promoted, unless its ModelDeployment was deleted
+    /// since.
+    #[must_use]
+    pub fn serving(&self) -> Option<&ModelRolloutSpec> {
+        self.served_last().filter(|r| r.served_until.is_none())
+    }
+
+    /// The newest promoted rollout, also where its ModelDeployment was deleted since.
+    #[must_use]
+    pub fn served_last(&self) -> Option<&ModelRolloutSpec> {
+        self.records().rev().find(|r| r.served_from.is_some())
+    }
+
+    /// The record of that number, of this model.
+    #[must_use]
+    pub fn get(&self, number: i64) -> Option<&ModelRolloutSpec> {
+        self.records().find(|r| r.number == number)
+    }
+
+    /// The number of the newest record of the name; 0 for none.
+    #[must_use]
+    pub fn latest_number(&self) -> i64 {
+        self.records.last().map_or(0, |r| r.spec.number)
+    }
+
+    /// The newest decision of the name: what a Deployment's label has to say once it is carried out.
+    #[must_use]
+    pub fn newest_decision(&self) -> Option<(i64, usize)> {
+        self.records.last().map(|r| (r.spec.number, r.spec.decisions.len()))
+    }
+
+    /// The record that a decision label names, of any model.
+    #[must_use]
+    pub fn find_labelled(&self, label: DecisionLabel) -> Option<&ModelRolloutSpec> {
+        self.records.iter().map(|r| &*r.spec).find(|r| r.number == label.rollout)
+    }
+
+    /// The number of the record that a request created or changed, if it was carried out already.
+    #[must_use]
+    pub fn rollout_for_request(&self, request_uid: &str) -> Option<i64> {
+        let asked = |by: &crate::api::rollout::DecidedBy| {
+            by.request.as_ref().is_some_and(|r| r.uid == request_uid)
+        };
+        self.records
+            .iter()
+            .map(|r| &*r.spec)
+            .find(|r| asked(&r.decided_by) || r.decisions.iter().any(|d| asked(&d.decided_by)))
+            .map(|r| r.number)
+    }
+
+    /// The record with the pause that people decided and did not lift; it holds over rollouts.
+    fn find_pause(&self) -> Option<(&ModelRolloutSpec, &Decision)> {
+        let newest = self.records().rev().find_map(|r| Some((r, r.decisions.last()?)))?;
+        (newest.1.verb == DecisionVerb::Pause).then_some(newest)
+    }
+
+    /// The pause that people decided and did not lift.
+    #[must_use]
+    pub fn pause(&self) -> Option<&Decision> {
+        self.find_pause().map(|(_, decision)| decision)
+    }
+
+    /// Every standing rejection with the record that rejects, oldest first. They follow from the
+    /// records alone: a record that goes back rejects, and a Retry clears what covers its revision.
+    #[must_use]
+    pub fn rejections(&self) -> Vec<(&Rejection, &ModelRolloutSpec)> {
+        let mut out: Vec<(&Rejection, &ModelRolloutSpec)> = Vec::new();
+        for record in self.records() {
+            if record.trigger == Trigger::Retry {
+                out.retain(|(rejection, _)| !rejection_covers(rejection, record));
+            }
+            if let Some(rejection) = &record.rejects {
+                out.push((rejection, record));
+            }
+        }
+        out
+    }
+
+    /// The newest rejection that covers a revision.
+    #[must_use]
+    pub fn find_rejection(
+        &self,
+        revision: &impl Rejectable,
+    ) -> Option<(&Rejection, &ModelRolloutSpec)> {
+        self.rejections().into_iter().rev().find(|(r, _)| rejection_covers(r, revision))
+    }
+
+    /// Numbers of the rollouts that a new decision depends on: the one that serves, and those with
+    /// a standing rejection or pause.
+    #[must_use]
+    pub fn find_foundations(&self) -> Vec<i64> {
+        let mut numbers: Vec<i64> = self.rejections().iter().map(|(_, r)| r.number).collect();
+        numbers.extend(self.served_last().map(|r| r.number));
+        numbers.extend(self.find_pause().map(|(r, _)| r.number));
+        numbers.sort_unstable();
+        numbers.dedup();
+        // The newest matter most: an older rejection that falls off is still read where it is there.
+        let surplus = numbers.len().saturating_sub(FOUNDATIONS_MAX);
+        numbers.split_off(surplus)
+    }
+
+    /// Where going back leads (rule 1). While the newest rollout is open and goes forward: to what
+    /// serves, exactly as it serves, even if it is yanked or its ModelVersion is gone, unless it is
+    /// rejected. Otherwise: to the newest promoted rollout with another contentHash that is kept,
+    /// neither rejected nor yanked.
+    #[must_use]
+    pub fn find_rollback_target(&self, observed: &Observed) -> Option<&ModelRolloutSpec> {
+        if let (Some(open), Some(serving)) = (self.in_progress(), self.served_last())
+            && !open.goes_back()
+            && !serves_the_same(open, serving)
+            && self.find_rejection(serving).is_none()
+        {
+            return Some(serving);
+        }
+        self.find_earlier_content(observed)
+    }
+
+    /// The newest promoted rollout with another contentHash than the newest one's that is kept,
+    /// neither rejected nor yanked.
+    #[must_use]
+    pub fn find_earlier_content(&self, observed: &Observed) -> Option<&ModelRolloutSpec> {
+        let left = self.newest().map(|r| r.content_hash.as_str());
+        self.records().rev().find(|r| {
+            r.outcome == Some(Outcome::Promoted)
+                && Some(r.content_hash.as_str()) != left
+                && self.explain_ineligibility(observed, r).is_none()
+        })
+    }
+
+    /// Why a recorded rollout may not be gone back to, if so, as the end of a sentence.
+    #[must_use]
+    pub fn explain_ineligibility(
+        &self,
+        observed: &Observed,
+        record: &ModelRolloutSpec,
+    ) -> Option<String> {
+        if !is_kept(observed, record) {
+            let why = "its stored revision is kept no longer (spec.revisionHistoryLimit)";
+            return Some(why.into());
+        }
+        if let Some((_, by)) = self.find_rejection(record) {
+            return Some(format!("it was rejected by rollout {}", by.number));
+        }
+        if is_yanked(observed, record) {
+            return Some(format!("version {} is yanked or in conflict", record.version));
+        }
+        None
+    }
+
+    /// The name of the newest promoted rendering of a revision.
+    #[must_use]
+    pub fn find_promoted_rendering(&self, revision_hash: &str) -> Option<&ModelRolloutSpec> {
+        let mut same = self.records().rev().filter(|r| r.revision_hash == revision_hash);
+        same.find(|r| r.outcome == Some(Outcome::Promoted))
+    }
+
+    /// Whether this version, by its recordDigest, was ever promoted here.
+    #[must_use]
+    pub fn was_promoted(&self, record_digest: &str) -> bool {
+        let promoted = |r: &ModelRolloutSpec| r.outcome == Some(Outcome::Promoted);
+        self.records().any(|r| promoted(r) && r.record_digest == record_digest)
+    }
+
+    /// Numbers of the records that the newest one, and those that a label names, depend on.
+    #[must_use]
+    pub fn needed_foundations(&self) -> HashSet<i64> {
+        self.records().next_back().into_iter().flat_map(|r| r.stands_on.iter().copied()).collect()
+    }
+}
+
+/// The most rollouts that a record says it depends on.
+const FOUNDATIONS_MAX: usize = 64;
+
+/// Whether two rollouts serve the same pods: revision, rendering and restartedAt.
+#[must_use]
+pub fn serves_the_same(a: &ModelRolloutSpec, b: &ModelRolloutSpec) -> bool {
+    a.revision_hash == b.revision_hash
+        && a.revision_name == b.revision_name
+        && a.restarted_at == b.restarted_at
+}
+
+/// Whether the template of a rollout can still be had: its revision is stored, or a ReplicaSet of
+/// it was read live.
+#[must_use]
+pub fn is_kept(observed: &Observed, record: &ModelRolloutSpec) -> bool {
+    observed.contents.iter().any(|c| c.name == record.revision_name)
+        || super::find_live_template(observed, record).is_some()
+}
+
+/// Whether the version of a record is yanked, or in conflict with it: not to be newly served.
+#[must_use]
+pub fn is_yanked(observed: &Observed, record: &ModelRolloutSpec) -> bool {
+    let version =
+        observed.versions.iter().find(|v| v.model == record.model && v.version == record.version);
+    version.is_some_and(|v| {
+        let yanked = v.lifecycle.as_ref().is_some_and(|l| l.state == LifecycleState::Yanked);
+        yanked || (!observed.memory.crds_older && v.record_digest != record.record_digest)
+    })
+}
+
+/// Whether the deletion of its ModelDeployment ended a record.
+#[must_use]
+pub fn is_ended_by_deletion(record: &ModelRolloutSpec) -> bool {
+    record.served_until.is_some() || record.outcome == Some(Outcome::Deleted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_label_reads_back_as_it_was_written() {
+        for value in ["12.0", "12.1", "12.2-paused"] {
+            assert_eq!(DecisionLabel::parse(value).unwrap().to_string(), value);
+        }
+    }
+
+    #[test]
+    fn what_is_no_decision_label_is_none() {
+        for value in ["", "12", "x.1", "12.-1", "0.1", "-3.0", "12.1-held"] {
+            assert_eq!(DecisionLabel::parse(value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn decisions_compare_as_integers() {
+        assert!(
+            DecisionLabel::parse("9.11").unwrap().decision()
+                < DecisionLabel::parse("10.2").unwrap().decision()
+        );
+    }
+}

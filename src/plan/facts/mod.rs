@@ -1,0 +1,237 @@
+//! Facts: everything that follows from what was observed, before anything is decided. Nothing here
+//! changes once it is computed.
+//!
+//! | to change | open |
+//! |---|---|
+//! | what serves, what is rejected, where going back leads | [`history`] |
+//! | what counts as a failure, and what as the environment's trouble | [`health`] |
+//! | whose write a change of the Deployment was | [`attribution`] |
+//! | whether a child object is ours | [`ownership`] |
+//! | the revision that the spec names, and its hashes | [`content`] |
+//! | what a version has to be before it is rendered | [`delivery`] |
+
+pub mod admit;
+pub mod attribution;
+pub mod content;
+pub mod delivery;
+pub mod health;
+pub mod history;
+pub mod ownership;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use self::{
+    attribution::{Attribution, attribute_changes, read_decision_label},
+    content::{Content, Problem},
+    history::{DecisionLabel, History, is_kept, serves_the_same},
+    ownership::{Ownership, find_deployment_ownership},
+};
+use super::{
+    action::Lookup,
+    observed::{ContentBody, Observed, StoredContent, Wanted, Workload},
+    refused_writes,
+};
+use crate::api::{ModelRolloutSpec, names, rollout::Outcome};
+
+/// Everything that follows from one observation of one ModelDeployment.
+pub struct Facts<'a> {
+    /// The observation.
+    pub observed: &'a Observed,
+    /// The ModelDeployment.
+    pub wanted: &'a Wanted,
+    /// The time of this plan.
+    pub now: Timestamp,
+    /// The records of its name and model.
+    pub history: History,
+    /// The revision that the spec names.
+    pub desired: Result<Content, Problem>,
+    /// Who owns the Deployment; None where there is none.
+    pub ownership: Option<Ownership>,
+    /// Whose writes the Deployment shows; None without a Deployment of ours.
+    pub attribution: Option<Attribution>,
+    /// The decision that the Deployment carries and whose records are missing, also when read live.
+    pub missing: Option<DecisionLabel>,
+    /// Live reads that have to come before any decision.
+    pub lookups: Vec<Lookup>,
+}
+
+impl<'a> Facts<'a> {
+    /// Computes the facts of an observation.
+    #[must_use]
+    pub fn new(observed: &'a Observed, wanted: &'a Wanted, now: Timestamp) -> Self {
+        let history = History::new(observed, &wanted.spec.model);
+        let ownership = observed
+            .workload
+            .as_ref()
+            .map(|live| find_deployment_ownership(observed, live, &wanted.uid));
+        let mut facts = Self {
+            observed,
+            wanted,
+            now,
+            desired: content::desired(observed, &wanted.spec),
+            ownership,
+            attribution: None,
+            missing: None,
+            lookups: Vec::new(),
+            history,
+        };
+        facts.attribute();
+        facts
+    }
+
+    fn attribute(&mut self) {
+        let Some(live) = self.deployment() else { return };
+        let refused = self
+            .history
+            .newest()
+            .is_some_and(|r| refused_writes::find_decision(self.observed, r.number).is_some());
+        let attribution = attribute_changes(&self.history, live, refused, |record| {
+            self.find_stored_body(record).map(|body| &body.rendering)
+        });
+        self.attribution = Some(attribution);
+        let Some(label) = read_decision_label(live) else { return };
+        if self.misses_records(label) && !self.require_lookup(Lookup::Records) {
+            self.missing = Some(label);
+            self.attribution = Some(Attribution::NotYetApplied);
+        }
+    }
+
+    /// Whether the record that a Deployment's label names, or one that it depends on, is not there:
+    /// a restore is in progress, or someone deleted them.
+    fn misses_records(&self, label: DecisionLabel) -> bool {
+        let Some(record) = self.history.find_labelled(label) else { return true };
+        let all = self.history.all_records();
+        let is_there = |number: &i64| all.iter().any(|r| r.spec.number == *number);
+        record.decisions.len() < label.decisions || !record.stands_on.iter().all(is_there)
+    }
+
+    /// Where going back leads (rule 1), among rollouts whose template can still be had.
+    ///
+    /// # Errors
+    /// The live read that has to come first: a template that is stored no longer may live on in a
+    /// ReplicaSet.
+    pub fn find_rollback_target(&self) -> Result<Option<&ModelRolloutSpec>, Lookup> {
+        let target = self.history.find_rollback_target(self.observed);
+        let is_lost = match target {
+            Some(target) => !is_kept(self.observed, target),
+            None => self
+                .history
+                .records()
+                .any(|r| r.outcome == Some(Outcome::Promoted) && !is_kept(self.observed, r)),
+        };
+        self.require_templates(is_lost)?;
+        match target.filter(|_| is_lost) {
+            Some(_) => Ok(self.history.find_earlier_content(self.observed)),
+            None => Ok(target),
+        }
+    }
+
+    /// Asks for the ReplicaSets, where a template is lost and they were not read.
+    ///
+    /// # Errors
+    /// The live read that has to come first.
+    pub fn require_templates(&self, is_lost: bool) -> Result<(), Lookup> {
+        let looked_up = self.observed.memory.looked_up.contains(&Lookup::ReplicaSets);
+        if is_lost && !looked_up && self.deployment().is_some() {
+            return Err(Lookup::ReplicaSets);
+        }
+        Ok(())
+    }
+
+    /// The Deployment, where it is ours or can be adopted.
+    #[must_use]
+    pub fn deployment(&self) -> Option<&'a Workload> {
+        let ours = matches!(self.ownership, Some(Ownership::Ours | Ownership::Adoptable));
+        self.observed.workload.as_ref().filter(|_| ours)
+    }
+
+    /// The Deployment, where it carries the newest decision of `history`.
+    #[must_use]
+    pub fn deployment_if_up_to_date(&self, history: &History) -> Option<&'a Workload> {
+        let live = self.deployment()?;
+        let label = read_decision_label(live)?;
+        (Some(label.decision()) == history.newest_decision()).then_some(live)
+    }
+
+    /// A stored revision by its name.
+    #[must_use]
+    pub fn find_stored(&self, name: &str) -> Option<&'a StoredContent> {
+        self.observed.contents.iter().find(|c| c.name == name)
+    }
+
+    /// The stored body of a record's revision, if it is at hand and is the one that was recorded.
+    #[must_use]
+    pub fn find_stored_body(&self, record: &ModelRolloutSpec) -> Option<&'a ContentBody> {
+        let body = self.find_stored(&record.revision_name)?.body.as_ref()?;
+        (body.revision_hash == record.revision_hash).then_some(body)
+    }
+
+    /// Asks for a live read; false where it was done already.
+    pub fn require_lookup(&mut self, lookup: Lookup) -> bool {
+        if self.observed.memory.looked_up.contains(&lookup) {
+            return false;
+        }
+        if !self.lookups.contains(&lookup) {
+            self.lookups.push(lookup);
+        }
+        true
+    }
+
+    /// Whether people pause the next step: by the spec, or by the verb.
+    #[must_use]
+    pub fn should_pause(&self, history: &History) -> bool {
+        self.wanted.spec.paused || history.pause().is_some()
+    }
+
+    /// Whether the records belong to a ModelDeployment that was deleted before this one was created,
+    /// while nobody looked: they are of another uid, no Deployment is left to take over, and this
+    /// one was never told of them.
+    #[must_use]
+    pub fn was_recreated(&self) -> bool {
+        let mine = Some(self.wanted.uid.as_str());
+        let others = |r: &&ModelRolloutSpec| r.model_deployment_ref.uid.as_deref() != mine;
+        let standing = [self.history.in_progress(), self.history.serving()].into_iter().flatten();
+        let told = self.wanted.status.as_ref().is_some_and(|s| s.rollout.is_some());
+        self.deployment().is_none() && !told && standing.filter(others).count() > 0
+    }
+
+    /// The port that clients talk to, of a record's rendering.
+    #[must_use]
+    pub fn find_port(&self, record: &ModelRolloutSpec) -> Option<super::render::Port> {
+        self.find_stored_body(record).map(|body| super::render::port(&body.rendering))
+    }
+
+    /// Whether a record has the content of what serves, so that whatever happens to it is not the
+    /// content's fault (rule 2).
+    #[must_use]
+    pub fn has_serving_content(&self, record: &ModelRolloutSpec) -> bool {
+        let served = self.history.served_last();
+        served.is_some_and(|s| s.content_hash == record.content_hash)
+    }
+
+    /// Whether a record serves exactly what serves.
+    #[must_use]
+    pub fn is_serving_exactly(&self, record: &ModelRolloutSpec) -> bool {
+        self.history.serving().is_some_and(|s| serves_the_same(s, record))
+    }
+}
+
+/// The template of a record's revision in a ReplicaSet that was read live, as it would be stored.
+#[must_use]
+pub fn find_live_template(observed: &Observed, record: &ModelRolloutSpec) -> Option<Value> {
+    let hash16 = names::hash16(&record.revision_hash);
+    let of_revision = |template: &Value| template["metadata"]["labels"][names::REVISION] == hash16;
+    let live = observed.memory.replica_sets.iter().map(|s| &s.template);
+    let mut template = live.into_iter().find(|t| of_revision(t))?.clone();
+    // An index into a missing field would add it.
+    if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+        labels.remove("pod-template-hash");
+        labels.remove(names::TRACK);
+    }
+    let annotations = template.pointer_mut("/metadata/annotations");
+    if let Some(annotations) = annotations.and_then(Value::as_object_mut) {
+        annotations.remove(names::RESTARTED_AT);
+    }
+    Some(template)
+}

@@ -1,0 +1,40 @@
+//! Whether a child object is ours to write.
+
+use crate::plan::{
+    observed::{Meta, Observed, Workload},
+    writes::children,
+};
+
+/// Whether a child is ours to write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ownership {
+    /// Its controller is this ModelDeployment.
+    Ours,
+    /// It has no controller and carries our selector: a backup stripped the owner reference.
+    Adoptable,
+    /// It is being deleted, or will be by the garbage collector: its controller is a ModelDeployment
+    /// of this name that is gone.
+    Terminating,
+    /// Something else owns it; the reason, as the end of a sentence.
+    OwnedByOther(String),
+}
+
+/// Decides who owns a child; `selects` is whether it carries our selector.
+#[must_use]
+pub fn find_ownership(meta: &Meta, owner_uid: &str, name: &str, selects: bool) -> Ownership {
+    match &meta.controller {
+        _ if meta.deleting => Ownership::Terminating,
+        Some(c) if c.uid == owner_uid => Ownership::Ours,
+        Some(c) if c.kind == "ModelDeployment" && c.name == name => Ownership::Terminating,
+        Some(c) => Ownership::OwnedByOther(format!("{} {} controls it", c.kind, c.name)),
+        None if selects => Ownership::Adoptable,
+        None => Ownership::OwnedByOther("it was made by someone else".into()),
+    }
+}
+
+/// Decides who owns the observed Deployment.
+#[must_use]
+pub fn find_deployment_ownership(observed: &Observed, live: &Workload, uid: &str) -> Ownership {
+    let selects = live.spec.selector == children::build_selector(&observed.name);
+    find_ownership(&live.meta, uid, &observed.name, selects)
+}

@@ -1,0 +1,67 @@
+//! Writes that the API server refused: each is reported as long as it is still to be done, and left
+//! out until it is tried again.
+//!
+//! A refused write is known by what is written: a corrected value is another write, and is tried at
+//! once.
+
+use super::{
+    action::{Action, Plan},
+    observed::{Observed, RefusedWrite},
+};
+
+/// The refused writes among what is to be done, whether they are tried again now or not.
+pub fn find_refused<'a>(observed: &'a Observed, actions: &[Action]) -> Vec<&'a RefusedWrite> {
+    if observed.memory.refused.is_empty() {
+        return Vec::new();
+    }
+    let writes: Vec<String> = actions.iter().filter_map(Action::write).collect();
+    observed.memory.refused.iter().filter(|refused| writes.contains(&refused.write)).collect()
+}
+
+/// Leaves out every write that was refused and is not to be tried again yet; then nothing is planned
+/// at once that would leave it out again.
+pub fn leave_out_refused(observed: &Observed, plan: &mut Plan) {
+    let waiting: Vec<&str> =
+        (observed.memory.refused.iter().filter(|r| !r.due)).map(|r| r.write.as_str()).collect();
+    if waiting.is_empty() {
+        return;
+    }
+    let all = plan.actions.len();
+    let waits =
+        |action: &Action| action.write().is_some_and(|write| waiting.contains(&write.as_str()));
+    plan.actions.retain(|action| !waits(action));
+    if plan.actions.len() < all {
+        plan.requeue_after_seconds = plan.requeue_after_seconds.filter(|seconds| *seconds > 0);
+    }
+}
+
+/// The prefix of the write that carries a rollout out on its Deployment.
+#[must_use]
+pub fn decision_prefix(rollout: i64) -> String {
+    format!("decision of rollout {rollout} ")
+}
+
+/// The refused write that carries a rollout out, if it was refused.
+#[must_use]
+pub fn find_decision(observed: &Observed, rollout: i64) -> Option<&RefusedWrite> {
+    if observed.memory.refused.is_empty() {
+        return None;
+    }
+    let prefix = decision_prefix(rollout);
+    observed.memory.refused.iter().find(|r| r.write.starts_with(&prefix))
+}
+
+/// Whether a refused decision changes the template, which may be at fault.
+#[must_use]
+pub fn has_template(refused: &RefusedWrite) -> bool {
+    refused.write.contains(TEMPLATE)
+}
+
+/// The word in a decision's write that says that it changes the template.
+pub const TEMPLATE: &str = "with template";
+
+/// The sentence about a refused write.
+#[must_use]
+pub fn describe_refused(refused: &RefusedWrite) -> String {
+    format!("Cannot {}. It is tried again.", refused.message.trim_end_matches('.'))
+}

@@ -1,0 +1,152 @@
+//! The conditions of a ModelDeployment, as kstatus and `kubectl wait` read them.
+
+use jiff::Timestamp;
+
+use super::{View, phase::Phase};
+use crate::{
+    api::{
+        condition::{Condition, condition, holds},
+        deployment::State,
+    },
+    plan::{
+        facts::health::{Patience, has_minimum_available, seconds_to_next_deadline},
+        writes::Outgoing,
+    },
+};
+
+/// Reasons whose clock starts when they become the reason, and not when the object last settled.
+const CLOCKED: [&str; 1] = ["RecordsMissing"];
+
+/// The conditions for a phase. Whatever is due by time alone is planned again then.
+pub fn build_conditions(
+    view: &View<'_>,
+    phase: &Phase,
+    old: &[Condition],
+    out: &mut Outgoing,
+) -> Vec<Condition> {
+    let facts = view.facts;
+    let generation = facts.wanted.generation;
+    let set = |kind: &str, is: bool, reason: &str, message: &str| {
+        condition(old, kind, is, reason, message, generation, facts.now)
+    };
+    let live = facts.deployment();
+    let available = live.map_or(0, |live| live.status.available_replicas);
+    let enough = live.is_some_and(has_minimum_available);
+    let availability = match enough {
+        true => set(
+            "Available",
+            true,
+            "MinimumReplicasAvailable",
+            "As many pods as needed are available.",
+        ),
+        false => set(
+            "Available",
+            false,
+            "MinimumReplicasUnavailable",
+            "Fewer pods than needed are available.",
+        ),
+    };
+    let standing = matches!(phase.state, State::Serving | State::Held | State::RolledBack);
+    let is_down = standing && facts.wanted.spec.replicas > 0 && available == 0;
+    let (message, reason) = if is_down {
+        (format!("No pod is available. {}", phase.message), "Unavailable")
+    } else {
+        (phase.message.clone(), phase.reason.as_str())
+    };
+    let progress = find_progress(view, phase, old, is_down, &availability);
+    if let Some(seconds) = progress.due_in.filter(|_| out.requeue_after != Some(0)) {
+        out.requeue_in(seconds);
+    }
+    requeue_for_pods(view, out);
+    let ready = match phase.reason.as_str() {
+        "RecordsMissing" => available > 0 || facts.wanted.spec.replicas == 0,
+        _ => matches!(phase.state, State::Serving | State::Held) && !is_down,
+    };
+    let mut all = vec![set("Ready", ready, reason, &message), availability];
+    if progress.is_reconciling {
+        let mut reconciling = set("Reconciling", true, reason, &message);
+        reconciling.last_transition_time = crate::api::condition::Time(progress.since);
+        all.push(reconciling);
+    }
+    if progress.is_stalled {
+        all.push(set("Stalled", true, reason, &message));
+    }
+    if view.hold.is_some() && matches!(phase.state, State::Held | State::RolledBack) {
+        all.push(set("Held", true, reason, &message));
+    }
+    if view.history.in_progress().is_some() {
+        let rolls = phase.state == State::Rolling;
+        all.push(set("Progressing", rolls, &phase.reason, &phase.message));
+    }
+    if facts.should_pause(view.history) {
+        let by = view.history.pause().map(|d| d.decided_by.name.clone());
+        let by = by.unwrap_or_else(|| "spec.paused".into());
+        all.push(set("Paused", true, "Paused", &format!("Paused by {by}.")));
+    }
+    if let Some(name) = facts.observed.autoscalers.first() {
+        let message = format!(
+            "HorizontalPodAutoscaler {name} scales the Deployment and fights with spec.replicas: let it \
+             scale ModelDeployment {} instead.",
+            facts.observed.name
+        );
+        all.push(set("AutoscaledChild", true, "AutoscaledChild", &message));
+    }
+    all
+}
+
+/// Whether the object is on its way, or stuck.
+struct Progress {
+    is_reconciling: bool,
+    is_stalled: bool,
+    /// Since when it is on its way for its present reason.
+    since: Timestamp,
+    /// Seconds until it counts as stuck.
+    due_in: Option<i64>,
+}
+
+fn find_progress(
+    view: &View<'_>,
+    phase: &Phase,
+    old: &[Condition],
+    is_down: bool,
+    availability: &Condition,
+) -> Progress {
+    let now = view.facts.now;
+    let deadline = i64::from(view.facts.wanted.spec.progress_deadline());
+    let left = |from: Timestamp| from.as_second() + deadline - now.as_second();
+    let clocked = phase.state == State::Pending || CLOCKED.contains(&phase.reason.as_str());
+    let reconciling = holds(old, "Reconciling");
+    let was_stalled = holds(old, "Stalled").is_some_and(|c| c.reason == phase.reason);
+    if clocked {
+        // The deadline counts from when this became the reason.
+        let since = reconciling
+            .filter(|c| c.reason == phase.reason)
+            .map_or(now, |c| c.last_transition_time.0);
+        let is_stalled = was_stalled || left(since) <= 0;
+        let keeps_on = !is_stalled || CLOCKED.contains(&phase.reason.as_str());
+        let due_in = (!is_stalled).then(|| left(since));
+        return Progress { is_reconciling: keeps_on, is_stalled, since, due_in };
+    }
+    let since = reconciling.map_or(now, |c| c.last_transition_time.0);
+    let stuck = matches!(phase.state, State::Invalid | State::Waiting | State::RolledBack);
+    if is_down {
+        let from = availability.last_transition_time.0;
+        let is_stalled = stuck || left(from) <= 0;
+        let due_in = (!is_stalled).then(|| left(from));
+        return Progress { is_reconciling: !is_stalled, is_stalled, since, due_in };
+    }
+    let is_reconciling = phase.state == State::Rolling;
+    Progress { is_reconciling, is_stalled: stuck, since, due_in: None }
+}
+
+/// A pod can turn into a failure by time alone.
+fn requeue_for_pods(view: &View<'_>, out: &mut Outgoing) {
+    let facts = view.facts;
+    let Some(open) = view.history.in_progress() else { return };
+    let patience = Patience::new(&facts.wanted.spec, facts.observed, open, facts.now);
+    if let Some(seconds) = seconds_to_next_deadline(facts.observed, open, patience)
+        && out.requeue_after != Some(0)
+    {
+        out.requeue_in(seconds);
+    }
+}

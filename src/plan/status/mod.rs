@@ -1,0 +1,196 @@
+//! Status: one state word, one sentence, and conditions that tell tools the truth. The table of
+//! states in README.md as code.
+//!
+//! | to change | open |
+//! |---|---|
+//! | the state word and its sentence | [`phase`] |
+//! | the conditions | [`conditions`] |
+
+mod conditions;
+mod phase;
+
+use self::phase::{Phase, find_phase};
+use super::{
+    decide::{Decided, requests::describe_decision},
+    facts::{Facts, attribution::read_decision_label, health, history::History},
+    observed::RefusedWrite,
+    writes::Outgoing,
+};
+use crate::api::{
+    ModelDeploymentStatus, ModelRolloutSpec,
+    condition::{MESSAGE_MAX, Time, bounded},
+    deployment::{Desired, HistoryEntry, Hold, Rejected, Revision},
+    names,
+    rollout::StrategyKind,
+};
+
+/// The number of rollouts that the status shows.
+const HISTORY: usize = 5;
+/// Seconds between two writes of counters alone.
+const COUNTER_SECONDS: i64 = 30;
+
+/// The status to write, if it differs from what is written, and its sentence.
+#[must_use]
+pub fn write_status(
+    facts: &Facts<'_>,
+    decided: &Decided,
+    history: &History,
+    refused: &[&RefusedWrite],
+    out: &mut Outgoing,
+) -> (Option<ModelDeploymentStatus>, String) {
+    let hold = find_hold(facts, decided, history);
+    let view = View { facts, decided, history, refused, hold: hold.as_ref() };
+    let phase = find_phase(&view, out.revision_lost);
+    phase::tell_refused(&view, out);
+    let old = facts.wanted.status.clone().unwrap_or_default();
+    let conditions = conditions::build_conditions(&view, &phase, &old.conditions, out);
+    let new = build_status(&view, &phase, conditions);
+    let why = phase.message;
+    if new == old {
+        return (None, why);
+    }
+    if without_counters(&new) == without_counters(&old)
+        && let Some(written) = facts.observed.memory.status_written
+    {
+        let left = written.as_second() + COUNTER_SECONDS - facts.now.as_second();
+        if left > 0 {
+            if out.requeue_after != Some(0) {
+                out.requeue_in(left);
+            }
+            return (None, why);
+        }
+    }
+    (Some(new), why)
+}
+
+/// Everything that a status is made of.
+pub(self) struct View<'a> {
+    facts: &'a Facts<'a>,
+    decided: &'a Decided,
+    /// The history with the decision of this pass.
+    history: &'a History,
+    refused: &'a [&'a RefusedWrite],
+    hold: Option<&'a Hold>,
+}
+
+/// A status without the numbers that change with every pod.
+fn without_counters(status: &ModelDeploymentStatus) -> ModelDeploymentStatus {
+    let still = |r: &Revision| Revision { replicas: 0, ready: 0, ..r.clone() };
+    ModelDeploymentStatus {
+        replicas: 0,
+        serving: status.serving.as_ref().map(still),
+        candidate: status.candidate.as_ref().map(still),
+        ..status.clone()
+    }
+}
+
+/// The rejection that covers what the spec names, if what serves is something else.
+fn find_hold(facts: &Facts<'_>, decided: &Decided, history: &History) -> Option<Hold> {
+    let desired = facts.desired.as_ref().ok()?;
+    if history.newest().is_some_and(|r| r.revision_hash == desired.revision_hash) {
+        return None;
+    }
+    let (rejection, by) = history.find_rejection(desired)?;
+    let rejected = history.get(rejection.rollout);
+    let old = facts.wanted.status.as_ref().and_then(|s| s.hold.as_ref());
+    // The words of a container are in no record: they are kept from the status that first had them.
+    let quoted = decided.failure.as_ref().map(health::Failure::sentence).or_else(|| {
+        let same = old.filter(|h| h.rejected.rollout == rejection.rollout && h.at == by.start_time);
+        same.and_then(|h| h.reason.clone())
+    });
+    let reason = quoted.or_else(|| by.decided_by.reason.clone());
+    Some(Hold {
+        rejected: Rejected {
+            version: rejected.map(|r| r.version.clone()),
+            record_digest: rejected.map(|r| r.record_digest.clone()),
+            revision_hash: rejected.map(|r| names::hash16(&r.revision_hash).to_owned()),
+            rollout: rejection.rollout,
+        },
+        scope: rejection.scope,
+        trigger: by.trigger,
+        reason: reason.map(|r| bounded(&r, MESSAGE_MAX)),
+        decided_by: by.decided_by.name.clone(),
+        at: by.start_time.clone(),
+    })
+}
+
+fn build_status(
+    view: &View<'_>,
+    phase: &Phase,
+    conditions: Vec<crate::api::condition::Condition>,
+) -> ModelDeploymentStatus {
+    let (facts, history) = (view.facts, view.history);
+    let open = history.in_progress();
+    let latest = history.all_records().last().map(|r| r.spec.number);
+    ModelDeploymentStatus {
+        observed_generation: Some(facts.wanted.generation),
+        state: Some(phase.state),
+        message: Some(bounded(&phase.message, MESSAGE_MAX)),
+        replicas: facts.deployment().map_or(0, |live| live.status.replicas),
+        selector: Some(format!(
+            "{}={},{}={}",
+            names::MODEL_DEPLOYMENT,
+            facts.observed.name,
+            names::TRACK,
+            names::TRACK_MAIN
+        )),
+        conditions,
+        strategy: Some(StrategyKind::RollingUpdate),
+        rollout: facts.missing.map(|label| label.rollout).or(latest),
+        decision: Some(describe_decision(history, facts.missing)),
+        desired: facts.desired.as_ref().ok().map(|d| Desired {
+            version: d.version.clone(),
+            record_digest: d.record_digest.clone(),
+            revision_hash: names::hash16(&d.revision_hash).into(),
+        }),
+        serving: history
+            .serving()
+            .map(|r| describe_revision(facts, r, r.served_from.as_ref(), open.is_some())),
+        candidate: open.map(|r| describe_revision(facts, r, Some(&r.start_time), false)),
+        hold: view.hold.cloned(),
+        history: history.records().rev().take(HISTORY).map(describe_entry).collect(),
+    }
+}
+
+fn describe_revision(
+    facts: &Facts<'_>,
+    record: &ModelRolloutSpec,
+    since: Option<&Time>,
+    is_replaced: bool,
+) -> Revision {
+    let ready = health::pods_of(facts.observed, record).filter(|p| p.ready && !p.deleting).count();
+    let status = facts.deployment().map(|live| live.status.clone()).unwrap_or_default();
+    let replicas = if is_replaced {
+        status.replicas - status.updated_replicas
+    } else {
+        status.updated_replicas
+    };
+    Revision {
+        version: record.version.clone(),
+        record_digest: record.record_digest.clone(),
+        revision_hash: names::hash16(&record.revision_hash).into(),
+        rollout: record.number,
+        deployment: record.deployment_name.clone(),
+        replicas: replicas.max(0),
+        ready: i32::try_from(ready).unwrap_or(i32::MAX),
+        since: since.cloned().unwrap_or(Time(facts.now)),
+    }
+}
+
+fn describe_entry(record: &ModelRolloutSpec) -> HistoryEntry {
+    HistoryEntry {
+        rollout: record.number,
+        version: record.version.clone(),
+        previous_rollout: record.previous_rollout,
+        trigger: record.trigger,
+        outcome: record.outcome,
+        start_time: record.start_time.clone(),
+        end_time: record.end_time.clone(),
+    }
+}
+
+/// Whether the Deployment carries the newest decision of the history with this pass's decision.
+fn is_carried_out(view: &View<'_>) -> bool {
+    let label = view.facts.deployment().and_then(read_decision_label);
+    label.map(|l| l.decision()) == view.history.newest_decision()
+}

@@ -1,0 +1,411 @@
+//! The state word, the reason of its conditions, and its sentence. A sentence says what happened, to
+//! which object, why, and what to do; it names what differs: the version, or the template of the
+//! same version.
+
+use super::View;
+use crate::{
+    api::{
+        ModelRolloutSpec,
+        condition::{MESSAGE_MAX, bounded},
+        deployment::{Hold, State},
+        names,
+        rollout::{Scope, Trigger},
+        version::LifecycleState,
+    },
+    plan::{
+        facts::{
+            admit,
+            content::Problem,
+            health::{self, Health, Patience, judge_rollout},
+            ownership::{Ownership, find_ownership},
+        },
+        fetcher,
+        observed::{RefusedWrite, Version},
+        refused_writes::{self, describe_refused},
+        writes::{Outgoing, children},
+    },
+};
+
+/// A state, the reason of its conditions, and its sentence.
+pub struct Phase {
+    /// One word for people.
+    pub state: State,
+    /// The reason of the conditions.
+    pub reason: String,
+    /// The sentence.
+    pub message: String,
+}
+
+impl Phase {
+    fn new(state: State, reason: &str, message: impl Into<String>) -> Self {
+        Self { state, reason: reason.into(), message: message.into() }
+    }
+}
+
+/// Finds the state, the weightiest first.
+pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
+    let mut phase = find_conflict(view)
+        .or_else(|| describe_missing_records(view))
+        .or_else(|| describe_refused_decision(view))
+        .or_else(|| describe_problem(view))
+        .unwrap_or_else(|| match view.history.in_progress() {
+            Some(open) => describe_progress(view, open),
+            None => describe_settled(view),
+        });
+    if revision_lost {
+        phase.message.push_str(
+            " The stored revision of the newest rollout is missing or was changed: its template lives \
+             on in the Deployment as it is.",
+        );
+    }
+    if let Some(refused) = find_hindering(view).filter(|_| phase.state == State::Serving) {
+        let reason = if refused.forbidden { "Forbidden" } else { "Refused" };
+        return Phase::new(State::Waiting, reason, describe_refused(refused));
+    }
+    for refused in view.refused.iter().filter(|r| !r.deciding && !is_about_decision(r)) {
+        let sentence = describe_refused(refused);
+        if !phase.message.contains(&sentence) {
+            phase.message = format!("{} {sentence}", phase.message.trim_end());
+        }
+    }
+    phase.message = bounded(&phase.message, MESSAGE_MAX);
+    phase
+}
+
+/// Tells people of each refused write, once.
+pub fn tell_refused(view: &View<'_>, out: &mut Outgoing) {
+    for refused in view.refused.iter().filter(|r| !is_about_decision(r)) {
+        let key = format!("refused-{}-{}", view.facts.wanted.generation, refused.write);
+        out.push_event(true, "Refused", describe_refused(refused), key);
+    }
+}
+
+fn is_about_decision(refused: &RefusedWrite) -> bool {
+    refused.write.starts_with("decision of ")
+}
+
+/// A refused write without which nothing is served: the Service is not there.
+fn find_hindering<'a>(view: &View<'a>) -> Option<&'a RefusedWrite> {
+    let no_service = view.facts.observed.service.is_none();
+    let mut refused = view.refused.iter().copied();
+    refused.find(|r| no_service && r.write.starts_with("Service "))
+}
+
+/// A child's name is taken by something that is not ours.
+fn find_conflict(view: &View<'_>) -> Option<Phase> {
+    let facts = view.facts;
+    let name = &facts.observed.name;
+    let service = facts.observed.service.as_ref().map(|s| {
+        let selects = s.selector == children::build_selector(name);
+        ("Service", find_ownership(&s.meta, &facts.wanted.uid, name, selects))
+    });
+    let deployment = facts.ownership.clone().map(|o| ("Deployment", o));
+    deployment.into_iter().chain(service).find_map(|(kind, ownership)| match ownership {
+        Ownership::OwnedByOther(why) => {
+            let message = format!(
+                "{kind} {name} exists and is not ours ({why}): delete or rename it, or give the \
+                 ModelDeployment another name. It is left as it is."
+            );
+            Some(Phase::new(State::Invalid, "Conflict", message))
+        }
+        Ownership::Terminating if kind == "Deployment" => Some(Phase::new(
+            State::Rolling,
+            "WaitingForDeletion",
+            format!("Waiting until the old {kind} {name} is deleted."),
+        )),
+        _ => None,
+    })
+}
+
+fn describe_missing_records(view: &View<'_>) -> Option<Phase> {
+    let label = view.facts.missing.filter(|_| view.decided.decision.is_none())?;
+    let name = &view.facts.observed.name;
+    let message = format!(
+        "Deployment {name} carries decision {}.{}, and the ModelRollouts that it depends on are \
+         missing. Nothing is decided until they are restored; what serves goes on. To roll out what \
+         the spec names without them, ask for a Retry.",
+        label.rollout, label.decisions
+    );
+    Some(Phase::new(State::Waiting, "RecordsMissing", message))
+}
+
+/// A decision that cannot be recorded.
+fn describe_refused_decision(view: &View<'_>) -> Option<Phase> {
+    let mut deciding = view.refused.iter().filter(|r| r.deciding);
+    let refused = deciding.clone().find(|r| !r.due).or_else(|| deciding.next())?;
+    let reason = if refused.forbidden { "Forbidden" } else { "Refused" };
+    Some(Phase::new(State::Waiting, reason, describe_refused(refused)))
+}
+
+/// The spec cannot be carried out, or not yet; while what was rolled out before goes on.
+fn describe_problem(view: &View<'_>) -> Option<Phase> {
+    let facts = view.facts;
+    if facts.observed.memory.crds_older {
+        return None;
+    }
+    let newest = view.history.newest();
+    let problem = match (&facts.desired, &view.decided.problem) {
+        (Err(problem), _) | (_, Some(problem)) => problem.clone(),
+        (Ok(desired), None) => {
+            let is_open = view.history.in_progress().is_some_and(|r| !r.goes_back());
+            let same = newest.is_some_and(|r| r.revision_hash == desired.revision_hash);
+            if view.hold.is_some() || (same && !is_open) {
+                return None;
+            }
+            admit::admit_desired(facts, desired).err()?
+        }
+    };
+    Some(match problem {
+        Problem::Invalid(reason, sentence) => Phase::new(State::Invalid, reason, sentence),
+        Problem::Pending(reason, sentence) => Phase::new(State::Pending, reason, sentence),
+    })
+}
+
+fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
+    let facts = view.facts;
+    let what = name_progress(view, open);
+    let quoted = view.decided.failure.as_ref().map(health::Failure::sentence);
+    let reason = quoted.or_else(|| open.decided_by.reason.clone());
+    let why = reason.filter(|_| open.goes_back()).map(|r| format!(": {r}")).unwrap_or_default();
+    if let Some(refused) = refused_writes::find_decision(facts.observed, open.number) {
+        let sentence = format!("{what}: the API server refused it: {}", refused.message);
+        return if refused.forbidden {
+            Phase::new(State::Waiting, "Forbidden", sentence)
+        } else {
+            Phase::new(State::Invalid, "Refused", sentence)
+        };
+    }
+    let live = facts.deployment().filter(|_| super::is_carried_out(view));
+    let Some(live) = live else {
+        return Phase::new(State::Rolling, "Rolling", format!("{what}{why}."));
+    };
+    let patience = Patience::new(&facts.wanted.spec, facts.observed, open, facts.now);
+    let health = judge_rollout(facts.observed, live, open, patience);
+    if live.spec.paused && facts.should_pause(view.history) {
+        let failed = match &health {
+            Health::Failed(failure) => format!(
+                " It failed: {}. It is not rolled back while it is paused: ask for an Abort, or \
+                 resume it.",
+                failure.sentence()
+            ),
+            _ => String::new(),
+        };
+        let message = format!("{what} is paused{}.{failed}", name_pauser(view));
+        return Phase::new(State::Paused, "Paused", message);
+    }
+    if facts.wanted.spec.replicas == 0 {
+        let message = format!(
+            "Version {} is set up with 0 replicas: its rollout is complete once a pod of it is \
+             available.",
+            open.version
+        );
+        return Phase::new(State::Serving, "ScaledToZero", message);
+    }
+    match health {
+        Health::Failed(failure) => {
+            Phase::new(State::Waiting, "Failed", explain_failure(view, open, &what, &failure))
+        }
+        Health::Blocked(sentence) if health::progress_deadline_exceeded(live) => Phase::new(
+            State::Waiting,
+            "ProgressDeadlineExceeded",
+            format!("{what} waits: {sentence}."),
+        ),
+        Health::Blocked(sentence) => {
+            Phase::new(State::Rolling, "Rolling", format!("{what} waits: {sentence}."))
+        }
+        Health::Complete | Health::Progressing => {
+            Phase::new(State::Rolling, "Rolling", format!("{what}{why}."))
+        }
+    }
+}
+
+fn name_progress(view: &View<'_>, open: &ModelRolloutSpec) -> String {
+    let serving = view.history.serving();
+    let same_version = serving.is_some_and(|s| s.record_digest == open.record_digest);
+    let version = &open.version;
+    match open.trigger {
+        _ if open.goes_back() => format!("Going back to version {version}"),
+        Trigger::Restart => format!("Restarting version {version}"),
+        _ if same_version => format!("Rolling out the changed template of version {version}"),
+        _ => format!("Rolling out version {version}"),
+    }
+}
+
+/// A failure that nothing is gone back from, and what to do.
+fn explain_failure(
+    view: &View<'_>,
+    open: &ModelRolloutSpec,
+    what: &str,
+    failure: &health::Failure,
+) -> String {
+    let sentence = failure.sentence();
+    let serving = view.history.serving();
+    if serving.is_some_and(|s| s.content_hash == open.content_hash) {
+        return format!(
+            "{what} waits: {sentence}. The same content serves, so the cause is its environment: fix \
+             it and the rollout continues, or ask for an Abort."
+        );
+    }
+    if open.goes_back() {
+        return format!(
+            "{what}: {sentence}. A rollout that goes back is not left automatically: fix the cause, or \
+             name another version."
+        );
+    }
+    format!(
+        "{what}: {sentence}. There is no earlier version to go back to: fix the cause, or name another \
+         version."
+    )
+}
+
+fn name_pauser(view: &View<'_>) -> String {
+    match view.history.pause() {
+        Some(decision) => format!(" by {}", decision.decided_by.name),
+        None => " by spec.paused".into(),
+    }
+}
+
+fn describe_settled(view: &View<'_>) -> Phase {
+    let facts = view.facts;
+    let Ok(desired) = &facts.desired else {
+        return describe_older_crds(view);
+    };
+    let newest = view.history.newest();
+    // An older CRD prunes what is read of a version, and so its digest: what serves is then told by
+    // its version alone.
+    let older = facts.observed.memory.crds_older;
+    let serves = |r: &&ModelRolloutSpec| {
+        r.revision_hash == desired.revision_hash || (older && r.version == desired.version)
+    };
+    if let Some(newest) = newest.filter(serves) {
+        return Phase::new(State::Serving, "Serving", describe_serving(view, newest));
+    }
+    if older {
+        return describe_older_crds(view);
+    }
+    if let Some(hold) = view.hold {
+        return describe_hold(view, hold, &desired.version);
+    }
+    if facts.should_pause(view.history) {
+        let message = format!("Version {} waits: paused{}.", desired.version, name_pauser(view));
+        return Phase::new(State::Paused, "Paused", message);
+    }
+    let message = format!("Version {} is about to be rolled out.", desired.version);
+    Phase::new(State::Rolling, "Rolling", message)
+}
+
+fn describe_older_crds(view: &View<'_>) -> Phase {
+    let serves = view.history.serving().map(|s| format!("Serving version {}. ", s.version));
+    let message = format!(
+        "{}The CRDs are older than the operator, and nothing new is rolled out: apply the CRDs of this \
+         release.",
+        serves.unwrap_or_default()
+    );
+    Phase::new(State::Pending, "CRDsOlder", message)
+}
+
+fn describe_hold(view: &View<'_>, hold: &Hold, desired: &str) -> Phase {
+    let what = match (&hold.rejected.version, hold.scope) {
+        (Some(version), Scope::Version) => format!("version {version}"),
+        (Some(version), _) => format!("the template of version {version}"),
+        (None, _) => format!("rollout {}", hold.rejected.rollout),
+    };
+    let why = hold.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default();
+    let newest = view.history.newest();
+    let now =
+        newest.map_or("Nothing serves".to_owned(), |r| format!("Serving version {}", r.version));
+    if hold.trigger.by_person() {
+        let until = match hold.scope {
+            Scope::Version => format!("Version {desired} is not served again until a Retry."),
+            Scope::Content | Scope::Revision => {
+                "That template is not served again until it is changed, or a Retry.".to_owned()
+            }
+        };
+        let by = &hold.decided_by;
+        let message = format!("{now}: {by} went back from {what}{why}. {until}");
+        return Phase::new(State::Held, "Held", message);
+    }
+    if hold.trigger == Trigger::Refused {
+        let message = format!("{now}: {what} was not rolled out{why}. Correct it in the spec.");
+        return Phase::new(State::Invalid, "Refused", message);
+    }
+    let same = newest.is_some_and(|r| Some(&r.version) == hold.rejected.version.as_ref());
+    let failed = match (&hold.rejected.version, same) {
+        (Some(version), true) => format!("the changed template of version {version}"),
+        (Some(version), false) => format!("version {version}"),
+        (None, _) => what,
+    };
+    let message = format!(
+        "{now}: {failed} failed{why}. Correct it, name another version, or ask for a Retry."
+    );
+    Phase::new(State::RolledBack, "RolledBack", message)
+}
+
+/// The serving version, and whatever a person should know about it.
+fn describe_serving(view: &View<'_>, newest: &ModelRolloutSpec) -> String {
+    let observed = view.facts.observed;
+    let mut sentence = format!("Serving version {}.", newest.version);
+    let find = |v: &&Version| v.model == newest.model && v.version == newest.version;
+    match observed.versions.iter().find(find) {
+        None => sentence.push_str(&format!(
+            " Its ModelVersion {} was deleted.",
+            names::version_name(&newest.model, &newest.version)
+        )),
+        Some(version) => sentence.push_str(&describe_lifecycle(view, version, newest)),
+    }
+    if let Some(twin) = find_rejected_twin(view, newest) {
+        sentence.push_str(&format!(" Its bytes are those of version {twin}, which was rejected."));
+    }
+    if view.facts.should_pause(view.history) {
+        sentence.push_str(&format!(" Paused{}: the next change waits.", name_pauser(view)));
+    }
+    if let Some(name) = observed.autoscalers.first() {
+        sentence.push_str(&format!(
+            " HorizontalPodAutoscaler {name} scales the Deployment: let it scale ModelDeployment {} \
+             instead.",
+            observed.name
+        ));
+    }
+    sentence
+}
+
+fn describe_lifecycle(view: &View<'_>, version: &Version, newest: &ModelRolloutSpec) -> String {
+    let lifecycle = version.lifecycle.as_ref().map(|l| (l.state, l.reason.as_deref()));
+    let word = match lifecycle {
+        Some((LifecycleState::Yanked, _)) => "yanked",
+        Some((LifecycleState::Deprecated, _)) => "deprecated",
+        _ if view.facts.observed.memory.crds_older => return String::new(),
+        _ if version.record_digest != newest.record_digest => {
+            return " Its ModelVersion has another record now.".into();
+        }
+        _ => return String::new(),
+    };
+    let reason = lifecycle.and_then(|(_, reason)| reason);
+    format!(" The version is {word}{}.", reason.map(|r| format!(": {r}")).unwrap_or_default())
+}
+
+/// A rejected version with the same pinned image and artifact under another number.
+fn find_rejected_twin(view: &View<'_>, newest: &ModelRolloutSpec) -> Option<String> {
+    let versions = &view.facts.observed.versions;
+    let find = |digest: &str| versions.iter().find(|v| v.record_digest == digest);
+    let bytes = |v: &Version| {
+        // An image by tag says nothing about its bytes.
+        let pinned = |i: &&String| i.contains("@sha256:");
+        let image = match &v.image {
+            Some(image) => Some(Some(image).filter(pinned)?.clone()),
+            None => None,
+        };
+        let artifact = match &v.artifact {
+            Some(a) => Some(fetcher::recorded(a).or(v.pin.as_deref())?.to_owned()),
+            None => None,
+        };
+        (image.is_some() || artifact.is_some()).then_some((image, artifact))
+    };
+    let mine = bytes(find(&newest.record_digest)?)?;
+    let rejections = view.history.rejections();
+    let mut twins = rejections
+        .iter()
+        .filter_map(|(r, _)| find(&view.history.get(r.rollout)?.record_digest))
+        .filter(|v| v.record_digest != newest.record_digest && bytes(v).as_ref() == Some(&mine));
+    twins.next().map(|v| v.version.clone())
+}

@@ -1,0 +1,29 @@
+//! Strategies: how a rollout is carried out on its Deployment. Today there is one, RollingUpdate, in
+//! which Kubernetes replaces pod by pod and only the pause is ours.
+
+use super::{
+    decide::spec::is_left_behind,
+    facts::{Facts, attribution::read_decision_label, health, history::History},
+};
+use crate::api::ModelRolloutSpec;
+
+/// Whether the Deployment is to be paused now. It is created unpaused, because a paused one gets no
+/// pods, and paused at its first available pod. Once put on, a pause stays on for that Deployment,
+/// whatever happens to its pods; going back lifts it until that is complete.
+#[must_use]
+pub fn should_be_paused(facts: &Facts<'_>, history: &History, newest: &ModelRolloutSpec) -> bool {
+    if newest.goes_back() && newest.is_open() {
+        return false;
+    }
+    let Some(live) = facts.deployment() else { return false };
+    // What nobody names, and what cannot be gone back from, stays where it is.
+    if newest.is_open() && is_left_behind(facts) {
+        return true;
+    }
+    let is_on = live.spec.paused && read_decision_label(live).is_some_and(|label| label.paused);
+    let is_empty = live.spec.replicas == 0
+        && health::observed_generation_is_current(live)
+        && facts.deployment_if_up_to_date(history).is_some();
+    let has_pods = live.status.available_replicas > 0;
+    facts.should_pause(history) && (is_on || has_pods || is_empty)
+}

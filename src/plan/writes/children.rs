@@ -1,0 +1,273 @@
+//! The Deployment and the Service as values: made whole by POST, afterwards changed by JSON patches
+//! that replace whole what differs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::{Value, json};
+
+use crate::{
+    api::{
+        ModelDeploymentSpec, ModelRolloutSpec,
+        names::{
+            self, CHANGE_CAUSE, DECISION, MANAGED_BY, MANAGER, MODEL, MODEL_DEPLOYMENT, TRACK,
+            TRACK_MAIN,
+        },
+    },
+    plan::{
+        facts::{history::DecisionLabel, ownership::Ownership},
+        observed::{Meta, Observed, Service, Wanted, WorkloadSpec},
+        render::Port,
+    },
+};
+
+/// The Deployment that a rollout asks for.
+pub struct DeploymentTarget<'a> {
+    /// The newest record.
+    pub newest: &'a ModelRolloutSpec,
+    /// The stored pod template of its revision.
+    pub rendering: &'a Value,
+    /// The label of the newest decision.
+    pub label: DecisionLabel,
+    /// The line that `kubectl rollout history` prints.
+    pub cause: String,
+}
+
+/// The selector of a Deployment and a Service: ModelDeployment and track, never a version, so that
+/// both outlive every rollout.
+#[must_use]
+pub fn build_selector(model_deployment: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (MODEL_DEPLOYMENT.into(), model_deployment.into()),
+        (TRACK.into(), TRACK_MAIN.into()),
+    ])
+}
+
+/// A stored pod template with the track and the time of its restart, as it is applied.
+#[must_use]
+pub fn build_template(rendering: &Value, restarted_at: Option<&str>) -> Value {
+    let mut template = rendering.clone();
+    template["metadata"]["labels"][TRACK] = json!(TRACK_MAIN);
+    if let Some(at) = restarted_at {
+        template["metadata"]["annotations"][names::RESTARTED_AT] = json!(at);
+    }
+    template
+}
+
+fn build_owner(wanted: &Wanted, name: &str) -> Value {
+    json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelDeployment", "name": name,
+        "uid": wanted.uid, "controller": true, "blockOwnerDeletion": true})
+}
+
+/// The labels of ours on a child.
+#[must_use]
+pub fn build_labels(name: &str, model: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (MANAGED_BY.into(), MANAGER.into()),
+        (MODEL_DEPLOYMENT.into(), name.into()),
+        (MODEL.into(), model.into()),
+    ])
+}
+
+/// The fields of a Deployment's spec that we own besides paused and the template.
+fn build_settings(spec: &ModelDeploymentSpec) -> [(&'static str, Value); 5] {
+    let rolling = spec.strategy.as_ref().and_then(|s| s.rolling_update.clone()).unwrap_or_default();
+    let bound = |value: Option<IntOrString>, default: Value| value.map_or(default, |v| json!(v));
+    let strategy = json!({"type": "RollingUpdate", "rollingUpdate": {
+        "maxSurge": bound(rolling.max_surge, json!("25%")),
+        "maxUnavailable": bound(rolling.max_unavailable, json!(0))}});
+    [
+        ("replicas", json!(spec.replicas)),
+        ("strategy", strategy),
+        ("minReadySeconds", json!(spec.min_ready_seconds.unwrap_or(0))),
+        ("progressDeadlineSeconds", json!(spec.progress_deadline())),
+        ("revisionHistoryLimit", json!(spec.history_limit())),
+    ]
+}
+
+/// The settings that differ: field, wanted value, live value.
+#[must_use]
+pub fn compare_settings(wanted: &Wanted, live: &WorkloadSpec) -> Vec<(&'static str, Value, Value)> {
+    let have = [
+        json!(live.replicas),
+        live.strategy.clone(),
+        json!(live.min_ready_seconds),
+        json!(live.progress_deadline_seconds),
+        json!(live.revision_history_limit),
+    ];
+    let pairs = build_settings(&wanted.spec).into_iter().zip(have);
+    pairs
+        .filter(|((_, want), have)| want != have)
+        .map(|((f, want), have)| (f, want, have))
+        .collect()
+}
+
+/// The whole Deployment, for a POST: always unpaused, because a paused one gets no pods.
+#[must_use]
+pub fn build_deployment(
+    observed: &Observed,
+    wanted: &Wanted,
+    target: &DeploymentTarget<'_>,
+) -> Value {
+    let spec = &wanted.spec;
+    let mut labels = build_labels(&observed.name, &spec.model);
+    labels.insert(DECISION.into(), DecisionLabel { paused: false, ..target.label }.to_string());
+    let mut body = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {
+            "name": target.newest.deployment_name, "namespace": observed.namespace,
+            "labels": labels, "annotations": {CHANGE_CAUSE: target.cause},
+            "ownerReferences": [build_owner(wanted, &observed.name)],
+        },
+        "spec": {
+            "selector": {"matchLabels": build_selector(&observed.name)},
+            "template": build_template(target.rendering, target.newest.restarted_at.as_deref()),
+        },
+    });
+    for (field, value) in build_settings(spec) {
+        body["spec"][field] = value;
+    }
+    body
+}
+
+/// The operations that set the label of the decision and the change cause.
+#[must_use]
+pub fn build_label_ops(live: &Meta, label: &str, cause: &str) -> Vec<Value> {
+    let mut ops = Vec::new();
+    ops.extend(build_map_ops("/metadata/labels", live.labels.is_empty(), DECISION, label));
+    // The annotations of others are not observed: only their number tells that the map is there.
+    let empty = live.annotations.is_empty() && !live.has_annotations;
+    ops.extend(build_map_ops("/metadata/annotations", empty, CHANGE_CAUSE, cause));
+    ops
+}
+
+fn build_map_ops(path: &str, is_absent: bool, key: &str, value: &str) -> Vec<Value> {
+    if is_absent {
+        return vec![add_op(path, json!({key: value}))];
+    }
+    vec![add_op(&format!("{path}/{}", escape_key(key)), json!(value))]
+}
+
+/// The operations that give a child our labels and, where it is adopted, its owner.
+#[must_use]
+pub fn build_meta_ops(
+    observed: &Observed,
+    wanted: &Wanted,
+    live: &Meta,
+    ownership: &Ownership,
+) -> Vec<Value> {
+    let mut ops = Vec::new();
+    if *ownership == Ownership::Adoptable {
+        let owner = build_owner(wanted, &observed.name);
+        ops.push(add_op("/metadata/ownerReferences", json!([owner])));
+    }
+    let want = build_labels(&observed.name, &wanted.spec.model);
+    let missing: Vec<_> = want.iter().filter(|(k, v)| live.labels.get(*k) != Some(v)).collect();
+    if live.labels.is_empty() && !missing.is_empty() {
+        ops.push(add_op("/metadata/labels", json!(want)));
+    } else {
+        ops.extend(missing.into_iter().map(|(key, value)| {
+            add_op(&format!("/metadata/labels/{}", escape_key(key)), json!(value))
+        }));
+    }
+    ops
+}
+
+/// The whole Service, for a POST.
+#[must_use]
+pub fn build_service(observed: &Observed, wanted: &Wanted, port: &Port, target: &Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": observed.name, "namespace": observed.namespace,
+            "labels": build_labels(&observed.name, &wanted.spec.model),
+            "ownerReferences": [build_owner(wanted, &observed.name)],
+        },
+        "spec": {
+            "type": service_type(&wanted.spec), "selector": build_selector(&observed.name),
+            "ports": [build_service_port(&wanted.spec, port, target)],
+        },
+    })
+}
+
+fn service_type(spec: &ModelDeploymentSpec) -> Value {
+    json!(spec.service.as_ref().and_then(|s| s.type_).unwrap_or_default())
+}
+
+fn build_service_port(spec: &ModelDeploymentSpec, port: &Port, target: &Value) -> Value {
+    let number = spec.service.as_ref().and_then(|s| s.port).unwrap_or(80);
+    json!({"name": port.name, "port": number, "protocol": "TCP", "targetPort": target})
+}
+
+/// The JSON patch that makes the Service what it has to be, empty when it is, with each value that
+/// it reverts. Ports that nodes gave are kept; a value in `came_back` is left.
+#[must_use]
+pub fn patch_service(
+    observed: &Observed,
+    wanted: &Wanted,
+    live: &Service,
+    port: Option<(Port, Value)>,
+    ownership: &Ownership,
+    came_back: &BTreeSet<String>,
+) -> (Vec<String>, Vec<Value>) {
+    let mut ops = build_meta_ops(observed, wanted, &live.meta, ownership);
+    let mut reverts = Vec::new();
+    let mut revert = |field: &str, want: Value, have: Value| {
+        let revert = format!("service.{field}={have}");
+        if !came_back.contains(&revert) {
+            reverts.push(revert);
+            ops.push(add_op(&format!("/spec/{field}"), want));
+        }
+    };
+    let selector = build_selector(&observed.name);
+    if live.selector != selector {
+        revert("selector", json!(selector), json!(live.selector));
+    }
+    if let Some((port, target)) = port {
+        let want = build_service_port(&wanted.spec, &port, &target);
+        let fields = ["name", "port", "protocol", "targetPort"];
+        let same = |have: &Value| fields.iter().all(|f| have[*f] == want[*f]);
+        if live.ports.len() != 1 || !live.ports.iter().all(same) {
+            revert("ports", json!([want]), json!(live.ports));
+        }
+    }
+    let type_ = service_type(&wanted.spec);
+    if type_ != json!(live.type_) {
+        revert("type", type_, json!(live.type_));
+    }
+    let version = json!(live.meta.resource_version);
+    (reverts, guard(ops, &live.meta.uid, "/metadata/resourceVersion", version))
+}
+
+/// The same operations behind tests that it is still the object, and the state of it, that was seen.
+fn guard(ops: Vec<Value>, uid: &str, version_path: &str, version: Value) -> Vec<Value> {
+    if ops.is_empty() {
+        return ops;
+    }
+    let mut all = vec![test_op("/metadata/uid", json!(uid)), test_op(version_path, version)];
+    all.extend(ops);
+    all
+}
+
+/// A JSON Patch `test`.
+#[must_use]
+pub fn test_op(path: &str, value: Value) -> Value {
+    json!({"op": "test", "path": path, "value": value})
+}
+
+/// A JSON Patch `add`.
+#[must_use]
+pub fn add_op(path: &str, value: Value) -> Value {
+    json!({"op": "add", "path": path, "value": value})
+}
+
+/// A JSON Patch `replace`.
+#[must_use]
+pub fn replace_op(path: &str, value: Value) -> Value {
+    json!({"op": "replace", "path": path, "value": value})
+}
+
+/// A key as a segment of a JSON Pointer (RFC 6901).
+fn escape_key(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}

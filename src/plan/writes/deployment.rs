@@ -1,0 +1,235 @@
+//! The Deployment: created whole, then patched twice at the most: its settings, and the decision.
+
+use serde_json::{Value, json};
+
+use super::{
+    Outgoing,
+    children::{self, DeploymentTarget},
+    describe_change_cause, is_recorded_rendering, label_decision,
+};
+use crate::{
+    api::{ModelRolloutSpec, names},
+    plan::{
+        action::{Action, Purpose},
+        facts::{
+            Facts,
+            attribution::{Attribution, ExternalChange, compare_rendering, read_decision_label},
+            history::History,
+            ownership::Ownership,
+        },
+        observed::Workload,
+        strategy,
+    },
+};
+
+/// Plans the writes of the Deployment. Without a rendering the template stays as it is.
+pub fn write_deployment(
+    facts: &Facts<'_>,
+    history: &History,
+    newest: Option<&ModelRolloutSpec>,
+    rendering: Option<&Value>,
+    out: &mut Outgoing,
+    actions: &mut Vec<Action>,
+) {
+    let live = match (&facts.ownership, facts.observed.workload.as_ref()) {
+        (None, _) | (_, None) => {
+            if let (Some(newest), Some(rendering)) = (newest, rendering) {
+                let label = label_decision(newest, false);
+                let cause = describe_change_cause(newest);
+                let target = DeploymentTarget { newest, rendering, label, cause };
+                let body = children::build_deployment(facts.observed, facts.wanted, &target);
+                let name = newest.deployment_name.clone();
+                actions.push(Action::CreateWorkload { name, rollout: newest.number, body });
+            }
+            return;
+        }
+        (Some(Ownership::Terminating | Ownership::OwnedByOther(_)), _) => return,
+        (Some(Ownership::Ours | Ownership::Adoptable), Some(live)) => live,
+    };
+    actions.extend(patch_settings(facts, live, out));
+    // Without its records nobody knows which decision the Deployment should carry.
+    if let Some(newest) = newest.filter(|_| facts.missing.is_none()) {
+        actions.extend(patch_decision(facts, history, live, newest, rendering, out));
+    }
+}
+
+fn make_patch(
+    live: &Workload,
+    purpose: Purpose,
+    reverts: Vec<String>,
+    ops: Vec<Value>,
+) -> Option<Action> {
+    (!ops.is_empty()).then(|| Action::PatchWorkload {
+        name: live.meta.name.clone(),
+        purpose,
+        uid: live.meta.uid.clone(),
+        generation: live.generation,
+        reverts,
+        ops,
+    })
+}
+
+/// Replicas, strategy, seconds and limits, converged whoever changed them, with our labels and the
+/// owner. A value that came back after it was reverted is a webhook's: it is left, and told once.
+fn patch_settings(facts: &Facts<'_>, live: &Workload, out: &mut Outgoing) -> Option<Action> {
+    let ownership = facts.ownership.as_ref()?;
+    let mut ops = children::build_meta_ops(facts.observed, facts.wanted, &live.meta, ownership);
+    let mut reverts = Vec::new();
+    for (field, want, have) in children::compare_settings(facts.wanted, &live.spec) {
+        let revert = format!("{field}={have}");
+        if facts.observed.memory.came_back.contains(&revert) {
+            tell_came_back(facts, &live.meta.name, &revert, out);
+            continue;
+        }
+        reverts.push(revert);
+        ops.push(children::add_op(&format!("/spec/{field}"), want));
+    }
+    make_patch(live, Purpose::Settings, reverts, ops)
+}
+
+fn tell_came_back(facts: &Facts<'_>, name: &str, revert: &str, out: &mut Outgoing) {
+    let message = format!(
+        "Deployment {name} has {revert} again after it was reverted: an admission webhook or a policy \
+         sets it. It is left as it is; set the same value in ModelDeployment {}, or change the \
+         webhook.",
+        facts.observed.name
+    );
+    out.push_event(true, "RevertIneffective", message, format!("came-back-{revert}"));
+}
+
+/// Template, paused, the label of the decision and the change cause.
+fn patch_decision(
+    facts: &Facts<'_>,
+    history: &History,
+    live: &Workload,
+    newest: &ModelRolloutSpec,
+    rendering: Option<&Value>,
+    out: &mut Outgoing,
+) -> Option<Action> {
+    if rendering.is_none() && !has_template_of(live, newest) {
+        // The decision cannot be carried out, and the label must not say that it was.
+        return None;
+    }
+    let paused = strategy::should_be_paused(facts, history, newest);
+    let label = label_decision(newest, paused).to_string();
+    let mut ops = Vec::new();
+    let mut reverts = Vec::new();
+    if let Some(rendering) = rendering.filter(|_| !is_compared(facts, history)) {
+        let mut paths = compare_rendering(live, rendering);
+        // A restart of ours that is taken back is no addition of anyone else.
+        let at = live.spec.template["metadata"]["annotations"][names::RESTARTED_AT].as_str();
+        if at != newest.restarted_at.as_deref() {
+            paths.push("metadata.annotations.restartedAt".into());
+        }
+        let all_came_back = !paths.is_empty()
+            && paths.iter().all(|path| {
+                let revert = describe_revert(&live.spec.template, path);
+                facts.observed.memory.came_back.contains(&revert)
+            });
+        if all_came_back {
+            let revert = describe_revert(&live.spec.template, &paths[0]);
+            tell_came_back(facts, &live.meta.name, &revert, out);
+        } else if !paths.is_empty() && is_recorded_rendering(newest, rendering) {
+            if is_revert(facts, history) {
+                reverts.extend(paths.iter().map(|p| describe_revert(&live.spec.template, p)));
+                tell_reverted(live, &paths, out);
+            }
+            let want = children::build_template(rendering, newest.restarted_at.as_deref());
+            ops.push(children::replace_op("/spec/template", want));
+        } else if !paths.is_empty() {
+            out.revision_lost = true;
+        }
+    }
+    if live.spec.paused != paused {
+        ops.push(children::add_op("/spec/paused", json!(paused)));
+    }
+    if live.meta.labels.get(names::DECISION) != Some(&label) {
+        if is_overtaking(facts, history) {
+            tell_overtaken(facts, history, live, newest, out);
+        }
+        ops.extend(children::build_label_ops(&live.meta, &label, &describe_change_cause(newest)));
+    }
+    make_patch(live, Purpose::Decision(newest.number), reverts, ops)
+}
+
+/// Whether the Deployment has a template of a rollout, by its revision and restartedAt.
+fn has_template_of(live: &Workload, record: &ModelRolloutSpec) -> bool {
+    let metadata = &live.spec.template["metadata"];
+    let hash16 = metadata["labels"][names::REVISION].as_str().unwrap_or_default();
+    let at = metadata["annotations"][names::RESTARTED_AT].as_str();
+    hash16 == names::hash16(&record.revision_hash) && at == record.restarted_at.as_deref()
+}
+
+/// A changed path of the template and its live value, so that the same value is known when it comes
+/// back.
+fn describe_revert(template: &Value, path: &str) -> String {
+    let value = crate::plan::facts::content::digest(template);
+    format!("template.{path}={}", names::hash16(&value))
+}
+
+/// Whether the template was found to be what the newest decision, carried out before this plan,
+/// wrote: attribution compared it.
+fn is_compared(facts: &Facts<'_>, history: &History) -> bool {
+    let body = facts.history.newest().is_some_and(|r| facts.find_stored_body(r).is_some());
+    let only_paused = |found: &[ExternalChange]| {
+        found.iter().all(|change| matches!(change, ExternalChange::Paused(_)))
+    };
+    let same =
+        matches!(&facts.attribution, Some(Attribution::Applied(found)) if only_paused(found));
+    let newest = |h: &History| h.newest().map(|r| r.number);
+    body && same && newest(history) == newest(&facts.history) && is_applied(facts)
+}
+
+/// Whether the Deployment carries the newest decision that was observed.
+fn is_applied(facts: &Facts<'_>) -> bool {
+    facts.deployment_if_up_to_date(&facts.history).is_some()
+}
+
+/// Whether a patch only reverts what someone else changed: nothing was decided in this pass.
+fn is_revert(facts: &Facts<'_>, history: &History) -> bool {
+    is_applied(facts) && history.newest_decision() == facts.history.newest_decision()
+}
+
+fn tell_reverted(live: &Workload, paths: &[String], out: &mut Outgoing) {
+    let shown: Vec<String> = paths.iter().take(3).map(|p| format!("template.{p}")).collect();
+    let message = format!(
+        "Someone else changed Deployment {} ({}). The change was reverted: edit the ModelDeployment's \
+         spec instead.",
+        live.meta.name,
+        shown.join(", ")
+    );
+    out.push_event(true, "DriftCorrected", message, format!("drift-{}", live.generation));
+}
+
+/// Whether the newest decision replaces one that the Deployment carries, and that is older.
+fn is_overtaking(facts: &Facts<'_>, history: &History) -> bool {
+    matches!(facts.attribution, Some(Attribution::NotYetApplied))
+        && history.newest_decision() == facts.history.newest_decision()
+}
+
+/// An undo by kubectl in the moment before our own patch is overtaken by it; people are told.
+fn tell_overtaken(
+    facts: &Facts<'_>,
+    history: &History,
+    live: &Workload,
+    newest: &ModelRolloutSpec,
+    out: &mut Outgoing,
+) {
+    let Some(before) = read_decision_label(live).and_then(|label| history.find_labelled(label))
+    else {
+        return;
+    };
+    let hash16 =
+        live.spec.template["metadata"]["labels"][names::REVISION].as_str().unwrap_or_default();
+    let known = [before, newest].iter().any(|r| names::hash16(&r.revision_hash) == hash16);
+    if hash16.is_empty() || known {
+        return;
+    }
+    let message = format!(
+        "kubectl rollout undo on Deployment {} was overtaken by rollout {}, which was decided at the \
+         same time: undo again if you still want it.",
+        live.meta.name, newest.number
+    );
+    let key = format!("overtaken-{}-{}", newest.number, facts.wanted.generation);
+    out.push_event(true, "UndoOvertaken", message, key);
+}

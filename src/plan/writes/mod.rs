@@ -1,0 +1,188 @@
+//! Writes: from the newest decision to the actions that carry it out. Records come first, then the
+//! Deployment, then the Service, then whatever only tells or prunes.
+
+pub mod children;
+mod deployment;
+pub mod prune;
+mod service;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{
+    action::{Action, Lookup},
+    decide::{Decided, Decision},
+    facts::{
+        Facts,
+        content::digest,
+        history::{DecisionLabel, History},
+    },
+    observed::{Observed, Record},
+};
+use crate::api::{
+    ModelRolloutSpec,
+    condition::bounded,
+    names::{self, MANAGED_BY, MANAGER, MODEL_DEPLOYMENT, REVISION},
+    rollout::{ADDED_ONCE, Trigger},
+};
+
+/// The actions of a plan while it is made, and what has to be read or awaited.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    /// The writes.
+    pub actions: Vec<Action>,
+    /// Events, after the writes that they tell of.
+    pub events: Vec<Action>,
+    /// Live reads that have to come first.
+    pub lookups: Vec<Lookup>,
+    /// Seconds until something is due by time alone.
+    pub requeue_after: Option<i64>,
+    /// The stored revision of the newest rollout is lost, and its template lives on in the
+    /// Deployment alone.
+    pub revision_lost: bool,
+}
+
+impl Outgoing {
+    /// Plans again after so many seconds, at the latest.
+    pub fn requeue_in(&mut self, seconds: i64) {
+        let seconds = seconds.max(1);
+        self.requeue_after = Some(self.requeue_after.map_or(seconds, |have| have.min(seconds)));
+    }
+
+    /// Plans again as soon as the caches show what is written: no watch may tell of what is left.
+    pub fn requeue_at_once(&mut self) {
+        self.requeue_after = Some(0);
+    }
+
+    /// Tells people, once for each key.
+    pub fn push_event(&mut self, warning: bool, reason: &str, message: String, key: String) {
+        self.events.push(Action::Event { warning, reason: reason.into(), message, key });
+    }
+}
+
+/// The writes of records and stored revisions: whatever the history holds that is not stored yet.
+#[must_use]
+pub fn write_records(facts: &Facts<'_>, decided: &Decided, history: &History) -> Vec<Action> {
+    let mut actions = Vec::new();
+    if let Some(Decision::Roll(new)) = &decided.decision {
+        if let Some((name, body)) = &new.store {
+            let labels = revision_labels(&facts.observed.name, &body.revision_hash);
+            let (name, body) = (name.clone(), body.clone());
+            actions.push(Action::StoreContent { name, labels, body });
+        }
+        actions.push(Action::CreateRecord { spec: Box::new(new.record.clone()) });
+    }
+    actions.extend(amend_records(facts.observed, history));
+    actions
+}
+
+fn revision_labels(name: &str, revision_hash: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (MANAGED_BY.into(), MANAGER.into()),
+        (MODEL_DEPLOYMENT.into(), name.into()),
+        (REVISION.into(), names::hash16(revision_hash).into()),
+    ])
+}
+
+/// The writes that add to stored records what the history adds to them.
+#[must_use]
+pub fn amend_records(observed: &Observed, history: &History) -> Vec<Action> {
+    let before = |record: &Record| observed.records.iter().find(|r| r.uid == record.uid);
+    let stored = history.all_records().iter().filter(|r| !r.uid.is_empty());
+    let changed = stored.filter_map(|record| amend_record(observed, record, &before(record)?.spec));
+    changed.collect()
+}
+
+/// The patch from a stored record to what it says now; None where nothing was added.
+fn amend_record(observed: &Observed, record: &Record, before: &ModelRolloutSpec) -> Option<Action> {
+    // A record that no decision touched is still the very object that was observed.
+    if std::ptr::eq(&raw const *record.spec, before) || *record.spec == *before {
+        return None;
+    }
+    let (had, has) = (json!(before), json!(*record.spec));
+    let mut ops = vec![
+        children::test_op("/metadata/uid", json!(record.uid)),
+        children::test_op("/metadata/resourceVersion", json!(record.resource_version)),
+    ];
+    let added =
+        ADDED_ONCE.into_iter().filter(|field| had.get(field).is_none() && has.get(field).is_some());
+    ops.extend(added.map(|field| children::add_op(&format!("/spec/{field}"), has[field].clone())));
+    let decides = before.decisions.len() < record.spec.decisions.len();
+    if decides {
+        ops.push(children::add_op("/spec/decisions", has["decisions"].clone()));
+    }
+    let name = names::record_name(&observed.name, record.spec.number);
+    Some(Action::AmendRecord { name, decides, ops })
+}
+
+/// The writes of the Deployment and the Service.
+pub fn write_children(
+    facts: &Facts<'_>,
+    decided: &Decided,
+    history: &History,
+    out: &mut Outgoing,
+) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let newest = history.newest().cloned();
+    let rendering = newest.as_ref().and_then(|newest| find_rendering(facts, decided, newest, out));
+    deployment::write_deployment(facts, history, newest.as_ref(), rendering, out, &mut actions);
+    if let Some(newest) = &newest {
+        service::write_service(facts, history, newest, rendering, out, &mut actions);
+    }
+    actions
+}
+
+/// The template of the newest rollout: about to be stored, stored, or read live. Where it is stored
+/// nowhere any more, the Deployment keeps the one that it has.
+fn find_rendering<'a>(
+    facts: &Facts<'a>,
+    decided: &'a Decided,
+    newest: &ModelRolloutSpec,
+    out: &mut Outgoing,
+) -> Option<&'a Value> {
+    if let Some(Decision::Roll(new)) = &decided.decision
+        && let Some((_, body)) = &new.store
+    {
+        return Some(&body.rendering);
+    }
+    if let Some(body) = facts.find_stored_body(newest) {
+        return Some(&body.rendering);
+    }
+    let lookup = Lookup::Content(newest.revision_name.clone());
+    if facts.find_stored(&newest.revision_name).is_some()
+        && !facts.observed.memory.looked_up.contains(&lookup)
+    {
+        out.lookups.push(lookup);
+        return None;
+    }
+    out.revision_lost = true;
+    None
+}
+
+/// Whether a stored template is the one that was recorded.
+#[must_use]
+pub fn is_recorded_rendering(record: &ModelRolloutSpec, rendering: &Value) -> bool {
+    digest(rendering) == record.rendering_digest
+}
+
+/// The decision label of the newest rollout.
+fn label_decision(newest: &ModelRolloutSpec, paused: bool) -> DecisionLabel {
+    DecisionLabel { rollout: newest.number, decisions: newest.decisions.len(), paused }
+}
+
+/// The line that `kubectl rollout history` prints of a rollout.
+#[must_use]
+pub fn describe_change_cause(record: &ModelRolloutSpec) -> String {
+    let back = if record.goes_back() { "back: " } else { "" };
+    let why = match record.trigger {
+        Trigger::SpecChanged => "the spec changed".to_owned(),
+        trigger => {
+            let reason = record.decided_by.reason.as_ref();
+            let reason = reason.map(|r| format!(": {r}")).unwrap_or_default();
+            format!("{trigger:?} by {}{reason}", record.decided_by.name)
+        }
+    };
+    let line = format!("rollout {}: version {} ({back}{why})", record.number, record.version);
+    bounded(&line, 512)
+}

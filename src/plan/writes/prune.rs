@@ -1,0 +1,210 @@
+//! Pruning: stored revisions are kept by `revisionHistoryLimit`, records by age, requests for a day
+//! after they were answered. Nothing goes before it was unneeded for a time of grace, counted from
+//! when that was first seen: during a restore, what needs it may come later.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+
+use crate::{
+    api::{
+        ModelRolloutSpec,
+        condition::holds,
+        names,
+        rollout::{Outcome, Trigger},
+    },
+    plan::{
+        action::{Action, Prunable},
+        facts::history::{History, rejection_covers},
+        observed::{Memory, Observed, Record, Request},
+    },
+};
+
+/// Seconds for which an answered request is kept.
+const REQUEST_SECONDS: i64 = 24 * 3600;
+/// Days for which records are kept when nothing says otherwise.
+const RECORD_DAYS: i64 = 400;
+/// Seconds for which something unneeded is kept.
+const GRACE_SECONDS: i64 = 3600;
+/// The most deletions of one plan, so that a long absence does not end in a storm.
+const AT_ONCE: usize = 8;
+
+/// Deletions that are due, and everything that waits for its turn.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// The deletions that are due now.
+    pub deletions: Vec<Action>,
+    /// Names of everything that is kept no longer, whether or not it is due.
+    pub unneeded: Vec<String>,
+    /// Seconds until the next thing may be due.
+    pub requeue_after: Option<i64>,
+}
+
+impl Pruned {
+    fn wait(&mut self, seconds: i64) {
+        let seconds = seconds.max(1);
+        self.requeue_after = Some(self.requeue_after.map_or(seconds, |have| have.min(seconds)));
+    }
+
+    /// Deletes something unneeded once its time of grace is over.
+    fn prune(&mut self, memory: &Memory, now: Timestamp, deletion: Action) {
+        let Action::Delete { name, .. } = &deletion else { return };
+        self.unneeded.push(name.clone());
+        let grace = memory.prune_grace_seconds.unwrap_or(GRACE_SECONDS);
+        let since = memory.unneeded_since.get(name).copied().unwrap_or(now);
+        let left = since.as_second() + grace - now.as_second();
+        if left <= 0 {
+            self.deletions.push(deletion);
+        } else {
+            self.wait(left);
+        }
+    }
+
+    fn limit(mut self) -> Self {
+        if self.deletions.len() > AT_ONCE {
+            self.deletions.truncate(AT_ONCE);
+            self.requeue_after = Some(1);
+        }
+        self
+    }
+}
+
+/// Prunes what one ModelDeployment needs no longer.
+#[must_use]
+pub fn prune_unneeded(
+    observed: &Observed,
+    history: &History,
+    limit: usize,
+    now: Timestamp,
+) -> Pruned {
+    let mut pruned = Pruned::default();
+    prune_requests(observed, now, &mut pruned);
+    let kept = find_kept_revisions(history, limit);
+    for record in find_old_records(observed, history, &kept, now) {
+        pruned.prune(&observed.memory, now, delete_record(observed, record));
+    }
+    for content in observed.contents.iter().filter(|c| !kept.contains(c.name.as_str())) {
+        let kind = Prunable::ControllerRevision;
+        let deletion = delete(kind, &content.name, &content.uid, &content.resource_version);
+        pruned.prune(&observed.memory, now, deletion);
+    }
+    pruned.limit()
+}
+
+/// Prunes what a name without a ModelDeployment leaves: records by age alone, stored revisions with
+/// the last record that names them.
+#[must_use]
+pub fn prune_deleted(observed: &Observed, now: Timestamp) -> Pruned {
+    let mut pruned = Pruned::default();
+    let horizon = now.as_second() - retention_days(&observed.memory) * 24 * 3600;
+    let mut named = HashSet::new();
+    for record in &observed.records {
+        if record.spec.start_time.0.as_second() < horizon {
+            pruned.prune(&observed.memory, now, delete_record(observed, record));
+        } else {
+            named.insert(record.spec.revision_name.as_str());
+        }
+    }
+    for content in observed.contents.iter().filter(|c| !named.contains(c.name.as_str())) {
+        let kind = Prunable::ControllerRevision;
+        let deletion = delete(kind, &content.name, &content.uid, &content.resource_version);
+        pruned.prune(&observed.memory, now, deletion);
+    }
+    prune_requests(observed, now, &mut pruned);
+    pruned.limit()
+}
+
+fn prune_requests(observed: &Observed, now: Timestamp, pruned: &mut Pruned) {
+    for request in &observed.requests {
+        let Some(left) = seconds_left_of_request(request, now) else { continue };
+        if left <= 0 {
+            let kind = Prunable::RolloutRequest;
+            let (name, uid) = (&request.name, &request.uid);
+            pruned.deletions.push(delete(kind, name, uid, &request.resource_version));
+        } else {
+            pruned.wait(left);
+        }
+    }
+}
+
+fn delete(kind: Prunable, name: &str, uid: &str, resource_version: &str) -> Action {
+    let (name, uid) = (name.to_owned(), uid.to_owned());
+    Action::Delete { kind, name, uid, resource_version: resource_version.to_owned() }
+}
+
+fn delete_record(observed: &Observed, record: &Record) -> Action {
+    let name = names::record_name(&observed.name, record.spec.number);
+    delete(Prunable::ModelRollout, &name, &record.uid, &record.resource_version)
+}
+
+/// Seconds until an answered request may go; None for one that was not answered.
+fn seconds_left_of_request(request: &Request, now: Timestamp) -> Option<i64> {
+    let status = request.status.as_ref()?;
+    let answered = holds(&status.conditions, "Handled")?.last_transition_time.0;
+    Some(answered.as_second() + REQUEST_SECONDS - now.as_second())
+}
+
+/// The stored revisions that are kept: of the serving, the newest and the open records, of the
+/// newest `limit` distinct contents that were promoted, and of as many distinct promoted revisions,
+/// so that commits which change labels alone push nothing out.
+fn find_kept_revisions(history: &History, limit: usize) -> HashSet<String> {
+    let standing = [history.serving(), history.newest(), history.in_progress()];
+    let mut kept: HashSet<String> =
+        standing.into_iter().flatten().map(|r| r.revision_name.clone()).collect();
+    let promoted = |r: &&ModelRolloutSpec| r.outcome == Some(Outcome::Promoted);
+    let (mut contents, mut revisions) = (HashSet::new(), HashSet::new());
+    for record in history.records().rev().filter(promoted) {
+        // The newest of each is what serves, and does not count against what can be gone back to.
+        let new_content = !contents.contains(&record.content_hash) && contents.len() <= limit;
+        let new_revision = !revisions.contains(&record.revision_name) && revisions.len() <= limit;
+        if new_content || new_revision {
+            kept.insert(record.revision_name.clone());
+        }
+        if new_content {
+            contents.insert(record.content_hash.clone());
+        }
+        if new_revision {
+            revisions.insert(record.revision_name.clone());
+        }
+    }
+    kept
+}
+
+/// Records past their age that nothing needs: neither the newest, the serving or an open one, nor
+/// one whose revision is kept, that carries a standing rejection or pause, or that the newest one
+/// depends on.
+fn find_old_records<'a>(
+    observed: &'a Observed,
+    history: &History,
+    kept: &HashSet<String>,
+    now: Timestamp,
+) -> Vec<&'a Record> {
+    let horizon = now.as_second() - retention_days(&observed.memory) * 24 * 3600;
+    let is_old = |r: &&Record| r.spec.start_time.0.as_second() < horizon;
+    if !observed.records.iter().any(|r| is_old(&r)) {
+        return Vec::new();
+    }
+    let mut needed = history.needed_foundations();
+    needed.extend(history.find_foundations());
+    needed.insert(history.latest_number());
+    let is_needed = |r: &Record| {
+        needed.contains(&r.spec.number)
+            || r.spec.is_open()
+            || kept.contains(&r.spec.revision_name)
+            || clears_kept_rejection(history, &r.spec)
+    };
+    observed.records.iter().filter(is_old).filter(|r| !is_needed(r)).collect()
+}
+
+/// Whether a Retry still matters: an older rejection that it clears is still recorded.
+fn clears_kept_rejection(history: &History, record: &ModelRolloutSpec) -> bool {
+    let covered = |r: &ModelRolloutSpec| {
+        let rejects = r.rejects.as_ref();
+        r.number < record.number && rejects.is_some_and(|x| rejection_covers(x, record))
+    };
+    record.trigger == Trigger::Retry && history.records().any(covered)
+}
+
+fn retention_days(memory: &Memory) -> i64 {
+    if memory.record_retention_days > 0 { memory.record_retention_days } else { RECORD_DAYS }
+}

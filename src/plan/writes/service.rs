@@ -1,0 +1,102 @@
+//! The Service: it follows what serves. A port is found by its name where old and new pods share
+//! that, else by its number.
+
+use serde_json::{Value, json};
+
+use super::{Outgoing, children};
+use crate::{
+    api::ModelRolloutSpec,
+    plan::{
+        action::{Action, Lookup},
+        facts::{
+            Facts,
+            history::History,
+            ownership::{Ownership, find_ownership},
+        },
+        render::{self, Port},
+    },
+};
+
+/// Plans the write of the Service.
+pub fn write_service(
+    facts: &Facts<'_>,
+    history: &History,
+    newest: &ModelRolloutSpec,
+    rendering: Option<&Value>,
+    out: &mut Outgoing,
+    actions: &mut Vec<Action>,
+) {
+    let newest_port = rendering.map(render::port);
+    let serving = history.serving().filter(|s| s.revision_name != newest.revision_name);
+    let serving_port = match serving {
+        Some(serving) => match find_serving_port(facts, serving, out) {
+            Found::Port(port) => Some(port),
+            Found::Awaited => return,
+            Found::Lost => None,
+        },
+        None => None,
+    };
+    let Some(live) = &facts.observed.service else {
+        if let Some(port) = serving_port.or(newest_port) {
+            let target = json!(port.name);
+            let body = children::build_service(facts.observed, facts.wanted, &port, &target);
+            actions.push(Action::CreateService { body });
+        }
+        return;
+    };
+    let selects = live.selector == children::build_selector(&facts.observed.name);
+    let ownership = find_ownership(&live.meta, &facts.wanted.uid, &facts.observed.name, selects);
+    if matches!(ownership, Ownership::Terminating | Ownership::OwnedByOther(_)) {
+        return;
+    }
+    let port = choose_port(serving_port, newest_port, newest.goes_back());
+    let came_back = &facts.observed.memory.came_back;
+    let (reverts, ops) =
+        children::patch_service(facts.observed, facts.wanted, live, port, &ownership, came_back);
+    if !ops.is_empty() {
+        actions.push(Action::PatchService { reverts, ops });
+    }
+}
+
+enum Found {
+    Port(Port),
+    Awaited,
+    Lost,
+}
+
+fn find_serving_port(facts: &Facts<'_>, serving: &ModelRolloutSpec, out: &mut Outgoing) -> Found {
+    if let Some(port) = facts.find_port(serving) {
+        return Found::Port(port);
+    }
+    let lookup = Lookup::Content(serving.revision_name.clone());
+    let is_stored = facts.find_stored(&serving.revision_name).is_some();
+    if is_stored && !facts.observed.memory.looked_up.contains(&lookup) {
+        out.lookups.push(lookup);
+        return Found::Awaited;
+    }
+    Found::Lost
+}
+
+/// The port of the Service and its targetPort: the name that what serves and the newest revision
+/// share, else the number that they share. Where they share neither, going back keeps what serves.
+fn choose_port(
+    serving: Option<Port>,
+    newest: Option<Port>,
+    _goes_back: bool,
+) -> Option<(Port, Value)> {
+    match (serving, newest) {
+        (Some(serving), Some(newest)) if serving.name == newest.name => {
+            let target = json!(serving.name);
+            Some((serving, target))
+        }
+        (Some(serving), Some(newest)) if serving.number == newest.number => {
+            let target = json!(serving.number);
+            Some((serving, target))
+        }
+        (Some(port), _) | (None, Some(port)) => {
+            let target = json!(port.name);
+            Some((port, target))
+        }
+        (None, None) => None,
+    }
+}
