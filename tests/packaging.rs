@@ -500,7 +500,10 @@ fn what_the_documents_name_is_there() {
         "CONTRIBUTING.md",
         "deploy/README.md",
         "docs/artifacts.md",
+        "docs/design.md",
+        "docs/glossary.md",
         "docs/runbook.md",
+        "docs/style.md",
         "charts/rollmodel/README.md",
     ] {
         let text = read(document);

@@ -140,3 +140,38 @@ pub enum RequestResult {
     /// It is so already.
     NothingToDo,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(spec: Value) -> RolloutRequest {
+        let mut all = json!({"modelDeployment": "fraud", "verb": "Undo", "ifDecision": "12.1"});
+        for (name, value) in spec.as_object().unwrap() {
+            all[name] = value.clone();
+        }
+        RolloutRequest::new("undo", serde_json::from_value(all).unwrap())
+    }
+
+    fn refusal(spec: Value) -> String {
+        read(spec).validate_cel().err().map(|e| e.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_target_goes_with_an_undo_and_is_one() {
+        for spec in [json!({}), json!({"toRollout": 3}), json!({"toVersion": "7"})] {
+            assert_eq!(refusal(spec.clone()), "", "{spec}");
+        }
+        for (spec, why) in [
+            (json!({"verb": "Abort", "toRollout": 3}), "toRollout goes with verb Undo only"),
+            (json!({"verb": "Retry", "toVersion": "7"}), "toVersion goes with verb Undo only"),
+            (json!({"toRollout": 3, "toVersion": "7"}), "exclude each other"),
+            (json!({"rerender": true}), "rerender goes with verb Restart only"),
+        ] {
+            let refusal = refusal(spec.clone());
+            assert!(refusal.contains(why), "{spec}: {refusal}");
+        }
+    }
+}

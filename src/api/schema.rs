@@ -246,6 +246,15 @@ mod tests {
     }
 
     #[test]
+    fn a_request_names_the_decision_that_the_person_saw() {
+        let spec = part("rolloutrequests.yaml", "spec");
+        assert!(spec["required"].as_array().unwrap().contains(&json!("ifDecision")));
+        let decision = &spec["properties"]["ifDecision"];
+        assert_eq!(decision["pattern"], "^(0|[1-9][0-9]{0,15})([.](0|[1-9][0-9]?))?$");
+        assert_eq!((&decision["minLength"], &decision["maxLength"]), (&json!(1), &json!(32)));
+    }
+
+    #[test]
     fn every_field_explains_itself_in_a_sentence() {
         let silent = complaints(|path, schema| {
             let text = schema["description"].as_str().unwrap_or_default();

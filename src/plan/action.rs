@@ -276,3 +276,98 @@ pub enum Prunable {
     /// A request, a day after it was answered.
     RolloutRequest,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn amend(version: &str, ops: Value) -> Action {
+        let mut all =
+            vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": version})];
+        all.extend(ops.as_array().unwrap().iter().cloned());
+        Action::AmendRecord { name: "fraud-1".into(), decides: false, ops: all }
+    }
+
+    fn outcome(time: &str, outcome: &str) -> Value {
+        json!([
+            {"op": "add", "path": "/spec/outcome", "value": outcome},
+            {"op": "add", "path": "/spec/endTime", "value": time},
+            {"op": "add", "path": "/spec/servedFrom", "value": time},
+        ])
+    }
+
+    fn pause(time: &str, verb: &str) -> Value {
+        json!([{"op": "add", "path": "/spec/decisions", "value": [{"number": 1, "verb": verb, "at": time}]}])
+    }
+
+    fn patch(purpose: Purpose, generation: i64, ops: Value) -> Action {
+        let ops = ops.as_array().unwrap().clone();
+        let (name, uid) = ("fraud".to_owned(), "u".to_owned());
+        Action::PatchWorkload { name, purpose, uid, generation, reverts: Vec::new(), ops }
+    }
+
+    fn settings(replicas: i64) -> Value {
+        json!([{"op": "add", "path": "/spec/replicas", "value": replicas}])
+    }
+
+    fn template(image: &str) -> Value {
+        json!([{"op": "replace", "path": "/spec/template", "value": {"image": image}}])
+    }
+
+    #[test]
+    fn the_same_write_at_another_time_has_the_same_identity() {
+        let same = [
+            (amend("7", outcome("1", "Promoted")), amend("8", outcome("2", "Promoted"))),
+            (amend("7", pause("1", "Pause")), amend("8", pause("2", "Pause"))),
+            (patch(Purpose::Settings, 1, settings(3)), patch(Purpose::Settings, 2, settings(3))),
+            (
+                patch(Purpose::Decision(2), 1, template("a")),
+                patch(Purpose::Decision(2), 2, template("a")),
+            ),
+        ];
+        for (one, other) in same {
+            assert_eq!(one.write(), other.write());
+            assert!(one.write().is_some());
+        }
+    }
+
+    #[test]
+    fn a_corrected_value_has_another_identity() {
+        let differ = [
+            (amend("7", outcome("1", "Promoted")), amend("7", outcome("1", "Failed"))),
+            (amend("7", pause("1", "Pause")), amend("7", pause("1", "Resume"))),
+            (patch(Purpose::Settings, 1, settings(3)), patch(Purpose::Settings, 1, settings(4))),
+            (
+                patch(Purpose::Decision(2), 1, template("a")),
+                patch(Purpose::Decision(2), 1, template("b")),
+            ),
+            (
+                patch(Purpose::Decision(2), 1, template("a")),
+                patch(Purpose::Decision(3), 1, template("a")),
+            ),
+        ];
+        for (one, other) in differ {
+            assert_ne!(one.write(), other.write());
+        }
+    }
+
+    #[test]
+    fn a_refused_decision_is_found_by_its_rollout_and_says_whether_it_has_the_template() {
+        let write = |ops| patch(Purpose::Decision(2), 1, ops).write().unwrap();
+        let paused = json!([{"op": "add", "path": "/spec/paused", "value": true}]);
+        assert!(write(template("a")).starts_with(&decision_prefix(2)));
+        assert!(write(template("a")).contains(TEMPLATE) && !write(paused).contains(TEMPLATE));
+        assert!(!write(template("a")).starts_with(&decision_prefix(21)));
+    }
+
+    #[test]
+    fn a_patch_is_the_same_only_in_the_same_state() {
+        let identify = |generation, image| {
+            let ops = template(image);
+            identify_patch(&guard_ops("u", generation, ops.as_array().unwrap()))
+        };
+        assert_eq!(identify(1, "a"), identify(1, "a"));
+        assert_ne!(identify(1, "a"), identify(2, "a"));
+        assert_ne!(identify(1, "a"), identify(1, "b"));
+    }
+}

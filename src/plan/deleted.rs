@@ -7,7 +7,7 @@ use super::{
     action::{Action, Plan},
     decide::requests,
     facts::history::{Ending, History},
-    observed::{Observed, Record},
+    observed::{Observed, Record, Wanted},
     writes::{amend_records, prune},
 };
 use crate::api::{ModelRolloutSpec, names, request::RequestResult, rollout::Outcome};
@@ -39,28 +39,43 @@ pub fn plan_deleted(observed: &Observed, now: Timestamp) -> Plan {
     Plan { actions, requeue_after_seconds, unneeded: pruned.unneeded, why, ..Plan::default() }
 }
 
-/// The writes that end the open record and the serving one, except those of the ModelDeployment with
-/// the uid `except`.
+/// The writes that end the open record and the serving one of each model, except those of the
+/// ModelDeployment with the uid `except`.
 #[must_use]
 pub fn close_records(observed: &Observed, except: Option<&str>, now: Timestamp) -> Vec<Action> {
-    let models: Vec<String> = list_models(&observed.records);
     let mut actions = Vec::new();
-    for model in models {
-        let mut history = History::new(observed, &model);
-        let standing = [history.in_progress().cloned(), history.serving().cloned()];
-        let other = |r: &ModelRolloutSpec| {
-            except.is_none() || r.model_deployment_ref.uid.as_deref() != except
-        };
-        for record in standing.into_iter().flatten().filter(other) {
-            let message = "Its ModelDeployment was deleted.".to_owned();
-            let mut ending = Ending::new(Outcome::Deleted, now, message);
-            ending.outcome = ending.outcome.filter(|_| record.is_open());
-            ending.until = true;
-            history.record_outcome(record.number, ending);
-        }
-        actions.extend(amend_records(observed, &history));
+    for model in list_models(&observed.records) {
+        actions.extend(close_records_of(observed, &model, except, now));
     }
     actions
+}
+
+/// The writes that end the records of models that the name was given to before: the model of a
+/// ModelDeployment is immutable, so that one with another model was deleted.
+#[must_use]
+pub fn close_other_models(observed: &Observed, wanted: &Wanted, now: Timestamp) -> Vec<Action> {
+    let others = list_models(&observed.records).into_iter().filter(|m| *m != wanted.spec.model);
+    others.flat_map(|model| close_records_of(observed, &model, Some(&wanted.uid), now)).collect()
+}
+
+fn close_records_of(
+    observed: &Observed,
+    model: &str,
+    except: Option<&str>,
+    now: Timestamp,
+) -> Vec<Action> {
+    let mut history = History::new(observed, model);
+    let standing = [history.in_progress().cloned(), history.serving().cloned()];
+    let other =
+        |r: &ModelRolloutSpec| except.is_none() || r.model_deployment_ref.uid.as_deref() != except;
+    for record in standing.into_iter().flatten().filter(other) {
+        let message = "Its ModelDeployment was deleted.".to_owned();
+        let mut ending = Ending::new(Outcome::Deleted, now, message);
+        ending.outcome = ending.outcome.filter(|_| record.is_open());
+        ending.until = true;
+        history.record_outcome(record.number, ending);
+    }
+    amend_records(observed, &history)
 }
 
 /// Every model among records of one name: it may have been given to another model.

@@ -1,46 +1,46 @@
-//! The container that runs `rollmodel-fetch`: what the init container of a serving pod and a
-//! verification Job have in common.
+//! The container that runs `rollmodel-fetch`: the common part of the init container of a serving
+//! pod and of a verification Job.
 
 use serde_json::{Value, json};
 
 use super::drift::nanos;
 use crate::api::{ModelPolicySpec, names, version::Artifact};
 
-/// Where credentials are mounted.
+/// Mount path of the credentials.
 const CREDENTIALS: &str = "/var/run/rollmodel/credentials";
-/// Where claims that hold artifacts are mounted, each under its name.
+/// Mount path of PersistentVolumeClaims that hold artifacts, each under its name.
 const CLAIMS: &str = "/mnt/rollmodel-pvc";
-/// Volume of the credentials.
+/// Name of the volume with the credentials.
 const CREDENTIALS_VOLUME: &str = "rollmodel-credentials";
-/// Volume of a claim that holds the artifact.
+/// Name of the volume for a claim that holds the artifact.
 const SOURCE_VOLUME: &str = "rollmodel-source";
-/// Volume of what is fetched, or mounted by the kubelet.
+/// Name of the volume for the fetched artifact, or for the image that the kubelet mounts.
 pub const ARTIFACT_VOLUME: &str = "rollmodel-artifact";
-/// Volume of what was fetched before.
+/// Name of the volume for the cache.
 pub const CACHE_VOLUME: &str = "rollmodel-cache";
-/// Every volume of ours.
+/// Names of all volumes that the operator adds.
 pub const VOLUMES: [&str; 4] = [ARTIFACT_VOLUME, CACHE_VOLUME, CREDENTIALS_VOLUME, SOURCE_VOLUME];
-/// The exit code that says that the bytes, or the request, are at fault.
+/// Exit code if the files or the request are at fault.
 pub const AT_FAULT: i32 = 3;
-/// The exit code that says that the environment is in trouble.
+/// Exit code if the environment is in trouble.
 pub const IN_TROUBLE: i32 = 1;
 
-/// What is fetched or verified, and with what.
+/// An artifact to fetch or verify, with digest, credentials and policy.
 #[derive(Clone, Copy, Debug)]
 pub struct Fetcher<'a> {
-    /// The artifact.
+    /// Artifact as the version records it.
     pub artifact: &'a Artifact,
-    /// What its bytes have to be.
+    /// Expected digest of the files.
     pub digest: Option<&'a str>,
-    /// The Secret it is read with.
+    /// Name of the Secret with the credentials.
     pub credentials: Option<&'a str>,
-    /// Which keys are trusted, and which hosts may be reached.
+    /// Policy with the trusted keys and the allowed hosts.
     pub policy: Option<&'a ModelPolicySpec>,
 }
 
 impl Fetcher<'_> {
-    /// The arguments that say what the bytes have to be. A signature is looked at where a policy
-    /// says whose is good.
+    /// Builds the arguments with the expected digest. Signatures are checked only if a policy names
+    /// trusted keys.
     #[must_use]
     pub fn args(&self) -> Vec<String> {
         let signature = self
@@ -57,12 +57,12 @@ impl Fetcher<'_> {
             .filter_map(|(flag, value)| Some([flag.to_owned(), value?]))
             .flatten()
             .collect();
-        // In one word: what its address begins with must not be read as another flag.
+        // One argument, because an address must not be read as another flag.
         args.extend(signature.map(|s| format!("--signature={}", s.uri)));
         args
     }
 
-    /// The variables that are ours.
+    /// Builds the environment variables that the operator sets.
     #[must_use]
     pub fn env(&self) -> Vec<Value> {
         let join = |texts: &[String], with: &str| (!texts.is_empty()).then(|| texts.join(with));
@@ -84,7 +84,7 @@ impl Fetcher<'_> {
             .collect()
     }
 
-    /// The mounts of credentials and of the claim that the artifact is in.
+    /// Builds the mounts of the credentials and of the claim that holds the artifact.
     #[must_use]
     pub fn mounts(&self) -> Vec<Value> {
         let credentials = self.credentials.map(
@@ -95,7 +95,7 @@ impl Fetcher<'_> {
         credentials.into_iter().chain(source).collect()
     }
 
-    /// The volumes of those mounts.
+    /// Builds the volumes for these mounts.
     #[must_use]
     pub fn volumes(&self) -> Vec<Value> {
         let credentials = self
@@ -107,20 +107,21 @@ impl Fetcher<'_> {
     }
 }
 
-/// What the container asks for: its memory does not grow with the artifact.
+/// Builds the resource requests: memory use does not grow with the artifact.
 #[must_use]
 pub fn resources() -> Value {
     json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}})
 }
 
-/// What the container may do: nothing but write where its volumes are.
+/// Builds the security context: the container may only write to its volumes.
 #[must_use]
 pub fn security_context() -> Value {
     json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true,
         "seccompProfile": {"type": "RuntimeDefault"}})
 }
 
-/// The digest that the record of an artifact names: its own field, or that of an `oci://` address.
+/// Finds the digest that the record of an artifact names: its own field, or the one in an `oci://`
+/// address.
 #[must_use]
 pub fn recorded(artifact: &Artifact) -> Option<&str> {
     let address = || {
@@ -136,8 +137,8 @@ pub fn recorded(artifact: &Artifact) -> Option<&str> {
         .or_else(|| address().filter(|digest| digest.starts_with("sha256:") && digest.len() == 71))
 }
 
-/// What the kubelet mounts of an `oci://` address: the repository, by digest. None for other
-/// addresses.
+/// Builds the image reference by digest that the kubelet mounts for an `oci://` address; None for
+/// other addresses.
 #[must_use]
 pub fn reference(uri: &str, digest: &str) -> Option<String> {
     let rest = uri.strip_prefix("oci://")?;
@@ -147,13 +148,13 @@ pub fn reference(uri: &str, digest: &str) -> Option<String> {
     Some(format!("{path}/{last}@{digest}"))
 }
 
-/// The claim of a `pvc://claim/path` address.
+/// Finds the name of the claim in a `pvc://claim/path` address.
 #[must_use]
 pub fn claim(uri: &str) -> Option<&str> {
     uri.strip_prefix("pvc://").and_then(|rest| rest.split('/').next())
 }
 
-/// Whether a text can be the name of a claim.
+/// Reports whether a text is a valid name of a claim.
 #[must_use]
 pub fn is_claim(name: &str) -> bool {
     let label = |part: &str| {
@@ -165,13 +166,13 @@ pub fn is_claim(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
-/// A size such as `200Gi` in bytes.
+/// Parses a size such as `200Gi` into bytes.
 #[must_use]
 pub fn bytes(quantity: &str) -> Option<i128> {
     nanos(quantity).map(|nanos| nanos / 1_000_000_000).filter(|bytes| *bytes > 0)
 }
 
-/// The init container's name and program, the same everywhere.
+/// Builds the name, image and program of the fetch container, which are the same everywhere.
 #[must_use]
 pub fn container(image: &str, args: &[String], env: &[Value], mounts: &[Value]) -> Value {
     let mut container = json!({
@@ -186,7 +187,7 @@ pub fn container(image: &str, args: &[String], env: &[Value], mounts: &[Value]) 
     container
 }
 
-/// The program in the image.
+/// Path of the program in the image.
 pub const PROGRAM: &str = "/rollmodel-fetch";
 
 #[cfg(test)]

@@ -72,10 +72,16 @@ fn plan_existing(observed: &Observed, wanted: &Wanted, now: Timestamp) -> Plan {
     if !facts.lookups.is_empty() {
         return look_up(facts.lookups);
     }
-    if facts.was_recreated() {
-        // The deleted one ends first; what the new one wants is decided once that is written.
+    // The deleted one ends first; what the new one wants is decided once that is written.
+    let endings = if facts.was_recreated() {
+        deleted::close_records(observed, Some(&wanted.uid), now)
+    } else {
+        deleted::close_other_models(observed, wanted, now)
+    };
+    let unended = find_refused(observed, &endings);
+    if !endings.is_empty() && unended.iter().all(|r| r.due) {
         return Plan {
-            actions: deleted::close_records(observed, Some(&wanted.uid), now),
+            actions: endings,
             requeue_after_seconds: Some(0),
             why: "Ends the records of the ModelDeployment that was deleted.".into(),
             ..Plan::default()
@@ -85,8 +91,9 @@ fn plan_existing(observed: &Observed, wanted: &Wanted, now: Timestamp) -> Plan {
     if !decided.lookups.is_empty() {
         return look_up(decided.lookups);
     }
-    let refused =
-        find_refused(observed, &write_records(&facts, &decided, &decided.apply_to(&facts.history)));
+    let records = write_records(&facts, &decided, &decided.apply_to(&facts.history));
+    let mut refused = find_refused(observed, &records);
+    refused.extend(unended);
     if refused.iter().any(|r| r.deciding && !r.due) {
         // What cannot be recorded is not decided; everything else goes on as if it were not asked.
         let undecided = Decided { problem: decided.problem, ..Decided::default() };
@@ -122,6 +129,16 @@ fn changes_children(facts: &Facts<'_>, before: &History, after: &History) -> boo
     facts.should_pause(after) || left.is_some_and(moves)
 }
 
+/// Whether the Deployment's own status says that only available pods of its template are left.
+fn is_settled_by_numbers(facts: &Facts<'_>) -> bool {
+    facts.deployment_if_up_to_date(&facts.history).is_some_and(|live| {
+        let (want, status) = (live.spec.replicas, &live.status);
+        want > 0
+            && facts::health::observed_generation_is_current(live)
+            && [status.replicas, status.updated_replicas, status.available_replicas] == [want; 3]
+    })
+}
+
 /// From the decision to the plan: the history as it will be, the writes, and the status.
 fn write_down(
     facts: &Facts<'_>,
@@ -142,6 +159,10 @@ fn write_down(
         // A decision of people or of a failure, or a promotion, can make something due of which no
         // watch tells; what the spec asks for, Kubernetes answers.
         out.requeue_at_once();
+    }
+    if history.in_progress().is_some() && is_settled_by_numbers(facts) {
+        // The Deployment counts its pods sooner than the cache of pods shows them.
+        out.requeue_in(1);
     }
     let mut actions = write_records(facts, &decided, &history);
     // What follows from a promotion waits until it is stored.

@@ -1,4 +1,4 @@
-//! What the planner may look at: plain data, so that a dump of a live object can be planned again.
+//! The input of the planner: plain data, so that a dump of a live object can be planned again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,31 +16,31 @@ use crate::api::{
     version::{Artifact, Lifecycle},
 };
 
-/// Everything that is known about one ModelDeployment name in one namespace, whether or not the
-/// object exists.
+/// Everything that is known about one name of a ModelDeployment in one namespace, whether or not
+/// the object exists.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Observed {
-    /// Namespace of it all.
+    /// Namespace of all these objects.
     pub namespace: String,
     /// Name of the ModelDeployment.
     pub name: String,
-    /// The ModelDeployment; absent when it is deleted, or was never there.
+    /// The ModelDeployment; absent if it was deleted or never existed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment: Option<Wanted>,
     /// ModelVersions that the spec or a record names.
     pub versions: Vec<Version>,
-    /// Its ModelRollouts, in any order.
+    /// ModelRollouts of the name, in any order.
     pub records: Vec<Record>,
-    /// Its ControllerRevisions.
+    /// ControllerRevisions of the name.
     pub contents: Vec<StoredContent>,
-    /// The Deployment of its name.
+    /// Deployment of the same name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
-    /// The Service of its name.
+    /// Service of the same name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<Service>,
-    /// Its pods.
+    /// Pods of the Deployment.
     pub pods: Vec<Pod>,
     /// RolloutRequests that name it, answered or not.
     pub requests: Vec<Request>,
@@ -49,7 +49,7 @@ pub struct Observed {
     /// The ModelPolicy of the namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
-    /// What the process knows and may forget at any time without harm.
+    /// Knowledge of the process, which it can lose at any time without harm.
     pub memory: Memory,
 }
 
@@ -57,16 +57,16 @@ pub struct Observed {
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Wanted {
-    /// Its uid.
+    /// Uid of the ModelDeployment.
     pub uid: String,
-    /// Its generation.
+    /// Generation of the ModelDeployment.
     pub generation: i64,
-    /// Whether it is being deleted.
+    /// True if the ModelDeployment is being deleted.
     #[serde(default)]
     pub deleting: bool,
-    /// What the user wants.
+    /// Spec that the user wrote.
     pub spec: ModelDeploymentSpec,
-    /// What was last said about it.
+    /// Status as it was last written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<ModelDeploymentStatus>,
 }
@@ -75,69 +75,68 @@ pub struct Wanted {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Policy {
-    /// When it was made.
+    /// Creation time of the policy.
     pub created: Timestamp,
-    /// What it demands.
+    /// Requirements of the policy.
     pub spec: ModelPolicySpec,
 }
 
-/// A ModelVersion, reduced to what deciding needs.
+/// A ModelVersion, reduced to the fields that decisions need.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Version {
-    /// Its name.
+    /// Name of the ModelVersion.
     pub name: String,
-    /// The model it says it is.
+    /// Name of the model, as in spec.model.
     pub model: String,
-    /// The version it says it is.
+    /// Version, as in spec.version.
     pub version: String,
     /// The sha256 of the immutable part of its stored spec.
     pub record_digest: String,
-    /// The image that serves it.
+    /// Image of the model server, where the version names one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Where its bytes are.
+    /// Location and digest of the model's files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact: Option<Artifact>,
-    /// Whether it may be served.
+    /// Lifecycle of the version; absent means Active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<Lifecycle>,
-    /// The size of its spec in bytes, where that is more than a version may have.
+    /// Size of the spec in bytes, where it is larger than a version may be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub too_large: Option<usize>,
-    /// The digest of its artifact that a verification pinned in its status.
+    /// Digest of the artifact that a verification pinned in the status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pin: Option<String>,
-    /// What the newest verification came to, where neither the record nor a pin says what the bytes
-    /// have to be.
+    /// Result of the newest verification, where neither the record nor a pin gives the digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unverified: Option<Unverified>,
-    /// The recordDigest that any rollout in the namespace bound this (model, version) to, where it
-    /// is another one: a Conflict.
+    /// The recordDigest to which a rollout in the namespace bound this (model, version), where it
+    /// is a different one: a Conflict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bound_to: Option<String>,
 }
 
-/// What the verification of an artifact came to that pinned nothing.
+/// Result of a verification that pinned nothing.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Unverified {
-    /// Whether the bytes or their address are at fault; else it was trouble that may pass.
+    /// True if the files or their address are at fault; false for trouble that may pass.
     pub failed: bool,
-    /// What was found, in a sentence.
+    /// Result in one sentence.
     pub message: String,
 }
 
-/// A ModelRollout.
+/// A ModelRollout with its metadata.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
-    /// Its uid; empty for one that this plan makes.
+    /// Uid of the ModelRollout; empty for one that this plan creates.
     pub uid: String,
-    /// Its resourceVersion.
+    /// The resourceVersion of the ModelRollout.
     #[serde(default)]
     pub resource_version: String,
-    /// What it says; shared, for every pass looks at every record and changes few.
+    /// Spec of the record. It is shared, because every pass reads every record and changes few.
     pub spec: Arc<ModelRolloutSpec>,
 }
 
@@ -145,119 +144,119 @@ pub struct Record {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StoredContent {
-    /// Its name.
+    /// Name of the ControllerRevision.
     pub name: String,
-    /// Its uid.
+    /// Uid of the ControllerRevision.
     pub uid: String,
-    /// Its resourceVersion.
+    /// The resourceVersion of the ControllerRevision.
     pub resource_version: String,
-    /// What it stores; absent where the cache dropped it, until it is looked up.
+    /// Stored body; absent where the cache dropped it, until it is read live.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<ContentBody>,
 }
 
-/// What a ControllerRevision of ours stores.
+/// The body of a ControllerRevision of ours.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ContentBody {
-    /// The whole revisionHash.
+    /// Complete revisionHash.
     pub revision_hash: String,
-    /// What the user wrote.
+    /// Content as the user wrote it.
     pub content: Value,
-    /// The whole pod template made of it.
+    /// Complete pod template that was rendered from the content.
     pub rendering: Value,
 }
 
-/// The serving Deployment.
+/// The serving Deployment, reduced to the fields that are read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Workload {
-    /// Name, uid, labels and owner.
+    /// Metadata of the Deployment.
     #[serde(flatten)]
     pub meta: Meta,
-    /// Its generation.
+    /// Generation of the Deployment.
     pub generation: i64,
-    /// Its spec, as the API server keeps it.
+    /// Spec as the API server stores it.
     pub spec: WorkloadSpec,
     /// Paths under `spec` that a manager other than ours owns, such as
     /// `template.spec.containers[name=model].image`.
     pub foreign: Vec<String>,
-    /// Its status.
+    /// Status of the Deployment.
     pub status: WorkloadStatus,
 }
 
-/// Metadata of a child.
+/// Metadata of a Deployment or Service.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Meta {
-    /// Its name.
+    /// Name of the object.
     pub name: String,
-    /// Its uid.
+    /// Uid of the object.
     pub uid: String,
-    /// Its resourceVersion.
+    /// The resourceVersion of the object.
     pub resource_version: String,
-    /// Its labels.
+    /// Labels of the object.
     pub labels: BTreeMap<String, String>,
-    /// Its annotations that are read: change-cause.
+    /// Annotations that are read, which is change-cause.
     pub annotations: BTreeMap<String, String>,
-    /// Whether there are any annotations, also those that are not read.
+    /// True if there are any annotations, including those that are not read.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub has_annotations: bool,
-    /// Its controller.
+    /// Owner reference of the controller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub controller: Option<Controller>,
-    /// Whether it is being deleted.
+    /// True if the object is being deleted.
     pub deleting: bool,
 }
 
-/// The controller in an object's ownerReferences.
+/// The controller in an object's owner references.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct Controller {
-    /// Its kind.
+    /// Kind of the controller.
     pub kind: String,
-    /// Its name.
+    /// Name of the controller.
     pub name: String,
-    /// Its uid.
+    /// Uid of the controller.
     pub uid: String,
 }
 
-/// What is read of a Deployment's spec.
+/// The fields of a Deployment's spec that are read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WorkloadSpec {
-    /// Pods asked for.
+    /// Desired number of pods.
     pub replicas: i32,
-    /// Whether it is paused.
+    /// True if the Deployment is paused.
     pub paused: bool,
-    /// `matchLabels` of its selector; empty where it has expressions, which ours never has.
+    /// The `matchLabels` of the selector; empty if it has expressions, which ours never has.
     pub selector: BTreeMap<String, String>,
-    /// Its strategy.
+    /// Strategy as Kubernetes stores it.
     pub strategy: Value,
-    /// Seconds a pod must be ready.
+    /// Seconds that a pod must be ready before it is available.
     pub min_ready_seconds: i32,
-    /// Seconds without progress.
+    /// Seconds without progress after which the rollout is overdue.
     pub progress_deadline_seconds: i32,
-    /// ReplicaSets kept.
+    /// Number of old ReplicaSets that are kept.
     pub revision_history_limit: i32,
-    /// Its pod template.
+    /// Pod template of the Deployment.
     pub template: Value,
 }
 
-/// What is read of a Deployment's status.
+/// The fields of a Deployment's status that are read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WorkloadStatus {
-    /// Generation it describes.
+    /// Generation that the status describes.
     pub observed_generation: i64,
-    /// Pods there are.
+    /// Total number of pods.
     pub replicas: i32,
-    /// Pods of the newest template.
+    /// Number of pods of the newest template.
     pub updated_replicas: i32,
-    /// Pods that are ready.
+    /// Number of ready pods.
     pub ready_replicas: i32,
-    /// Pods that are available.
+    /// Number of available pods.
     pub available_replicas: i32,
-    /// Progressing, Available, ReplicaFailure.
+    /// Conditions: Progressing, Available and ReplicaFailure.
     pub conditions: Vec<WorkloadCondition>,
 }
 
@@ -265,14 +264,14 @@ pub struct WorkloadStatus {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct WorkloadCondition {
-    /// Its type.
+    /// Type of the condition.
     #[serde(rename = "type")]
     pub type_: String,
-    /// True, False or Unknown.
+    /// Status of the condition: True, False or Unknown.
     pub status: String,
-    /// Its reason.
+    /// Reason in CamelCase.
     pub reason: String,
-    /// Its message.
+    /// Message for people.
     pub message: String,
 }
 
@@ -280,15 +279,15 @@ pub struct WorkloadCondition {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Service {
-    /// Name, uid, labels and owner.
+    /// Metadata of the Service.
     #[serde(flatten)]
     pub meta: Meta,
-    /// Its type.
+    /// Type of the Service.
     #[serde(rename = "type")]
     pub type_: String,
-    /// Its selector.
+    /// Selector of the Service.
     pub selector: BTreeMap<String, String>,
-    /// Its ports, as the API server keeps them.
+    /// Ports as the API server stores them.
     pub ports: Vec<Value>,
 }
 
@@ -313,23 +312,23 @@ pub struct Pod {
     /// Label `pod-template-hash`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub template_hash: String,
-    /// Whether the pod is being deleted.
+    /// True if the pod is being deleted.
     pub deleting: bool,
-    /// Whether the pod ended: its phase is Succeeded or Failed, as after an eviction.
+    /// True if the pod ended: its phase is Succeeded or Failed, as after an eviction.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub finished: bool,
     /// The kubelet's or the eviction's reason and sentence for a pod that failed as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<Why>,
-    /// Whether the pod is ready.
+    /// True if the pod is ready.
     pub ready: bool,
     /// Last time at which the pod became ready, or stopped being ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_changed: Option<Timestamp>,
-    /// Why the pod has no node, in the scheduler's words: no room, or a scheduling gate.
+    /// Reason why the pod has no node, in the scheduler's words: no room, or a scheduling gate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unschedulable: Option<String>,
-    /// Since when all init containers are done.
+    /// Time since which all init containers are done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initialized: Option<Timestamp>,
     /// The containers, init containers first.
@@ -342,17 +341,17 @@ pub struct Pod {
 pub struct Container {
     /// Name of the container.
     pub name: String,
-    /// Whether it is an init container.
+    /// True for an init container.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub init: bool,
-    /// Whether it runs.
+    /// True if the container runs.
     pub running: bool,
-    /// Since when it runs.
+    /// Time since which the container has run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<Timestamp>,
-    /// Whether it is ready; of an init container: whether it is done.
+    /// True if the container is ready, or, for an init container, done.
     pub ready: bool,
-    /// How often it was restarted.
+    /// Number of restarts.
     pub restarts: i32,
     /// The reason for which it waits.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -369,40 +368,40 @@ pub struct Container {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Why {
-    /// CamelCase.
+    /// Reason in CamelCase.
     pub reason: String,
-    /// A sentence, or the container's last words.
+    /// Message: a sentence, or the termination message of the container.
     pub message: String,
-    /// Exit code, where something ended.
+    /// Exit code, where a container ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
 }
 
-/// A RolloutRequest.
+/// A RolloutRequest with its metadata.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
-    /// Its name.
+    /// Name of the request.
     pub name: String,
-    /// Its uid.
+    /// Uid of the request.
     pub uid: String,
-    /// Its resourceVersion.
+    /// The resourceVersion of the request.
     #[serde(default)]
     pub resource_version: String,
-    /// When it was made.
+    /// Creation time of the request.
     pub created: Timestamp,
-    /// Its generation.
+    /// Generation of the request.
     #[serde(default)]
     pub generation: i64,
-    /// What is asked.
+    /// Spec of the request.
     pub spec: RolloutRequestSpec,
-    /// The answer.
+    /// Status of the request, which holds the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<RolloutRequestStatus>,
 }
 
-/// What the process knows beside the objects. Forgetting it costs a request or a repeated sentence,
-/// never a wrong act.
+/// Knowledge of the process beside the objects. Losing it costs a request or a repeated sentence,
+/// never a wrong write.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Memory {
@@ -413,7 +412,7 @@ pub struct Memory {
     /// admission webhook sets them.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub came_back: BTreeSet<String>,
-    /// When status was last written, for counters that are written at most every 30 s.
+    /// Time at which the status was last written, because counters are written at most every 30 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status_written: Option<Timestamp>,
     /// Objects that are kept no longer, by name, with the time at which that was first seen.
@@ -427,17 +426,17 @@ pub struct Memory {
     /// ReplicaSets of the Deployment, where they were read live.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replica_sets: Vec<ReplicaSet>,
-    /// The CRDs served are older than this build: nothing new rolls forward, and no Conflict is
-    /// concluded.
+    /// True if the CRDs in the cluster are older than this build: nothing new rolls forward, and no
+    /// Conflict is concluded.
     pub crds_older: bool,
-    /// `--requesters-verified`: the admission policy that vouches for `requestedBy` is installed.
+    /// Flag `--requesters-verified`: the admission policy that verifies `requestedBy` is installed.
     pub requesters_verified: bool,
-    /// `--record-retention-days`; 0: the default of 400.
+    /// Flag `--record-retention-days`; 0 means the default of 400.
     pub record_retention_days: i64,
-    /// Seconds for which something that is kept no longer stays all the same; absent: an hour.
+    /// Seconds for which an unneeded object stays; an hour when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prune_grace_seconds: Option<i64>,
-    /// `--fetch-image`: the image that fetches artifacts.
+    /// Flag `--fetch-image`: the image that fetches artifacts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fetch_image: Option<String>,
     /// The minor version of Kubernetes 1 that the API server reported; absent until it is known.
@@ -451,7 +450,10 @@ pub struct Memory {
 pub struct ReplicaSet {
     /// Name of the ReplicaSet.
     pub name: String,
-    /// Its pod template.
+    /// The uid of the Deployment that controls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub controller_uid: Option<String>,
+    /// Pod template of the ReplicaSet.
     pub template: Value,
 }
 
@@ -461,13 +463,14 @@ pub struct ReplicaSet {
 pub struct RefusedWrite {
     /// The write, as `Action::write` identifies it: another value is another write.
     pub write: String,
-    /// Whether it is time to try it again.
+    /// True if it is time to try the write again.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub due: bool,
-    /// Whether the write records a decision: no decision is made until it is tried again.
+    /// True if the write records a decision: no decision is made until it is tried again.
     pub deciding: bool,
-    /// Whether it was forbidden (403: RBAC, quota, admission); else the object was refused.
+    /// True if the write was forbidden (403: RBAC, quota, admission); false if the object was
+    /// refused.
     pub forbidden: bool,
-    /// The write and the object, in words, and the server's sentence.
+    /// Sentence about the refusal: the write, the object, and the message of the API server.
     pub message: String,
 }

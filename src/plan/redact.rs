@@ -2,10 +2,23 @@
 //! status, Events and logs, and never written into records.
 
 /// Replaces credentials in a text: the user part of addresses, and values of keys such as
-/// `password`, `token` or `secret`.
+/// `password`, `token` or `secret`, also where the value is the word after its key.
 #[must_use]
 pub fn redact_credentials(text: &str) -> String {
-    text.split_inclusive(char::is_whitespace).map(redact_word).collect()
+    let mut hides_next = false;
+    let words = text.split_inclusive(char::is_whitespace);
+    words
+        .map(|word| {
+            let bare = word.trim_end();
+            if hides_next && !bare.is_empty() {
+                hides_next = false;
+                return format!("{HIDDEN}{}", &word[bare.len()..]);
+            }
+            // Spaces between a key and its value are no value.
+            hides_next |= bare.ends_with(['=', ':']) && names_credential(&bare[..bare.len() - 1]);
+            redact_values(&redact_user(word))
+        })
+        .collect()
 }
 
 /// Keys, in lower case, whose values are not shown.
@@ -13,10 +26,6 @@ const KEYS: [&str; 8] =
     ["password", "passwd", "pwd", "secret", "token", "apikey", "api_key", "signature"];
 
 const HIDDEN: &str = "***";
-
-fn redact_word(word: &str) -> String {
-    redact_values(&redact_user(word))
-}
 
 /// `scheme://user:password@host` without what stands before the `@`.
 fn redact_user(word: &str) -> String {
@@ -28,24 +37,24 @@ fn redact_user(word: &str) -> String {
     }
 }
 
+/// Whether the end of a text is a key that names a credential.
+fn names_credential(text: &str) -> bool {
+    let key = text.rsplit(['/', '?', '=', ':', '{', '(', '[']).next().unwrap_or(text);
+    let key = key.to_ascii_lowercase();
+    KEYS.iter().any(|k| key.contains(k))
+}
+
 /// `key=value` and `key:value` without the value, for each key that names a credential.
 fn redact_values(word: &str) -> String {
     let mut out = String::with_capacity(word.len());
     for part in word.split_inclusive(['&', ',', ';']) {
-        let hides = part.find(['=', ':']).filter(|at| {
-            let key = part[..*at].to_ascii_lowercase();
-            KEYS.iter().any(|k| key.contains(k)) && !part[*at..].starts_with("://")
-        });
-        match hides {
+        let mut separators = part.match_indices(['=', ':']).map(|(at, _)| at);
+        let end = part.trim_end_matches(['&', ',', ';', ' ', '\n', '\t', '\r']).len();
+        match separators.find(|at| names_credential(&part[..*at])).filter(|at| end > at + 1) {
             Some(at) => {
-                let end = part.trim_end_matches(['&', ',', ';', ' ', '\n', '\t', '\r']).len();
-                if end > at + 1 {
-                    out.push_str(&part[..=at]);
-                    out.push_str(HIDDEN);
-                    out.push_str(&part[end..]);
-                } else {
-                    out.push_str(part);
-                }
+                out.push_str(&part[..=at]);
+                out.push_str(HIDDEN);
+                out.push_str(&part[end..]);
             }
             None => out.push_str(part),
         }
@@ -70,6 +79,10 @@ mod tests {
                 "https://s3/x?X-Amz-Signature=***&X-Amz-Date=1",
             ),
             ("auth_token:abc,next", "auth_token:***,next"),
+            ("password: hunter2 is wrong", "password: *** is wrong"),
+            (r#"{"password": "hunter2", "user": "a"}"#, r#"{"password": *** "user": "a"}"#),
+            ("https://token-server/x is down", "https://token-server/x is down"),
+            ("the token: \n abc", "the token: \n ***"),
             ("exit code 1: bad magic number", "exit code 1: bad magic number"),
             ("", ""),
         ];

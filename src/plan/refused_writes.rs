@@ -18,8 +18,8 @@ pub fn find_refused<'a>(observed: &'a Observed, actions: &[Action]) -> Vec<&'a R
     observed.memory.refused.iter().filter(|refused| writes.contains(&refused.write)).collect()
 }
 
-/// Leaves out every write that was refused and is not to be tried again yet; then nothing is planned
-/// at once that would leave it out again.
+/// Leaves out every write that was refused and is not to be tried again yet. Where no other write is
+/// left, nothing is planned at once: it would leave the same out again.
 pub fn leave_out_refused(observed: &Observed, plan: &mut Plan) {
     let waiting: Vec<&str> =
         (observed.memory.refused.iter().filter(|r| !r.due)).map(|r| r.write.as_str()).collect();
@@ -30,7 +30,8 @@ pub fn leave_out_refused(observed: &Observed, plan: &mut Plan) {
     let waits =
         |action: &Action| action.write().is_some_and(|write| waiting.contains(&write.as_str()));
     plan.actions.retain(|action| !waits(action));
-    if plan.actions.len() < all {
+    let writes_nothing = plan.actions.iter().all(|action| action.write().is_none());
+    if plan.actions.len() < all && writes_nothing {
         plan.requeue_after_seconds = plan.requeue_after_seconds.filter(|seconds| *seconds > 0);
     }
 }

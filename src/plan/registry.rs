@@ -1,5 +1,5 @@
-//! What is to be done about a ModelRegistry: a Deployment with its importer in it, and what is said
-//! while that cannot speak for itself.
+//! Plans for a ModelRegistry: the Deployment of its importer, and the conditions while the importer
+//! does not report them.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,47 +16,48 @@ use crate::api::{
 
 pub mod importer;
 
-/// How often an importer that does not run is looked at again, in seconds.
+/// Seconds between two looks at an importer that does not run.
 const AGAIN: i64 = 30;
-/// After how many seconds the last look of an importer that does not run is no news any more. It
-/// tells of each within five minutes.
+/// Seconds after which the last poll of an importer that does not run is too old to be trusted. An
+/// importer reports a poll at least every five minutes.
 const STALE: i64 = 400;
-/// What the last words of an importer without rights begin with.
+/// Prefix of the termination message of an importer that lacks permissions.
 const RBAC_MISSING: &str = "RBACMissing: ";
-/// The reason of what cannot be told more closely.
+/// Reason when nothing more specific is known.
 const NOT_READY: &str = "ImporterNotReady";
-/// The reason while an importer that runs has said nothing yet.
+/// Reason while a running importer has not reported anything yet.
 const FIRST_POLL: &str = "FirstPoll";
-/// Reasons that are the operator's words.
+/// Reasons that the operator sets, rather than the importer.
 const OURS: [&str; 5] = [NOT_READY, FIRST_POLL, "RBACMissing", "Suspended", "NameTaken"];
 
 /// Everything that is known about one ModelRegistry.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ObservedRegistry {
-    /// Its namespace.
+    /// Namespace of the ModelRegistry.
     pub namespace: String,
-    /// Its name.
+    /// Name of the ModelRegistry.
     pub name: String,
-    /// Its uid.
+    /// Uid of the ModelRegistry.
     pub uid: String,
-    /// Its resourceVersion, on which what is said is written: the importer may have spoken since.
+    /// The resourceVersion on which conditions are written, because the importer may have written
+    /// since.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub resource_version: String,
-    /// Its generation.
+    /// Generation of the ModelRegistry.
     pub generation: i64,
-    /// What is wanted.
+    /// Spec of the ModelRegistry.
     pub spec: ModelRegistrySpec,
-    /// What was last said about it.
+    /// Status as it was last written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<ModelRegistryStatus>,
-    /// The Deployment of its importer's name.
+    /// Deployment with the name of the importer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
-    /// `--fetch-image`, which has the importer in it.
+    /// Flag `--fetch-image`: the image that contains the importer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// What the importer's pods said last, where that was read; empty where they said nothing.
+    /// Termination message of the importer's pods, where it was read; empty if they left none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub words: Option<String>,
     /// Writes that the API server refused.
@@ -68,14 +69,14 @@ pub struct ObservedRegistry {
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(tag = "do", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum RegistryAction {
-    /// POST the Deployment.
+    /// Creates the Deployment.
     CreateWorkload {
-        /// The whole object.
+        /// Complete Deployment.
         body: Value,
     },
-    /// Patch the Deployment.
+    /// Patches the Deployment.
     PatchWorkload {
-        /// Its name.
+        /// Name of the Deployment.
         name: String,
         /// JSON Patch operations, which begin with tests.
         ops: Vec<Value>,
@@ -83,7 +84,7 @@ pub enum RegistryAction {
 }
 
 impl RegistryAction {
-    /// The write in words: the same write of a later plan has the same.
+    /// Identifies the write, so that the same write of a later plan is recognized.
     #[must_use]
     pub fn write(&self) -> &'static str {
         match self {
@@ -93,28 +94,28 @@ impl RegistryAction {
     }
 }
 
-/// What is to be done about a ModelRegistry, and what is to be said about it.
+/// The plan for one ModelRegistry: actions and conditions.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RegistryPlan {
-    /// Whether the importer's pods' last words have to be read before anything is decided; then
-    /// nothing else is in the plan.
+    /// True if the termination messages of the importer's pods have to be read before anything is
+    /// decided; then nothing else is in the plan.
     pub hear: bool,
-    /// What is to be done, in this order.
+    /// Actions in the order in which they are carried out.
     pub actions: Vec<RegistryAction>,
-    /// The conditions to write, last; absent where they are written already, or the importer speaks
-    /// for itself.
+    /// Conditions to write last; absent where they are written already, or the importer reports
+    /// them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conditions: Option<Vec<Condition>>,
-    /// When to plan again, although nothing changes.
+    /// Seconds until the next plan, although nothing changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requeue_after_seconds: Option<i64>,
 }
 
-/// What is to be said: status of Ready, reason, sentence.
+/// Status of Ready, reason and sentence.
 type Word = (&'static str, &'static str, String);
 
-/// What is to be done about a ModelRegistry.
+/// Plans for one ModelRegistry.
 #[must_use]
 pub fn plan_registry(seen: &ObservedRegistry, now: Timestamp) -> RegistryPlan {
     let runs = seen.workload.as_ref().is_some_and(|w| w.status.ready_replicas > 0);
@@ -140,7 +141,7 @@ fn ours(seen: &ObservedRegistry, workload: &Workload) -> bool {
     workload.meta.controller.as_ref().is_some_and(|owner| owner.uid == seen.uid)
 }
 
-/// What there is to do, or why there is nothing that can be done.
+/// Builds the actions, or the reason why nothing can be done.
 fn act(seen: &ObservedRegistry) -> (Vec<RegistryAction>, Option<Word>) {
     let Some(image) = &seen.image else {
         let sentence = "Nothing is imported, since this operator was started without --fetch-image: have its administrator set it (ROLLMODEL_FETCH_IMAGE).";
@@ -172,7 +173,7 @@ fn refused(seen: &ObservedRegistry, actions: &[RegistryAction]) -> Option<Word> 
     Some(("False", NOT_READY, refused_writes::describe_refused(refused)))
 }
 
-/// What is said while the importer does not speak for itself.
+/// Builds the conditions while the importer does not report them.
 fn speak(seen: &ObservedRegistry, runs: bool, now: Timestamp) -> Option<Word> {
     if seen.spec.suspend {
         return Some((
@@ -185,8 +186,8 @@ fn speak(seen: &ObservedRegistry, runs: bool, now: Timestamp) -> Option<Word> {
     let theirs =
         status.conditions.iter().any(|c| c.type_ == "Ready" && !OURS.contains(&c.reason.as_str()));
     if runs {
-        // One that ends at once, for want of rights say, was never available; what was said of it
-        // stays.
+        // An importer that exits immediately, for example because it lacks permissions, was never
+        // available, so that its last condition stays.
         let stays = seen.workload.as_ref().is_some_and(|w| w.status.available_replicas > 0);
         return (stays && !theirs).then(|| ("False", FIRST_POLL, first_poll(seen)));
     }
@@ -205,7 +206,7 @@ fn speak(seen: &ObservedRegistry, runs: bool, now: Timestamp) -> Option<Word> {
             format!("The importer ended and is started again: {words}"),
         ));
     }
-    // It may have spoken before Kubernetes says that it runs.
+    // The importer may have reported before Kubernetes reports it as running.
     let fresh =
         status.last_poll_time.is_some_and(|time| now.as_second() - time.0.as_second() < STALE);
     if fresh && theirs {
@@ -224,7 +225,7 @@ fn first_poll(seen: &ObservedRegistry) -> String {
     format!("The importer runs; its first look at {url} is under way.")
 }
 
-/// The conditions to write; None where they are written already.
+/// Builds the conditions to write; None where they are written already.
 fn conditions(
     seen: &ObservedRegistry,
     (ready, reason, sentence): &Word,

@@ -1,7 +1,7 @@
-//! Rendering: the whole pod template that a content is made into, once.
+//! Rendering: makes the complete pod template of a revision, once.
 //!
-//! What the user wrote in `spec.template` stays as it is written; the container `model` is
-//! completed with what is missing.
+//! Fields that the user wrote in `spec.template` stay as they are; the container `model` is
+//! completed with the missing fields.
 
 use serde_json::{Map, Value, json};
 
@@ -17,14 +17,14 @@ use crate::api::{
 mod artifact;
 mod template;
 
-/// Seconds that a pod goes on serving after it left the endpoints, so that no request meets a
-/// closed port.
+/// Seconds for which a pod continues to serve after it left the endpoints, so that no request meets
+/// a closed port.
 const DRAIN_SECONDS: i64 = 5;
 
-/// Name of the port that clients talk to, where the user did not name it.
+/// Name of the port for clients, where the user did not name it.
 const MODEL_PORT: &str = "model";
 
-/// What a rendering is made from.
+/// The input of a rendering.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
     /// Name of the ModelDeployment.
@@ -33,35 +33,35 @@ pub struct Source<'a> {
     pub model: &'a str,
     /// Version of the model.
     pub version: &'a str,
-    /// Whole hash of the content.
+    /// Complete revisionHash.
     pub hash: &'a str,
-    /// How clients talk to the server.
+    /// Protocol of the model server.
     pub protocol: Protocol,
     /// Image that the version names.
     pub image: Option<&'a str>,
     /// Artifact that the version records.
     pub artifact: Option<&'a Artifact>,
-    /// How the artifact reaches the pod, and what its bytes have to be.
+    /// Delivery mode and expected digest.
     pub delivered: Delivered<'a>,
-    /// What the user wrote of that.
+    /// Delivery settings that the user wrote.
     pub delivery: Option<&'a Delivery>,
     /// The policy of the namespace.
     pub policy: Option<&'a ModelPolicySpec>,
     /// The image that fetches artifacts.
     pub fetch_image: Option<&'a str>,
-    /// Digest of the artifact that serves while this one is fetched, which stays in the cache.
+    /// Digest of the serving artifact, which stays in the cache while this one is fetched.
     pub before: Option<&'a str>,
-    /// What the user wrote in `spec.template`.
+    /// The user's `spec.template`.
     pub template: Option<&'a Value>,
 }
 
-/// Why there is no rendering, in a sentence that says what to change.
+/// Reasons why there is no rendering; each message says what to change.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum Error {
-    /// More than can be stored twice.
+    /// The template is too large to be stored twice. The number is its size in bytes.
     #[error("spec.template has {} KiB as JSON and may have {}: move what is large, such as data in env or args, into a ConfigMap.", .0.div_ceil(1024), template::MAX / 1024)]
     TooLarge(usize),
-    /// A field that a pod template does not have.
+    /// A field that pod templates do not have.
     #[error("{0} is not a field of a Kubernetes 1.37 pod template: remove it or correct its name.")]
     UnknownField(String),
     /// A value of the wrong type.
@@ -69,19 +69,19 @@ pub enum Error {
     WrongType {
         /// Path of the field.
         path: String,
-        /// What is there.
+        /// Type of the value.
         found: &'static str,
-        /// What belongs there.
+        /// Expected type.
         wanted: &'static str,
     },
-    /// A quantity that is none.
+    /// A value that is not a valid quantity.
     #[error(
         "{path} is {value}, which is not a quantity: write a number with or without a suffix, such as 500m, 2 or 4Gi."
     )]
     NotAQuantity {
         /// Path of the field.
         path: String,
-        /// What is there.
+        /// Value of the field.
         value: String,
     },
     /// Metadata that a Deployment's pods cannot have.
@@ -89,20 +89,20 @@ pub enum Error {
         "{0} cannot be set, since the metadata of a pod template holds labels and annotations only: remove it."
     )]
     Metadata(String),
-    /// A label that is the operator's.
+    /// A label that only the operator may set.
     #[error("{0} cannot be set, since labels in {group}/ are the operator's: remove it.", group = names::GROUP)]
     OwnLabel(String),
     /// A container without a name.
     #[error("{0} is missing: name the container; the one that serves the model is named {container}.", container = names::CONTAINER)]
     Unnamed(String),
-    /// A name that two containers have.
+    /// A name that two containers share.
     #[error(
         "{path} is {name}, which is another container's name too: give each container its own."
     )]
     SameName {
-        /// Path of the second.
+        /// Path of the second container.
         path: String,
-        /// The name.
+        /// Name of both containers.
         name: String,
     },
     /// A port of another container with the name of the port that clients talk to.
@@ -110,7 +110,7 @@ pub enum Error {
     SamePort {
         /// Path of the other port's name.
         path: String,
-        /// The name.
+        /// Name of the port.
         name: String,
     },
     /// A restart policy that a Deployment cannot have.
@@ -118,34 +118,34 @@ pub enum Error {
         "spec.template.spec.restartPolicy is {0}, and pods of a Deployment always restart: remove it."
     )]
     RestartPolicy(String),
-    /// Nobody names an image.
+    /// Neither the version nor the template names an image.
     #[error(
         "Neither ModelVersion {0} nor spec.template names an image: set image of the container {container} in spec.template, or register a version with an image.",
         container = names::CONTAINER
     )]
     NoImage(String),
-    /// Something else is where the artifact belongs.
+    /// Another volume is mounted at the path of the artifact.
     #[error("{0} is at {dir} or below, where the artifact is mounted: mount it elsewhere.", dir = artifact::MODELS)]
     MountTaken(String),
-    /// A volume with a name of ours.
+    /// A volume with a name that the operator uses.
     #[error(
         "{path} is {name}, which is the name of a volume that the operator adds: give it another name."
     )]
     VolumeTaken {
         /// Path of the volume's name.
         path: String,
-        /// The name.
+        /// Name of the volume.
         name: String,
     },
-    /// An address that no container can read.
+    /// An address from which no container can read.
     #[error(
         "ModelVersion {0} has its artifact in a claim, and {1:?} cannot be the name of one: register it with pvc://CLAIM/PATH."
     )]
     NoClaim(String, String),
-    /// A size that is none.
+    /// A value that is not a valid size.
     #[error("spec.delivery.cache.sizeLimit is {0}, which is not a size: write one such as 200Gi.")]
     NoSize(String),
-    /// Nothing to fetch with.
+    /// The operator has no image that fetches artifacts.
     #[error(
         "The artifact of ModelVersion {0} cannot be fetched, since this operator was started without --fetch-image: have its administrator set it (ROLLMODEL_FETCH_IMAGE), or set spec.delivery.mode to InImage if the image holds the model or fetches it by itself."
     )]
@@ -153,7 +153,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The reason for conditions.
+    /// Reason of the conditions.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
@@ -166,19 +166,19 @@ impl Error {
     }
 }
 
-/// The port that clients talk to.
+/// A port for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
-    /// Its name.
+    /// Name of the port.
     pub name: String,
-    /// Its number.
+    /// Number of the port.
     pub number: i32,
 }
 
-/// The whole pod template.
+/// Renders the complete pod template.
 ///
 /// # Errors
-/// When the template is not one, or the pod would lack an image or its artifact.
+/// When the template is invalid, or the pod would lack an image or its artifact.
 pub fn render(source: &Source<'_>) -> Result<Value, Error> {
     let written = source.template.unwrap_or(&Value::Null);
     template::check(written)?;
@@ -187,7 +187,7 @@ pub fn render(source: &Source<'_>) -> Result<Value, Error> {
     let mut labels = object(&mut metadata, "labels");
     labels.extend(own_labels(source));
     metadata.insert("labels".into(), Value::Object(labels));
-    // A restart that the spec asks for is the record's, and is put in when the template is applied.
+    // A restart that the spec asks for belongs to the record, and is added when it is applied.
     if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
         annotations.remove(names::RESTARTED_AT);
     }
@@ -199,7 +199,7 @@ pub fn render(source: &Source<'_>) -> Result<Value, Error> {
     Ok(Value::Object(whole))
 }
 
-/// The port that clients talk to: the first of the container `model`.
+/// Finds the port for clients: the first port of the container `model`.
 #[must_use]
 pub fn port(rendering: &Value) -> Port {
     let containers = rendering["spec"]["containers"].as_array().into_iter().flatten();
@@ -215,7 +215,7 @@ pub fn port(rendering: &Value) -> Port {
     }
 }
 
-/// The labels of every pod of the revision. The track is put in when the template is applied.
+/// Builds the labels of every pod of the revision. The track is added when the template is applied.
 fn own_labels(source: &Source<'_>) -> [(String, Value); 4] {
     [
         (names::MODEL_DEPLOYMENT.into(), json!(source.deployment)),
@@ -239,7 +239,7 @@ fn complete(source: &Source<'_>, spec: &mut Map<String, Value>) -> Result<(), Er
     let port = set_ports(source.protocol, &mut model);
     set_probe(source, &mut model, port);
     set_drain(spec, &mut model);
-    // A server that ends says why in its log, as a rule, and that is what a condition has to quote.
+    // A server that exits usually logs the reason, and a condition has to quote it.
     model.entry("terminationMessagePolicy").or_insert(json!("FallbackToLogsOnError"));
     if let Some(slot) = containers.get_mut(index) {
         *slot = Value::Object(model);
@@ -274,9 +274,9 @@ fn set_env(source: &Source<'_>, model: &mut Map<String, Value>) {
     model.insert("env".into(), Value::Array(env));
 }
 
-/// Adds the port where there is none, and names the first; gives its number. A port that the user
-/// did not name has the same name with every protocol and beside every sidecar, so that the Service
-/// finds it in old and new pods alike.
+/// Adds the port where it is absent, names the first port, and returns its number. A port that the
+/// user did not name has the same name with every protocol and beside every sidecar, so that the
+/// Service finds it in old and new pods alike.
 fn set_ports(protocol: Protocol, model: &mut Map<String, Value>) -> i64 {
     let mut ports = list(model, "ports");
     if ports.is_empty() {
@@ -292,11 +292,11 @@ fn set_ports(protocol: Protocol, model: &mut Map<String, Value>) -> i64 {
     number
 }
 
-/// A pod is ready when its model is.
+/// Sets the readiness probe: a pod is ready when its model is loaded.
 ///
-/// There is no liveness probe by default: a server that crashes is restarted without one, a model
-/// may load for many minutes, and a limit for that guessed here would kill pods which the progress
-/// deadline still gives time, and loaded ones which only answer late.
+/// There is no liveness probe by default. A server that crashes is restarted without one. A model
+/// may load for many minutes, so that a guessed limit would kill pods which the progress deadline
+/// still allows, and loaded pods which only answer late.
 fn set_probe(source: &Source<'_>, model: &mut Map<String, Value>, port: i64) {
     if !absent(model, "readinessProbe") {
         return;

@@ -1,9 +1,9 @@
-//! Verification of a version's artifact by a Job: when one is due, what becomes of it, and what
-//! follows from its last words.
+//! Verification of a version's artifact by a Job: when one is due, how it continues, and what
+//! follows from its termination message.
 //!
-//! Verifications are numbered by the version's status, and a Job is named after its number and what
-//! it is made of. So a crash at any write leads on to the same Job and the same outcome, and a Job
-//! that a changed policy made obsolete is told from its successor.
+//! Verifications are numbered by the version's status, and a Job is named after its number and its
+//! content. So a crash at any write leads to the same Job and the same outcome, and a Job that a
+//! changed policy made obsolete can be told from its successor.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -26,90 +26,91 @@ pub mod outcome;
 
 use outcome::TROUBLE;
 
-/// The first wait after a verification that ended in trouble; it doubles each time.
+/// Seconds before the first repetition of a verification that ended in trouble; the wait doubles
+/// each time.
 const AGAIN_SECONDS: i64 = 300;
-/// The longest wait after trouble.
+/// Maximum seconds between two repetitions.
 const AGAIN_MAX: i64 = 6 * 3600;
-/// How long a Job may be without a pod that runs before people are told where to look.
+/// Seconds for which a Job may have no running pod before people are told where to look.
 const STUCK_SECONDS: i64 = 60;
 
 /// A verification Job of a version.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Job {
-    /// Its name.
+    /// Name of the Job.
     pub name: String,
-    /// Its uid.
+    /// Uid of the Job.
     pub uid: String,
-    /// When it was made.
+    /// Creation time of the Job.
     pub created: Timestamp,
-    /// The value of the version's annotation when it was made, which it answers.
+    /// Value of the version's annotation at the creation of the Job, which the Job answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<String>,
-    /// Whether it is being deleted.
+    /// True if the Job is being deleted.
     pub deleting: bool,
-    /// Whether a pod of it runs, or ever failed.
+    /// True if a pod of the Job runs or ever failed.
     pub started: bool,
-    /// How it ended, as Kubernetes says it; absent while it goes on.
+    /// Result of the Job in Kubernetes' words; absent while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<String>,
 }
 
-/// How a pod of a Job ended.
+/// The end of one pod of a Job.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LastWords {
-    /// The container's exit code.
+    /// Exit code of the container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// Its termination message; else why it ended.
+    /// Termination message, or else the reason for the end.
     pub message: String,
 }
 
-/// What the pods of one ended Job said last.
+/// Termination messages of the pods of one ended Job.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Heard {
-    /// The uid of the Job.
+    /// Uid of the Job.
     pub job: String,
-    /// Of each pod that there still is.
+    /// One entry for each pod that still exists.
     pub words: Vec<LastWords>,
 }
 
-/// One write, or one thing to tell, about a version.
+/// One write or one Event about a version.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(tag = "do", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum VersionAction {
-    /// POST the verification Job.
+    /// Creates the verification Job.
     CreateJob {
-        /// Its name.
+        /// Name of the Job.
         name: String,
-        /// The whole object.
+        /// Complete Job.
         body: Value,
     },
-    /// Delete a Job that is obsolete, with its pods.
+    /// Deletes an obsolete Job with its pods.
     DeleteJob {
-        /// Its name.
+        /// Name of the Job.
         name: String,
-        /// Its uid.
+        /// Uid of the Job.
         uid: String,
     },
-    /// Tell people, once.
+    /// Emits an Event, once for each key.
     Event {
-        /// Whether something is wrong.
+        /// True for a warning.
         warning: bool,
-        /// CamelCase.
+        /// Reason in CamelCase.
         reason: String,
-        /// A sentence.
+        /// Message in one sentence.
         message: String,
-        /// What makes it this event and no other.
+        /// Key that identifies this Event.
         key: String,
     },
 }
 
 impl VersionAction {
-    /// The write in words: the same write of a later plan has the same. None of an Event, which is
-    /// lost where it is refused.
+    /// Identifies the write, so that the same write of a later plan is recognized. None for an
+    /// Event, which is lost if it is refused.
     #[must_use]
     pub fn write(&self) -> Option<String> {
         match self {
@@ -120,26 +121,26 @@ impl VersionAction {
     }
 }
 
-/// Where the verification of a version stands, and what is next.
+/// Progress of a version's verification, and the next actions.
 #[derive(Debug, Default)]
 pub struct Step {
-    /// The Job (its uid) whose pods' last words have to be read before anything is decided.
+    /// Uid of the Job whose termination messages have to be read before anything is decided.
     pub lookup: Option<String>,
-    /// What is to be done.
+    /// Actions to carry out.
     pub actions: Vec<VersionAction>,
     /// Seconds until something is due by time alone.
     pub again: Option<i64>,
-    /// What is pinned.
+    /// Pinned facts.
     pub resolved: Option<Resolved>,
-    /// The newest verification that ended.
+    /// Newest completed verification.
     pub verification: Option<Verification>,
-    /// What goes on, or keeps it from going on: a reason and a sentence.
+    /// Reason and sentence for a verification in progress, or for an obstacle.
     pub doing: Option<(&'static str, String)>,
-    /// Whether somebody asks for a verification and no policy says who verifies.
+    /// True if someone asked for a verification and no policy names a verifier.
     pub unheard: bool,
 }
 
-/// Adds to the facts of a version what verifications found, as its status says it.
+/// Adds the results of verifications to the facts of a version, as its status records them.
 pub fn add_found(version: &mut Version, status: Option<&ModelVersionStatus>) {
     (version.pin, version.unverified) = (None, None);
     // What the record names needs no pin.
@@ -156,7 +157,7 @@ pub fn add_found(version: &mut Version, status: Option<&ModelVersionStatus>) {
     });
 }
 
-/// The next step of a version's verification.
+/// Decides the next step of a version's verification.
 #[must_use]
 pub fn step(seen: &ObservedVersion, now: Timestamp) -> Step {
     let status = seen.status.clone().unwrap_or_default();
@@ -171,7 +172,7 @@ pub fn step(seen: &ObservedVersion, now: Timestamp) -> Step {
     step
 }
 
-/// What a verification is decided by.
+/// The inputs of a decision about a verification.
 struct Verifier<'a> {
     seen: &'a ObservedVersion,
     artifact: &'a Artifact,
@@ -214,13 +215,13 @@ impl Verifier<'_> {
         }
     }
 
-    /// What the bytes have to be, where the record or a pin says so.
+    /// Expected digest, where the record or a pin names it.
     fn known<'s>(&'s self, step: &'s Step) -> Option<&'s str> {
         fetcher::recorded(self.artifact)
             .or_else(|| step.resolved.as_ref()?.artifact_digest.as_deref())
     }
 
-    /// Makes the Job, unless an older one has to go first.
+    /// Creates the Job, unless an older one has to be deleted first.
     fn begin(&self, step: &mut Step, name: String, body: Option<Value>, alone: bool) {
         let Some(body) = body else {
             step.doing = Some((TROUBLE, NO_IMAGE.to_owned()));
@@ -270,7 +271,7 @@ impl Verifier<'_> {
         let past = step.verification.take();
         let attempts =
             found.trouble.then(|| past.as_ref().and_then(|v| v.attempts).unwrap_or(0) + 1);
-        // Trouble does not make good what was found wrong.
+        // A failure that was found stays a failure while later attempts meet trouble.
         let stands = past.filter(|v| found.trouble && outcome::status(&v.reason) == "False");
         let (reason, message) = match stands {
             Some(was) => (was.reason, was.message),
@@ -292,7 +293,7 @@ impl Verifier<'_> {
                 key,
             });
         }
-        // Who asked after it began is not answered by it.
+        // The Job does not answer a request that was made after it began.
         let requested = job.asked.clone();
         step.verification = Some(Verification {
             number,
@@ -306,19 +307,19 @@ impl Verifier<'_> {
         step.again = self.due(step).map(|at| (at.as_second() - self.now.as_second()).max(1));
     }
 
-    /// Whether somebody asks for a verification, and was not answered yet.
+    /// Reports whether someone asked for a verification that no Job answered yet.
     fn asks(&self, step: &Step) -> bool {
         self.seen.asked.is_some()
             && self.seen.asked.as_ref()
                 != step.verification.as_ref().and_then(|v| v.requested.as_ref())
     }
 
-    /// Whether a policy says who verifies.
+    /// Reports whether a policy names a verifier.
     fn verifies(&self) -> bool {
         self.seen.policy.as_ref().is_some_and(|p| p.spec.verification.is_some())
     }
 
-    /// When the next verification is due; none where nothing asks for one.
+    /// Computes the time of the next verification; None if nothing asks for one.
     fn due(&self, step: &Step) -> Option<Timestamp> {
         let policy = self.seen.policy.as_ref()?;
         let verification = policy.spec.verification.as_ref()?;
@@ -336,7 +337,7 @@ impl Verifier<'_> {
                 let wanted = !known || used || v.requested.is_some();
                 wanted.then(|| later(v.time.0, backoff(v.attempts.unwrap_or(1))))
             }
-            // What was wrong with it may be mended by what the Job is made of now.
+            // The Job has other inputs now, which may fix the cause of the failure.
             Some(v) if !known => {
                 let again = job::body(self.seen, self.artifact, None, v.number);
                 again.is_some_and(|body| job::name(&body) != v.job).then_some(self.now)
@@ -352,8 +353,8 @@ impl Verifier<'_> {
         }
     }
 
-    /// When a version that serves and was never verified is: within the first interval, not all at
-    /// once.
+    /// Computes the time of the first verification of a version that serves: within the first
+    /// interval, spread so that not all are due at once.
     fn first(&self, policy: Timestamp, interval: i64) -> Timestamp {
         let since = self.seen.used_by.iter().map(|u| u.since.0).min().unwrap_or(policy).max(policy);
         let digest = content::digest(&Value::from(self.seen.uid.as_str()));
@@ -363,7 +364,7 @@ impl Verifier<'_> {
     }
 }
 
-/// The reason while a Job goes on.
+/// Reason while a Job runs.
 pub const VERIFYING: &str = "Verifying";
 
 const NO_IMAGE: &str = "It cannot be verified, since this operator was started without --fetch-image: have its administrator set it (ROLLMODEL_FETCH_IMAGE).";

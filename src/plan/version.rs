@@ -1,4 +1,4 @@
-//! What is said about a ModelVersion: whether it may be deployed, and where it serves.
+//! The status of a ModelVersion: whether it may be deployed, and where it serves.
 
 use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
@@ -15,50 +15,50 @@ use crate::api::{
     version::{LifecycleState, Resolved, UsedBy, Verification},
 };
 
-/// The largest spec of a ModelVersion in bytes: client-side apply stores it once more, in
-/// annotations of at most 256 KiB together.
+/// Maximum size of a ModelVersion's spec in bytes: client-side apply stores the spec again in
+/// annotations, which have at most 256 KiB together.
 pub const SPEC_MAX: usize = 200 * 1024;
-/// The most ModelDeployments that a version's status names.
+/// Maximum number of ModelDeployments in a version's status.
 pub const USED_BY_MAX: usize = 32;
 
 /// Everything that is known about one ModelVersion.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ObservedVersion {
-    /// Its namespace.
+    /// Namespace of the ModelVersion.
     pub namespace: String,
-    /// Its name.
+    /// Name of the ModelVersion.
     pub name: String,
-    /// Its uid.
+    /// Uid of the ModelVersion.
     pub uid: String,
-    /// Its generation.
+    /// Generation of the ModelVersion.
     pub generation: i64,
     /// Value of the annotation by which people ask for a verification.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<String>,
-    /// What was last said about it.
+    /// Status as it was last written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<ModelVersionStatus>,
-    /// What it says of itself, and what rollouts bound it to.
+    /// Facts of the record, and of the rollouts that are bound to it.
     pub facts: Version,
-    /// Every ModelDeployment that serves it, in any order.
+    /// ModelDeployments that serve the version, in any order.
     pub used_by: Vec<UsedBy>,
-    /// The CRDs served are older than this build, so that its digest may lack fields: no Conflict
-    /// is concluded.
+    /// True if the CRDs in the cluster are older than this build. The digest may then lack fields,
+    /// so that no Conflict is concluded.
     pub crds_older: bool,
-    /// The digest of its image that pods really run, where its record names it by a tag.
+    /// Digest of the image that pods run, where the record names the image by a tag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<String>,
     /// The ModelPolicy of the namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
-    /// Its verification Jobs.
+    /// Verification Jobs of the version.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<Job>,
-    /// What the pods of an ended Job said last, where that was read.
+    /// Termination messages of the pods of an ended Job, where they were read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heard: Option<Heard>,
-    /// `--fetch-image`: what verifies artifacts.
+    /// Flag `--fetch-image`: the image that verifies artifacts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fetch_image: Option<String>,
     /// Writes that the API server refused.
@@ -66,25 +66,25 @@ pub struct ObservedVersion {
     pub blocked: Vec<RefusedWrite>,
 }
 
-/// What is to be done about one ModelVersion, and what is to be said about it.
+/// The plan for one ModelVersion: actions and status.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct VersionPlan {
-    /// The Job (its uid) whose pods' last words have to be read before anything is decided; then
+    /// Uid of the Job whose termination messages have to be read before anything is decided; then
     /// nothing else is in the plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lookup: Option<String>,
-    /// What is to be done, in this order.
+    /// Actions in the order in which they are carried out.
     pub actions: Vec<VersionAction>,
-    /// The status to write, last; absent where it is written already.
+    /// Status to write last; absent where it is written already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<ModelVersionStatus>,
-    /// When to plan again, although nothing changes.
+    /// Seconds until the next plan, although nothing changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requeue_after_seconds: Option<i64>,
 }
 
-/// What is to be done about a ModelVersion.
+/// Plans for one ModelVersion.
 #[must_use]
 pub fn plan_version(seen: &ObservedVersion, now: Timestamp) -> VersionPlan {
     let mut step = verify::step(seen, now);
@@ -95,7 +95,7 @@ pub fn plan_version(seen: &ObservedVersion, now: Timestamp) -> VersionPlan {
     VersionPlan { lookup: None, actions, status: status(seen, step, now), requeue_after_seconds }
 }
 
-/// The status to write; none where it is written already.
+/// Builds the status to write; None where it is written already.
 fn status(seen: &ObservedVersion, step: Step, now: Timestamp) -> Option<ModelVersionStatus> {
     let mut used_by = seen.used_by.clone();
     used_by.sort_by(|a, b| (&a.model_deployment, a.rollout).cmp(&(&b.model_deployment, b.rollout)));
@@ -113,7 +113,7 @@ fn status(seen: &ObservedVersion, step: Step, now: Timestamp) -> Option<ModelVer
     if seen.status.as_ref() == Some(&status) {
         return None;
     }
-    // The digest of an image is worth no write of its own.
+    // The digest of an image alone does not cause a write.
     let mut status = status;
     if status.resolved.as_ref().is_none_or(|r| r.image_digest.is_none())
         && seen.image_digest.is_some()
@@ -152,7 +152,7 @@ fn conditions(seen: &ObservedVersion, step: &Step, now: Timestamp) -> Vec<Condit
     all
 }
 
-/// The reason of a version that nobody knows the bytes of.
+/// Reason of a version whose digest nobody knows.
 const NO_DIGEST: &str = "NoDigest";
 
 fn nobody_verifies() -> String {
@@ -162,7 +162,7 @@ fn nobody_verifies() -> String {
     )
 }
 
-/// Whether its bytes are known to be those of its record: status, reason and message.
+/// Computes the condition Verified: status, reason and message.
 fn verified<'a>(facts: &Version, step: &'a Step) -> (&'static str, &'a str, String) {
     let Some(artifact) = &facts.artifact else {
         return match &facts.image {
@@ -173,7 +173,7 @@ fn verified<'a>(facts: &Version, step: &'a Step) -> (&'static str, &'a str, Stri
         };
     };
     match (&step.verification, &step.doing) {
-        // What was found stands until something else is found.
+        // A result stays until there is another one.
         (Some(v), None) => (outcome::status(&v.reason), &v.reason, v.message.clone()),
         (Some(v), _) if outcome::status(&v.reason) != "Unknown" => {
             (outcome::status(&v.reason), &v.reason, v.message.clone())
@@ -190,14 +190,14 @@ fn verified<'a>(facts: &Version, step: &'a Step) -> (&'static str, &'a str, Stri
     }
 }
 
-/// Why it may not be deployed, if so: a reason and a sentence.
+/// Finds the reason, with a sentence, why the version may not be deployed.
 pub(super) fn problem(seen: &ObservedVersion) -> Option<(&'static str, String)> {
     conflict(seen)
         .map(|why| ("Conflict", why))
         .or_else(|| explain_size(&seen.facts).map(|why| ("TooLarge", why)))
 }
 
-/// The sentence for a version whose spec is too large.
+/// Explains that the spec of a version is too large.
 #[must_use]
 pub fn explain_size(facts: &Version) -> Option<String> {
     let size = facts.too_large?;
@@ -209,7 +209,7 @@ pub fn explain_size(facts: &Version) -> Option<String> {
     ))
 }
 
-/// The sentence for a version that was rolled out as another record.
+/// Explains that a version was rolled out with another record.
 fn conflict(seen: &ObservedVersion) -> Option<String> {
     let bound = seen.facts.bound_to.as_ref().filter(|_| !seen.crds_older)?;
     let Version { model, version, record_digest, .. } = &seen.facts;
@@ -220,7 +220,7 @@ fn conflict(seen: &ObservedVersion) -> Option<String> {
     ))
 }
 
-/// Reason and message of a version that may be deployed.
+/// Computes reason and message of a version that may be deployed.
 fn ready(facts: &Version) -> (&'static str, String) {
     match lifecycle(facts) {
         (LifecycleState::Yanked, why) => {
@@ -241,7 +241,7 @@ fn ready(facts: &Version) -> (&'static str, String) {
     }
 }
 
-/// Where it serves, or what is wrong, in a sentence or two.
+/// Explains in a sentence or two where the version serves, or what is wrong.
 fn message(seen: &ObservedVersion, verification: Option<&Verification>) -> String {
     if let Some((_, why)) = problem(seen) {
         return why;
@@ -258,7 +258,7 @@ fn message(seen: &ObservedVersion, verification: Option<&Verification>) -> Strin
     format!("{}{life}", wrong.unwrap_or_default())
 }
 
-/// The state of its life, with a sentence that says so and why.
+/// Reads the lifecycle, with a sentence about the state and its reason.
 fn lifecycle(facts: &Version) -> (LifecycleState, String) {
     let Some(lifecycle) = &facts.lifecycle else { return (LifecycleState::Active, String::new()) };
     let state = match lifecycle.state {
@@ -287,7 +287,7 @@ fn usage(used_by: &[UsedBy]) -> Option<String> {
     }
 }
 
-/// A digest short enough for a sentence.
+/// Shortens a digest for a sentence.
 pub(super) fn shorten_digest(digest: &str) -> String {
     match digest.char_indices().nth("sha256:".len() + 12) {
         Some((end, _)) => format!("{}…", &digest[..end]),

@@ -378,7 +378,12 @@ async fn tell(
         Ok(_) => info!(object = %about.key, reason, says = message, "event"),
         Err(error) if taken(&error) => {}
         Err(error) => {
-            lock(memo).untell(key);
+            // An Event that the API server refuses would be refused in every pass.
+            let is_refused =
+                matches!(&error, kube::Error::Api(s) if matches!(s.code, 400 | 403 | 404 | 422));
+            if !is_refused {
+                lock(memo).untell(key);
+            }
             warn!(object = %about.key, reason, says = message, error = said(&error), "this Event could not be written");
         }
     }

@@ -108,9 +108,15 @@ async fn list_replica_sets(client: &Client, key: &Key) -> Result<Vec<ReplicaSet>
     let items = list["items"].as_array().into_iter().flatten();
     let read = |item: &serde_json::Value| ReplicaSet {
         name: item["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+        controller_uid: find_controller_uid(&item["metadata"]).map(str::to_owned),
         template: item["spec"]["template"].clone(),
     };
     Ok(items.map(read).collect())
+}
+
+fn find_controller_uid(meta: &serde_json::Value) -> Option<&str> {
+    let mut owners = meta["ownerReferences"].as_array()?.iter();
+    owners.find(|owner| owner["controller"] == true)?["uid"].as_str()
 }
 
 async fn get(client: &Client, kind: Kind, key: &Key, name: &str) -> Result<Option<Object>, Error> {

@@ -10,6 +10,7 @@ use crate::{
     plan::{
         Observed,
         facts::content,
+        observed::StoredContent,
         registry::{ObservedRegistry, importer},
     },
 };
@@ -29,6 +30,7 @@ pub fn mask(observed: Observed) -> Result<Observed, serde_json::Error> {
         .iter()
         .map(|c| c.body.as_ref().and_then(|b| hashed(&b.content)))
         .collect();
+    let renderings = digest_renderings(&observed);
     let mut value = serde_json::to_value(observed)?;
     Masks::default().all(&mut value);
     let masked: Observed = serde_json::from_value(value)?;
@@ -52,7 +54,19 @@ pub fn mask(observed: Observed) -> Result<Observed, serde_json::Error> {
     renamed.sort_by_key(|(old, _)| std::cmp::Reverse(old.len()));
     let mut value = serde_json::to_value(masked)?;
     rename(&mut value, &renamed);
+    let renamed: Observed = serde_json::from_value(value)?;
+    // Only now is each template what it stays.
+    let digests: Vec<(String, String)> =
+        renderings.into_iter().zip(digest_renderings(&renamed)).collect();
+    let mut value = serde_json::to_value(renamed)?;
+    rename(&mut value, &digests);
     serde_json::from_value(value)
+}
+
+/// The digest of each stored template, as records hold it; empty where its body is not at hand.
+fn digest_renderings(observed: &Observed) -> Vec<String> {
+    let digest = |c: &StoredContent| c.body.as_ref().map(|b| content::digest(&b.rendering));
+    observed.contents.iter().map(|c| digest(c).unwrap_or_default()).collect()
 }
 
 /// The same of what was observed of a ModelRegistry; its importer's Deployment is hashed anew,
@@ -178,7 +192,7 @@ mod tests {
 
     use super::*;
     use crate::plan::{
-        observed::{ContentBody, Controller, StoredContent, Wanted, Workload},
+        observed::{ContentBody, Controller, Record, Wanted, Workload},
         registry::{RegistryPlan, plan_registry},
     };
 
@@ -186,6 +200,17 @@ mod tests {
         json!({"metadata": {"annotations": {"vault/token": value, "kubernetes.io/change-cause": "rollout 1"}},
             "spec": {"containers": [{"name": "model", "env": [{"name": "A", "value": value}, {"name": "B", "value": "other"},
                 {"name": "C", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}]}})
+    }
+
+    fn record(body: &ContentBody) -> Record {
+        let spec = json!({"modelDeploymentRef": {"name": "fraud"}, "number": 1, "direction": "Forward",
+            "admission": {"asked": "Newly"}, "model": "fraud", "version": "7", "recordDigest": "sha256:1",
+            "revisionHash": body.revision_hash, "contentHash": "c", "revisionName": "r",
+            "renderingDigest": content::digest(&body.rendering), "strategy": "RollingUpdate",
+            "deploymentName": "fraud", "trigger": "SpecChanged", "decidedBy": {"name": "spec"},
+            "startTime": "2026-01-01T00:00:00Z"});
+        let spec = serde_json::from_value(spec).unwrap();
+        Record { uid: "u".into(), resource_version: "1".into(), spec }
     }
 
     fn observed(secret: &str) -> Observed {
@@ -197,7 +222,7 @@ mod tests {
         let name = names::revision_name("fraud", &content.revision_hash, 1);
         let body = ContentBody {
             revision_hash: content.revision_hash,
-            content: content.written,
+            content: content::write_revision(&spec, "sha256:1"),
             rendering: template(secret),
         };
         let mut workload = Workload::default();
@@ -214,6 +239,7 @@ mod tests {
                 spec,
                 status: None,
             }),
+            records: vec![record(&body)],
             contents: vec![StoredContent { name, body: Some(body), ..StoredContent::default() }],
             workload: Some(workload),
             ..Observed::default()
@@ -230,6 +256,11 @@ mod tests {
         );
         let stored = masked.contents[0].body.as_ref().unwrap();
         assert_eq!(stored.rendering, masked.workload.as_ref().unwrap().spec.template);
+        assert_eq!(
+            masked.records[0].spec.rendering_digest,
+            content::digest(&stored.rendering),
+            "the stored template is still the recorded one"
+        );
         let desired = content::of(&masked.deployment.as_ref().unwrap().spec, "sha256:1");
         assert_eq!(
             desired.revision_hash, stored.revision_hash,

@@ -344,6 +344,46 @@ mod tests {
         assert!(memo.expected(Kind::RolloutRequest, "undo", Shown::Gone));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_decision_that_is_carried_out_ends_every_refusal_of_it() {
+        let mut memo = Memo::default();
+        let writes = [
+            "decision of rollout 2 on Deployment fraud with template aa",
+            "decision of rollout 2 on new Deployment fraud bb",
+            "decision of rollout 21 on Deployment fraud with template cc",
+            "settings of Deployment fraud dd",
+        ];
+        for write in writes {
+            memo.refuse(RefusedWrite { write: write.into(), ..RefusedWrite::default() });
+        }
+        assert!(memo.accept_decision(2) && !memo.accept_decision(2));
+        let left: Vec<String> = memo.list_refused().into_iter().map(|r| r.write).collect();
+        assert_eq!(left, writes[2..]);
+    }
+
+    #[test]
+    fn something_unneeded_keeps_the_time_at_which_it_was_first_seen_until_it_is_needed() {
+        let mut memo = Memo::default();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        memo.note_unneeded(&names(&["a", "b"]), at(1));
+        memo.note_unneeded(&names(&["a"]), at(2));
+        memo.note_unneeded(&names(&["a", "b"]), at(3));
+        assert_eq!(
+            memo.unneeded_since,
+            BTreeMap::from([("a".into(), at(1)), ("b".into(), at(3))]),
+            "b was needed in between, and waits from the beginning"
+        );
+    }
+
+    #[test]
+    fn a_patch_of_one_state_that_is_answered_twice_without_a_cause_was_refused() {
+        let mut memo = Memo::default();
+        assert!(!memo.is_answered_again(&("fraud", "generation 1")));
+        assert!(!memo.is_answered_again(&("fraud", "generation 2")), "of another state");
+        assert!(memo.is_answered_again(&("fraud", "generation 1")));
+    }
+
     #[test]
     fn an_event_is_told_once() {
         let mut memo = Memo::default();

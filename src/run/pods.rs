@@ -116,5 +116,43 @@ mod tests {
         assert_eq!(pod.containers[1].terminated.as_ref().unwrap().exit_code, Some(137));
         assert_eq!(pod.containers[1].image_id, None);
         assert!(!pod.ready);
+        assert_eq!((pod.created, pod.replica_set, pod.template_hash.as_str()), (None, None, ""));
+    }
+
+    #[test]
+    fn a_pod_tells_who_made_it_and_since_when_it_runs() {
+        let at = |second: u8| format!("2026-01-01T00:00:0{second}Z");
+        let owner = |kind: &str, name: &str, controller: bool| json!({"apiVersion": "v1", "kind": kind, "name": name, "uid": "u", "controller": controller});
+        let condition = |kind: &str, status: &str, second| json!({"type": kind, "status": status, "lastTransitionTime": at(second)});
+        let object = |owners: Value| {
+            sent(&json!({
+            "metadata": {"name": "p", "creationTimestamp": at(1), "labels": {"pod-template-hash": "abc"}, "ownerReferences": owners},
+            "status": {"phase": "Running",
+                "conditions": [condition("Initialized", "True", 2), condition("Ready", "False", 4), condition("PodScheduled", "True", 1)],
+                "containerStatuses": [{"name": "model", "state": {"running": {"startedAt": at(3)}}}]}}))
+        };
+        let time = |second| Some(at(second).parse().unwrap());
+        let owners = json!([owner("Team", "risk", false), owner("ReplicaSet", "fraud-abc", true)]);
+        let pod = read(&object(owners));
+        assert_eq!(pod.replica_set.as_deref(), Some("fraud-abc"));
+        assert_eq!(pod.template_hash, "abc");
+        assert_eq!((pod.created, pod.initialized, pod.ready_changed), (time(1), time(2), time(4)));
+        assert_eq!((pod.containers[0].started, pod.finished, pod.ended), (time(3), false, None));
+        for owners in [
+            json!([]),
+            json!([owner("ReplicaSet", "fraud-abc", false)]),
+            json!([owner("StatefulSet", "fraud", true)]),
+        ] {
+            assert_eq!(read(&object(owners)).replica_set, None, "no ReplicaSet controls it");
+        }
+    }
+
+    #[test]
+    fn an_evicted_pod_tells_why_it_ended() {
+        let object = sent(&json!({"metadata": {"name": "p"},
+            "status": {"phase": "Failed", "reason": "Evicted", "message": "low on memory"}}));
+        let pod = read(&object);
+        assert!(pod.finished);
+        assert_eq!(pod.ended.map(|why| why.reason).as_deref(), Some("Evicted"));
     }
 }

@@ -82,13 +82,14 @@ async fn a_refused_template_is_planned_with_and_not_sent_again() {
     let world = World::new();
     world.answer("POST /apis/apps/v1/namespaces/ml/deployments", 422, true);
     let asked = short(&world.pass().await);
-    assert_eq!(asked.last().unwrap(), "POST deployments");
+    assert_eq!(asked[2..], ["POST deployments", "POST services"], "it delays no Service");
     world.feed();
     let asked = short(&world.pass().await);
     assert!(!asked.contains(&"POST deployments".to_owned()), "{asked:?}");
     world.feed();
-    let message = world.object(WANTED)["status"]["message"].clone();
-    assert!(message.as_str().unwrap().contains("answered 422"), "{message}");
+    let status = world.object(WANTED)["status"].clone();
+    assert_eq!(status["state"], "Invalid");
+    assert!(status["message"].as_str().unwrap().contains("answered 422"), "{status}");
     world.settle().await;
     assert!(world.pass().await.is_empty());
 }

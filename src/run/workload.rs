@@ -192,7 +192,8 @@ mod tests {
     fn numbers_that_come_and_go_with_pods_are_no_turn_and_everything_else_is() {
         let object = |generation: i64, owner: &str, updated: i32, available: i32| {
             sent(
-                &json!({"metadata": {"name": "fraud", "generation": generation, "labels": {"rollmodel.dev/decision": owner}},
+                &json!({"metadata": {"name": "fraud", "generation": generation, "labels": {"rollmodel.dev/decision": owner},
+                    "annotations": {"kubernetes.io/change-cause": "rollout 1"}},
                 "spec": {"replicas": 3, "template": {"spec": {"containers": [{"name": format!("g{generation}")}]}},
                     "strategy": {"rollingUpdate": {"maxUnavailable": 1}}},
                 "status": {"observedGeneration": 1, "replicas": 3, "updatedReplicas": updated, "availableReplicas": available}}),
@@ -213,8 +214,8 @@ mod tests {
         assert_eq!(news(object(2, "a", 1, 3)), Some(News::Turn), "its spec changed");
         assert_eq!(WorkloadEntry::news(Some(&old), None), Some(News::Turn));
         let mut numbered = object(1, "a", 2, 2);
-        numbered.metadata.annotations =
-            Some(BTreeMap::from([("deployment.kubernetes.io/revision".into(), "2".into())]));
+        let number = ("deployment.kubernetes.io/revision".into(), "2".into());
+        numbered.metadata.annotations.as_mut().unwrap().extend([number]);
         assert_eq!(
             news(numbered),
             Some(News::Counts),

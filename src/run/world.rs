@@ -14,7 +14,7 @@ use super::{
     cache::{Shared, Sync},
     kinds::{KINDS, Key, Kind, Watched},
     lease::Leads,
-    memory::lock,
+    memory::{hash, lock},
     metrics::Metrics,
     object::{Object, sent},
     observe::Caches,
@@ -122,6 +122,7 @@ impl World {
                 "ControllerRevision" => take(&caches.contents, event),
                 "Deployment" => take(&caches.workloads, event),
                 "Service" => take(&caches.services, event),
+                "Pod" => take(&caches.pods, event),
                 _ => {}
             }
         }
@@ -150,11 +151,13 @@ impl World {
         panic!("it does not settle: {:?}", self.pass().await);
     }
 
-    /// What Kubernetes' Deployment controller says of a Deployment whose pods are all up.
+    /// The pods of the Deployment's template, all of them ready, and the status that Kubernetes'
+    /// Deployment controller then writes.
     pub fn roll(&self) {
         let mut store = lock(&self.store);
         let path = "/apis/apps/v1/namespaces/ml/deployments/fraud";
         let Some(mut object) = store.objects.get(path).cloned() else { return };
+        store.replace_pods(&object["spec"]);
         let replicas = object["spec"]["replicas"].clone();
         let status = json!({"observedGeneration": object["metadata"]["generation"], "replicas": replicas, "updatedReplicas": replicas,
             "readyReplicas": replicas, "availableReplicas": replicas,
@@ -213,6 +216,35 @@ impl Store {
         object["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
         self.keep(&path, object);
         self.objects[&path].clone()
+    }
+
+    /// Leaves ready pods of a Deployment's template only, as many as it asks for.
+    fn replace_pods(&mut self, spec: &Value) {
+        let collection = "/api/v1/namespaces/ml/pods";
+        let metadata = &spec["template"]["metadata"];
+        let hash = format!("{:x}", hash(&spec["template"].to_string()));
+        let name = |n: i64| format!("fraud-{hash}-{n}");
+        let names: Vec<String> = (0..spec["replicas"].as_i64().unwrap_or(1)).map(name).collect();
+        let path = |name: &String| format!("{collection}/{name}");
+        let wanted: Vec<String> = names.iter().map(path).collect();
+        let is_pod = |path: &String| path.starts_with("/api/v1/namespaces/ml/pods/");
+        self.objects.retain(|path, _| !is_pod(path) || wanted.contains(path));
+        for name in &names {
+            if self.objects.contains_key(&path(name)) {
+                continue;
+            }
+            let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "controller": true,
+                "name": format!("fraud-{hash}"), "uid": "uid"});
+            let mut metadata = metadata.clone();
+            metadata["labels"]["pod-template-hash"] = json!(hash);
+            (metadata["name"], metadata["namespace"]) = (json!(name), json!("ml"));
+            metadata["ownerReferences"] = json!([owner]);
+            let status = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
+                "containerStatuses": [{"name": "model", "ready": true, "state": {"running": {}}}]});
+            let pod =
+                json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status});
+            self.create(collection, pod);
+        }
     }
 
     fn events(&mut self) -> Vec<(String, Event<Object>)> {

@@ -414,9 +414,9 @@ fn a_version_made_anew_with_other_content_is_a_conflict_and_what_serves_stays() 
     let sentence =
         format!("{what}; this record is another ({now}): give it a new version, or delete it.");
     assert_eq!(version["status"]["message"], sentence);
-    let then = "make it anew as it was, or give the other record a new version.";
-    let sentence =
-        format!("{what}, and ModelVersion fraud-6 is another record by now ({now}): {then}");
+    let then = "create it again as it was, or give the new record a new version.";
+    let what = format!("Version 6 of fraud was rolled out with the record {was}");
+    let sentence = format!("{what}, and ModelVersion fraud-6 has another one now ({now}): {then}");
     base.told("fraud", "Invalid", "VersionConflict", &sentence);
     base.nothing_is_lost();
     story.kubectl(&["delete", "mv", "fraud-6"]);
@@ -448,14 +448,14 @@ fn a_request_that_makes_no_sense_is_refused_with_what_to_ask_instead() {
     let verbs =
         "supported values: \"Undo\", \"Abort\", \"Retry\", \"Pause\", \"Resume\", \"Restart\"";
     let cases = [
-        (json!({"verb": "Undo"}), "spec.ifRollout: Required value"),
-        (json!({"verb": "Explode", "ifRollout": 1}), verbs),
+        (json!({"verb": "Undo"}), "spec.ifDecision: Required value"),
+        (json!({"verb": "Explode", "ifDecision": "1"}), verbs),
         (
-            json!({"verb": "Pause", "ifRollout": 1, "toRollout": 1}),
+            json!({"verb": "Pause", "ifDecision": "1", "toRollout": 1}),
             "toRollout goes with verb Undo only",
         ),
         (
-            json!({"verb": "Undo", "ifRollout": 1, "rerender": true}),
+            json!({"verb": "Undo", "ifDecision": "1", "rerender": true}),
             "rerender goes with verb Restart only",
         ),
     ];
@@ -468,17 +468,17 @@ fn a_request_that_makes_no_sense_is_refused_with_what_to_ask_instead() {
         });
         story.get("rreq", name)["status"].clone()
     };
-    let newest = |not: u32| {
+    let newest = |not: &str| {
         format!(
-            "The newest rollout is 1, not {not}, which the request saw: look again, then ask with ifRollout: 1."
+            "The newest decision is 1.0, and the request was made when it was {not}: look again, then ask with ifDecision: \"1.0\"."
         )
     };
     let cases = [
-        (json!({"verb": "Restart", "ifRollout": 0}), newest(0)),
-        (json!({"verb": "Undo", "ifRollout": 7}), newest(7)),
+        (json!({"verb": "Restart", "ifDecision": "0"}), newest("0")),
+        (json!({"verb": "Undo", "ifDecision": "7"}), newest("7")),
         (
-            json!({"verb": "Undo", "ifRollout": 1, "toRollout": 9}),
-            "There is no rollout 9: `kubectl get mro` lists them.".into(),
+            json!({"verb": "Undo", "ifDecision": "1", "toRollout": 9}),
+            "There is no rollout 9 of this ModelDeployment: `kubectl get mro` lists them.".into(),
         ),
     ];
     for (spec, sentence) in cases {
@@ -488,12 +488,12 @@ fn a_request_that_makes_no_sense_is_refused_with_what_to_ask_instead() {
             (&json!("Refused"), &json!(sentence), None)
         );
     }
-    story.apply(&rreq(json!({"verb": "Undo", "ifRollout": 1}), "churn"));
+    story.apply(&rreq(json!({"verb": "Undo", "ifDecision": "1"}), "churn"));
     let status = answered("ask");
     let sentence = format!("There is no ModelDeployment churn in namespace {}", story.namespace);
     let sentence = format!("{sentence}: ask again with a name that `kubectl get mdep` lists.");
     assert_eq!((&status["result"], &status["message"]), (&json!("Refused"), &json!(sentence)));
-    let edits = json!({"modelDeployment": "fraud", "verb": "Restart", "ifRollout": 2, "reason": "why not", "requestedBy": "bob"});
+    let edits = json!({"modelDeployment": "fraud", "verb": "Restart", "ifDecision": "2", "reason": "why not", "requestedBy": "bob"});
     for (field, value) in edits.as_object().unwrap() {
         let sentence = format!(
             "spec.{field}: Forbidden: {field} is immutable: make a new RolloutRequest instead"
@@ -517,7 +517,7 @@ fn nobody_asks_in_someone_elses_name_where_the_shipped_policy_is_installed() {
     ]);
     let ask = |by: Value, flags: &[&str]| {
         let mut object = json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"generateName": "fraud-"}});
-        object["spec"] = json!({"modelDeployment": "fraud", "verb": "Restart", "ifRollout": 1, "requestedBy": by});
+        object["spec"] = json!({"modelDeployment": "fraud", "verb": "Restart", "ifDecision": "1", "requestedBy": by});
         let args = [&["-n", &story.namespace, "--as=alice", "create", "-f", "-"], flags].concat();
         let out = story.cluster.try_kubectl_in(&args, &object.to_string());
         String::from_utf8_lossy(&out.stderr).into_owned()
@@ -567,7 +567,8 @@ fn a_record_is_never_rewritten_and_a_decision_never_removed() {
         (json!({"outcome": "Failed"}), once("outcome")),
         (json!({"outcome": null}), once("outcome")),
         (json!({"servedFrom": "2026-01-01T00:00:00Z"}), once("servedFrom")),
-        (json!({"wasAvailable": false}), once("wasAvailable")),
+        (json!({"direction": "Back"}), immutable("direction")),
+        (json!({"renderingDigest": "sha256:0"}), immutable("renderingDigest")),
         (json!({"observedImages": []}), once("observedImages")),
         (json!({"decisions": null}), appended.clone()),
         (json!({"decisions": []}), appended.clone()),

@@ -7,6 +7,7 @@
 
 mod corner;
 
+use rollmodel::plan::facts::content::digest;
 use serde_json::{Value, json};
 
 use corner::{Corner, OTHERWISE, Tale, tell};
@@ -28,7 +29,7 @@ fn serving_seven(corner: &Corner) {
 
 fn held_at_six(corner: &Corner) {
     serving_seven(corner);
-    corner.ask("Undo", 2);
+    corner.ask("Undo", "2.0");
     corner.until("it is held", |o| o["status"]["state"] == "Held");
 }
 
@@ -43,7 +44,7 @@ fn rolling_eight(corner: &Corner) {
 
 fn paused_eight(corner: &Corner) {
     rolling_eight(corner);
-    corner.ask("Pause", 2);
+    corner.ask("Pause", "2.0");
     corner.until("it is paused", |o| o["status"]["state"] == "Paused");
 }
 
@@ -74,7 +75,7 @@ fn killed_at_any_write_of_an_undo_it_goes_on_back() {
     tell(&Tale {
         name: "undo",
         before: serving_seven,
-        act: |c| c.ask("Undo", 2),
+        act: |c| c.ask("Undo", "2.0"),
         end: ("Held", "6"),
         trail: &["6", "7", "6"],
     });
@@ -85,7 +86,7 @@ fn killed_at_any_write_of_a_pause_it_stays_paused() {
     tell(&Tale {
         name: "pause",
         before: rolling_eight,
-        act: |c| c.ask("Pause", 2),
+        act: |c| c.ask("Pause", "2.0"),
         end: ("Paused", "6"),
         trail: &["6", "behave-image-pull", "behave-image-pull paused"],
     });
@@ -96,7 +97,7 @@ fn killed_at_any_write_of_a_resume_it_stays_resumed() {
     tell(&Tale {
         name: "resume",
         before: paused_eight,
-        act: |c| c.ask("Resume", 2),
+        act: |c| c.ask("Resume", "2.1"),
         end: ("Rolling", "6"),
         trail: &["6", "behave-image-pull", "behave-image-pull paused", "behave-image-pull"],
     });
@@ -131,7 +132,7 @@ fn killed_at_any_write_of_a_restart_by_request_the_pods_are_made_anew_once() {
     tell(&Tale {
         name: "restart",
         before: serving_six,
-        act: |c| c.ask("Restart", 1),
+        act: |c| c.ask("Restart", "1.0"),
         end: ("Serving", "6"),
         trail: &["6", "6 restarted"],
     });
@@ -150,7 +151,7 @@ fn killed_at_any_write_of_an_undo_while_paused_it_goes_back_and_is_paused_again(
                 })
             });
         },
-        act: |c| c.ask("Undo", 2),
+        act: |c| c.ask("Undo", "2.0"),
         end: ("Held", "6"),
         trail: &["6", "7", "7 paused", "6", "6 paused"],
     });
@@ -161,7 +162,7 @@ fn killed_at_any_write_of_an_abort_it_goes_back_once() {
     tell(&Tale {
         name: "abort",
         before: rolling_eight,
-        act: |c| c.ask("Abort", 2),
+        act: |c| c.ask("Abort", "2.0"),
         end: ("Held", "6"),
         trail: &["6", "behave-image-pull", "6"],
     });
@@ -172,7 +173,7 @@ fn killed_at_any_write_of_a_retry_it_serves_what_was_rejected() {
     tell(&Tale {
         name: "retry",
         before: held_at_six,
-        act: |c| c.ask("Retry", 3),
+        act: |c| c.ask("Retry", "3.0"),
         end: ("Serving", "7"),
         trail: &["6", "7", "6", "7"],
     });
@@ -268,7 +269,7 @@ fn killed_at_any_write_of_a_restart_that_renders_anew_it_is_rendered_anew_once()
             c.stopped(|| rendered_otherwise(c));
             c.serves("6");
         },
-        act: |c| c.ask_with("Restart", 1, json!({"rerender": true})),
+        act: |c| c.ask_with("Restart", "1.0", json!({"rerender": true})),
         end: ("Serving", "6"),
         trail: &["6", "6 otherwise", "6 restarted"],
     });
@@ -281,8 +282,20 @@ fn rendered_otherwise(corner: &Corner) {
             (stored["metadata"]["name"].clone(), stored["metadata"]["labels"].clone());
         corner.rest.delete(&format!("controllerrevisions/{}", name.as_str().unwrap()));
         stored["data"]["rendering"]["spec"]["terminationGracePeriodSeconds"] = json!(OTHERWISE);
+        let recorded = json!(digest(&stored["data"]["rendering"]));
         stored["metadata"] = json!({"name": name, "labels": labels});
         corner.rest.create("controllerrevisions", &stored);
+        for mut record in corner.rest.list("modelrollouts") {
+            if record["spec"]["revisionName"] != stored["metadata"]["name"] {
+                continue;
+            }
+            let (name, labels) =
+                (record["metadata"]["name"].clone(), record["metadata"]["labels"].clone());
+            corner.rest.delete(&format!("modelrollouts/{}", name.as_str().unwrap()));
+            record["spec"]["renderingDigest"] = recorded.clone();
+            record["metadata"] = json!({"name": name, "labels": labels});
+            corner.rest.create("modelrollouts", &record);
+        }
     }
     let patch =
         json!({"spec": {"template": {"spec": {"terminationGracePeriodSeconds": OTHERWISE}}}})

@@ -13,7 +13,7 @@ fn undo_serves_the_version_before_and_holds_the_one_left() {
     let answer = story.ask("Undo");
     assert_eq!(
         answer["status"]["message"],
-        "Going back to version 6 (rollout 1); version 7 is rejected until a Retry."
+        "Recorded as rollout 3: going back to version 6 (rollout 1); version 7 is not served again until a Retry."
     );
     let mdep = story.settles("Held", "6");
     assert_eq!(
@@ -62,10 +62,10 @@ fn undo_to_a_number_and_undo_after_a_restart_lead_where_they_say() {
     story.want("8");
     story.serves("8");
     let answer =
-        story.ask_with(json!({"verb": "Undo", "toRollout": 2, "ifRollout": story.newest()}));
+        story.ask_with(json!({"verb": "Undo", "toRollout": 2, "ifDecision": story.decision()}));
     assert_eq!(answer["status"]["result"], "Refused", "rollout 2 was rejected: {answer}");
     let answer =
-        story.ask_with(json!({"verb": "Undo", "toRollout": 1, "ifRollout": story.newest()}));
+        story.ask_with(json!({"verb": "Undo", "toRollout": 1, "ifDecision": story.decision()}));
     assert_eq!(answer["status"]["result"], "Done");
     story.settles("Held", "6");
 }
@@ -81,7 +81,11 @@ fn undo_by_kubectl_is_taken_as_undo_and_a_second_one_is_put_back() {
     );
     story.kubectl(&["rollout", "undo", "deployment/fraud"]);
     let told = story.event("UndoRefused");
-    assert!(told.contains("create a RolloutRequest with verb Undo and toRollout"), "{told}");
+    assert!(told.contains("was reverted: it was rejected by rollout 3"), "{told}");
+    assert!(
+        told.contains("A RolloutRequest with verb Retry returns to a rejected version"),
+        "{told}"
+    );
     story.until_true("it is put back", || story.image().ends_with(":6"));
     story.settles("Held", "6");
     assert_eq!(story.newest(), 3);
@@ -90,9 +94,9 @@ fn undo_by_kubectl_is_taken_as_undo_and_a_second_one_is_put_back() {
 #[test]
 fn of_two_people_who_undo_at_once_one_is_refused() {
     let story = Story::serving_seven("both");
-    let newest = story.newest();
+    let decision = story.decision();
     let names: Vec<String> =
-        (0..2).map(|_| story.request(json!({"verb": "Undo", "ifRollout": newest}))).collect();
+        (0..2).map(|_| story.request(json!({"verb": "Undo", "ifDecision": decision}))).collect();
     let result = |name: &String| {
         story.get("rreq", name)["status"]["result"].as_str().unwrap_or_default().to_owned()
     };
@@ -325,12 +329,15 @@ fn a_template_that_the_api_server_refuses_goes_back_with_its_sentence() {
     story.patch(
         &json!({"template": {"spec": {"containers": [{"name": "model", "volumeMounts": [{"name": "nowhere", "mountPath": "/x"}]}]}}}),
     );
-    story.settles("RolledBack", "6");
+    let mdep = story.settles("Invalid", "6");
+    assert_eq!(condition(&mdep, "Stalled")["reason"], "Refused");
     assert_eq!(
         (story.record(2)["outcome"].as_str(), story.record(3)["trigger"].as_str()),
         (Some("Failed"), Some("Refused"))
     );
-    assert!(story.message().contains("volumeMounts[0].name"), "{}", story.message());
+    assert_eq!(story.record(3)["rejects"]["scope"], "Revision");
+    let message = mdep["status"]["message"].as_str().unwrap();
+    assert!(message.contains("volumeMounts[0].name"), "{message}");
     story.patch(&json!({"template": null}));
     story.settles("Serving", "6");
 }

@@ -60,7 +60,7 @@ fn serves(cluster: &Cluster, home: &str) {
     }
     apply(
         json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"name": "back"},
-        "spec": {"modelDeployment": "fraud", "verb": "Undo", "ifRollout": 2, "requestedBy": "admin"}}),
+        "spec": {"modelDeployment": "fraud", "verb": "Undo", "ifDecision": "2.0", "requestedBy": "admin"}}),
     );
     cluster.kubectl(&[
         "wait",
@@ -83,7 +83,7 @@ fn serves(cluster: &Cluster, home: &str) {
     assert_eq!((by["name"].as_str(), by["verified"].as_bool()), (Some("admin"), Some(true)));
 
     let forged = json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"name": "forged"},
-        "spec": {"modelDeployment": "fraud", "verb": "Undo", "ifRollout": 3, "requestedBy": "somebody-else"}});
+        "spec": {"modelDeployment": "fraud", "verb": "Undo", "ifDecision": "3.0", "requestedBy": "somebody-else"}});
     let refused =
         cluster.try_kubectl_in(&["create", "-n", &namespace, "-f", "-"], &forged.to_string());
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{
     Cluster, Options, audit, levers,
-    operator::{FETCH_IMAGE, Operator, binary},
+    operator::{FETCH_IMAGE, Operator, PRUNE_AT_ONCE, binary},
     proxy::Proxy,
     rest::{Rest, within},
     root,
@@ -79,7 +79,7 @@ fn verify(story: &Story) {
 fn exercise(story: &Story, kubeconfig: &std::path::Path) {
     let rest = Rest::new(story.cluster, &story.namespace);
     let ask = |name: &str, verb: &str| {
-        let spec = json!({"modelDeployment": "fraud", "verb": verb, "ifRollout": story.newest(), "requestedBy": "admin"});
+        let spec = json!({"modelDeployment": "fraud", "verb": verb, "ifDecision": story.decision(), "requestedBy": "admin"});
         story.apply(&json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "RolloutRequest", "metadata": {"name": name}, "spec": spec}));
     };
     for version in ["6", "7", "8", "9"] {
@@ -102,6 +102,13 @@ fn exercise(story: &Story, kubeconfig: &std::path::Path) {
         story.serves(version);
     }
     story.until_true("contents are pruned", || story.list("controllerrevisions").len() == 2);
+    // Where a stored revision is lost, its template is read from its ReplicaSet.
+    let records = story.list("mro");
+    let of_eight = records.iter().find(|r| r["spec"]["version"] == "8").unwrap();
+    let lost = of_eight["spec"]["revisionName"].as_str().unwrap();
+    story.kubectl(&["delete", "controllerrevision", lost]);
+    ask("lost", "Undo");
+    story.settles("Held", "8");
     story.patch(&json!({"service": {"port": 81}}));
     story.until_true("the Service is changed", || {
         story.get("service", "fraud")["spec"]["ports"][0]["port"] == 81
@@ -185,7 +192,7 @@ fn as_its_own_service_account_it_may_do_all_that_it_does_and_does_all_that_it_ma
     }
     let mark = audit::mark(cluster);
     let kubeconfig = cluster.kubeconfig_of("rollmodel-system", "rollmodel");
-    let flags = ["--lease-namespace", "rollmodel-system", "--requesters-verified"];
+    let flags = ["--lease-namespace", "rollmodel-system", "--requesters-verified", PRUNE_AT_ONCE];
     let mut story = alone(cluster, "rbac");
     story.operator = Some(Operator::start(cluster, &kubeconfig, &flags));
     let standby = Operator::start(cluster, &kubeconfig, &flags);

@@ -1,6 +1,9 @@
 //! After a disaster: objects restored from a backup, another build of the operator, an older
 //! server, a control plane that dies midway.
 
+use std::collections::BTreeMap;
+
+use rollmodel::plan::facts::content::digest;
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -139,28 +142,42 @@ fn restored_amid_a_pause_it_stays_paused_and_resumes() {
 #[test]
 fn the_same_request_again_is_refused() {
     let story = Story::serving_seven("replay");
-    let spec = json!({"verb": "Undo", "ifRollout": 2});
+    let spec = json!({"verb": "Undo", "ifDecision": "2.0"});
     assert_eq!(story.ask_with(spec.clone())["status"]["result"], "Done");
     story.settles("Held", "6");
     let answer = story.ask_with(spec);
     assert_eq!(answer["status"]["result"], "Refused");
     assert!(
-        answer["status"]["message"].as_str().unwrap().contains("The newest rollout is 3, not 2"),
+        answer["status"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("The newest decision is 3.0, and the request was made when it was 2.0"),
         "{answer}"
     );
     assert_eq!(story.newest(), 3);
 }
 
-/// What an operator with another renderer would have stored and rolled out: the same contents, each
-/// with a grace period of its own.
+/// What an operator with another renderer would have stored, recorded and rolled out: the same
+/// revisions, each with a grace period of its own.
 fn render_otherwise(story: &Story) {
+    let mut digests = BTreeMap::new();
     for mut stored in story.list("controllerrevisions") {
         let name = stored["metadata"]["name"].as_str().unwrap().to_owned();
         stored["data"]["rendering"]["spec"]["terminationGracePeriodSeconds"] = json!(77);
+        digests.insert(name.clone(), digest(&stored["data"]["rendering"]));
         story.kubectl(&["delete", "controllerrevision", &name]);
         story.cluster.kubectl_in(
             &["-n", &story.namespace, "create", "-f", "-"],
             &stripped(stored).to_string(),
+        );
+    }
+    for mut record in story.list("mro") {
+        story.kubectl(&["delete", "mro", record["metadata"]["name"].as_str().unwrap()]);
+        record["spec"]["renderingDigest"] =
+            json!(digests[record["spec"]["revisionName"].as_str().unwrap()]);
+        story.cluster.kubectl_in(
+            &["-n", &story.namespace, "create", "-f", "-"],
+            &stripped(record).to_string(),
         );
     }
     let patch =

@@ -1,5 +1,5 @@
 //! With the shipped admission policies, nobody gets through the operator what RBAC denies them
-//! (design invariant 10).
+//! (docs/design.md, Invariants).
 
 use serde_json::{Value, json};
 

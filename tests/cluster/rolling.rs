@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::harness::{
     audit, levers,
-    story::{Story, condition, observed, version_of},
+    story::{Story, condition, deployment, observed, version_of},
 };
 
 #[test]
@@ -19,8 +19,8 @@ fn a_first_rollout_serves_behind_a_deployment_and_a_service() {
     );
     let record = story.record(1);
     assert_eq!(
-        (record["trigger"].as_str(), record["outcome"].as_str(), record["wasAvailable"].as_bool()),
-        (Some("SpecChanged"), Some("Promoted"), Some(true))
+        (record["trigger"].as_str(), record["outcome"].as_str(), record["direction"].as_str()),
+        (Some("SpecChanged"), Some("Promoted"), Some("Forward"))
     );
     assert!(record["observedImages"][0].as_str().unwrap().contains("@sha256:"), "{record}");
     story.until_true("version 6 says where it serves", || {
@@ -224,15 +224,17 @@ fn kubectl_scale_works_on_the_model_deployment_also_during_a_rollout() {
 }
 
 #[test]
-fn rolled_at_no_replicas_and_scaled_later_was_available_from_then_on() {
+fn a_rollout_at_no_replicas_stays_open_and_is_promoted_once_it_is_scaled() {
     let story = Story::begin("zero");
     story.version("6", "6");
-    story.deploy("6");
-    story.patch(&json!({"replicas": 0}));
-    story.serves("6");
-    story.want("6");
+    story.apply(&deployment("fraud", json!({"model": "fraud", "version": "6", "replicas": 0})));
+    let mdep = story.state("Serving");
+    let ready = condition(&mdep, "Ready");
+    assert_eq!((&ready["status"], &ready["reason"]), (&json!("True"), &json!("ScaledToZero")));
+    assert_eq!(story.record(1).get("outcome"), None);
     story.kubectl(&["scale", "mdep/fraud", "--replicas=2"]);
-    story.until_true("it was available", || story.record(1)["wasAvailable"] == true);
+    story.serves("6");
+    assert_eq!(story.record(1)["outcome"], "Promoted");
 }
 
 #[test]

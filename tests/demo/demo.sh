@@ -86,7 +86,7 @@ ask() {
 apiVersion: rollmodel.dev/v1alpha1
 kind: RolloutRequest
 metadata: {generateName: fraud-}
-spec: {modelDeployment: fraud, verb: $1, ifRollout: $(status rollout), reason: "$2", requestedBy: "$me"}
+spec: {modelDeployment: fraud, verb: $1, ifDecision: "$(status decision)", reason: "$2", requestedBy: "$me"}
 EOF
   echo EOF
   request=$(kubectl create -f "$dir/request.yaml" -o name)

@@ -122,5 +122,7 @@ fn what_was_refused_is_not_planned_again_at_once() {
     let plan = world.plan();
     assert_eq!(plan.requeue_after_seconds, Some(0));
     world.seen.memory.refused.push(refused(&plan, |a| matches!(a, Action::AnswerRequest { .. })));
+    let rest = world.plan();
+    world.carry_out(rest, usize::MAX);
     assert_ne!(world.plan().requeue_after_seconds, Some(0));
 }

@@ -2,9 +2,13 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use rollmodel::{
-    api::{ModelRolloutSpec, rollout::Scope},
+    api::{
+        ModelRolloutSpec,
+        rollout::{Direction, Scope},
+    },
     plan::{
         Action, Lookup, Plan, Prunable,
+        action::Purpose,
         registry::{RegistryAction, RegistryPlan},
     },
     run::case::{Case, CasePlan},
@@ -24,6 +28,7 @@ fn of_deployment(case: &Case, plan: &Plan) -> Vec<String> {
     let lookups = plan.lookups.iter().map(|lookup| match lookup {
         Lookup::Content(name) => format!("read live: ControllerRevision {name}"),
         Lookup::Records => "read live: every record".into(),
+        Lookup::ReplicaSets => "read live: the ReplicaSets of the Deployment".into(),
         Lookup::Workload => "read live: the Deployment".into(),
         Lookup::Service => "read live: the Service".into(),
     });
@@ -68,22 +73,26 @@ fn line(case: &Case, action: &Action) -> String {
             format!("store revision: version {}", version(&body.rendering))
         }
         Action::CreateRecord { spec } => format!("create record {}", record(case, spec)),
-        Action::AmendRecord { name, ops } => {
+        Action::AmendRecord { name, ops, .. } => {
             let number = name.rsplit('-').next().unwrap_or(name);
             format!("amend record {number}: {}", changes(ops))
         }
         Action::CreateWorkload { body, .. } => {
             format!("create Deployment: {}, {}", decision(body), pods(&body["spec"]))
         }
-        Action::PatchWorkload { put_back, ops, .. } => {
-            let verb = if *put_back { "put the Deployment back" } else { "patch Deployment" };
+        Action::PatchWorkload { purpose, reverts, ops, .. } => {
+            let verb = match purpose {
+                Purpose::Settings => "patch settings of Deployment",
+                Purpose::Decision(_) if reverts.is_empty() => "patch Deployment",
+                Purpose::Decision(_) => "revert changes of Deployment",
+            };
             format!("{verb}: {}", changes(ops))
         }
         Action::CreateService { body } => {
             let spec = &body["spec"];
             format!("create Service: {}, port {}", word(&spec["type"]), spec["ports"][0]["port"])
         }
-        Action::PatchService { ops } => format!("patch Service: {}", changes(ops)),
+        Action::PatchService { ops, .. } => format!("patch Service: {}", changes(ops)),
         Action::AnswerRequest { name, status } => {
             let result = status.result.map(|result| format!("{result:?}")).unwrap_or_default();
             let rollout = status.rollout.map(|n| format!(", rollout {n}")).unwrap_or_default();
@@ -100,7 +109,8 @@ fn line(case: &Case, action: &Action) -> String {
 
 fn record(case: &Case, spec: &ModelRolloutSpec) -> String {
     let by = &spec.decided_by;
-    let mut line = format!("{}: version {}", spec.number, spec.version);
+    let back = if spec.direction == Direction::Back { "back to " } else { "" };
+    let mut line = format!("{}: {back}version {}", spec.number, spec.version);
     line.push_str(&format!(", {:?} by {}", spec.trigger, by.name));
     if by.verified {
         line.push_str(" (verified)");
@@ -146,7 +156,7 @@ fn change(op: &Value) -> Option<String> {
         "annotations/kubernetes.io~1change-cause" => "change cause".into(),
         "message" | "endTime" => return None,
         field if field.starts_with("decisions") => {
-            let decision = if value.is_array() { &value[0] } else { value };
+            let decision = items(value).last().unwrap_or(value);
             format!("{} by {}", word(&decision["verb"]), word(&decision["decidedBy"]["name"]))
         }
         field if op["op"] == "remove" => format!("no {field}"),

@@ -11,6 +11,11 @@
 //! | `actions` | what the plan does, a line each, in this order |
 //! | `status` | what users read of it afterwards |
 //!
+//! What a file leaves out is filled in: of a record its direction (Forward), its admission (Newly)
+//! and the digest of its stored template; of a pod its creation with the newest rollout of its
+//! revision, and its ReplicaSet. In `memory.refused`, `write` is the beginning of the identity of a
+//! write that would be planned if nothing were refused.
+//!
 //! `{{restart_limit}}` and its like (`NUMBERS` below) stand for numbers of the rules, so that a
 //! changed number fails no scenario.
 //!
@@ -35,8 +40,8 @@ use std::{
 };
 
 use rollmodel::{
-    api::ModelDeploymentSpec,
-    plan::{delivery, health},
+    api::{ModelDeploymentSpec, deployment::RESTART_LIMIT},
+    plan::facts::delivery,
 };
 
 /// The scenarios, and the bases in a folder below.
@@ -53,7 +58,7 @@ pub fn numbers() -> Vec<(&'static str, String)> {
     let spec = r#"{"model": "fraud", "version": "6"}"#;
     let silent: ModelDeploymentSpec = serde_json::from_str(spec).unwrap();
     vec![
-        ("restart_limit", health::RESTART_LIMIT.to_string()),
+        ("restart_limit", RESTART_LIMIT.to_string()),
         ("progress_deadline", silent.progress_deadline().to_string()),
         ("image_volumes_from", delivery::IMAGE_VOLUMES_FROM.to_string()),
         ("image_volumes_not_in", (delivery::IMAGE_VOLUMES_FROM - 1).to_string()),

@@ -4,7 +4,7 @@ use std::fs;
 
 use jiff::Timestamp;
 use rollmodel::{
-    plan::{self, Observed, registry::ObservedRegistry},
+    plan::{self, Action, Observed, facts::content::digest, registry::ObservedRegistry},
     run::case::Case,
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -47,10 +47,12 @@ pub fn base(name: &str) -> Result<Raw, String> {
     if raw.is_registry || raw.observed.get("deployment").is_none_or(|d| d.get("status").is_some()) {
         return Ok(raw);
     }
-    let observed: Observed = read(&raw.observed).map_err(|e| format!("base {name}: {e}"))?;
+    let mut whole = raw.observed.clone();
+    fill_in(&mut whole, raw.now);
+    let observed: Observed = read(&whole).map_err(|e| format!("base {name}: {e}"))?;
     let plan = plan::plan(&observed, raw.now);
     if !plan.actions.is_empty() || !plan.lookups.is_empty() {
-        return Err(format!("base {name} is not at rest: {}", plan.why));
+        return Err(format!("base {name} is not at rest: {} {plan:?}", plan.why));
     }
     let status = serde_yaml::to_value(&plan.status).map_err(|e| e.to_string())?;
     patch(&mut raw.observed["deployment"], &mapping("status", status));
@@ -91,13 +93,86 @@ pub fn case(
     now: Option<Timestamp>,
 ) -> Result<Case, String> {
     patch(&mut raw.observed, change);
+    let now = now.unwrap_or(raw.now);
     let (mut observed, mut registry) = (None, None);
     if raw.is_registry {
         registry = Some(read::<ObservedRegistry>(&raw.observed)?);
     } else {
-        observed = Some(read::<Observed>(&raw.observed)?);
+        fill_in(&mut raw.observed, raw.now);
+        let mut read = read::<Observed>(&raw.observed)?;
+        name_refused_writes(&mut read, now)?;
+        observed = Some(read);
     }
-    Ok(Case { title: title.into(), now: now.unwrap_or(raw.now), observed, registry })
+    Ok(Case { title: title.into(), now, observed, registry })
+}
+
+/// Fills in what follows from the rest.
+fn fill_in(observed: &mut Value, now: Timestamp) {
+    let bodies = observed.get("contents").cloned().unwrap_or_default();
+    for record in items_mut(observed, "records") {
+        let Some(spec) = record.get_mut("spec") else { continue };
+        set_default(spec, "direction", || "Forward".into());
+        set_default(spec, "admission", || mapping("asked", "Newly".into()));
+        let name = spec.get("revisionName").cloned().unwrap_or_default();
+        set_default(spec, "renderingDigest", || digest_rendering(&bodies, &name).into());
+    }
+    let records = observed.get("records").cloned().unwrap_or_default();
+    for pod in items_mut(observed, "pods") {
+        let hash = pod.get("hash").map(text).unwrap_or_default();
+        let template = hash.get(..8).unwrap_or(&hash).to_owned();
+        set_default(pod, "templateHash", || template.clone().into());
+        let template = pod.get("templateHash").map(text).unwrap_or_default();
+        set_default(pod, "replicaSet", || format!("fraud-{template}").into());
+        let created = find_start(&records, &hash).unwrap_or_else(|| now.to_string());
+        set_default(pod, "created", || created.into());
+    }
+}
+
+fn items_mut<'a>(observed: &'a mut Value, list: &str) -> impl Iterator<Item = &'a mut Value> {
+    observed.get_mut(list).and_then(Value::as_sequence_mut).into_iter().flatten()
+}
+
+fn set_default(target: &mut Value, field: &str, make: impl FnOnce() -> Value) {
+    if target.get(field).is_none() {
+        patch(target, &mapping(field, make()));
+    }
+}
+
+/// The digest of a stored template; one that no stored template has where there is none.
+fn digest_rendering(contents: &Value, name: &Value) -> String {
+    let all = contents.as_sequence().into_iter().flatten();
+    let stored = all.into_iter().find(|c| c.get("name") == Some(name));
+    let rendering = stored.and_then(|c| c.get("body")?.get("rendering"));
+    match rendering.and_then(|r| serde_json::to_value(r).ok()) {
+        Some(rendering) => digest(&rendering),
+        None => "sha256:lost".into(),
+    }
+}
+
+/// The start of the newest rollout of a revision.
+fn find_start(records: &Value, hash: &str) -> Option<String> {
+    let specs = records.as_sequence().into_iter().flatten().filter_map(|r| r.get("spec"));
+    let same = specs.filter(|spec| {
+        let revision = spec.get("revisionHash").map(text).unwrap_or_default();
+        revision.contains(hash)
+    });
+    same.filter_map(|spec| spec.get("startTime").map(text)).max()
+}
+
+/// Gives each refused write the whole identity of the write that begins as it says.
+fn name_refused_writes(observed: &mut Observed, now: Timestamp) -> Result<(), String> {
+    let mut refused = std::mem::take(&mut observed.memory.refused);
+    let planned: Vec<String> =
+        plan::plan(observed, now).actions.iter().filter_map(Action::write).collect();
+    for refused in &mut refused {
+        let begins = |write: &&String| write.starts_with(&refused.write);
+        let whole = planned.iter().find(begins).cloned();
+        refused.write = whole.ok_or_else(|| {
+            format!("no write begins with {:?}; there are {planned:?}", refused.write)
+        })?;
+    }
+    observed.memory.refused = refused;
+    Ok(())
 }
 
 /// Puts the numbers of the rules where `{{name}}` stands.
@@ -276,7 +351,7 @@ mod tests {
 
     #[test]
     fn a_number_that_no_rule_has_is_refused() {
-        let limit = rollmodel::plan::health::RESTART_LIMIT;
+        let limit = rollmodel::api::deployment::RESTART_LIMIT;
         assert_eq!(fill_numbers("at {{restart_limit}}.").unwrap(), format!("at {limit}."));
         assert!(fill_numbers("{{restarts}}").unwrap_err().contains("restart_limit"));
     }

@@ -248,7 +248,7 @@ mod tests {
     fn a_file_keeps_everything_above_its_actions_and_the_names_of_its_numbers() {
         let raw = "title: T.\n# Why.\nchange: {restarts: {{restart_limit}}}\nactions:\n\
                    - crashed {{restart_limit}} times\nstatus:\n  state: Rolling\n";
-        let limit = rollmodel::plan::health::RESTART_LIMIT;
+        let limit = rollmodel::api::deployment::RESTART_LIMIT;
         let line = format!("it crashed {limit} times, in rollout {limit}");
         let planned = expected(&[&line, "write status"], "Rolling");
         let want = "title: T.\n# Why.\nchange: {restarts: {{restart_limit}}}\nactions:\n\

@@ -350,8 +350,12 @@ impl Cluster {
             return Vec::new();
         }
         let sets = self.workload.replica_sets.iter();
-        sets.map(|s| ReplicaSet { name: s.name.clone(), template: (*s.template.value).clone() })
-            .collect()
+        let read = |s: &super::objects::ReplicaSet| ReplicaSet {
+            name: s.name.clone(),
+            template: (*s.template.value).clone(),
+            ..ReplicaSet::default()
+        };
+        sets.map(read).collect()
     }
 
     fn observe_versions(&self) -> Vec<plan::observed::Version> {

@@ -54,6 +54,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 - apiGroups: [apps]
   resources: [controllerrevisions]
   verbs: [get, list, watch, create, delete]
+# The pod templates of revisions that are stored no longer, read live.
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [list]
 # Why pods do not get ready, how verifications ended, and whether an autoscaler has the wrong target.
 - apiGroups: [""]
   resources: [pods]

@@ -341,6 +341,12 @@ fn abort(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply {
 }
 
 fn retry(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply {
+    if facts.observed.memory.crds_older {
+        return Ok(Answer::refused(
+            "The CRDs are older than the operator, and nothing new is rolled out: apply the CRDs of \
+             this release, then ask again.",
+        ));
+    }
     let desired = match &facts.desired {
         Ok(desired) => desired,
         Err(problem) => return Ok(Answer::refused(problem.sentence())),

@@ -1,4 +1,4 @@
-//! What other managers own, read from `metadata.managedFields`.
+//! Fields that other managers own, read from `metadata.managedFields`.
 
 use std::collections::BTreeSet;
 
@@ -7,15 +7,15 @@ use serde_json::Value;
 
 use super::path::{bracket, join, text};
 
-/// The most paths of other managers that are kept.
+/// Maximum number of paths of other managers that are kept.
 pub const FOREIGN_MAX: usize = 256;
 
-/// Paths under `spec` that managers other than `ours` own, and `ours` does not: leaves only,
-/// sorted, at most [`FOREIGN_MAX`].
+/// Paths under `spec` that managers other than `ours` own and `ours` does not: leaves only, sorted,
+/// at most [`FOREIGN_MAX`].
 #[must_use]
 pub fn foreign_paths(managed_fields: &[ManagedFieldsEntry], ours: &str) -> Vec<String> {
     let (mut mine, mut theirs) = (BTreeSet::new(), BTreeSet::new());
-    // A subresource's entry is a status or a scale, which is nobody's drift.
+    // An entry of a subresource is a status or a scale, which is never drift.
     for entry in managed_fields
         .iter()
         .filter(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty())
@@ -43,7 +43,7 @@ fn leaves(node: &Value, path: &str, out: &mut BTreeSet<String>) {
     }
 }
 
-/// One step of FieldsV1: `f:name`, `k:{"name":"model"}`, `v:"a"` or `i:0`.
+/// Appends one element of FieldsV1 to a path: `f:name`, `k:{"name":"model"}`, `v:"a"` or `i:0`.
 fn step(path: &str, element: &str) -> String {
     let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
     match element.split_once(':') {

@@ -1,9 +1,9 @@
-//! How paths are written, relative to one root (a Deployment's `spec`, or a pod template).
+//! Paths relative to one root: a Deployment's `spec`, or a pod template.
 //!
-//! Fields are joined by dots, whatever their names hold
+//! Fields are joined by dots, whatever their names contain
 //! (`template.metadata.labels.rollmodel.dev/revision`). An item of a list of maps carries its keys,
 //! sorted (`containers[name=model].ports[containerPort=8080,protocol=TCP]`), an item of a set its
-//! value (`[v=a]`), any other item its index (`[0]`).
+//! value (`[v=a]`), and any other item its index (`[0]`).
 
 use std::collections::BTreeSet;
 
@@ -11,19 +11,20 @@ use serde_json::Value;
 
 use super::empty;
 
-/// A place in the tree: its path, and what has to be known of the way there.
+/// A place in the tree: its path, and the facts about the way there.
 #[derive(Clone, Default)]
 pub(super) struct Place {
     pub path: String,
     /// The field that holds the value, or the list it is an item of.
     pub field: String,
-    /// Whether the value is a quantity.
+    /// True if the value is a quantity.
     pub quantity: bool,
-    /// Whether another manager owns it as part of something whole.
+    /// True if another manager owns it as part of a whole object.
     pub owned: bool,
 }
 
-/// Whether a field of a pod template is a quantity, by its own name and that of the field it is in.
+/// Reports whether a field of a pod template is a quantity, by its own name and that of the field
+/// around it.
 pub(in crate::plan) fn is_quantity(parent: &str, name: &str) -> bool {
     match parent {
         "requests" | "limits" | "overhead" => true,
@@ -44,7 +45,7 @@ impl Place {
     }
 }
 
-/// A string or number as a path has it.
+/// Formats a string or number for a path.
 pub(super) fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -53,7 +54,7 @@ pub(super) fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// The keys of a list's items as a path has them; none where an item has no key, or two have the
+/// Formats the keys of a list's items for paths; None where an item has no key, or two have the
 /// same.
 pub(super) fn keys(field: &str, items: &[Value]) -> Option<Vec<String>> {
     let keys: Vec<String> = items.iter().map(|item| key(field, item)).collect::<Option<_>>()?;

@@ -1,7 +1,7 @@
-//! Kubernetes' quantities.
+//! Quantities as Kubernetes writes them, such as `500m` or `4Gi`.
 
-/// A quantity such as `500m` or `4Gi` in billionths, rounded up and capped as Kubernetes does; none
-/// where the text is no quantity.
+/// Parses a quantity such as `500m` or `4Gi` into billionths, rounded up and capped as Kubernetes
+/// does; None for any other text.
 #[must_use]
 pub fn nanos(text: &str) -> Option<i128> {
     const CAP: i128 = i64::MAX as i128 * 1_000_000_000;
@@ -25,7 +25,7 @@ pub fn nanos(text: &str) -> Option<i128> {
     Some(if text.starts_with('-') { -amount } else { amount })
 }
 
-/// digits × 2^twos × 10^tens; none where that is too much.
+/// Computes digits × 2^twos × 10^tens; None on overflow.
 fn scaled(digits: i128, twos: u32, tens: i32) -> Option<i128> {
     let binary = digits.checked_mul(1_i128.checked_shl(twos)?)?;
     match 10_i128.checked_pow(tens.unsigned_abs()) {

@@ -153,7 +153,7 @@ fn not_verified(seen: &Observed, version: &Version) -> Problem {
     let Version { name, version: number, .. } = version;
     if let Some(found) = version.unverified.as_ref().filter(|u| u.failed) {
         let again = format!(
-            "When that is mended, `kubectl annotate mv {name} {}=$(date +%s) --overwrite` has it verified again.",
+            "When that is fixed, `kubectl annotate mv {name} {}=$(date +%s) --overwrite` has it verified again.",
             names::VERIFY
         );
         return Problem::Invalid(

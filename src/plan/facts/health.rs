@@ -107,7 +107,9 @@ pub fn judge_rollout(
     }
     let pods: Vec<&Pod> =
         pods_of(observed, record).filter(|p| !p.deleting && !p.finished && !p.ready).collect();
-    let started = pods_of(observed, record).any(|p| p.containers.iter().any(has_started));
+    let revision = names::hash16(&record.revision_hash);
+    let started = (observed.pods.iter().filter(|p| p.hash == revision))
+        .any(|p| p.containers.iter().any(has_started));
     let evidence = pods.iter().filter(|p| is_evidence(p, record, patience));
     for pod in evidence {
         if let Some(failure) = find_failure(pod, record, patience, started) {
@@ -140,7 +142,7 @@ pub fn seconds_to_next_deadline(
     let unready = pods_of(observed, record).filter(|p| !p.deleting && !p.finished && !p.ready);
     let times = unready.flat_map(|p| {
         let model = find_model(p).and_then(|c| c.started);
-        let old = is_older(p, record).then_some(record.start_time.0);
+        let old = is_older(p, record).then(|| unready_since(p, record));
         [model, old, p.initialized].into_iter().flatten()
     });
     times.map(|since| patience.seconds_left(since)).filter(|left| *left > 0).min()
@@ -170,8 +172,12 @@ fn is_evidence(pod: &Pod, record: &ModelRolloutSpec, patience: Patience) -> bool
     if pod.replica_set.as_deref() != Some(own.as_str()) {
         return false;
     }
-    let unready_since = pod.ready_changed.max(Some(record.start_time.0));
-    !is_older(pod, record) || patience.has_passed(unready_since)
+    !is_older(pod, record) || patience.has_passed(Some(unready_since(pod, record)))
+}
+
+/// Since when an older pod has been unready during a rollout.
+fn unready_since(pod: &Pod, record: &ModelRolloutSpec) -> Timestamp {
+    pod.ready_changed.unwrap_or_default().max(record.start_time.0)
 }
 
 fn find_model(pod: &Pod) -> Option<&Container> {
@@ -198,7 +204,7 @@ pub fn is_complete(
     let mine: Vec<&Pod> = pods_of(observed, record).filter(lives).collect();
     let runs_unready =
         |p: &&Pod| !p.ready && p.containers.iter().any(|c| !c.init && c.running && !c.ready);
-    if !observed_generation_is_current(live) || others || mine.iter().any(|p| runs_unready(p)) {
+    if !observed_generation_is_current(live) || others || mine.iter().any(runs_unready) {
         return false;
     }
     let replicas = live.spec.replicas;
@@ -485,163 +491,4 @@ fn quote_end(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_a_long_log_its_end_is_quoted() {
-        let log = format!(
-            "{}\nModuleNotFoundError: No module\n named 'shapes'\n\n",
-            "Traceback of many lines\n".repeat(80)
-        );
-        let told = ending(&log);
-        assert!(
-            told.len() <= QUOTED && told.starts_with("Traceback of many lines Traceback"),
-            "{told}"
-        );
-        assert!(told.ends_with("ModuleNotFoundError: No module named 'shapes'"), "{told}");
-        assert_eq!(ending("out of memory\n"), "out of memory");
-        assert_eq!(ending(&"x".repeat(400)), format!("{}…", "x".repeat(297)));
-        assert_eq!(ending(""), "");
-    }
-
-    #[test]
-    fn an_image_that_cannot_be_pulled_is_one_sentence_while_the_kubelet_alternates_between_two() {
-        let cause = "failed to pull and unpack image \"models/fraud:8\": not found";
-        let backing_off =
-            format!("Back-off pulling image \"models/fraud:8\": ErrImagePull: {cause}");
-        assert_eq!(said("ImagePullBackOff", &backing_off), said("ErrImagePull", cause));
-        assert_eq!(
-            said("ImagePullBackOff", "Back-off pulling image"),
-            "ImagePullBackOff: Back-off pulling image"
-        );
-    }
-
-    /// A pod whose init container that fetches ended with that code, that often, and waits or runs
-    /// again since.
-    fn fetching(code: i32, message: &str, restarts: i32, running: bool) -> Pod {
-        let ended = Why { reason: "Error".into(), message: message.into(), exit_code: Some(code) };
-        let waits =
-            Why { reason: "CrashLoopBackOff".into(), message: "back-off".into(), exit_code: None };
-        let waiting = (!running).then_some(waits);
-        let fetch = Container {
-            name: names::FETCH.into(),
-            restarts,
-            running,
-            waiting,
-            terminated: Some(ended),
-            ..Container::default()
-        };
-        let starts = Why { reason: "PodInitializing".into(), ..Why::default() };
-        let model =
-            Container { name: "model".into(), waiting: Some(starts), ..Container::default() };
-        Pod {
-            name: "p".into(),
-            hash: "aaaaaaaaaaaaaaaa".into(),
-            containers: vec![fetch, model],
-            ..Pod::default()
-        }
-    }
-
-    fn record() -> ModelRolloutSpec {
-        let json = serde_json::json!({"modelDeploymentRef": {"name": "fraud"}, "number": 2, "model": "fraud", "version": "8", "recordDigest": "d",
-            "revisionHash": "v1:sha256:aaaaaaaaaaaaaaaaaaaa", "contentHash": "c", "revisionName": "x", "strategy": "RollingUpdate", "deploymentName": "fraud",
-            "trigger": "SpecChanged", "decidedBy": {"name": "spec"}, "startTime": "2026-01-01T00:00:00Z"});
-        serde_json::from_value(json).unwrap()
-    }
-
-    fn of(pod: Pod, overdue: bool) -> Health {
-        let mut workload = Workload::default();
-        workload.spec.replicas = 1;
-        if overdue {
-            let (type_, status, reason) =
-                ("Progressing".into(), "False".into(), "ProgressDeadlineExceeded".into());
-            workload.status.conditions = vec![super::super::observed::WorkloadCondition {
-                type_,
-                status,
-                reason,
-                message: String::new(),
-            }];
-        }
-        health(&Observed { pods: vec![pod], ..Observed::default() }, &workload, &record())
-    }
-
-    #[test]
-    fn a_fetch_tells_the_contents_fault_from_the_environments_trouble() {
-        let failed = |what: &str| Health::Failed(what.to_owned());
-        let held = |what: &str| Health::Held(what.to_owned());
-        let crashed = "container rollmodel-fetch of pod p crashed 3 times, the last time with exit code 137: killed";
-        let cases = [
-            (
-                3,
-                "Mismatch: is a, not b.",
-                1,
-                false,
-                failed("version 8 cannot be fetched: Mismatch: is a, not b"),
-            ),
-            (
-                3,
-                "Mismatch: is a, not b.",
-                0,
-                true,
-                failed("version 8 cannot be fetched: Mismatch: is a, not b"),
-            ),
-            (3, "", 1, false, failed("version 8 cannot be fetched: exit code 3: Error")),
-            (
-                1,
-                "Unreachable: no route",
-                1,
-                false,
-                held("version 8 cannot be fetched yet: Unreachable: no route"),
-            ),
-            (
-                1,
-                "Unreachable: no route",
-                40,
-                false,
-                held("version 8 cannot be fetched yet: Unreachable: no route"),
-            ),
-            (
-                1,
-                "Unreachable: no route",
-                40,
-                true,
-                held("version 8 cannot be fetched yet: Unreachable: no route"),
-            ),
-            (137, "killed", 3, false, failed(crashed)),
-        ];
-        for (code, message, restarts, running, want) in cases {
-            assert_eq!(
-                of(fetching(code, message, restarts, running), false),
-                want,
-                "{code} {restarts}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_fetch_that_was_tried_often_and_is_done_is_no_crash() {
-        let mut pod = fetching(0, "", 12, false);
-        (pod.containers[0].ready, pod.containers[0].waiting) = (true, None);
-        assert_eq!(of(pod, false), Health::Progressing);
-    }
-
-    #[test]
-    fn a_large_artifact_may_take_longer_than_the_deadline() {
-        let mut pod = fetching(0, "", 0, true);
-        pod.containers[0].terminated = None;
-        assert_eq!(of(pod, true), Health::Held("its artifact is still being fetched".into()));
-    }
-
-    #[test]
-    fn a_fetchs_end_is_news_and_its_next_try_is_none() {
-        let trouble = says(&fetching(1, "Unreachable: no route", 1, false));
-        assert_eq!(says(&fetching(1, "Unreachable: no route", 2, true)), trouble);
-        assert_ne!(
-            says(&fetching(3, "Unreachable: no route", 2, false)),
-            trouble,
-            "what turns into a failure with the same words"
-        );
-        assert!(trouble.is_some());
-    }
-}
+mod tests;

@@ -409,6 +409,14 @@ mod tests {
     }
 
     #[test]
+    fn a_label_counts_up_to_two_to_the_31st() {
+        assert!(DecisionLabel::parse("2147483648.0").is_some());
+        for value in ["2147483649.0", "9223372036854775807.0", "9223372036854775808.0"] {
+            assert_eq!(DecisionLabel::parse(value), None, "{value}");
+        }
+    }
+
+    #[test]
     fn decisions_compare_as_integers() {
         assert!(
             DecisionLabel::parse("9.11").unwrap().decision()

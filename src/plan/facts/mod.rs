@@ -32,7 +32,10 @@ use super::{
     observed::{ContentBody, Observed, StoredContent, Wanted, Workload},
     refused_writes,
 };
-use crate::api::{ModelRolloutSpec, names, rollout::Outcome};
+use crate::api::{
+    ModelRolloutSpec, names,
+    rollout::{Outcome, Trigger},
+};
 
 /// Everything that follows from one observation of one ModelDeployment.
 pub struct Facts<'a> {
@@ -77,6 +80,7 @@ impl<'a> Facts<'a> {
             history,
         };
         facts.attribute();
+        facts.check_paused_without_pods();
         facts
     }
 
@@ -100,6 +104,11 @@ impl<'a> Facts<'a> {
     /// Whether the record that a Deployment's label names, or one that it depends on, is not there:
     /// a restore is in progress, or someone deleted them.
     fn misses_records(&self, label: DecisionLabel) -> bool {
+        // A person's Retry goes on without them; it has a number above theirs.
+        let is_retry = |r: &ModelRolloutSpec| r.trigger == Trigger::Retry;
+        if self.history.records().any(|r| is_retry(r) && r.number > label.rollout) {
+            return false;
+        }
         let Some(record) = self.history.find_labelled(label) else { return true };
         let all = self.history.all_records();
         let is_there = |number: &i64| all.iter().any(|r| r.spec.number == *number);
@@ -137,6 +146,26 @@ impl<'a> Facts<'a> {
             return Err(Lookup::ReplicaSets);
         }
         Ok(())
+    }
+
+    /// Asks whether a paused Deployment without pods has a ReplicaSet.
+    fn check_paused_without_pods(&mut self) {
+        if self.deployment().is_some_and(is_paused_without_pods) {
+            self.require_lookup(Lookup::ReplicaSets);
+        }
+    }
+
+    /// Whether a Deployment was paused before it ever had a ReplicaSet, as a backup restores it:
+    /// Kubernetes gives it no pods until it is resumed.
+    #[must_use]
+    pub fn is_restored_paused(&self, live: &Workload) -> bool {
+        let memory = &self.observed.memory;
+        let controls = |s: &super::observed::ReplicaSet| {
+            s.controller_uid.as_deref().is_none_or(|uid| uid == live.meta.uid)
+        };
+        is_paused_without_pods(live)
+            && memory.looked_up.contains(&Lookup::ReplicaSets)
+            && !memory.replica_sets.iter().any(controls)
     }
 
     /// The Deployment, where it is ours or can be adopted.
@@ -215,6 +244,13 @@ impl<'a> Facts<'a> {
     pub fn is_serving_exactly(&self, record: &ModelRolloutSpec) -> bool {
         self.history.serving().is_some_and(|s| serves_the_same(s, record))
     }
+}
+
+fn is_paused_without_pods(live: &Workload) -> bool {
+    live.spec.paused
+        && live.spec.replicas > 0
+        && live.status.replicas == 0
+        && health::observed_generation_is_current(live)
 }
 
 /// The template of a record's revision in a ReplicaSet that was read live, as it would be stored.

@@ -1,4 +1,4 @@
-//! The importer's Deployment as a value. What the user wrote in `spec.template` stays; the
+//! The importer's Deployment as a value. Fields that the user wrote in `spec.template` stay; the
 //! container `importer` is completed.
 
 use serde_json::{Map, Value, json};
@@ -14,27 +14,28 @@ use crate::{
     },
 };
 
-/// The container that imports.
+/// Name of the container that imports.
 pub const CONTAINER: &str = "importer";
-/// The program in the image.
+/// Path of the program in the image.
 const PROGRAM: &str = "/rollmodel";
-/// Where credentials are mounted, and the volume they are in.
+/// Mount path of the credentials, and the name of their volume.
 const CREDENTIALS: &str = "/var/run/rollmodel/credentials";
 const VOLUME: &str = "rollmodel-credentials";
 
-/// The name of a ModelRegistry's importer.
+/// Builds the name of a ModelRegistry's importer.
 #[must_use]
 pub fn name(registry: &str) -> String {
     format!("{registry}-importer")
 }
 
-/// The ModelRegistry whose importer has that name.
+/// Finds the ModelRegistry whose importer has that name.
 #[must_use]
 pub fn registry_of(deployment: &str) -> Option<&str> {
     deployment.strip_suffix("-importer").filter(|name| !name.is_empty())
 }
 
-/// The whole Deployment. One process at a time: two would only do everything twice.
+/// Builds the complete Deployment. It runs one process at a time, because two would only do
+/// everything twice.
 #[must_use]
 pub fn workload(seen: &ObservedRegistry, image: &str) -> Value {
     let template = template(seen, image);
@@ -48,7 +49,7 @@ pub fn workload(seen: &ObservedRegistry, image: &str) -> Value {
         "spec": {
             "replicas": i32::from(!seen.spec.suspend),
             "strategy": {"type": "Recreate"},
-            // One that cannot work ends within moments.
+            // An importer that cannot work exits within moments.
             "minReadySeconds": 5,
             "revisionHistoryLimit": 2,
             "selector": {"matchLabels": {REGISTRY: seen.name}},
@@ -57,11 +58,11 @@ pub fn workload(seen: &ObservedRegistry, image: &str) -> Value {
     })
 }
 
-/// The operations that make a Deployment what it has to be; none where it is.
+/// Builds the operations that change a Deployment to the wanted one; none where it is up to date.
 #[must_use]
 pub fn patch(live: &Workload, want: &Value) -> Vec<Value> {
     let mut ops = Vec::new();
-    // What admission adds is left; so what the user took out of it is told by the label alone.
+    // Additions by admission are left, so that only the label shows what the user removed.
     let (label, have) = (&want["metadata"]["labels"][REVISION], live.meta.labels.get(REVISION));
     let other = label.as_str() != have.map(String::as_str);
     if other
@@ -149,13 +150,13 @@ fn container(
         mounts.push(json!({"name": VOLUME, "mountPath": CREDENTIALS, "readOnly": true}));
         own.insert("volumeMounts".into(), mounts.into());
     }
-    // What the user wrote comes first, and ours after it win.
+    // The user's entries come first, so that ours take precedence.
     let names: Vec<Value> = env.iter().map(|e| e["name"].clone()).collect();
     let mut given = list(own.remove("env").unwrap_or_default());
     given.retain(|e| !names.contains(&e["name"]));
     given.extend(env);
     own.insert("env".into(), given.into());
-    // It streams what it hashes, and holds listings: little, whatever the models' size.
+    // The importer streams what it hashes and holds only listings, whatever the models' size.
     own.entry("resources").or_insert(
         json!({"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}}),
     );

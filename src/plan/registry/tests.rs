@@ -220,10 +220,10 @@ fn what_stands_in_the_way_of_an_importer_is_told() {
         (says(&plan).as_str(), plan.actions.len()),
         ("Ready=False NameTaken, Stalled=True NameTaken", 0)
     );
-    let refused = Blocked {
+    let refused = RefusedWrite {
         write: "create the importer's Deployment".into(),
         message: "create Deployment: exceeded quota".into(),
-        ..Blocked::default()
+        ..RefusedWrite::default()
     };
     let blocked = ObservedRegistry { blocked: vec![refused], ..registry() };
     let plan = plan_registry(&blocked, at(0));

@@ -1,4 +1,4 @@
-//! How the artifact gets into the pod: an init container that fetches it, or an image that the
+//! Delivery of the artifact to the pod: an init container that fetches it, or an image that the
 //! kubelet mounts.
 
 use serde_json::{Map, Value, json};
@@ -16,14 +16,14 @@ use crate::{
     },
 };
 
-/// Where the container `model` finds the artifact.
+/// Path at which the container `model` finds the artifact.
 pub(super) const MODELS: &str = "/mnt/models";
-/// Where the init container writes what it fetches for this pod alone.
+/// Path to which the init container writes an artifact for this pod alone.
 const ARTIFACT: &str = "/mnt/rollmodel";
-/// Where the init container has the cache.
+/// Path at which the init container has the cache.
 const CACHE: &str = "/mnt/rollmodel-cache";
 
-/// Adds what brings the artifact to the pod.
+/// Adds the volumes, mounts and init container that deliver the artifact.
 pub(super) fn add(source: &Source<'_>, spec: &mut Map<String, Value>) -> Result<(), Error> {
     let Some((artifact, digest)) = source.artifact.zip(source.delivered.digest) else {
         return Ok(());
@@ -88,13 +88,13 @@ fn fetched(
     Ok((store, volumes))
 }
 
-/// Where the init container puts what it fetches.
+/// The destination of the init container.
 struct Place {
     args: Vec<String>,
     mount: Value,
 }
 
-/// A volume of the pod's own.
+/// Builds a volume of the pod's own.
 fn own() -> (Place, Vec<Value>, Value) {
     let args = vec!["--to".to_owned(), format!("{ARTIFACT}/model")];
     let place = Place { args, mount: json!({"name": ARTIFACT_VOLUME, "mountPath": ARTIFACT}) };
@@ -103,7 +103,7 @@ fn own() -> (Place, Vec<Value>, Value) {
     (place, vec![json!({"name": ARTIFACT_VOLUME, "emptyDir": {}})], mount)
 }
 
-/// The cache, in which everything has its place by digest.
+/// Builds the volume of the cache, in which every artifact has a directory named by its digest.
 fn cached(
     artifact: &Artifact,
     digest: &str,
@@ -115,7 +115,7 @@ fn cached(
     if let Some(limit) = limit {
         let bytes = fetcher::bytes(limit).ok_or_else(|| Error::NoSize(limit.to_owned()))?;
         args.extend(["--cache-size-limit".to_owned(), bytes.to_string()]);
-        // What serves until this does, and is gone back to, is not what makes room for it.
+        // The serving artifact is the rollback target, and must not be evicted to make room.
         args.extend(
             before
                 .filter(|before| *before != digest)
@@ -134,8 +134,8 @@ fn cached(
     ))
 }
 
-/// Puts our init container first, or completes the one that the user wrote where he wrote it; false
-/// where nobody names an image.
+/// Puts our init container first, or completes the one that the user wrote, in its place. Returns
+/// false if nobody names an image.
 fn init_container(spec: &mut Map<String, Value>, ours: Value) -> bool {
     let mut containers = list(spec, "initContainers");
     let at = containers.iter().position(|c| c["name"] == names::FETCH);
@@ -152,9 +152,10 @@ fn init_container(spec: &mut Map<String, Value>, ours: Value) -> bool {
     named
 }
 
-/// What the user wrote of the init container stays, but for what makes it ours.
+/// Completes the init container that the user wrote: its fields stay, except those that the
+/// operator needs.
 fn completed(mut theirs: Map<String, Value>, mut ours: Value) -> Value {
-    // It has to end before anything serves, and its last words have to be found.
+    // It has to finish before the server starts, and its termination message has to be found.
     for field in [
         "restartPolicy",
         "restartPolicyRules",
@@ -197,7 +198,7 @@ fn add_volumes(spec: &mut Map<String, Value>, ours: Vec<Value>) -> Result<(), Er
     Ok(())
 }
 
-/// Mounts the artifact into the container `model`, and tells it where.
+/// Mounts the artifact into the container `model`, and sets the variables with its path.
 fn mount_models(spec: &mut Map<String, Value>, mount: Value) -> Result<(), Error> {
     let mut containers = list(spec, "containers");
     let index = containers.iter().position(|c| c["name"] == names::CONTAINER).unwrap_or_default();

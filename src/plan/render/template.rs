@@ -1,8 +1,8 @@
-//! The strict reading of `spec.template`, against the schema of Kubernetes 1.37 that the API
-//! library carries.
+//! Strict validation of `spec.template` against the schema of Kubernetes 1.37 that the API library
+//! carries.
 //!
-//! The schema rather than the library's types: those drop what they do not know, name no path in
-//! their errors, and refuse `cpu: 1`, which the API server takes.
+//! The schema is used rather than the library's types, because those drop unknown fields, name no
+//! path in their errors, and refuse `cpu: 1`, which the API server accepts.
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
@@ -15,8 +15,8 @@ use crate::{
     plan::drift::{empty, nanos},
 };
 
-/// The largest template, in bytes of JSON: a content is stored with its rendering, which holds the
-/// template once more, within 512 KiB.
+/// Maximum size of a template in bytes of JSON: a revision is stored with its rendering, which
+/// contains the template again, within 512 KiB.
 pub(super) const MAX: usize = 240 * 1024;
 const ROOT: &str = "spec.template";
 const QUANTITY: &str = "#/$defs/io.k8s.apimachinery.pkg.api.resource.Quantity";
@@ -28,7 +28,7 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     schema
 });
 
-/// Most of the schema is text for people.
+/// Removes the descriptions, because most of the schema is text for people.
 fn drop_descriptions(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
@@ -40,7 +40,7 @@ fn drop_descriptions(schema: &mut Value) {
     }
 }
 
-/// Whether what the user wrote is a pod template that a Deployment of ours can have.
+/// Checks that the user's template is a pod template that a Deployment of ours can have.
 pub(super) fn check(template: &Value) -> Result<(), Error> {
     let size = template.to_string().len();
     if size > MAX {
@@ -72,8 +72,7 @@ fn metadata(metadata: &Value) -> Result<(), Error> {
     }
 }
 
-/// Whether a value has the shape that a schema asks for, all the way down. Null is as good as
-/// absent.
+/// Checks that a value has the shape of a schema, all the way down. Null is the same as absent.
 fn shape(schema: &Value, value: &Value, path: &str) -> Result<(), Error> {
     if value.is_null() {
         return Ok(());
@@ -108,7 +107,7 @@ fn shape(schema: &Value, value: &Value, path: &str) -> Result<(), Error> {
         ("integer", Value::String(_)) => wrong("an integer, without quotes"),
         ("integer", _) if !integer() => wrong("an integer of the field's size"),
         ("number", other) if !other.is_number() => wrong("a number, without quotes"),
-        // What has no type is an IntOrString.
+        // A schema without a type is an IntOrString.
         ("", other) if !(other.is_string() || small(other)) => wrong("an integer or a string"),
         _ => Ok(()),
     }
@@ -167,8 +166,8 @@ fn names_of_containers(spec: &Value) -> Result<(), Error> {
     Ok(())
 }
 
-/// A Service finds a named port in the first container that has one of that name, which has to be
-/// the model's.
+/// Checks names of ports: a Service finds a named port in the first container that has one of that
+/// name, which has to be the model's.
 fn ports(spec: &Value) -> Result<(), Error> {
     let first = items(&spec["containers"])
         .find(|c| c["name"] == names::CONTAINER)
@@ -197,7 +196,7 @@ fn ports(spec: &Value) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes an object out of its parent; an empty one where there is none.
+/// Removes an object from its parent and returns it; an empty one if it is absent.
 pub(super) fn object(parent: &mut Map<String, Value>, name: &str) -> Map<String, Value> {
     match parent.remove(name) {
         Some(Value::Object(fields)) => fields,
@@ -205,7 +204,7 @@ pub(super) fn object(parent: &mut Map<String, Value>, name: &str) -> Map<String,
     }
 }
 
-/// Takes a list out of its parent; an empty one where there is none.
+/// Removes a list from its parent and returns it; an empty one if it is absent.
 pub(super) fn list(parent: &mut Map<String, Value>, name: &str) -> Vec<Value> {
     match parent.remove(name) {
         Some(Value::Array(items)) => items,
@@ -217,7 +216,7 @@ fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
-/// A field's path as the API server writes it: names that hold dots or slashes in brackets.
+/// Appends a field to a path as the API server writes it: names with dots or slashes in brackets.
 fn field(path: &str, name: &str) -> String {
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     if plain { format!("{path}.{name}") } else { format!("{path}[{name}]") }
@@ -299,13 +298,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_null_or_empty_says_nothing_even_in_unknown_fields() {
-        assert_eq!(
-            said(container(
-                json!({"imagee": null, "x": {}, "y": [], "z": "", "args": [], "resources": {"limits": null}})
-            )),
-            ""
-        );
+    fn an_empty_value_says_nothing_and_an_unknown_field_is_an_error_even_where_it_is_empty() {
+        assert_eq!(said(container(json!({"args": [], "resources": {"limits": null}}))), "");
+        for unknown in [json!({"imagee": null}), json!({"emptydir": {}}), json!({"z": ""})] {
+            let sentence = said(container(unknown.clone()));
+            assert!(sentence.contains("is not a field of"), "{unknown}: {sentence}");
+        }
     }
 
     #[test]

@@ -43,7 +43,7 @@ fn artifact(digest: Option<&str>) -> Artifact {
 fn without_a_template_the_pod_is_the_versions_image_completed() {
     let want = json!({
         "metadata": {"labels": {
-            "rollmodel.dev/model-deployment": "risk", "rollmodel.dev/track": "main", "rollmodel.dev/model": "fraud",
+            "rollmodel.dev/model-deployment": "risk", "rollmodel.dev/model": "fraud",
             "rollmodel.dev/version": "7", "rollmodel.dev/revision": "0123456789abcdef",
         }},
         "spec": {"containers": [{

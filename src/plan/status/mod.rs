@@ -64,7 +64,7 @@ pub fn write_status(
 }
 
 /// Everything that a status is made of.
-pub(self) struct View<'a> {
+struct View<'a> {
     facts: &'a Facts<'a>,
     decided: &'a Decided,
     /// The history with the decision of this pass.

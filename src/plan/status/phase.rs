@@ -22,6 +22,7 @@ use crate::{
         fetcher,
         observed::{RefusedWrite, Version},
         refused_writes::{self, describe_refused},
+        strategy::should_be_paused,
         writes::{Outgoing, children},
     },
 };
@@ -155,10 +156,18 @@ fn describe_problem(view: &View<'_>) -> Option<Phase> {
             admit::admit_desired(facts, desired).err()?
         }
     };
-    Some(match problem {
-        Problem::Invalid(reason, sentence) => Phase::new(State::Invalid, reason, sentence),
-        Problem::Pending(reason, sentence) => Phase::new(State::Pending, reason, sentence),
-    })
+    let (state, reason, mut sentence) = match problem {
+        Problem::Invalid(reason, sentence) => (State::Invalid, reason, sentence),
+        Problem::Pending(reason, sentence) => (State::Pending, reason, sentence),
+    };
+    let is_paused = |open: &&ModelRolloutSpec| {
+        !facts.should_pause(view.history) && should_be_paused(facts, view.history, open)
+    };
+    if let Some(open) = view.history.in_progress().filter(is_paused) {
+        sentence
+            .push_str(&format!(" Until then the rollout of version {} is paused.", open.version));
+    }
+    Some(Phase::new(state, reason, sentence))
 }
 
 fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
@@ -325,15 +334,18 @@ fn describe_hold(view: &View<'_>, hold: &Hold, desired: &str) -> Phase {
         let message = format!("{now}: {by} went back from {what}{why}. {until}");
         return Phase::new(State::Held, "Held", message);
     }
+    let same = newest.is_some_and(|r| Some(&r.version) == hold.rejected.version.as_ref());
+    let what = match &hold.rejected.version {
+        Some(version) if same => format!("the changed template of version {version}"),
+        _ => what,
+    };
     if hold.trigger == Trigger::Refused {
         let message = format!("{now}: {what} was not rolled out{why}. Correct it in the spec.");
         return Phase::new(State::Invalid, "Refused", message);
     }
-    let same = newest.is_some_and(|r| Some(&r.version) == hold.rejected.version.as_ref());
-    let failed = match (&hold.rejected.version, same) {
-        (Some(version), true) => format!("the changed template of version {version}"),
-        (Some(version), false) => format!("version {version}"),
-        (None, _) => what,
+    let failed = match &hold.rejected.version {
+        Some(version) if !same => format!("version {version}"),
+        _ => what,
     };
     let message = format!(
         "{now}: {failed} failed{why}. Correct it, name another version, or ask for a Retry."

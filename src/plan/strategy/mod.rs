@@ -3,24 +3,34 @@
 
 use super::{
     decide::spec::is_left_behind,
-    facts::{Facts, attribution::read_decision_label, health, history::History},
+    facts::{
+        Facts,
+        attribution::read_decision_label,
+        health,
+        history::{History, is_yanked},
+    },
 };
 use crate::api::ModelRolloutSpec;
 
 /// Whether the Deployment is to be paused now. It is created unpaused, because a paused one gets no
 /// pods, and paused at its first available pod. Once put on, a pause stays on for that Deployment,
-/// whatever happens to its pods; going back lifts it until that is complete.
+/// whatever happens to its pods; going back lifts it until that is complete. A Deployment that was
+/// restored paused is another one: it is paused again at its first available pod.
 #[must_use]
 pub fn should_be_paused(facts: &Facts<'_>, history: &History, newest: &ModelRolloutSpec) -> bool {
     if newest.goes_back() && newest.is_open() {
         return false;
     }
     let Some(live) = facts.deployment() else { return false };
-    // What nobody names, and what cannot be gone back from, stays where it is.
-    if newest.is_open() && is_left_behind(facts) {
+    // What nobody names or may serve, and what cannot be gone back from, stays where it is.
+    let is_old = facts.history.newest().is_some_and(|r| r.number == newest.number);
+    let is_banned = !facts.has_serving_content(newest) && is_yanked(facts.observed, newest);
+    if newest.is_open() && is_old && (is_left_behind(facts) || is_banned) {
         return true;
     }
-    let is_on = live.spec.paused && read_decision_label(live).is_some_and(|label| label.paused);
+    let is_on = live.spec.paused
+        && read_decision_label(live).is_some_and(|label| label.paused)
+        && !facts.is_restored_paused(live);
     let is_empty = live.spec.replicas == 0
         && health::observed_generation_is_current(live)
         && facts.deployment_if_up_to_date(history).is_some();

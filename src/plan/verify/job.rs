@@ -14,15 +14,15 @@ use crate::{
     },
 };
 
-/// How often a pod that met trouble is made anew.
+/// Number of times that a Job replaces a pod that met trouble (backoffLimit).
 const TRIES: i64 = 3;
-/// How long a verification may take: the largest models take hours.
+/// Maximum seconds of a verification: the largest models take hours.
 const DEADLINE_SECONDS: i64 = 24 * 3600;
-/// How long an ended Job is kept, for people to read its log.
+/// Seconds for which an ended Job is kept, so that people can read its log.
 const KEPT_SECONDS: i64 = 3600;
 
-/// The Job of a version's verification with that number; None where no policy says who verifies, or
-/// the operator has no image for it.
+/// Builds the Job of a version's verification with that number; None if no policy names a verifier,
+/// or the operator has no image for it.
 #[must_use]
 pub fn body(
     seen: &ObservedVersion,
@@ -69,7 +69,7 @@ fn pod(fetcher: &Fetcher<'_>, image: &str, account: &str) -> Value {
     let mut pod = json!({
         "restartPolicy": "Never",
         "serviceAccountName": account,
-        // Workload identity brings a token of its own; the API server is nobody's business here.
+        // Workload identity mounts a token of its own, and the Job does not talk to the API server.
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
@@ -82,7 +82,7 @@ fn pod(fetcher: &Fetcher<'_>, image: &str, account: &str) -> Value {
     pod
 }
 
-/// The name of a Job.
+/// Reads the name of a Job.
 #[must_use]
 pub fn name(body: &Value) -> String {
     body["metadata"]["name"].as_str().unwrap_or_default().to_owned()

@@ -1,4 +1,4 @@
-//! From a Job's last words to what is known about the bytes.
+//! Reads the result of a verification from the termination messages of its pods.
 
 use super::{Heard, Job, LastWords};
 use crate::{
@@ -12,15 +12,15 @@ use crate::{
     },
 };
 
-/// The bytes are those that they have to be.
+/// The files match the expected digest.
 pub const VERIFIED: &str = "Verified";
-/// The bytes are not those that were found before.
+/// The files differ from those that were verified before.
 pub const DRIFTED: &str = "Drifted";
-/// Nobody knows; it is tried again.
+/// The result is unknown; the verification is repeated.
 pub const TROUBLE: &str = "VerificationTrouble";
-/// The bytes or the request are at fault, in words that this build does not know.
+/// The files or the request are at fault, for a reason that this build does not know.
 const FAILED: &str = "VerificationFailed";
-/// What `rollmodel-fetch` says with exit code 3.
+/// Reasons that `rollmodel-fetch` reports with exit code 3.
 const REASONS: [&str; 9] = [
     "Mismatch",
     "SizeMismatch",
@@ -32,22 +32,22 @@ const REASONS: [&str; 9] = [
     "Unsupported",
     "InvalidRequest",
 ];
-/// The longest sentence that is kept.
+/// Maximum length of a message in bytes.
 const MESSAGE_MAX: usize = 600;
 
-/// What a verification found.
+/// Result of a verification.
 pub(super) struct Outcome {
-    /// CamelCase.
+    /// Reason in CamelCase.
     pub reason: &'static str,
-    /// A sentence.
+    /// Message in one sentence.
     pub message: String,
-    /// Whether nothing is known of the bytes.
+    /// True if nothing is known about the files.
     pub trouble: bool,
-    /// Digest and size of the bytes, where they are good.
+    /// Digest and size in bytes of the files, where they match.
     pub bytes: Option<(String, i64)>,
 }
 
-/// Status of the condition Verified for a verification's reason.
+/// Maps a verification's reason to the status of the condition Verified.
 #[must_use]
 pub fn status(reason: &str) -> &'static str {
     match reason {
@@ -57,7 +57,7 @@ pub fn status(reason: &str) -> &'static str {
     }
 }
 
-/// What the last words of an ended Job's pods amount to.
+/// Computes the result from the termination messages of an ended Job's pods.
 pub(super) fn of(
     artifact: &Artifact,
     resolved: Option<&Resolved>,
@@ -72,7 +72,7 @@ pub(super) fn of(
     }
 }
 
-/// Bytes with a digest: the ones recorded or pinned, or the first.
+/// Handles a found digest: the recorded or pinned one, or the first.
 fn found(
     artifact: &Artifact,
     resolved: Option<&Resolved>,
@@ -99,7 +99,8 @@ fn found(
     Outcome { reason: VERIFIED, message, trouble: false, bytes: Some((digest, size)) }
 }
 
-/// Wrong bytes, or a request that cannot be carried out. What was right before has drifted.
+/// Handles wrong files, or a request that cannot be carried out. Files that matched before have
+/// drifted.
 fn at_fault(resolved: Option<&Resolved>, line: &str) -> Outcome {
     let (word, sentence) = line.split_once(": ").unwrap_or(("", line));
     let known = REASONS.iter().find(|r| **r == word);
@@ -137,7 +138,7 @@ fn trouble(job: &Job, words: Option<&LastWords>) -> Outcome {
     Outcome { reason: TROUBLE, message: sentence_of(&message), trouble: true, bytes: None }
 }
 
-/// `Verified: digest=sha256:… size=… files=…`.
+/// Parses a line such as `Verified: digest=sha256:… size=… files=…`.
 fn parse(line: &str) -> Option<(String, i64)> {
     let pairs = line.trim().strip_prefix("Verified: ")?;
     let value = |key: &str| {
@@ -151,7 +152,7 @@ fn parse(line: &str) -> Option<(String, i64)> {
     good.then(|| (digest.to_owned(), size))
 }
 
-/// One line that ends as a sentence does, and fits.
+/// Makes one line that ends as a sentence and fits the limit.
 fn sentence_of(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let line = bounded(&line, MESSAGE_MAX);

@@ -34,6 +34,10 @@ pub fn write_deployment(
     let live = match (&facts.ownership, facts.observed.workload.as_ref()) {
         (None, _) | (_, None) => {
             if let (Some(newest), Some(rendering)) = (newest, rendering) {
+                if !is_recorded_rendering(newest, rendering) {
+                    out.revision_lost = true;
+                    return;
+                }
                 let label = label_decision(newest, false);
                 let cause = describe_change_cause(newest);
                 let target = DeploymentTarget { newest, rendering, label, cause };

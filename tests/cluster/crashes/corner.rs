@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{
     Cluster,
-    operator::Operator,
+    operator::{Operator, PRUNE_AT_ONCE},
     proxy::{Fault, Proxy, When},
     rest::{Rest, runtime, within},
     story::{deployment, observed, version_of},
@@ -106,13 +106,13 @@ impl Corner {
         self.rest.merge("modeldeployments/fraud", &json!({"spec": {"version": version}}));
     }
 
-    pub fn ask(&self, verb: &str, newest: i64) {
-        self.ask_with(verb, newest, json!({}));
+    pub fn ask(&self, verb: &str, decision: &str) {
+        self.ask_with(verb, decision, json!({}));
     }
 
     /// Asks with more in the spec.
-    pub fn ask_with(&self, verb: &str, newest: i64, more: Value) {
-        let mut spec = json!({"modelDeployment": "fraud", "verb": verb, "ifRollout": newest, "requestedBy": "alice", "reason": "latency"});
+    pub fn ask_with(&self, verb: &str, decision: &str, more: Value) {
+        let mut spec = json!({"modelDeployment": "fraud", "verb": verb, "ifDecision": decision, "requestedBy": "alice", "reason": "latency"});
         spec.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
         let name = format!("ask-{}", verb.to_lowercase());
         self.rest.create(
@@ -164,7 +164,7 @@ impl Corner {
         let records = self.rest.list("modelrollouts");
         let status = match &fraud {
             Some(fraud) if observed(fraud) => fraud["status"].clone(),
-            None if records.iter().all(|r| r["spec"].get("outcome").is_some()) => {
+            None if have_ended(&records) => {
                 json!({"state": "Deleted", "serving": {"version": ""}})
             }
             _ => json!({}),
@@ -178,8 +178,8 @@ impl Corner {
                 "revisionHash",
                 "trigger",
                 "rejects",
+                "direction",
                 "outcome",
-                "wasAvailable",
             ] {
                 fact[field] = record["spec"][field].clone();
             }
@@ -243,10 +243,17 @@ fn start(cluster: &Cluster, namespace: &str, proxy: &Proxy) -> Operator {
     let operator = Operator::start(
         cluster,
         proxy.kubeconfig(),
-        &["--namespace", namespace, "--leader-elect=false"],
+        &["--namespace", namespace, "--leader-elect=false", PRUNE_AT_ONCE],
     );
     operator.wait_ready(cluster);
     operator
+}
+
+/// Whether the records of a ModelDeployment that is gone have ended, and its serving too.
+fn have_ended(records: &[Value]) -> bool {
+    let mut served = records.iter().rev().filter(|r| r["spec"].get("servedFrom").is_some());
+    records.iter().all(|r| r["spec"].get("outcome").is_some())
+        && served.next().is_none_or(|r| r["spec"].get("servedUntil").is_some())
 }
 
 /// Writes down what Deployment fraud is, each time that it becomes something else.

@@ -22,7 +22,7 @@
 
 use std::{fs, path::Path};
 
-use rollmodel::plan::health::RESTART_LIMIT;
+use rollmodel::api::deployment::RESTART_LIMIT;
 
 use super::Cluster;
 

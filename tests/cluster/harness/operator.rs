@@ -7,6 +7,9 @@ use super::{Cluster, free_port, process::Process, root};
 /// The image that fetches artifacts.
 pub const FETCH_IMAGE: &str = "registry.example.com/rollmodel:test";
 
+/// Lets the operator prune at once what nothing needs any more, instead of an hour later.
+pub const PRUNE_AT_ONCE: &str = "--prune-grace-seconds=0";
+
 /// A running operator.
 pub struct Operator {
     /// The process.

@@ -191,6 +191,20 @@ impl Story {
         self.list("mro").iter().filter_map(|r| r["spec"]["number"].as_i64()).max().unwrap_or(0)
     }
 
+    /// The newest decision, as `status.decision` says it once it tells of every record that is there
+    /// now: what a person gives as ifDecision.
+    pub fn decision(&self) -> String {
+        let records = self.list("mro");
+        let newest = records.iter().max_by_key(|r| r["spec"]["number"].as_i64());
+        let recorded = newest.map_or("0".to_owned(), |r| {
+            let decisions = r["spec"]["decisions"].as_array().map_or(0, Vec::len);
+            format!("{}.{decisions}", r["spec"]["number"])
+        });
+        let told = |o: &Value| o["status"]["decision"].as_str().unwrap_or("0") == recorded;
+        self.until(&format!("status.decision is {recorded}"), told);
+        recorded
+    }
+
     /// The image that the serving Deployment's template names.
     pub fn image(&self) -> String {
         self.get("deployment", "fraud")["spec"]["template"]["spec"]["containers"][0]["image"]
@@ -253,9 +267,9 @@ impl Story {
         })
     }
 
-    /// Asks for a verb as alice, seeing the newest rollout, and gives the answer.
+    /// Asks for a verb as alice, seeing the newest decision, and gives the answer.
     pub fn ask(&self, verb: &str) -> Value {
-        self.ask_with(json!({"verb": verb, "ifRollout": self.newest()}))
+        self.ask_with(json!({"verb": verb, "ifDecision": self.decision()}))
     }
 
     /// Asks as the spec says, and gives the answered request.

@@ -8,7 +8,7 @@ use crate::{
         ModelPolicySpec,
         deployment::{Delivery, Protocol},
     },
-    plan::{delivery::Delivered, render::render},
+    plan::{facts::delivery::Delivered, render::render},
 };
 
 const DIGEST: &str = "sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";
