@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    facts::content::{KnownRevision, digest},
-    observed::ContentBody,
-    refused_writes::{TEMPLATE, decision_prefix},
+    facts::content::digest,
+    observed::{ContentBody, KnownRevision},
 };
 use crate::api::{ModelDeploymentStatus, ModelRolloutSpec, RolloutRequestStatus, names};
 
@@ -219,6 +218,15 @@ impl Action {
         })
     }
 }
+
+/// The prefix of the write that carries a rollout out on its Deployment.
+#[must_use]
+pub fn decision_prefix(rollout: i64) -> String {
+    format!("decision of rollout {rollout} ")
+}
+
+/// The word in a decision's write that says that it changes the template.
+pub const TEMPLATE: &str = "with template";
 
 fn short_digest(value: &Value) -> String {
     names::hash16(&digest(value)).to_owned()

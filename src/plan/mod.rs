@@ -49,9 +49,9 @@ use std::{borrow::Cow, sync::Arc};
 
 use crate::api::{ModelRolloutSpec, rollout::Trigger};
 use decide::{Decided, Decision, decide, endings::close_finished_rollouts};
-use facts::{Facts, content::KnownRevision, history::History};
+use facts::{Facts, history::History};
 use jiff::Timestamp;
-use observed::Wanted;
+use observed::{KnownRevision, Wanted};
 use refused_writes::find_refused;
 use writes::{Outgoing, prune::prune_unneeded, write_children, write_records};
 

@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::facts::content::KnownRevision;
 use crate::api::{
     ModelDeploymentSpec, ModelDeploymentStatus, ModelPolicySpec, ModelRolloutSpec,
     RolloutRequestSpec, RolloutRequestStatus,
@@ -473,4 +472,38 @@ pub struct RefusedWrite {
     pub forbidden: bool,
     /// Sentence about the refusal: the write, the object, and the message of the API server.
     pub message: String,
+}
+
+/// A revision by its version and hashes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Content {
+    /// Version that is served.
+    pub version: String,
+    /// The recordDigest of the version.
+    pub record_digest: String,
+    /// Hash of the whole revision.
+    pub revision_hash: String,
+    /// Hash without the template's labels and annotations.
+    pub content_hash: String,
+}
+
+/// The revision that a generation of the spec names, so that it is hashed once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownRevision {
+    /// The uid of the ModelDeployment.
+    pub uid: String,
+    /// The generation of its spec.
+    pub generation: i64,
+    /// The revision.
+    pub content: Content,
+}
+
+impl KnownRevision {
+    /// Whether it is what the observed spec names with the record of that digest.
+    #[must_use]
+    pub fn is_of(&self, observed: &Observed, record_digest: &str) -> bool {
+        let wanted = observed.deployment.as_ref();
+        self.content.record_digest == record_digest
+            && wanted.is_some_and(|w| w.uid == self.uid && w.generation == self.generation)
+    }
 }

@@ -5,7 +5,7 @@
 //! once.
 
 use super::{
-    action::{Action, Plan},
+    action::{Action, Plan, TEMPLATE, decision_prefix},
     observed::{Observed, RefusedWrite},
 };
 
@@ -36,12 +36,6 @@ pub fn leave_out_refused(observed: &Observed, plan: &mut Plan) {
     }
 }
 
-/// The prefix of the write that carries a rollout out on its Deployment.
-#[must_use]
-pub fn decision_prefix(rollout: i64) -> String {
-    format!("decision of rollout {rollout} ")
-}
-
 /// The refused write that carries a rollout out, if it was refused.
 #[must_use]
 pub fn find_decision(observed: &Observed, rollout: i64) -> Option<&RefusedWrite> {
@@ -57,9 +51,6 @@ pub fn find_decision(observed: &Observed, rollout: i64) -> Option<&RefusedWrite>
 pub fn has_template(refused: &RefusedWrite) -> bool {
     refused.write.contains(TEMPLATE)
 }
-
-/// The word in a decision's write that says that it changes the template.
-pub const TEMPLATE: &str = "with template";
 
 /// The sentence about a refused write.
 #[must_use]

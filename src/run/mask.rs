@@ -25,7 +25,7 @@ const TOLD: [&str; 3] =
 /// # Errors
 /// When what was observed does not serialize.
 pub fn mask(observed: Observed) -> Result<Observed, serde_json::Error> {
-    let before: Vec<Option<content::Content>> = observed
+    let before: Vec<Option<crate::plan::observed::Content>> = observed
         .contents
         .iter()
         .map(|c| c.body.as_ref().and_then(|b| hashed(&b.content)))
@@ -109,7 +109,7 @@ fn own(seen: &ObservedRegistry) -> HashSet<(String, String)> {
 }
 
 /// The hashes of a stored content.
-fn hashed(written: &Value) -> Option<content::Content> {
+fn hashed(written: &Value) -> Option<crate::plan::observed::Content> {
     let mut spec = written.clone();
     let digest = spec.as_object_mut()?.remove("recordDigest")?;
     spec["model"] = "model".into();

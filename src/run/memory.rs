@@ -17,9 +17,9 @@ use super::{
 };
 use crate::plan::{
     Lookup,
-    facts::content::KnownRevision,
+    action::decision_prefix,
+    observed::KnownRevision,
     observed::{RefusedWrite, Service, Workload},
-    refused_writes::decision_prefix,
 };
 
 /// How long a write of ours is waited for in the caches.

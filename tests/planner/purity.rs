@@ -51,3 +51,29 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 fn words(code: &str) -> impl Iterator<Item = &str> {
     code.split(|c: char| !c.is_alphanumeric() && c != '_')
 }
+
+/// The stages of the planner, each a folder; a stage uses those before it.
+const STAGES: [&str; 5] = ["facts", "decide", "strategy", "writes", "status"];
+
+#[test]
+fn a_stage_of_the_planner_uses_only_stages_before_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/plan");
+    for (index, stage) in STAGES.iter().enumerate() {
+        let paths = files(&root.join(stage));
+        assert!(!paths.is_empty(), "src/plan/{stage} is gone");
+        for path in paths {
+            let text = fs::read_to_string(&path).unwrap();
+            // Tests of a stage may look further.
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let lines = || code.lines().map(|l| l.split("//").next().unwrap_or_default().trim());
+            for later in &STAGES[index + 1..] {
+                let (path_of, item) = (format!("{later}::"), format!("{later},"));
+                let uses = lines().any(|line| {
+                    let names = words(line).any(|word| word == *later);
+                    names && (line.contains(&path_of) || line == item)
+                });
+                assert!(!uses, "{} uses {later}, which is a later stage", path.display());
+            }
+        }
+    }
+}

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use rollmodel::plan::{
     self, Action, Lookup, Observed, Plan,
+    action::decision_prefix,
     action::{Purpose, identify_patch},
-    facts::content::KnownRevision,
+    observed::KnownRevision,
     observed::{
         Memory, Meta, RefusedWrite, ReplicaSet, Wanted, WorkloadCondition, WorkloadSpec,
         WorkloadStatus,
     },
-    refused_writes::decision_prefix,
 };
 use serde_json::{Value, json};
 

@@ -21,7 +21,7 @@ pub mod trouble;
 use self::rollout::NewRollout;
 use super::{
     action::{Action, Lookup},
-    facts::{Facts, content::Problem, health::Failure, history::History, ownership::Ownership},
+    facts::{Facts, health::Failure, history::History, ownership::Ownership, problem::Problem},
 };
 use crate::api::{
     condition::Time,

@@ -16,11 +16,12 @@ use crate::{
         action::Lookup,
         facts::{
             Facts, admit,
-            content::{self, Content, Problem, digest},
+            content::{self, digest},
             find_live_template,
             history::{History, Rejectable, rejection_covers},
+            problem::Problem,
         },
-        observed::ContentBody,
+        observed::{Content, ContentBody},
         render,
     },
 };

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     api::rollout::{Direction, Trigger},
-    plan::facts::{Facts, content::Problem},
+    plan::facts::{Facts, problem::Problem},
 };
 
 /// Rolls out what the spec names, unless it is rejected, paused, or cannot be served.

@@ -4,14 +4,11 @@
 //! A version that was promoted in this ModelDeployment before is served *again*, and asks only for
 //! the rules that are marked so; what serves already asks for none.
 
-use super::{
-    Facts,
-    content::{self, Content, Problem},
-};
+use super::{Facts, content, problem::Problem};
 use crate::{
     api::{rollout::Asked, version::LifecycleState},
     plan::{
-        observed::Version,
+        observed::{Content, Version},
         version::{explain_size, shorten_digest},
     },
 };

@@ -7,49 +7,16 @@
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::delivery;
+use super::{delivery, problem::Problem};
 use crate::{
     api::{ModelDeploymentSpec, names, rollout::ModelRolloutSpec},
     plan::{
         drift::{is_quantity, nanos},
         fetcher,
-        observed::{Observed, Version},
+        observed::{Content, Observed, Version},
         render::{self, Source},
     },
 };
-
-/// A content by its names, and how a rejection finds it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Content {
-    /// Version it serves.
-    pub version: String,
-    /// The recordDigest of the version.
-    pub record_digest: String,
-    /// Hash of all of it.
-    pub revision_hash: String,
-    /// Hash without the template's labels and annotations.
-    pub content_hash: String,
-}
-
-/// Why what the spec names cannot be served; each with a reason for conditions and a sentence for
-/// people.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Problem {
-    /// Something it names is not there yet; it heals by itself.
-    Pending(&'static str, String),
-    /// Someone has to change something.
-    Invalid(&'static str, String),
-}
-
-impl Problem {
-    /// The sentence for people.
-    #[must_use]
-    pub fn sentence(&self) -> &str {
-        match self {
-            Self::Pending(_, sentence) | Self::Invalid(_, sentence) => sentence,
-        }
-    }
-}
 
 /// The content that the spec names, by the version's record, or, where the version is gone, by what
 /// this deployment rolled out of it.
@@ -66,25 +33,6 @@ pub fn desired(seen: &Observed, spec: &ModelDeploymentSpec) -> Result<Content, P
         return Ok(known.content.clone());
     }
     Ok(of(spec, &digest))
-}
-
-/// The revision that a generation of the spec names, so that it is hashed once.
-#[derive(Clone, Debug, PartialEq)]
-pub struct KnownRevision {
-    /// The uid of the ModelDeployment.
-    pub uid: String,
-    /// The generation of its spec.
-    pub generation: i64,
-    /// The revision.
-    pub content: Content,
-}
-
-impl KnownRevision {
-    fn is_of(&self, observed: &Observed, record_digest: &str) -> bool {
-        let wanted = observed.deployment.as_ref();
-        self.content.record_digest == record_digest
-            && wanted.is_some_and(|w| w.uid == self.uid && w.generation == self.generation)
-    }
 }
 
 /// The revision that `spec` makes of the record with that digest.

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::content::Problem;
+use super::problem::Problem;
 use crate::{
     api::{
         ModelDeploymentSpec, ModelPolicySpec,

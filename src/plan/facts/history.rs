@@ -7,7 +7,7 @@ use std::{collections::HashSet, fmt, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::content::Content;
+use crate::plan::observed::Content;
 use crate::{
     api::{
         condition::{MESSAGE_MAX, Time, bounded},

@@ -17,19 +17,20 @@ pub mod delivery;
 pub mod health;
 pub mod history;
 pub mod ownership;
+pub mod problem;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use self::{
     attribution::{Attribution, attribute_changes, read_decision_label},
-    content::{Content, Problem},
     history::{DecisionLabel, History, is_kept, serves_the_same},
     ownership::{Ownership, find_deployment_ownership},
+    problem::Problem,
 };
 use super::{
     action::Lookup,
-    observed::{ContentBody, Observed, StoredContent, Wanted, Workload},
+    observed::{Content, ContentBody, Observed, StoredContent, Wanted, Workload},
     refused_writes,
 };
 use crate::api::{

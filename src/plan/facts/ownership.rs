@@ -1,8 +1,10 @@
 //! Whether a child object is ours to write.
 
-use crate::plan::{
-    observed::{Meta, Observed, Workload},
-    writes::children,
+use std::collections::BTreeMap;
+
+use crate::{
+    api::names::{MODEL_DEPLOYMENT, TRACK, TRACK_MAIN},
+    plan::observed::{Meta, Observed, Workload},
 };
 
 /// Whether a child is ours to write.
@@ -35,6 +37,16 @@ pub fn find_ownership(meta: &Meta, owner_uid: &str, name: &str, selects: bool) -
 /// Decides who owns the observed Deployment.
 #[must_use]
 pub fn find_deployment_ownership(observed: &Observed, live: &Workload, uid: &str) -> Ownership {
-    let selects = live.spec.selector == children::build_selector(&observed.name);
+    let selects = live.spec.selector == build_selector(&observed.name);
     find_ownership(&live.meta, uid, &observed.name, selects)
+}
+
+/// The selector of a Deployment and a Service: ModelDeployment and track, never a version, so that
+/// both outlive every rollout.
+#[must_use]
+pub fn build_selector(model_deployment: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (MODEL_DEPLOYMENT.into(), model_deployment.into()),
+        (TRACK.into(), TRACK_MAIN.into()),
+    ])
 }

@@ -15,15 +15,15 @@ use crate::{
     plan::{
         facts::{
             admit,
-            content::Problem,
             health::{self, Health, Patience, judge_rollout},
-            ownership::{Ownership, find_ownership},
+            ownership::{Ownership, build_selector, find_ownership},
+            problem::Problem,
         },
         fetcher,
         observed::{RefusedWrite, Version},
         refused_writes::{self, describe_refused},
         strategy::should_be_paused,
-        writes::{Outgoing, children},
+        writes::Outgoing,
     },
 };
 
@@ -97,7 +97,7 @@ fn find_conflict(view: &View<'_>) -> Option<Phase> {
     let facts = view.facts;
     let name = &facts.observed.name;
     let service = facts.observed.service.as_ref().map(|s| {
-        let selects = s.selector == children::build_selector(name);
+        let selects = s.selector == build_selector(name);
         ("Service", find_ownership(&s.meta, &facts.wanted.uid, name, selects))
     });
     let deployment = facts.ownership.clone().map(|o| ("Deployment", o));

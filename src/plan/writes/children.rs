@@ -15,7 +15,10 @@ use crate::{
         },
     },
     plan::{
-        facts::{history::DecisionLabel, ownership::Ownership},
+        facts::{
+            history::DecisionLabel,
+            ownership::{Ownership, build_selector},
+        },
         observed::{Meta, Observed, Service, Wanted, WorkloadSpec},
         render::Port,
     },
@@ -31,16 +34,6 @@ pub struct DeploymentTarget<'a> {
     pub label: DecisionLabel,
     /// The line that `kubectl rollout history` prints.
     pub cause: String,
-}
-
-/// The selector of a Deployment and a Service: ModelDeployment and track, never a version, so that
-/// both outlive every rollout.
-#[must_use]
-pub fn build_selector(model_deployment: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([
-        (MODEL_DEPLOYMENT.into(), model_deployment.into()),
-        (TRACK.into(), TRACK_MAIN.into()),
-    ])
 }
 
 /// A stored pod template with the track and the time of its restart, as it is applied.

@@ -11,7 +11,7 @@ use crate::{
         facts::{
             Facts,
             history::History,
-            ownership::{Ownership, find_ownership},
+            ownership::{Ownership, build_selector, find_ownership},
         },
         render::{self, Port},
     },
@@ -44,7 +44,7 @@ pub fn write_service(
         }
         return;
     };
-    let selects = live.selector == children::build_selector(&facts.observed.name);
+    let selects = live.selector == build_selector(&facts.observed.name);
     let ownership = find_ownership(&live.meta, &facts.wanted.uid, &facts.observed.name, selects);
     if matches!(ownership, Ownership::Terminating | Ownership::OwnedByOther(_)) {
         return;

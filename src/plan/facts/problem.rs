@@ -1,0 +1,21 @@
+//! The problem of a spec that cannot be carried out, or not yet.
+
+/// A problem that keeps the version that the spec names from being served: a reason for conditions
+/// and a sentence for people.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Problem {
+    /// Something it names is not there yet; it heals by itself.
+    Pending(&'static str, String),
+    /// Someone has to change something.
+    Invalid(&'static str, String),
+}
+
+impl Problem {
+    /// The sentence for people.
+    #[must_use]
+    pub fn sentence(&self) -> &str {
+        match self {
+            Self::Pending(_, sentence) | Self::Invalid(_, sentence) => sentence,
+        }
+    }
+}
