@@ -20,7 +20,10 @@ pub fn plan_deleted(observed: &Observed, now: Timestamp) -> Plan {
     let serves_on = observed.workload.as_ref().is_some_and(|live| {
         live.meta.controller.is_none() && live.meta.labels.contains_key(names::DECISION)
     });
-    let mut actions = if serves_on { Vec::new() } else { close_records(observed, None, now) };
+    // While it is being deleted, nobody knows whether its Deployment will be orphaned.
+    let is_leaving = observed.deployment.is_some();
+    let mut actions =
+        if serves_on || is_leaving { Vec::new() } else { close_records(observed, None, now) };
     for asked in requests::sort_unanswered(&observed.requests) {
         let message = format!(
             "There is no ModelDeployment {} in namespace {}: ask again with a name that `kubectl get \

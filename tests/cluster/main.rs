@@ -10,10 +10,12 @@ mod harness;
 mod importing;
 mod install;
 mod operator;
+mod refused;
 mod restore;
 mod rights;
 mod rolling;
 mod schemas;
+mod served_version;
 // It shares the way processes are started, and is a module of another target as well.
 #[allow(clippy::duplicate_mod)]
 #[path = "../artifacts/servers/mod.rs"]

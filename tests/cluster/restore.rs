@@ -157,6 +157,97 @@ fn the_same_request_again_is_refused() {
     assert_eq!(story.newest(), 3);
 }
 
+#[test]
+fn a_replayed_pause_is_refused_whatever_its_name_and_uid() {
+    let story = Story::serving_six("replaypause");
+    let spec = json!({"verb": "Pause", "ifDecision": story.decision()});
+    for _ in 0..2 {
+        let answer = story.ask_with(spec.clone());
+        let expected = if story.record(1)["decisions"][0]["decidedBy"]["request"]["uid"]
+            == answer["metadata"]["uid"]
+        {
+            "Done"
+        } else {
+            "Refused"
+        };
+        assert_eq!(answer["status"]["result"], expected, "{answer}");
+    }
+    assert_eq!(story.ask("Resume")["status"]["result"], "Done");
+    assert_eq!(story.ask_with(spec)["status"]["result"], "Refused");
+    assert_eq!(story.record(1)["decisions"].as_array().unwrap().len(), 2);
+    story.until_true("it runs", || story.get("deployment", "fraud")["spec"]["paused"] != true);
+}
+
+/// Creates objects in that order.
+fn create_all(story: &Story, objects: &[Value]) {
+    for object in objects {
+        story
+            .cluster
+            .kubectl_in(&["-n", &story.namespace, "create", "-f", "-"], &object.to_string());
+    }
+}
+
+fn misses_records(object: &Value) -> bool {
+    observed(object) && condition(object, "Ready")["reason"] == "RecordsMissing"
+}
+
+#[test]
+fn restored_with_the_operator_running_and_records_last_decisions_wait_and_then_go_on() {
+    let story = Story::serving_seven("live");
+    story.ask("Undo");
+    story.settles("Held", "6");
+    let backup = |kind: &&str| story.list(kind).into_iter().map(stripped).collect::<Vec<_>>();
+    let first = ["mv", "controllerrevisions", "deployment", "service", "mdep"];
+    let (first, records): (Vec<Value>, Vec<Value>) =
+        (first.iter().flat_map(backup).collect(), backup(&"mro"));
+    for kind in ["mdep", "mro", "rreq", "mv", "controllerrevisions"] {
+        story.kubectl(&["delete", kind, "--all", "--wait=true"]);
+    }
+    story.until_true("all of it is gone", || {
+        KINDS.iter().chain(&["pod", "replicaset"]).all(|kind| story.list(kind).is_empty())
+    });
+    create_all(&story, &first);
+    let mdep = story.until("records are missing", misses_records);
+    assert_eq!(
+        (mdep["status"]["state"].as_str(), mdep["status"]["decision"].as_str()),
+        (Some("Waiting"), Some("3.0"))
+    );
+    let answer = story.ask_with(json!({"verb": "Undo", "ifDecision": "3.0"}));
+    assert_eq!(answer["status"]["result"], "Refused", "{answer}");
+    // All but the last record: the newest stands on them, and is not there.
+    create_all(&story, &records[..records.len() - 1]);
+    story.until("they are still missing", misses_records);
+    assert!(story.image().ends_with(":6"));
+    create_all(&story, &records[records.len() - 1..]);
+    let mdep = story.settles("Held", "6");
+    assert_eq!(mdep["status"]["hold"]["rejected"]["version"], "7");
+    assert_eq!((story.newest(), story.list("controllerrevisions").len()), (3, 2));
+    story.version("8", "8");
+    story.want("8");
+    story.serves("8");
+    assert_eq!(story.newest(), 4);
+}
+
+#[test]
+fn records_deleted_while_held_keep_what_serves_until_a_person_says_retry() {
+    let story = Story::serving_seven("norecords");
+    story.ask("Undo");
+    story.settles("Held", "6");
+    let pods = pods(&story);
+    story.kubectl(&["delete", "mro", "--all", "--wait=true"]);
+    let mdep = story.until("records are missing", misses_records);
+    assert_eq!(condition(&mdep, "Ready")["status"], "True", "its pods are available");
+    assert_eq!(mdep["status"]["decision"], "3.0");
+    story.patch(&json!({"template": {"metadata": {"labels": {"commit": "abc"}}}}));
+    story.until("records are missing", misses_records);
+    assert_eq!((self::pods(&story), story.rollouts()), (pods, 0));
+    assert!(story.image().ends_with(":6"));
+    let answer = story.ask_with(json!({"verb": "Retry", "ifDecision": "3.0"}));
+    assert_eq!(answer["status"]["result"], "Done", "{answer}");
+    story.settles("Serving", "7");
+    assert_eq!((story.rollouts(), story.newest()), (1, 4));
+}
+
 /// What an operator with another renderer would have stored, recorded and rolled out: the same
 /// revisions, each with a grace period of its own.
 fn render_otherwise(story: &Story) {

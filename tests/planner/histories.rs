@@ -321,7 +321,7 @@ fn shrink(mut tree: impl ValueTree<Value = Vec<Act>>, property: &str) -> Vec<Act
 }
 
 /// Leaves out every act that the violation does not need.
-fn drop_acts(mut acts: Vec<Act>, property: &str) -> Vec<Act> {
+pub fn drop_acts(mut acts: Vec<Act>, property: &str) -> Vec<Act> {
     let mut index = 0;
     while index < acts.len() {
         let mut fewer = acts.clone();
@@ -395,7 +395,7 @@ fn find_histories() {
 }
 
 /// Where `make keep-history` takes the last history from.
-fn keep_last(property: &str, acts: &[Act]) {
+pub fn keep_last(property: &str, acts: &[Act]) {
     let history = History {
         title: "What a user sees, in one sentence.".into(),
         violates: Some(property.into()),

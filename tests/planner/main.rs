@@ -8,10 +8,13 @@ mod going_back;
 mod histories;
 mod kubernetes;
 mod properties;
+mod prove;
 mod purity;
 mod refused;
 mod rolling;
+mod search;
 #[path = "../simulator/mod.rs"]
 mod simulator;
 mod verifying;
 mod world;
+mod worlds;

@@ -195,6 +195,9 @@ proptest! {
             happen(&mut calm, op);
             happen(&mut dying, op);
             for _ in 0..4 {
+                // Both worlds plan as often before Kubernetes does anything.
+                let plan = calm.plan();
+                calm.carry_out(plan, usize::MAX);
                 let plan = dying.plan();
                 dying.carry_out(plan, deaths.next().unwrap_or(0));
                 // What its flags say it knows again.

@@ -39,6 +39,8 @@ pub enum Act {
     /// `kubectl.kubernetes.io/restartedAt` in the template.
     RestartedAtInSpec(u8),
     Protocol(Protocol),
+    /// Name and number of the port of the container `model`.
+    Port(String, i32),
     Scale(i32),
     SpecPaused(bool),
     HistoryLimit(i32),
@@ -52,6 +54,8 @@ pub enum Act {
     Ask(Verb),
     /// Undo to that rollout.
     UndoTo(i64),
+    /// Restart with `rerender: true`.
+    Rerender,
     /// Every answered request is created once more, without its answer.
     ReplayRequests,
     KubectlUndo(i64),
@@ -70,6 +74,10 @@ pub enum Act {
     Rewrite(String),
     Unregister(String),
     Behave(String, Behavior),
+    /// The version records an artifact without a digest, and a verification pinned one.
+    Pin(String),
+    /// The status that holds the pin is erased.
+    LosePin(String),
     // The environment.
     Trouble(Trouble),
     Refuse(WriteKind, Code),
@@ -87,19 +95,67 @@ pub enum Act {
     Restore(Order),
     // Time.
     Tick(u8),
+    /// One tick in which something happens, at once or when something is due.
+    Step,
+    /// As `Step`, but Kubernetes' controllers and the kubelet alone: the operator is slow.
+    Controllers,
+    /// One pass of the operator alone: the controllers are slow.
+    Pass,
     Settle,
 }
 
+impl Act {
+    /// Whether nobody does anything: time passes.
+    pub fn is_time(&self) -> bool {
+        matches!(self, Self::Tick(_) | Self::Step | Self::Controllers | Self::Pass | Self::Settle)
+    }
+}
+
 impl Cluster {
+    /// Whether an act would change anything now: a search leaves out what would not.
+    pub fn would_change(&self, act: &Act) -> bool {
+        let Some(spec) = self.spec() else { return true };
+        let lifecycle = |version: &str| {
+            let found = self.versions.iter().find(|v| v.version == version)?;
+            Some(found.lifecycle.as_ref()?.state)
+        };
+        let (faults, operator) = (&self.faults, &self.operator);
+        match act {
+            Act::Want(version) => spec.version != *version,
+            Act::Scale(replicas) => spec.replicas != *replicas,
+            Act::SpecPaused(paused) => spec.paused != *paused,
+            Act::Protocol(protocol) => spec.protocol != Some(*protocol),
+            Act::Yank(version) => lifecycle(version) != Some(LifecycleState::Yanked),
+            Act::Unyank(version) => lifecycle(version) == Some(LifecycleState::Yanked),
+            Act::Behave(version, behavior) => faults.behavior(version) != *behavior,
+            Act::Trouble(trouble) => !faults.has(*trouble),
+            Act::Refuse(write, code) => faults.refusals.get(write) != Some(code),
+            Act::OlderCrds(older) => faults.older_crds != *older,
+            Act::Heal => {
+                let refused = !faults.refusals.is_empty() || faults.webhook || faults.older_crds;
+                refused || !faults.trouble.is_empty()
+            }
+            Act::LoseRevisions => !self.revisions.is_empty(),
+            Act::DieAfter(_) => operator.dies_after.is_none(),
+            Act::Stale(_) => operator.stale.is_none(),
+            _ => true,
+        }
+    }
+
     /// Lets one act happen, and its witness know of it.
     pub fn perform(&mut self, act: &Act) {
-        if !matches!(act, Act::Tick(_) | Act::Settle) {
+        if !act.is_time() {
             self.witness_act(act);
         }
         match act {
             Act::Tick(ticks) => (0..*ticks).for_each(|_| self.tick()),
+            Act::Step => drop(self.advance()),
+            Act::Controllers => drop(self.step_controllers()),
+            Act::Pass => drop(self.step_operator()),
             Act::Settle => self.settle(),
-            Act::Ask(_) | Act::UndoTo(_) | Act::ReplayRequests => self.perform_request(act),
+            Act::Ask(_) | Act::UndoTo(_) | Act::Rerender | Act::ReplayRequests => {
+                self.perform_request(act);
+            }
             Act::KubectlUndo(_) | Act::KubectlRestart | Act::KubectlPause(_) | Act::EditImage => {
                 self.perform_kubectl(act);
             }
@@ -107,6 +163,8 @@ impl Cluster {
             | Act::Unyank(_)
             | Act::Rewrite(_)
             | Act::Unregister(_)
+            | Act::Pin(_)
+            | Act::LosePin(_)
             | Act::Behave(..) => self.perform_on_version(act),
             Act::Trouble(_)
             | Act::Refuse(..)
@@ -184,6 +242,10 @@ impl Cluster {
                     json!(format!("2026-01-01T00:00:0{n}Z"));
             }),
             Act::Protocol(protocol) => self.edit_spec(|s| s.protocol = Some(*protocol)),
+            Act::Port(name, number) => self.edit_template(|t| {
+                let ports = json!([{"name": name, "containerPort": number}]);
+                edit_containers(t)[0]["ports"] = ports;
+            }),
             Act::Scale(replicas) => self.edit_spec(|s| s.replicas = *replicas),
             Act::SpecPaused(paused) => self.edit_spec(|s| s.paused = *paused),
             Act::HistoryLimit(limit) => self.edit_spec(|s| s.revision_history_limit = Some(*limit)),
@@ -208,6 +270,7 @@ impl Cluster {
         match act {
             Act::Ask(verb) => self.ask_for(*verb, |_| {}),
             Act::UndoTo(number) => self.ask_for(Verb::Undo, |s| s.to_rollout = Some(*number)),
+            Act::Rerender => self.ask_for(Verb::Restart, |s| s.rerender = Some(true)),
             Act::ReplayRequests => {
                 let replayed: Vec<Request> = self.requests.drain(..).collect();
                 for request in replayed {
@@ -289,6 +352,18 @@ impl Cluster {
             Act::Unregister(version) => {
                 let model = self.spec().map(|s| s.model.clone()).unwrap_or_default();
                 self.versions.retain(|v| v.version != *version || v.model != model);
+            }
+            Act::Pin(version) => {
+                if let Some(version) = self.version_mut(version) {
+                    let artifact = json!({"uri": format!("s3://models/{}", version.version)});
+                    version.artifact = Some(serde_json::from_value(artifact).unwrap());
+                    version.pin = Some(format!("sha256:{:a>64}", version.version));
+                }
+            }
+            Act::LosePin(version) => {
+                if let Some(version) = self.version_mut(version) {
+                    version.pin = None;
+                }
             }
             Act::Behave(version, behavior) => {
                 self.faults.behaviors.insert(version.clone(), *behavior);

@@ -7,7 +7,7 @@ use rollmodel::{
     api::{ModelRolloutSpec, names},
     plan::{
         Action, Prunable,
-        action::guard_ops,
+        action::{Purpose, guard_ops},
         observed::{Controller, Meta, Record, Service, StoredContent},
     },
 };
@@ -69,10 +69,10 @@ impl Cluster {
             Action::CreateRecord { spec } => self.create_record(spec)?,
             Action::AmendRecord { name, ops, .. } => self.amend_record(name, ops)?,
             Action::CreateWorkload { body, .. } => self.create_deployment(body)?,
-            Action::PatchWorkload { uid, generation, ops, .. } => {
+            Action::PatchWorkload { purpose, uid, generation, ops, .. } => {
                 let answered = self.operator.answered_generation;
                 let generation = answered.unwrap_or(*generation);
-                self.patch_deployment(&guard_ops(uid, generation, ops))?;
+                self.patch_deployment(purpose, &guard_ops(uid, generation, ops))?;
             }
             Action::CreateService { body } => {
                 self.admit(WriteKind::Service, "Service")?;
@@ -150,9 +150,18 @@ impl Cluster {
         Ok(())
     }
 
-    fn patch_deployment(&mut self, ops: &[Value]) -> Answer {
+    fn patch_deployment(&mut self, purpose: &Purpose, ops: &[Value]) -> Answer {
         let before = self.deployment.clone().ok_or(ApiError::Conflict)?;
         let mut body = patch(&before, ops)?;
+        let write = match purpose {
+            Purpose::Settings => WriteKind::Settings,
+            Purpose::Decision(_) => WriteKind::Decision,
+        };
+        let answer = self.admit(write, "Deployment");
+        if matches!(answer, Err(ApiError::Invalid { .. })) {
+            self.truth.refused_templates.insert(label_revision(&body));
+        }
+        answer?;
         self.admit_deployment(&mut body)?;
         self.put_deployment(body);
         Ok(())
@@ -166,8 +175,7 @@ impl Cluster {
         let before = self.deployment.clone();
         let old = |pointer: &str| before.as_deref().and_then(|b| b.pointer(pointer));
         if old("/spec/template") != Some(&body["spec"]["template"]) {
-            let label = &body["spec"]["template"]["metadata"]["labels"][names::REVISION];
-            let label = label.as_str().unwrap_or_default().to_owned();
+            let label = label_revision(body);
             let answer = validate_template(&body["spec"]["template"]);
             let answer = answer.and_then(|()| self.admit(WriteKind::Template, "Deployment"));
             if matches!(answer, Err(ApiError::Invalid { .. })) {
@@ -209,6 +217,11 @@ impl Cluster {
             ports: serde_json::from_value(body["spec"]["ports"].clone()).unwrap(),
         });
     }
+}
+
+fn label_revision(body: &Value) -> String {
+    let label = &body["spec"]["template"]["metadata"]["labels"][names::REVISION];
+    label.as_str().unwrap_or_default().to_owned()
 }
 
 fn owner_references(meta: &Meta) -> Value {

@@ -17,6 +17,14 @@ const QUIET_WRITES: usize = 30;
 /// Writes of one settling after which they are called hot.
 const WRITES_MAX: usize = 300;
 
+/// What a step of a settling cluster came to.
+#[derive(PartialEq)]
+enum Motion {
+    Stepped,
+    Jumped,
+    Resting,
+}
+
 impl Cluster {
     /// One second: Kubernetes' controllers, then the operator.
     pub fn tick(&mut self) {
@@ -26,6 +34,13 @@ impl Cluster {
 
     /// Whether anything changed.
     fn step(&mut self) -> bool {
+        let mut changed = self.sync_controllers();
+        changed |= self.pass_operator();
+        changed
+    }
+
+    /// Kubernetes' controllers and the kubelet; whether anything changed.
+    fn sync_controllers(&mut self) -> bool {
         let mut changed = remove_deleted_pods(&mut self.workload);
         changed |= sync_replica_sets(&mut self.workload, self.now);
         changed |= self.run_kubelet();
@@ -38,8 +53,13 @@ impl Cluster {
             self.operator.wake();
         }
         self.witness_tick();
+        changed
+    }
+
+    /// A pass of the operator where one is due; whether it wrote anything.
+    fn pass_operator(&mut self) -> bool {
         let had_stale = self.operator.stale.is_some();
-        changed |= self.run_operator();
+        let changed = self.run_operator();
         if had_stale && self.operator.stale.take().is_some() {
             self.operator.wake();
         }
@@ -47,30 +67,72 @@ impl Cluster {
         changed
     }
 
+    /// A second in which the operator makes no pass; whether anything changed.
+    pub fn step_controllers(&mut self) -> bool {
+        let changed = self.sync_controllers();
+        self.now += i64::from(changed);
+        changed
+    }
+
+    /// A pass of the operator in which nothing else moves; whether one was due.
+    pub fn step_operator(&mut self) -> bool {
+        let is_due = self.operator.due.is_some_and(|at| at <= self.now);
+        let passes = !self.operator.is_down && (self.operator.is_awake || is_due);
+        if passes {
+            self.pass_operator();
+            self.now += 1;
+        }
+        passes
+    }
+
     /// Ticks, and jumps over the time in which nothing happens, until nothing is left to happen.
     pub fn settle(&mut self) {
         let (end, writes) = (self.now + HORIZON, self.operator.writes.len());
         for _ in 0..TICKS_MAX {
-            let changed = self.step();
+            let motion = self.step_or_jump(end);
             if self.operator.writes.len() > writes + WRITES_MAX {
                 self.witness_restless("the operator writes again and again");
                 return;
             }
-            if changed || (self.operator.is_awake && !self.operator.is_down) {
-                self.now += 1;
-                continue;
-            }
-            match self.next_due().filter(|at| *at <= end) {
-                Some(at) => self.now = at.max(self.now + 1),
-                None => {
-                    self.witness_rest();
-                    return;
-                }
+            if motion == Motion::Resting {
+                self.witness_rest();
+                return;
             }
         }
         // Kubernetes' own controllers may go round in circles; the operator must not.
         if self.operator.writes.len() > writes + QUIET_WRITES {
             self.witness_restless("the cluster never comes to rest");
+        }
+    }
+
+    /// One step, after which time moves on to what is due next.
+    fn step_or_jump(&mut self, end: Seconds) -> Motion {
+        if self.step() || (self.operator.is_awake && !self.operator.is_down) {
+            self.now += 1;
+            return Motion::Stepped;
+        }
+        match self.next_due().filter(|at| *at <= end) {
+            Some(at) => {
+                self.now = at.max(self.now + 1);
+                Motion::Jumped
+            }
+            None => Motion::Resting,
+        }
+    }
+
+    /// One step in which something happens, at once or at the next time at which something is due;
+    /// false where the cluster is at rest.
+    pub fn advance(&mut self) -> bool {
+        let end = self.now + HORIZON;
+        loop {
+            match self.step_or_jump(end) {
+                Motion::Stepped => return true,
+                Motion::Jumped => {}
+                Motion::Resting => {
+                    self.witness_rest();
+                    return false;
+                }
+            }
         }
     }
 

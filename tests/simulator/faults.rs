@@ -49,6 +49,10 @@ pub enum WriteKind {
     Template,
     /// One that asks for more than five replicas.
     Replicas,
+    /// The patch of replicas, strategy, seconds and limits, whatever it changes.
+    Settings,
+    /// The patch of template, pause and decision label, whatever it changes.
+    Decision,
     /// Any POST of a Deployment.
     CreateDeployment,
     StoreRevision,

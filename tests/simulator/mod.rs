@@ -13,6 +13,7 @@
 //! | how pods start, crash and become ready | `kubelet.rs` |
 //! | validation, admission, preconditions | `api_server.rs` |
 //! | the operator's shell: requeues, remembered refusals, crashes, stale caches | `operator.rs` |
+//! | which clusters are the same state | `fingerprint.rs` |
 //! | backups and restores | `restore.rs` |
 //!
 //! The stages of one tick (`clock.rs`): pods end, ReplicaSets make and delete pods, the kubelet
@@ -27,6 +28,7 @@ pub mod cluster;
 pub mod conditions;
 pub mod deployment_controller;
 pub mod faults;
+pub mod fingerprint;
 pub mod history;
 pub mod kubelet;
 pub mod objects;

@@ -9,6 +9,8 @@ use std::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
+use super::fingerprint::key_without_times;
+
 /// Seconds since the beginning of the history.
 pub type Seconds = i64;
 
@@ -17,13 +19,19 @@ pub type Seconds = i64;
 pub struct Template {
     pub value: Arc<Value>,
     pub key: u64,
+    /// A key that leaves out the times in it, such as restartedAt.
+    pub timeless_key: u64,
+    pub times: Arc<[Seconds]>,
 }
 
 impl Template {
     pub fn new(value: Value) -> Self {
+        let text = value.to_string();
         let mut hasher = DefaultHasher::new();
-        value.to_string().hash(&mut hasher);
-        Self { value: Arc::new(value), key: hasher.finish() }
+        text.hash(&mut hasher);
+        let (timeless_key, times) = key_without_times(&text);
+        let (value, times) = (Arc::new(value), times.into());
+        Self { value, key: hasher.finish(), timeless_key, times }
     }
 
     /// The label of that name; empty where there is none.

@@ -24,7 +24,7 @@ use super::{
 };
 
 /// The time of second 0 of a history, in seconds since 1970.
-const EPOCH: i64 = 1_700_000_000;
+pub const EPOCH: i64 = 1_700_000_000;
 
 /// The time of a second of a history.
 pub fn timestamp(at: Seconds) -> jiff::Timestamp {
@@ -32,10 +32,10 @@ pub fn timestamp(at: Seconds) -> jiff::Timestamp {
 }
 
 #[derive(Clone, Debug)]
-struct Refused<T> {
-    what: T,
-    attempts: u32,
-    until: Seconds,
+pub struct Refused<T> {
+    pub what: T,
+    pub attempts: u32,
+    pub until: Seconds,
 }
 
 /// One process of the operator. A crash replaces it.
@@ -51,18 +51,18 @@ pub struct Operator {
     pub stale: Option<Box<(StaleKind, Observed)>>,
     /// Not running at all.
     pub is_down: bool,
-    refused: Vec<Refused<RefusedWrite>>,
+    pub refused: Vec<Refused<RefusedWrite>>,
     /// Patches that were answered 422 without causes.
-    unclear: HashSet<String>,
+    pub unclear: HashSet<String>,
     /// The generation of the Deployment after the last patch of the plan that is applied.
     pub answered_generation: Option<i64>,
-    asked: Vec<Lookup>,
-    came_back: BTreeSet<String>,
+    pub asked: Vec<Lookup>,
+    pub came_back: BTreeSet<String>,
     desired: Option<std::sync::Arc<KnownRevision>>,
-    unneeded_since: BTreeMap<String, Seconds>,
-    status_written: Option<Seconds>,
+    pub unneeded_since: BTreeMap<String, Seconds>,
+    pub status_written: Option<Seconds>,
     told: HashSet<String>,
-    failures: u32,
+    pub failures: u32,
     /// All writes so far, in words.
     pub writes: Vec<&'static str>,
 }
@@ -369,6 +369,13 @@ impl Cluster {
                 (&r.model, &r.version) == (&version.model, &version.version)
                     && r.record_digest != version.record_digest
             });
+            let pinned = self.records.iter().map(|r| &r.spec).find(|r| {
+                (&r.model, &r.version) == (&version.model, &version.version)
+                    && r.record_digest == version.record_digest
+                    && r.artifact_digest.is_some()
+            });
+            let recorded = || pinned.and_then(|r| r.artifact_digest.clone());
+            version.pin = version.pin.take().or_else(recorded);
             version.bound_to = others.min_by_key(|r| r.number).map(|r| r.record_digest.clone());
         }
         versions

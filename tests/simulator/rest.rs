@@ -66,7 +66,8 @@ impl Cluster {
 
     /// Refused settings delay no decision.
     fn witness_decision(&mut self) {
-        let only_settings = self.faults.refusals.keys().all(|w| *w == WriteKind::Replicas);
+        let is_of_settings = |w: &WriteKind| matches!(w, WriteKind::Replicas | WriteKind::Settings);
+        let only_settings = self.faults.refusals.keys().all(is_of_settings);
         let Some(newest) = self.newest_record().filter(|_| only_settings) else { return };
         let Some(deployment) = &self.workload.deployment else { return };
         let live = deployment.spec.template.label(names::REVISION).to_owned();

@@ -28,10 +28,10 @@ pub struct Violation {
 
 /// Healthy pods that have to stay, less those that Kubernetes was about to delete anyway.
 #[derive(Clone, Debug)]
-struct Protection {
-    property: &'static str,
-    pods: BTreeSet<String>,
-    losses_allowed: usize,
+pub struct Protection {
+    pub property: &'static str,
+    pub pods: BTreeSet<String>,
+    pub losses_allowed: usize,
 }
 
 /// What the witness remembers.
@@ -39,34 +39,34 @@ struct Protection {
 pub struct Truth {
     pub violations: Vec<Violation>,
     /// recordDigests that a person went back from, until a Retry.
-    rejected_by_people: BTreeSet<String>,
+    pub rejected_by_people: BTreeSet<String>,
     /// Versions that the spec named since what serves was promoted.
-    named: BTreeSet<String>,
+    pub named: BTreeSet<String>,
     /// Versions that ever had a fault of their own.
-    faulty: BTreeSet<String>,
+    pub faulty: BTreeSet<String>,
     /// Labels of revisions whose template the API server refused.
     pub refused_templates: BTreeSet<String>,
     /// The newest decision, and where an Undo could lead, when the last plan was made.
-    decision: String,
-    undo_target: Option<String>,
+    pub decision: String,
+    pub undo_target: Option<String>,
     /// The property for which pods are protected once the next decision is carried out.
-    to_protect: Option<&'static str>,
+    pub to_protect: Option<&'static str>,
     /// Pods that no decision may replace.
-    protected: Option<Protection>,
+    pub protected: Option<Protection>,
     /// Records since the cluster last settled, and how many the acts since then may lead to.
-    records: usize,
-    records_allowed: usize,
+    pub records: usize,
+    pub records_allowed: usize,
     /// When the last act happened.
-    last_act: Seconds,
+    pub last_act: Seconds,
     /// A verb of kubectl was run since the cluster last settled.
-    kubectl_was_run: bool,
-    is_restoring: bool,
-    had_endpoints: bool,
+    pub kubectl_was_run: bool,
+    pub is_restoring: bool,
+    pub had_endpoints: bool,
     /// Caches showed the past since the last act: wrong acts are judged by others.
-    was_stale: bool,
+    pub was_stale: bool,
     /// A person went back to another template of the same version.
-    went_back_within_a_version: bool,
-    secret_was_rotated: bool,
+    pub went_back_within_a_version: bool,
+    pub secret_was_rotated: bool,
 }
 
 impl Cluster {

@@ -63,7 +63,7 @@ pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
         let reason = if refused.forbidden { "Forbidden" } else { "Refused" };
         return Phase::new(State::Waiting, reason, describe_refused(refused));
     }
-    for refused in view.refused.iter().filter(|r| !r.deciding && !is_about_decision(r)) {
+    for refused in view.refused.iter().filter(|r| !r.deciding && !is_about_progress(view, r)) {
         let sentence = describe_refused(refused);
         if !phase.message.contains(&sentence) {
             phase.message = format!("{} {sentence}", phase.message.trim_end());
@@ -75,14 +75,16 @@ pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
 
 /// Tells people of each refused write, once.
 pub fn tell_refused(view: &View<'_>, out: &mut Outgoing) {
-    for refused in view.refused.iter().filter(|r| !is_about_decision(r)) {
+    for refused in view.refused.iter().filter(|r| !is_about_progress(view, r)) {
         let key = format!("refused-{}-{}", view.facts.wanted.generation, refused.write);
         out.push_event(true, "Refused", describe_refused(refused), key);
     }
 }
 
-fn is_about_decision(refused: &RefusedWrite) -> bool {
-    refused.write.starts_with("decision of ")
+/// Whether a refused write is the one that carries out the rollout in progress, whose own sentence
+/// tells of it.
+fn is_about_progress(view: &View<'_>, refused: &RefusedWrite) -> bool {
+    view.history.in_progress().is_some() && refused.write.starts_with("decision of ")
 }
 
 /// A refused write without which nothing is served: the Service is not there.

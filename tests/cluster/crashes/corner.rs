@@ -164,7 +164,7 @@ impl Corner {
         let records = self.rest.list("modelrollouts");
         let status = match &fraud {
             Some(fraud) if observed(fraud) => fraud["status"].clone(),
-            None if have_ended(&records) => {
+            None if records.iter().all(|r| r["spec"].get("outcome").is_some()) => {
                 json!({"state": "Deleted", "serving": {"version": ""}})
             }
             _ => json!({}),
@@ -247,13 +247,6 @@ fn start(cluster: &Cluster, namespace: &str, proxy: &Proxy) -> Operator {
     );
     operator.wait_ready(cluster);
     operator
-}
-
-/// Whether the records of a ModelDeployment that is gone have ended, and its serving too.
-fn have_ended(records: &[Value]) -> bool {
-    let mut served = records.iter().rev().filter(|r| r["spec"].get("servedFrom").is_some());
-    records.iter().all(|r| r["spec"].get("outcome").is_some())
-        && served.next().is_none_or(|r| r["spec"].get("servedUntil").is_some())
 }
 
 /// Writes down what Deployment fraud is, each time that it becomes something else.

@@ -11,6 +11,8 @@
 //! | `behave-bad-config` | wait for a Secret that is not there |
 //! | `behave-invalid-image` | have an image name that is none |
 //! | `behave-slow` | are ready after three seconds |
+//! | `behave-init-waits` | have an init container that waits for something else |
+//! | `restarted-<what>` | behave so once they are restarted |
 //! | `behave-fetch-mismatch` | have an init container that got wrong bytes, and ended with exit code 3 |
 //! | `behave-fetch-unreachable` | have one that reached nothing, seven times, and ended with exit code 1 |
 //!
@@ -26,7 +28,7 @@ use rollmodel::api::deployment::RESTART_LIMIT;
 
 use super::Cluster;
 
-const BEHAVE: &str = r#"if .metadata.annotations["test.rollmodel.dev/heal"] then empty else (.metadata.annotations["test.rollmodel.dev/behave"] // (.spec.containers[].image | capture("behave-(?<what>[a-z-]+)") | .what) // (.spec.initContainers[]?.args[]? | capture("behave-(?<what>fetch-[a-z]+)") | .what)) end"#;
+const BEHAVE: &str = r#"if .metadata.annotations["test.rollmodel.dev/heal"] then empty else (.metadata.annotations["test.rollmodel.dev/behave"] // (select(.metadata.annotations["kubectl.kubernetes.io/restartedAt"]) | .spec.containers[].image | capture("restarted-(?<what>[a-z-]+)") | .what) // (.spec.containers[].image | capture("behave-(?<what>[a-z-]+)") | .what) // (.spec.initContainers[]?.args[]? | capture("behave-(?<what>fetch-[a-z]+)") | .what)) end"#;
 
 /// kwok's configuration: its own stages, which leave alone what behaves, and a stage for each
 /// behaviour.
@@ -111,6 +113,7 @@ fn behaviours() -> Vec<(&'static str, String)> {
         ),
         ("crash-once", status("Running", 1, running, last)),
         ("never-ready", status("Running", 0, running, "")),
+        ("init-waits", initializing(running)),
         (
             "image-pull",
             status(
@@ -150,6 +153,18 @@ fn status(phase: &str, restarts: i32, state: &str, last: &str) -> String {
          - {{type: ContainersReady, status: \"False\", lastTransitionTime: {{{{ $now | Quote }}}}}}\n      containerStatuses:\n      {{{{ range .spec.containers }}}}\n      \
          - image: {{{{ .image | Quote }}}}\n        imageID: \"\"\n        name: {{{{ .name | Quote }}}}\n        ready: false\n        restartCount: {restarts}\n        \
          state: {{{state}}}\n{last}      {{{{ end }}}}\n      phase: {phase}\n      startTime: {{{{ $now | Quote }}}}"
+    )
+}
+
+/// A pod whose first init container runs.
+fn initializing(running: &str) -> String {
+    let waits = status("Pending", 0, "waiting: {reason: PodInitializing}", "");
+    let waits = waits
+        .replace("type: Initialized, status: \"True\"", "type: Initialized, status: \"False\"");
+    format!(
+        "{waits}\n      initContainerStatuses:\n      {{{{ range .spec.initContainers }}}}\n      \
+         - image: {{{{ .image | Quote }}}}\n        imageID: \"\"\n        name: {{{{ .name | Quote }}}}\n        ready: false\n        \
+         restartCount: 0\n        state: {{{running}}}\n      {{{{ end }}}}"
     )
 }
 
@@ -204,6 +219,19 @@ pub fn ends(cluster: &Cluster, namespace: &str, job: &str, code: i32, message: &
 /// Gives a node a label (`disk=fast`), or takes it away (`disk-`).
 pub fn label_node(cluster: &Cluster, node: &str, label: &str) {
     cluster.kubectl(&["label", "node", node, label, "--overwrite"]);
+}
+
+/// Makes every pod that a Deployment has now unready, until they are healed.
+pub fn make_unready(cluster: &Cluster, namespace: &str, deployment: &str) {
+    let selector = format!("rollmodel.dev/model-deployment={deployment}");
+    let of = ["-n", namespace, "-l", &selector];
+    cluster.kubectl(
+        &[&["annotate", "pod", "test.rollmodel.dev/behave=never-ready"], &of[..]].concat(),
+    );
+    let unready = r#"{"status":{"conditions":[{"type":"Ready","status":"False","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}"#;
+    for pod in cluster.kubectl(&[&["get", "pod", "-o", "name"], &of[..]].concat()).lines() {
+        cluster.kubectl(&["patch", pod, "-n", namespace, "--subresource=status", "-p", unready]);
+    }
 }
 
 /// Ends the lever of every pod that a Deployment has now: they become ready.

@@ -572,10 +572,12 @@ pod-garbage-collector-controller,disruption-controller,clusterrole-aggregation-c
 taint-eviction-controller,horizontal-pod-autoscaler-controller,job-controller,resourcequota-controller";
 
 fn node(index: usize) -> String {
+    // Addresses of its pods, without which a Service has no endpoints.
+    let pods = format!("10.{}.{}.0/20", 128 + index / 16, index % 16 * 16);
     let room = "{cpu: \"64\", memory: 512Gi, pods: \"10000\"}";
     format!(
         "---\napiVersion: v1\nkind: Node\nmetadata: {{name: node-{index}, annotations: {{kwok.x-k8s.io/node: fake, node.alpha.kubernetes.io/ttl: \"0\"}}, \
-         labels: {{kubernetes.io/hostname: node-{index}}}}}\nstatus: {{allocatable: {room}, capacity: {room}}}\n"
+         labels: {{kubernetes.io/hostname: node-{index}}}}}\nspec: {{podCIDR: {pods}, podCIDRs: [{pods}]}}\nstatus: {{allocatable: {room}, capacity: {room}}}\n"
     )
 }
 

@@ -7,6 +7,22 @@ use serde_json::{Value, json};
 
 use super::{Cluster, operator::Operator, rest::Rest, root};
 
+/// Writes that an administrator's policy refuses.
+pub struct Denied<'a> {
+    /// The beginning of the policy's name.
+    pub name: &'a str,
+    /// `<group>/<resource>`.
+    pub resource: &'a str,
+    /// CREATE or UPDATE.
+    pub operation: &'a str,
+    /// A CEL expression that is true for what is not refused.
+    pub allowed: &'a str,
+    /// The sentence of the refusal.
+    pub message: &'a str,
+    /// Forbidden (403) or Invalid (422).
+    pub reason: &'a str,
+}
+
 /// One test's corner of the shared cluster.
 pub struct Story {
     /// The cluster.
@@ -47,7 +63,14 @@ impl Story {
 
     /// Starts the operator (again).
     pub fn start_operator(&mut self) {
-        let operator = Operator::namespaced(self.cluster, &self.namespace);
+        self.start_operator_with(&[]);
+    }
+
+    /// Starts the operator (again), with more flags.
+    pub fn start_operator_with(&mut self, flags: &[&str]) {
+        let own = ["--namespace", &self.namespace, "--leader-elect=false"];
+        let flags = [&own[..], flags].concat();
+        let operator = Operator::start(self.cluster, &self.cluster.kubeconfig(), &flags);
         operator.wait_ready(self.cluster);
         self.operator = Some(operator);
     }
@@ -93,6 +116,55 @@ impl Story {
             }
             self.apply(&object);
         }
+    }
+
+    /// Has the API server refuse writes of a kind in this namespace, as an administrator's policy
+    /// does, and waits until it is in force: until `probe` is refused.
+    pub fn deny(&self, rule: &Denied<'_>, probe: &[&str]) {
+        let name = format!("{}-{}", rule.name, self.namespace);
+        let (group, resource) = rule.resource.split_once('/').unwrap();
+        let of_kind = json!({"apiGroups": [group], "apiVersions": ["*"], "resources": [resource], "operations": [rule.operation]});
+        let validation =
+            json!({"expression": rule.allowed, "message": rule.message, "reason": rule.reason});
+        self.apply(&json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name},
+            "spec": {"matchConstraints": {"resourceRules": [of_kind]}, "validations": [validation]}}));
+        let here = json!({"matchLabels": {"kubernetes.io/metadata.name": self.namespace}});
+        self.apply(&json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name},
+            "spec": {"policyName": name, "validationActions": ["Deny"], "matchResources": {"namespaceSelector": here}}}));
+        let is_denied = || {
+            let out = self.cluster.try_kubectl(&[&["-n", &self.namespace], probe].concat());
+            String::from_utf8_lossy(&out.stderr).contains(rule.message)
+        };
+        self.until_true("the policy is in force", is_denied);
+    }
+
+    /// Takes such a policy away, and waits until `probe` is taken again.
+    pub fn allow_again(&self, rule: &Denied<'_>, probe: &[&str]) {
+        let name = format!("{}-{}", rule.name, self.namespace);
+        self.kubectl(&[
+            "delete",
+            "validatingadmissionpolicybinding,validatingadmissionpolicy",
+            &name,
+        ]);
+        let is_taken = || {
+            self.cluster.try_kubectl(&[&["-n", &self.namespace], probe].concat()).status.success()
+        };
+        self.until_true("the policy is gone", is_taken);
+    }
+
+    /// The uids of its pods that are not being deleted and whose image has that tag, sorted.
+    pub fn pods_of(&self, tag: &str) -> Vec<String> {
+        let of_tag = |pod: &Value| {
+            pod["metadata"].get("deletionTimestamp").is_none()
+                && pod["spec"]["containers"][0]["image"]
+                    .as_str()
+                    .is_some_and(|i| i.ends_with(&format!(":{tag}")))
+        };
+        let pods = self.list("pod");
+        let uid = |pod: &Value| pod["metadata"]["uid"].as_str().unwrap().to_owned();
+        let mut uids: Vec<String> = pods.iter().filter(|p| of_tag(p)).map(uid).collect();
+        uids.sort();
+        uids
     }
 
     /// Applies objects given as one JSON value or a list of them.

@@ -1,0 +1,139 @@
+//! Writes that the API server refuses: each is reported, delays nothing else, and what serves stays.
+
+use serde_json::{Value, json};
+
+use crate::harness::story::{Denied, Story, condition, observed};
+
+/// A corrected object gets no later than this, in seconds, what an uncorrected one waits for.
+const AT_ONCE: u64 = 20;
+
+#[test]
+fn a_label_value_that_the_api_server_refuses_keeps_what_serves_and_says_refused() {
+    let story = Story::serving_six("badlabel");
+    let pods = story.pods_of("6");
+    let label = |value: &str| json!({"template": {"metadata": {"labels": {"team": value}}}});
+    story.patch(&label("risk and fraud"));
+    let mdep = story.settles("Invalid", "6");
+    assert_eq!(condition(&mdep, "Stalled")["reason"], "Refused");
+    let message = mdep["status"]["message"].as_str().unwrap();
+    assert!(message.contains("risk and fraud") && message.contains("labels"), "{message}");
+    assert_eq!(story.pods_of("6"), pods);
+    story.patch(&label("risk"));
+    story.settles("Serving", "6");
+    let newest = u32::try_from(story.newest()).unwrap();
+    let labels = || {
+        story.get("deployment", "fraud")["spec"]["template"]["metadata"]["labels"]["team"].clone()
+    };
+    assert_eq!(
+        (story.record(newest)["outcome"].as_str(), labels()),
+        (Some("Promoted"), json!("risk"))
+    );
+}
+
+#[test]
+fn a_misspelt_nested_field_is_invalid_before_any_record_and_is_corrected_at_once() {
+    let story = Story::serving_six("misspelt");
+    let env = |source: &str| {
+        let env =
+            json!([{"name": "TOKEN", "valueFrom": {source: {"name": "tokens", "key": "token"}}}]);
+        json!({"version": "7", "template": {"spec": {"containers": [{"name": "model", "env": env}]}}})
+    };
+    story.patch(&env("secretKeyReff"));
+    let mdep = story.settles("Invalid", "6");
+    assert_eq!(condition(&mdep, "Stalled")["reason"], "InvalidTemplate");
+    let message = mdep["status"]["message"].as_str().unwrap();
+    let path = "spec.template.spec.containers[0].env[0].valueFrom.secretKeyReff";
+    assert!(message.starts_with(path), "{message}");
+    assert_eq!((story.rollouts(), story.list("controllerrevisions").len()), (1, 1));
+    let began = std::time::Instant::now();
+    story.patch(&env("secretKeyRef"));
+    story.serves("7");
+    assert!(began.elapsed().as_secs() < AT_ONCE);
+    assert_eq!(story.rollouts(), 2);
+}
+
+#[test]
+fn an_undo_beside_a_refused_number_of_replicas_is_carried_out() {
+    let story = Story::serving_seven("fivepods");
+    let rule = Denied {
+        name: "at-most-five",
+        resource: "apps/deployments",
+        operation: "UPDATE",
+        allowed: "object.spec.replicas <= 5",
+        message: "at most five pods are allowed here",
+        reason: "Invalid",
+    };
+    let patch = r#"{"spec":{"replicas":6}}"#;
+    story.deny(&rule, &["patch", "deployment", "fraud", "--dry-run=server", "-p", patch]);
+    story.kubectl(&["scale", "mdep/fraud", "--replicas=8"]);
+    let told =
+        |o: &Value| o["status"]["message"].as_str().is_some_and(|m| m.contains(rule.message));
+    let mdep = story.until("the refusal is reported", |o| observed(o) && told(o));
+    assert_eq!(mdep["status"]["state"], "Serving");
+    assert_eq!(condition(&mdep, "Stalled"), Value::Null);
+    assert_eq!(story.ask("Undo")["status"]["result"], "Done");
+    let mdep = story.settles("Held", "6");
+    assert!(told(&mdep) && story.image().ends_with(":6"), "{mdep}");
+    let replicas = || story.get("deployment", "fraud")["spec"]["replicas"].clone();
+    assert_eq!(replicas(), 2);
+    story.kubectl(&["scale", "mdep/fraud", "--replicas=4"]);
+    story.until_true("the corrected number is tried at once", || replicas() == 4);
+    story.until("it is reported no longer", |o| observed(o) && !told(o));
+}
+
+#[test]
+fn without_a_deployment_that_may_not_be_created_again_it_is_not_ready() {
+    let mut story = Story::serving_six("nodeployments");
+    let rule = Denied {
+        name: "no-deployments",
+        resource: "apps/deployments",
+        operation: "CREATE",
+        allowed: "false",
+        message: "nobody creates Deployments here",
+        reason: "Forbidden",
+    };
+    let probe = ["create", "deployment", "probe", "--image=a:1", "--dry-run=server"];
+    story.deny(&rule, &probe);
+    story.kubectl(&["delete", "deployment", "fraud"]);
+    let mdep = story.until("it is not ready", |o| condition(o, "Ready")["status"] == "False");
+    assert_eq!(condition(&mdep, "Available")["status"], "False");
+    story.until("the refusal is reported", |o| {
+        o["status"]["message"].as_str().is_some_and(|m| m.contains(rule.message))
+            && condition(o, "Ready")["status"] == "False"
+    });
+    assert_eq!(story.rollouts(), 1);
+    story.allow_again(&rule, &probe);
+    story.kill_operator();
+    story.start_operator();
+    let mdep = story.until("it is ready", |o| condition(o, "Ready")["status"] == "True");
+    assert_eq!(mdep["status"]["serving"]["version"], "6");
+    assert_eq!(story.rollouts(), 1);
+}
+
+#[test]
+fn a_pause_that_cannot_be_recorded_is_not_answered_done() {
+    let mut story = Story::serving_six("immutable");
+    let rule = Denied {
+        name: "immutable-records",
+        resource: "rollmodel.dev/modelrollouts",
+        operation: "UPDATE",
+        allowed: "false",
+        message: "ModelRollouts never change here",
+        reason: "Forbidden",
+    };
+    let patch = r#"{"metadata":{"annotations":{"note":"hello"}}}"#;
+    let probe = ["patch", "mro", "fraud-1", "--dry-run=server", "--type=merge", "-p", patch];
+    story.deny(&rule, &probe);
+    let name = story.request(json!({"verb": "Pause", "ifDecision": story.decision()}));
+    let mdep = story.until("the refusal is reported", |o| {
+        o["status"]["message"].as_str().is_some_and(|m| m.contains(rule.message))
+    });
+    assert_eq!(condition(&mdep, "Paused"), Value::Null);
+    assert_eq!(story.get("rreq", &name)["status"].get("result"), None);
+    assert_ne!(story.get("deployment", "fraud")["spec"]["paused"], true);
+    story.allow_again(&rule, &probe);
+    story.kill_operator();
+    story.start_operator();
+    story.until_true("it is done then", || story.get("rreq", &name)["status"]["result"] == "Done");
+    story.until_true("it is paused", || story.get("deployment", "fraud")["spec"]["paused"] == true);
+}

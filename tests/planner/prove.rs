@@ -1,0 +1,120 @@
+//! The exhaustive search of every small world: a part in each run of the tests, the whole by
+//! `make prove`.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
+
+use serde_json::json;
+
+use crate::{
+    histories::{drop_acts, keep_last},
+    search::{Finding, Found, World, search},
+    simulator::{acts::Act, cluster::Cluster, history::run_acts},
+    worlds::list_worlds,
+};
+
+/// The fewest distinct states that `make prove` visits.
+const STATES_MIN: usize = 1_000_000;
+
+/// Searches worlds, two at a time, and prints a line for each.
+fn search_worlds(worlds: Vec<World>) -> Vec<(World, Found)> {
+    let waiting = Mutex::new(VecDeque::from(worlds));
+    let found = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(world) = take_next(&waiting) {
+                    let result = search(world.clone());
+                    let (acts, lone) = (world.acts_max, world.lone_steps_max);
+                    println!(
+                        "{:34} acts {acts}, lone steps {lone}: {:>8} states in {:>6.1} s, {} findings",
+                        world.name,
+                        result.states,
+                        result.took.as_secs_f64(),
+                        result.findings.len()
+                    );
+                    found.lock().unwrap_or_else(PoisonError::into_inner).push((world, result));
+                }
+            });
+        }
+    });
+    found.into_inner().unwrap()
+}
+
+fn take_next(waiting: &Mutex<VecDeque<World>>) -> Option<World> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+}
+
+/// The story of a finding, with the acts that it needs; they are kept for `make keep-history`.
+fn tell_finding(world: &World, finding: &Finding) -> String {
+    let property = finding.violation.property;
+    let acts = drop_acts(finding.acts.clone(), property);
+    keep_last(property, &acts);
+    format!(
+        "── {}: {property}: {}\n{}{}",
+        world.name,
+        finding.violation.sentence,
+        serde_yaml::to_string(&acts).unwrap(),
+        run_acts(&acts).story
+    )
+}
+
+fn tell_findings(found: &[(World, Found)]) -> Vec<String> {
+    let each = found.iter().flat_map(|(world, f)| f.findings.values().map(move |v| (world, v)));
+    each.map(|(world, finding)| tell_finding(world, finding)).collect()
+}
+
+#[test]
+fn short_histories_of_small_worlds_violate_no_property() {
+    let worlds = list_worlds().into_iter().map(|w| w.shorten(1, 0)).collect();
+    let found = search_worlds(worlds);
+    let stories = tell_findings(&found);
+    assert!(stories.is_empty(), "{}", stories.join("\n"));
+    let states: usize = found.iter().map(|(_, f)| f.states).sum();
+    assert!(states > 1000, "{states} states are few");
+}
+
+/// WORLD=<part of a name> searches one.
+#[test]
+#[ignore = "`make prove` runs it: many minutes in profile prove"]
+fn prove_every_world() {
+    let began = Instant::now();
+    let wanted = std::env::var("WORLD").unwrap_or_default();
+    std::panic::set_hook(Box::new(|_| {}));
+    let worlds = list_worlds().into_iter().filter(|w| w.name.contains(&wanted)).collect();
+    let found = search_worlds(worlds);
+    let states: usize = found.iter().map(|(_, f)| f.states).sum();
+    let stories = tell_findings(&found);
+    println!("{}", stories.join("\n"));
+    println!(
+        "{states} distinct states in {} worlds, {:.0} s, {} violations",
+        found.len(),
+        began.elapsed().as_secs_f64(),
+        stories.len()
+    );
+    let _ = std::panic::take_hook();
+    assert!(stories.is_empty(), "a world violates a property");
+    assert!(!wanted.is_empty() || states >= STATES_MIN, "{states} states are few");
+}
+
+/// A Service that points at no pod of version 8: what the search has to find.
+fn point_nowhere(cluster: &mut Cluster) {
+    let names_8 = cluster.spec().is_some_and(|s| s.version == "8");
+    if let Some(service) = cluster.service.as_mut().filter(|_| names_8) {
+        service.ports[0]["targetPort"] = json!("nowhere");
+    }
+}
+
+#[test]
+fn a_search_finds_what_is_broken_and_the_shortest_history_to_it() {
+    let mut world = list_worlds().remove(0).shorten(2, 0);
+    world.acts = vec![Act::Label("c1".into()), Act::Want("8".into())];
+    world.sabotage = Some(point_nowhere);
+    let found = search(world.clone());
+    let finding = &found.findings["endpoints-never-empty"];
+    let begin = world.begin.len() * 2;
+    assert_eq!(finding.acts[begin..], [Act::Want("8".into())], "{:?}", finding.acts);
+}
