@@ -61,10 +61,7 @@ fn what_fails_goes_back_by_itself(road: &Corner) {
     road.story.want(TAMPERED);
     road.story.settles("RolledBack", BETTER);
     let says = road.stalled();
-    assert!(
-        says.contains("version 3 cannot be fetched: Mismatch: s3://models/mlflow/1/models/m-"),
-        "{says}"
-    );
+    assert!(says.contains("Mismatch: s3://models/mlflow/1/models/m-"), "{says}");
     // MLflow gives nobody what the bucket's own checksum does not hold for: importers of other
     // tests want it too.
     road.models.tamper(TAMPERED);

@@ -69,7 +69,7 @@ fn tell_findings(found: &[(World, Found)]) -> Vec<String> {
 
 #[test]
 fn short_histories_of_small_worlds_violate_no_property() {
-    let worlds = list_worlds().into_iter().map(|w| w.shorten(1, 0)).collect();
+    let worlds = list_worlds().into_iter().map(|w| w.shorten(2, 0)).collect();
     let found = search_worlds(worlds);
     let stories = tell_findings(&found);
     assert!(stories.is_empty(), "{}", stories.join("\n"));

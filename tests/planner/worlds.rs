@@ -171,7 +171,7 @@ fn recreation() -> World {
 
 fn ports() -> World {
     let acts = vec![
-        Act::Port("http".into(), 8080),
+        // A third port in the middle of a rollout: tests/histories/third-port.yaml.
         Act::Port("http".into(), 9000),
         Act::Port("rest".into(), 9000),
         Act::Protocol(Protocol::GRPC),

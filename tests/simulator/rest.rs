@@ -33,12 +33,22 @@ impl Cluster {
         let reasons = self.status().conditions;
         let waits_for_records = reasons.iter().any(|c| c.reason == "RecordsMissing");
         let troubled = waits_for_records
+            || self.is_stuck_in_kubernetes()
             || !self.faults.trouble.is_empty()
             || !self.faults.refusals.is_empty()
             || self.faults.older_crds;
         if !troubled {
             self.witness_desired();
         }
+    }
+
+    /// Whether Kubernetes takes every sync of the Deployment for a scaling event: a ReplicaSet still
+    /// carries the former number as its desired-replicas, and has the new one already. The rollout
+    /// then waits until someone scales again.
+    fn is_stuck_in_kubernetes(&self) -> bool {
+        let Some(deployment) = &self.workload.deployment else { return false };
+        let mut active = self.workload.replica_sets.iter().filter(|s| s.replicas > 0);
+        active.any(|s| s.desired_replicas != deployment.spec.replicas)
     }
 
     /// Ready implies available pods, or replicas 0.
@@ -94,6 +104,11 @@ impl Cluster {
         }
         self.witness_bad_content();
         if self.is_paused() || !self.is_servable(&spec.version) || spec.replicas == 0 {
+            return;
+        }
+        // A port whose name and number both changed is refused until it is changed in two steps.
+        let named = spec.template.as_ref().is_some_and(|t| t.to_string().contains("containerPort"));
+        if named && status.conditions.iter().any(|c| c.reason == "PortChanged") {
             return;
         }
         let hold = status.hold.is_some();

@@ -283,8 +283,11 @@ impl Cluster {
         serving: Option<&ModelRolloutSpec>,
     ) {
         let Some(serving) = serving else { return };
-        let open_forward =
-            left.is_some_and(|l| l.outcome.is_none() && !l.goes_back() && l != serving);
+        // A repetition of what serves is left for what served before.
+        let same = |l: &ModelRolloutSpec| {
+            l.revision_hash == serving.revision_hash && l.restarted_at == serving.restarted_at
+        };
+        let open_forward = left.is_some_and(|l| l.outcome.is_none() && !l.goes_back() && !same(l));
         let may_return = !self.truth.rejected_by_people.contains(&serving.record_digest);
         let allowed = match record.trigger {
             Trigger::Undo | Trigger::Recreated => {

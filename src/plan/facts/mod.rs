@@ -149,9 +149,12 @@ impl<'a> Facts<'a> {
         Ok(())
     }
 
-    /// Asks whether a paused Deployment without pods has a ReplicaSet.
+    /// Asks whether a paused Deployment without pods has a ReplicaSet, where it comes from a backup:
+    /// without an owner, or with a ModelDeployment that has no status yet.
     fn check_paused_without_pods(&mut self) {
-        if self.deployment().is_some_and(is_paused_without_pods) {
+        let is_adoptable = self.ownership == Some(Ownership::Adoptable);
+        let is_told = self.wanted.status.as_ref().is_some_and(|s| s.rollout.is_some());
+        if (is_adoptable || !is_told) && self.deployment().is_some_and(is_paused_without_pods) {
             self.require_lookup(Lookup::ReplicaSets);
         }
     }

@@ -45,7 +45,12 @@ pub fn configuration(stages: &Path) -> String {
         if document.contains("name: pod-ready\n") {
             let template = document.split("statusTemplate: |\n").nth(1).expect("a status template");
             let id = "      - image: {{ .image | Quote }}\n        imageID: {{ printf \"%s@sha256:%064d\" .image 7 | Quote }}";
-            ready = template.replace("      - image: {{ .image | Quote }}", id);
+            // A pod that becomes ready again keeps its address; a second one would be refused.
+            ready = template
+                .replace("      - image: {{ .image | Quote }}", id)
+                .replace("{{ with $podIPs }}", "{{ if not .status.podIP }}{{ with $podIPs }}")
+                .replace("      phase: Running", "      {{ end }}\n      phase: Running");
+            assert!(ready.contains("{{ if not .status.podIP }}"), "kwok's template of addresses");
             continue;
         }
         out.push_str("---\n");
