@@ -262,18 +262,6 @@ fn drop_time_of_decisions(op: &Value) -> Value {
     op
 }
 
-/// The operations of a Deployment's patch behind tests that it is the object that was seen, in the
-/// state that was seen.
-#[must_use]
-pub fn guard_ops(uid: &str, generation: i64, ops: &[Value]) -> Vec<Value> {
-    let mut all = vec![
-        json!({"op": "test", "path": "/metadata/uid", "value": uid}),
-        json!({"op": "test", "path": "/metadata/generation", "value": generation}),
-    ];
-    all.extend(ops.iter().cloned());
-    all
-}
-
 /// Kinds whose objects are pruned.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub enum Prunable {
@@ -288,6 +276,7 @@ pub enum Prunable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::patch::guard_generation;
 
     fn amend(version: &str, ops: Value) -> Action {
         let mut all =
@@ -371,8 +360,8 @@ mod tests {
     #[test]
     fn a_patch_is_the_same_only_in_the_same_state() {
         let identify = |generation, image| {
-            let ops = template(image);
-            identify_patch(&guard_ops("u", generation, ops.as_array().unwrap()))
+            let ops = template(image).as_array().unwrap().clone();
+            identify_patch(&guard_generation("u", generation, ops))
         };
         assert_eq!(identify(1, "a"), identify(1, "a"));
         assert_ne!(identify(1, "a"), identify(2, "a"));

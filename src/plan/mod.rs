@@ -32,6 +32,7 @@ pub mod drift;
 pub mod facts;
 pub mod fetcher;
 pub mod observed;
+pub mod patch;
 pub mod redact;
 pub mod refused_writes;
 pub mod registry;

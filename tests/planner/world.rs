@@ -14,8 +14,8 @@ use rollmodel::{
     },
     plan::{
         self, Action, Lookup, Observed, Plan, Prunable,
-        action::guard_ops,
         observed::{Meta, Record, Request, Service, StoredContent, Version, Wanted, Workload},
+        patch::guard_generation,
     },
 };
 use serde_json::{Value, json};
@@ -395,7 +395,7 @@ impl World {
                 let mut body = self.deployment.clone().unwrap();
                 // A second patch of a plan is tested against the answer to the first.
                 let generation = body["metadata"]["generation"].as_i64().unwrap();
-                patch(&mut body, guard_ops(uid, generation, ops));
+                patch(&mut body, guard_generation(uid, generation, ops.clone()));
                 return self.write_workload(&action, body, Some(()));
             }
             Action::CreateService { body } => self.write_service(body),

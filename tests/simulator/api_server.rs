@@ -7,8 +7,9 @@ use rollmodel::{
     api::{ModelRolloutSpec, names},
     plan::{
         Action, Prunable,
-        action::{Purpose, guard_ops},
+        action::Purpose,
         observed::{Controller, Meta, Record, Service, StoredContent},
+        patch::guard_generation,
     },
 };
 use serde_json::{Value, json};
@@ -72,7 +73,7 @@ impl Cluster {
             Action::PatchWorkload { purpose, uid, generation, ops, .. } => {
                 let answered = self.operator.answered_generation;
                 let generation = answered.unwrap_or(*generation);
-                self.patch_deployment(purpose, &guard_ops(uid, generation, ops))?;
+                self.patch_deployment(purpose, &guard_generation(uid, generation, ops.clone()))?;
             }
             Action::CreateService { body } => {
                 self.admit(WriteKind::Service, "Service")?;

@@ -11,6 +11,7 @@ use crate::{
         facts::{attribution::paths_below, content},
         fetcher,
         observed::Workload,
+        patch::{add_op, escape_key, guard_generation, replace_op},
     },
 };
 
@@ -73,26 +74,15 @@ pub fn patch(live: &Workload, want: &Value) -> Vec<Value> {
         )
         .is_empty()
     {
-        ops.push(
-            json!({"op": "replace", "path": "/spec/template", "value": want["spec"]["template"]}),
-        );
+        ops.push(replace_op("/spec/template", want["spec"]["template"].clone()));
     }
     if other {
-        ops.push(json!({"op": "add", "path": format!("/metadata/labels/{}", REVISION.replace('/', "~1")), "value": label}));
+        ops.push(add_op(&format!("/metadata/labels/{}", escape_key(REVISION)), label.clone()));
     }
     if json!(live.spec.replicas) != want["spec"]["replicas"] {
-        ops.push(
-            json!({"op": "replace", "path": "/spec/replicas", "value": want["spec"]["replicas"]}),
-        );
+        ops.push(replace_op("/spec/replicas", want["spec"]["replicas"].clone()));
     }
-    if ops.is_empty() {
-        return ops;
-    }
-    let tests = [
-        json!({"op": "test", "path": "/metadata/uid", "value": live.meta.uid}),
-        json!({"op": "test", "path": "/metadata/generation", "value": live.generation}),
-    ];
-    tests.into_iter().chain(ops).collect()
+    guard_generation(&live.meta.uid, live.generation, ops)
 }
 
 fn template(seen: &ObservedRegistry, image: &str) -> Value {

@@ -20,6 +20,7 @@ use crate::{
             ownership::{Ownership, build_selector},
         },
         observed::{Meta, Observed, Service, Wanted, WorkloadSpec},
+        patch::{add_op, escape_key, guard_version},
         render::Port,
     },
 };
@@ -228,39 +229,5 @@ pub fn patch_service(
     if type_ != json!(live.type_) {
         revert("type", type_, json!(live.type_));
     }
-    let version = json!(live.meta.resource_version);
-    (reverts, guard(ops, &live.meta.uid, "/metadata/resourceVersion", version))
-}
-
-/// The same operations behind tests that it is still the object, and the state of it, that was seen.
-fn guard(ops: Vec<Value>, uid: &str, version_path: &str, version: Value) -> Vec<Value> {
-    if ops.is_empty() {
-        return ops;
-    }
-    let mut all = vec![test_op("/metadata/uid", json!(uid)), test_op(version_path, version)];
-    all.extend(ops);
-    all
-}
-
-/// A JSON Patch `test`.
-#[must_use]
-pub fn test_op(path: &str, value: Value) -> Value {
-    json!({"op": "test", "path": path, "value": value})
-}
-
-/// A JSON Patch `add`.
-#[must_use]
-pub fn add_op(path: &str, value: Value) -> Value {
-    json!({"op": "add", "path": path, "value": value})
-}
-
-/// A JSON Patch `replace`.
-#[must_use]
-pub fn replace_op(path: &str, value: Value) -> Value {
-    json!({"op": "replace", "path": path, "value": value})
-}
-
-/// A key as a segment of a JSON Pointer (RFC 6901).
-fn escape_key(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
+    (reverts, guard_version(&live.meta.uid, &live.meta.resource_version, ops))
 }

@@ -18,6 +18,7 @@ use crate::{
             ownership::Ownership,
         },
         observed::Workload,
+        patch::{add_op, replace_op},
         strategy,
     },
 };
@@ -86,7 +87,7 @@ fn patch_settings(facts: &Facts<'_>, live: &Workload, out: &mut Outgoing) -> Opt
             continue;
         }
         reverts.push(revert);
-        ops.push(children::add_op(&format!("/spec/{field}"), want));
+        ops.push(add_op(&format!("/spec/{field}"), want));
     }
     make_patch(live, Purpose::Settings, reverts, ops)
 }
@@ -139,13 +140,13 @@ fn patch_decision(
                 tell_reverted(live, &paths, out);
             }
             let want = children::build_template(rendering, newest.restarted_at.as_deref());
-            ops.push(children::replace_op("/spec/template", want));
+            ops.push(replace_op("/spec/template", want));
         } else if !paths.is_empty() {
             out.revision_lost = true;
         }
     }
     if live.spec.paused != paused {
-        ops.push(children::add_op("/spec/paused", json!(paused)));
+        ops.push(add_op("/spec/paused", json!(paused)));
     }
     if live.meta.labels.get(names::DECISION) != Some(&label) {
         if is_overtaking(facts, history) {

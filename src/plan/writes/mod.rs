@@ -19,6 +19,7 @@ use super::{
         history::{DecisionLabel, History},
     },
     observed::{Observed, Record},
+    patch::{add_op, guard_version},
 };
 use crate::api::{
     ModelRolloutSpec,
@@ -101,17 +102,15 @@ fn amend_record(observed: &Observed, record: &Record, before: &ModelRolloutSpec)
         return None;
     }
     let (had, has) = (json!(before), json!(*record.spec));
-    let mut ops = vec![
-        children::test_op("/metadata/uid", json!(record.uid)),
-        children::test_op("/metadata/resourceVersion", json!(record.resource_version)),
-    ];
     let added =
         ADDED_ONCE.into_iter().filter(|field| had.get(field).is_none() && has.get(field).is_some());
-    ops.extend(added.map(|field| children::add_op(&format!("/spec/{field}"), has[field].clone())));
+    let mut ops: Vec<Value> =
+        added.map(|field| add_op(&format!("/spec/{field}"), has[field].clone())).collect();
     let decides = before.decisions.len() < record.spec.decisions.len();
     if decides {
-        ops.push(children::add_op("/spec/decisions", has["decisions"].clone()));
+        ops.push(add_op("/spec/decisions", has["decisions"].clone()));
     }
+    let ops = guard_version(&record.uid, &record.resource_version, ops);
     let name = names::record_name(&observed.name, record.spec.number);
     Some(Action::AmendRecord { name, decides, ops })
 }

@@ -7,7 +7,8 @@ use super::{Answer, Applied, Error, Hand, taken};
 use crate::{
     plan::{
         Action, Lookup, Observed,
-        action::{Purpose, guard_ops, identify_patch},
+        action::{Purpose, identify_patch},
+        patch::guard_generation,
     },
     run::kinds::Kind,
 };
@@ -85,7 +86,7 @@ impl Hand<'_, Observed> {
             generation: *generation,
             resource_version: seen.map(|w| w.meta.resource_version.clone()).unwrap_or_default(),
         });
-        let guarded = guard_ops(uid, before.generation, ops);
+        let guarded = guard_generation(uid, before.generation, ops.clone());
         match self.send_patch(Kind::Deployment, name, &guarded).await? {
             Ok(answer) => {
                 let after = Patched::read(&answer);

@@ -1,0 +1,52 @@
+//! JSON Patches (RFC 6902): their operations, and the tests that come before them.
+
+use serde_json::{Value, json};
+
+/// A JSON Patch `test`.
+fn test_op(path: &str, value: Value) -> Value {
+    json!({"op": "test", "path": path, "value": value})
+}
+
+/// A JSON Patch `add`.
+#[must_use]
+pub fn add_op(path: &str, value: Value) -> Value {
+    json!({"op": "add", "path": path, "value": value})
+}
+
+/// A JSON Patch `replace`.
+#[must_use]
+pub fn replace_op(path: &str, value: Value) -> Value {
+    json!({"op": "replace", "path": path, "value": value})
+}
+
+/// A key as a segment of a JSON Pointer (RFC 6901).
+#[must_use]
+pub fn escape_key(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+/// The same operations behind tests that it is the object that was seen, in the state that was seen:
+/// `state` is the field of its metadata that tells one state from another. No operations stay none.
+fn guard(uid: &str, state: &str, value: Value, ops: Vec<Value>) -> Vec<Value> {
+    if ops.is_empty() {
+        return ops;
+    }
+    let mut all =
+        vec![test_op("/metadata/uid", json!(uid)), test_op(&format!("/metadata/{state}"), value)];
+    all.extend(ops);
+    all
+}
+
+/// The operations of a Deployment's patch behind tests of its uid and generation: its status may have
+/// changed since. No operations stay none.
+#[must_use]
+pub fn guard_generation(uid: &str, generation: i64, ops: Vec<Value>) -> Vec<Value> {
+    guard(uid, "generation", json!(generation), ops)
+}
+
+/// The operations of a patch behind tests of the object's uid and resourceVersion. No operations stay
+/// none.
+#[must_use]
+pub fn guard_version(uid: &str, resource_version: &str, ops: Vec<Value>) -> Vec<Value> {
+    guard(uid, "resourceVersion", json!(resource_version), ops)
+}
