@@ -183,6 +183,12 @@ impl ModelRolloutSpec {
         self.direction == Direction::Back
     }
 
+    /// Whether the rollout was complete once.
+    #[must_use]
+    pub fn is_promoted(&self) -> bool {
+        self.outcome == Some(Outcome::Promoted)
+    }
+
     /// Whether nobody has written yet how the rollout ended.
     #[must_use]
     pub fn is_open(&self) -> bool {

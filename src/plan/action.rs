@@ -39,6 +39,14 @@ pub struct Plan {
     pub why: String,
 }
 
+/// The sooner of two times at which it is planned again, in seconds; a plan that is due at once stays
+/// so.
+#[must_use]
+pub fn requeue_sooner(before: Option<i64>, seconds: i64) -> Option<i64> {
+    let seconds = seconds.max(1);
+    Some(before.map_or(seconds, |before| before.min(seconds)))
+}
+
 /// A live read: one that no cache answers.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

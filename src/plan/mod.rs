@@ -92,8 +92,13 @@ fn plan_existing(observed: &Observed, wanted: &Wanted, now: Timestamp) -> Plan {
     if !decided.lookups.is_empty() {
         return look_up(decided.lookups);
     }
-    let records = write_records(&facts, &decided, &decided.apply_to(&facts.history));
-    let mut refused = find_refused(observed, &records);
+    let mut refused = match observed.memory.refused.is_empty() {
+        true => Vec::new(),
+        false => {
+            let history = decided.apply_to(&facts.history);
+            find_refused(observed, &write_records(&facts, &decided, &history))
+        }
+    };
     refused.extend(unended);
     if refused.iter().any(|r| r.deciding && !r.due) {
         // What cannot be recorded is not decided; everything else goes on as if it were not asked.
@@ -178,7 +183,7 @@ fn write_down(
         let pruned = prune_unneeded(facts.observed, &history, limit, facts.now);
         actions.extend(pruned.deletions);
         unneeded = pruned.unneeded;
-        if let Some(seconds) = pruned.requeue_after.filter(|_| out.requeue_after != Some(0)) {
+        if let Some(seconds) = pruned.requeue_after {
             out.requeue_in(seconds);
         }
     }

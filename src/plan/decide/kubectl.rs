@@ -9,7 +9,7 @@ use super::{
 use crate::{
     api::{
         ModelRolloutSpec, names,
-        rollout::{DecisionVerb, Direction, Outcome, Trigger},
+        rollout::{DecisionVerb, Direction, Trigger},
     },
     plan::facts::{
         Facts,
@@ -60,7 +60,7 @@ fn undo(facts: &Facts<'_>, hash16: &str, restarted_at: Option<&str>, decided: &m
     let serves = facts.history.serving().is_some_and(|s| s.number == target.number);
     let why = if serves {
         None
-    } else if target.outcome != Some(Outcome::Promoted)
+    } else if !target.is_promoted()
         && facts.history.find_promoted_rendering(&target.revision_hash).is_none()
     {
         Some(format!("rollout {} never served", target.number))

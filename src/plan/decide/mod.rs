@@ -59,6 +59,11 @@ impl Decided {
         self.decision = Some(Decision::Roll(Box::new(new)));
     }
 
+    /// Whether neither a decision nor a live read is due yet.
+    fn is_undecided(&self) -> bool {
+        self.decision.is_none() && self.lookups.is_empty()
+    }
+
     /// Tells people, once for each key.
     pub fn push_event(&mut self, warning: bool, reason: &str, message: String, key: String) {
         self.events.push(Action::Event { warning, reason: reason.into(), message, key });
@@ -85,13 +90,13 @@ pub fn decide(facts: &Facts<'_>) -> Decided {
     if attributable && facts.missing.is_none() {
         kubectl::handle_kubectl_verbs(facts, &mut decided);
     }
-    if decided.decision.is_none() && decided.lookups.is_empty() {
+    if decided.is_undecided() {
         requests::answer_requests(facts, &mut decided);
     }
-    if decided.decision.is_none() && decided.lookups.is_empty() && facts.missing.is_none() {
+    if decided.is_undecided() && facts.missing.is_none() {
         trouble::roll_back_if_failed(facts, &mut decided);
     }
-    if decided.decision.is_none() && decided.lookups.is_empty() && facts.missing.is_none() {
+    if decided.is_undecided() && facts.missing.is_none() {
         spec::follow_spec(facts, &mut decided);
     }
     decided

@@ -14,9 +14,7 @@ use crate::{
         condition::{MESSAGE_MAX, bounded, condition},
         names,
         request::{RequestResult, Verb},
-        rollout::{
-            DecidedBy, DecisionVerb, Direction, Outcome, Rejection, RequestRef, Scope, Trigger,
-        },
+        rollout::{DecidedBy, DecisionVerb, Direction, Rejection, RequestRef, Scope, Trigger},
     },
     plan::{
         action::{Action, Lookup},
@@ -234,7 +232,7 @@ fn find_named_rollout<'a>(facts: &'a Facts<'_>, number: i64) -> Result<&'a Model
             "Rollout {number} is what the newest rollout serves already."
         ))));
     }
-    if target.outcome != Some(Outcome::Promoted) {
+    if !target.is_promoted() {
         return Err(Wait::Answer(Answer::refused(format!(
             "Rollout {number} never served: only a rollout that served can be gone back to."
         ))));
@@ -248,9 +246,8 @@ fn find_named_version<'a>(
     facts: &'a Facts<'_>,
     version: &str,
 ) -> Result<&'a ModelRolloutSpec, Wait> {
-    let promoted = |r: &&ModelRolloutSpec| r.outcome == Some(Outcome::Promoted);
     let mut of_version = facts.history.records().rev().filter(|r| r.version == version);
-    let Some(target) = of_version.find(promoted) else {
+    let Some(target) = of_version.find(|r| r.is_promoted()) else {
         return Err(Wait::Answer(Answer::refused(format!(
             "Version {version} never served here: only a version that served can be gone back to."
         ))));

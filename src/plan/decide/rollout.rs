@@ -16,9 +16,10 @@ use crate::{
         action::Lookup,
         facts::{
             Facts, admit,
+            attribution::{read_decision_label, read_restarted_at},
             content::{self, digest},
             find_live_template,
-            history::{History, Rejectable, rejection_covers},
+            history::{History, Rejectable, make_rejection, rejection_covers},
             problem::Problem,
         },
         observed::{Content, ContentBody},
@@ -205,7 +206,7 @@ pub fn make_target(
     Target {
         version: desired.version.clone(),
         record_digest: desired.record_digest.clone(),
-        artifact_digest: version.and_then(content::find_artifact_digest),
+        artifact_digest: version.and_then(content::find_pinned_digest).map(str::to_owned),
         revision_hash: desired.revision_hash.clone(),
         content_hash: desired.content_hash.clone(),
         revision_name,
@@ -219,7 +220,7 @@ pub fn make_target(
 /// writes.
 fn find_restart_in_spec(facts: &Facts<'_>) -> Option<String> {
     let template = facts.wanted.spec.template.as_ref()?;
-    template["metadata"]["annotations"][names::RESTARTED_AT].as_str().map(str::to_owned)
+    read_restarted_at(template).map(str::to_owned)
 }
 
 /// The Service must always find a port that old and new pods share, by name or by number.
@@ -257,27 +258,16 @@ fn check_port(facts: &Facts<'_>, target: &Target) -> Result<(), Unready> {
 /// is left and the one that is gone back to. What is served is never rejected.
 #[must_use]
 pub fn find_rejection_by_person(left: &ModelRolloutSpec, target: &Target) -> Option<Rejection> {
-    let (scope, key) = if left.record_digest != target.record_digest {
-        (Scope::Version, &left.record_digest)
-    } else if left.content_hash != target.content_hash {
-        (Scope::Content, &left.content_hash)
-    } else if left.revision_hash != target.revision_hash {
-        (Scope::Revision, &left.revision_hash)
-    } else {
-        return None;
-    };
-    Some(Rejection { rollout: left.number, scope, key: key.clone() })
+    // The widest scope that does not cover what is gone back to.
+    [Scope::Version, Scope::Content, Scope::Revision]
+        .into_iter()
+        .find_map(|scope| reject_rollout(left, scope, target))
 }
 
 /// A rejection of the rollout that is left, unless it covered what is served instead.
 #[must_use]
 pub fn reject_rollout(left: &ModelRolloutSpec, scope: Scope, target: &Target) -> Option<Rejection> {
-    let key = match scope {
-        Scope::Version => &left.record_digest,
-        Scope::Content => &left.content_hash,
-        Scope::Revision => &left.revision_hash,
-    };
-    let rejection = Rejection { rollout: left.number, scope, key: key.clone() };
+    let rejection = make_rejection(left, scope);
     (!rejection_covers(&rejection, target)).then_some(rejection)
 }
 
@@ -338,7 +328,7 @@ impl NewRollout {
 /// that the Deployment's label names.
 fn next_number(facts: &Facts<'_>) -> i64 {
     let live = facts.observed.workload.as_ref();
-    let label = live.and_then(crate::plan::facts::attribution::read_decision_label);
+    let label = live.and_then(read_decision_label);
     let labelled = label.map_or(0, |l| l.rollout);
     facts.history.latest_number().max(labelled).saturating_add(1)
 }

@@ -46,6 +46,18 @@ pub fn read_decision_label(live: &Workload) -> Option<DecisionLabel> {
     live.meta.labels.get(names::DECISION).and_then(|value| DecisionLabel::parse(value))
 }
 
+/// The revision that a template says it is of, by the label `rollmodel.dev/revision`; empty for none.
+#[must_use]
+pub fn read_revision(template: &Value) -> &str {
+    template["metadata"]["labels"][names::REVISION].as_str().unwrap_or_default()
+}
+
+/// The time at which a template's pods were restarted, as `kubectl rollout restart` writes it.
+#[must_use]
+pub fn read_restarted_at(template: &Value) -> Option<&str> {
+    template["metadata"]["annotations"][names::RESTARTED_AT].as_str()
+}
+
 /// Compares a Deployment of ours with the newest decision, or, where the API server refused that
 /// one, with the decision that the label names: until a refused decision succeeds it is not pending,
 /// so that a verb of kubectl makes a newer one. `find_rendering` gives the stored template of a
@@ -81,9 +93,7 @@ fn compare_template(
     base: &ModelRolloutSpec,
     rendering: Option<&Value>,
 ) -> Option<ExternalChange> {
-    let template = &live.spec.template;
-    let hash16 = template["metadata"]["labels"][names::REVISION].as_str().unwrap_or_default();
-    let at = template["metadata"]["annotations"][names::RESTARTED_AT].as_str();
+    let (hash16, at) = (read_revision(&live.spec.template), read_restarted_at(&live.spec.template));
     if !hash16.is_empty() && hash16 != names::hash16(&base.revision_hash) {
         let (hash16, restarted_at) = (hash16.to_owned(), at.map(str::to_owned));
         return Some(ExternalChange::Template { hash16, restarted_at });

@@ -187,20 +187,13 @@ fn find_previous_digest<'a>(observed: &'a Observed, content: &Content) -> Option
     let newest = newest_first.first()?;
     let own = if newest.revision_hash == content.revision_hash { newest.number } else { i64::MAX };
     let record = newest_first.into_iter().find(|r| r.number < own && r.served_from.is_some())?;
-    let same = |v: &&Version| v.model == record.model && v.version == record.version;
-    find_pinned_digest(observed.versions.iter().find(same)?)
+    find_pinned_digest(observed.find_version_of(record)?)
 }
 
 /// The digest of a version's artifact: from its record, or pinned by a verification or a rollout.
 #[must_use]
 pub fn find_pinned_digest(version: &Version) -> Option<&str> {
     fetcher::recorded(version.artifact.as_ref()?).or(version.pin.as_deref())
-}
-
-/// As [`find_pinned_digest`], owned, for a record.
-#[must_use]
-pub fn find_artifact_digest(version: &Version) -> Option<String> {
-    find_pinned_digest(version).map(str::to_owned)
 }
 
 /// `v1:sha256:<hex>` of a value's canonical JSON.

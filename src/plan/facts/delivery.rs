@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::problem::Problem;
+use super::{content::find_pinned_digest, problem::Problem};
 use crate::{
     api::{
         ModelDeploymentSpec, ModelPolicySpec,
@@ -58,7 +58,7 @@ pub fn delivered<'a>(
     if mode == DeliveryMode::ImageVolume {
         mountable(seen, version, artifact)?;
     }
-    let digest = fetcher::recorded(artifact).or(version.pin.as_deref());
+    let digest = find_pinned_digest(version);
     if digest.is_none() && mode != DeliveryMode::InImage {
         return Err(not_verified(seen, version));
     }

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use crate::{
-    api::{ModelDeploymentSpec, ModelRolloutSpec, condition::bounded, names, rollout::Outcome},
+    api::{ModelDeploymentSpec, ModelRolloutSpec, condition::bounded, names},
     plan::{
         fetcher,
         observed::{Container, Observed, Pod, Workload},
@@ -74,12 +74,11 @@ impl Patience {
         record: &ModelRolloutSpec,
         now: Timestamp,
     ) -> Self {
-        let promoted = |r: &ModelRolloutSpec| r.outcome == Some(Outcome::Promoted);
         let mut same = observed.records.iter().map(|r| &r.spec);
         Self {
             deadline_seconds: i64::from(spec.progress_deadline()),
             restart_limit: spec.restart_limit(),
-            was_promoted: same.any(|r| promoted(r) && r.content_hash == record.content_hash),
+            was_promoted: same.any(|r| r.is_promoted() && r.content_hash == record.content_hash),
             now,
         }
     }

@@ -7,14 +7,13 @@ use std::{collections::HashSet, fmt, sync::Arc};
 
 use jiff::Timestamp;
 
-use crate::plan::observed::Content;
 use crate::{
     api::{
         condition::{MESSAGE_MAX, Time, bounded},
         rollout::{Decision, DecisionVerb, ModelRolloutSpec, Outcome, Rejection, Scope, Trigger},
         version::LifecycleState,
     },
-    plan::observed::{Observed, Record},
+    plan::observed::{Content, Observed, Record},
 };
 
 /// The records of one ModelDeployment name, oldest first.
@@ -81,16 +80,27 @@ impl Rejectable for Content {
     }
 }
 
+/// The key by which a rejection of that scope knows a revision.
+fn find_rejection_key(scope: Scope, revision: &impl Rejectable) -> &str {
+    let (record_digest, content_hash, revision_hash) = revision.rejection_keys();
+    match scope {
+        Scope::Version => record_digest,
+        Scope::Content => content_hash,
+        Scope::Revision => revision_hash,
+    }
+}
+
+/// A rejection of a rollout.
+#[must_use]
+pub fn make_rejection(left: &ModelRolloutSpec, scope: Scope) -> Rejection {
+    let key = find_rejection_key(scope, left).to_owned();
+    Rejection { rollout: left.number, scope, key }
+}
+
 /// Whether a rejection covers a revision.
 #[must_use]
 pub fn rejection_covers(rejection: &Rejection, revision: &impl Rejectable) -> bool {
-    let (record_digest, content_hash, revision_hash) = revision.rejection_keys();
-    rejection.key
-        == match rejection.scope {
-            Scope::Version => record_digest,
-            Scope::Content => content_hash,
-            Scope::Revision => revision_hash,
-        }
+    rejection.key == find_rejection_key(rejection.scope, revision)
 }
 
 /// How one rollout ended, or when it began to serve.
@@ -307,7 +317,7 @@ impl History {
     pub fn find_earlier_content(&self, observed: &Observed) -> Option<&ModelRolloutSpec> {
         let left = self.newest().map(|r| r.content_hash.as_str());
         self.records().rev().find(|r| {
-            r.outcome == Some(Outcome::Promoted)
+            r.is_promoted()
                 && Some(r.content_hash.as_str()) != left
                 && self.explain_ineligibility(observed, r).is_none()
         })
@@ -333,21 +343,20 @@ impl History {
         None
     }
 
-    /// The name of the newest promoted rendering of a revision.
+    /// The newest promoted rollout of a revision, whose rendering is used again.
     #[must_use]
     pub fn find_promoted_rendering(&self, revision_hash: &str) -> Option<&ModelRolloutSpec> {
         let mut same = self.records().rev().filter(|r| r.revision_hash == revision_hash);
-        same.find(|r| r.outcome == Some(Outcome::Promoted))
+        same.find(|r| r.is_promoted())
     }
 
     /// Whether this version, by its recordDigest, was ever promoted here.
     #[must_use]
     pub fn was_promoted(&self, record_digest: &str) -> bool {
-        let promoted = |r: &ModelRolloutSpec| r.outcome == Some(Outcome::Promoted);
-        self.records().any(|r| promoted(r) && r.record_digest == record_digest)
+        self.records().any(|r| r.is_promoted() && r.record_digest == record_digest)
     }
 
-    /// Numbers of the records that the newest one, and those that a label names, depend on.
+    /// Numbers of the records that the newest one says it depends on.
     #[must_use]
     pub fn needed_foundations(&self) -> HashSet<i64> {
         self.records().next_back().into_iter().flat_map(|r| r.stands_on.iter().copied()).collect()
@@ -376,9 +385,7 @@ pub fn is_kept(observed: &Observed, record: &ModelRolloutSpec) -> bool {
 /// Whether the version of a record is yanked, or in conflict with it: not to be newly served.
 #[must_use]
 pub fn is_yanked(observed: &Observed, record: &ModelRolloutSpec) -> bool {
-    let version =
-        observed.versions.iter().find(|v| v.model == record.model && v.version == record.version);
-    version.is_some_and(|v| {
+    observed.find_version_of(record).is_some_and(|v| {
         let yanked = v.lifecycle.as_ref().is_some_and(|l| l.state == LifecycleState::Yanked);
         yanked || (!observed.memory.crds_older && v.record_digest != record.record_digest)
     })

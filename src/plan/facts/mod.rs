@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use self::{
-    attribution::{Attribution, attribute_changes, read_decision_label},
+    attribution::{Attribution, attribute_changes, read_decision_label, read_revision},
     history::{DecisionLabel, History, is_kept, serves_the_same},
     ownership::{Ownership, find_deployment_ownership},
     problem::Problem,
@@ -33,10 +33,7 @@ use super::{
     observed::{Content, ContentBody, Observed, StoredContent, Wanted, Workload},
     refused_writes,
 };
-use crate::api::{
-    ModelRolloutSpec, names,
-    rollout::{Outcome, Trigger},
-};
+use crate::api::{ModelRolloutSpec, names, rollout::Trigger};
 
 /// Everything that follows from one observation of one ModelDeployment.
 pub struct Facts<'a> {
@@ -125,10 +122,7 @@ impl<'a> Facts<'a> {
         let target = self.history.find_rollback_target(self.observed);
         let is_lost = match target {
             Some(target) => !is_kept(self.observed, target),
-            None => self
-                .history
-                .records()
-                .any(|r| r.outcome == Some(Outcome::Promoted) && !is_kept(self.observed, r)),
+            None => self.history.records().any(|r| r.is_promoted() && !is_kept(self.observed, r)),
         };
         self.require_templates(is_lost)?;
         match target.filter(|_| is_lost) {
@@ -200,6 +194,23 @@ impl<'a> Facts<'a> {
         (body.revision_hash == record.revision_hash).then_some(body)
     }
 
+    /// The stored body of a record's revision; None where it is stored no longer, or was changed.
+    ///
+    /// # Errors
+    /// The live read that has to come first: a body that is seldom needed is not at hand.
+    pub fn require_stored_body(
+        &self,
+        record: &ModelRolloutSpec,
+    ) -> Result<Option<&'a ContentBody>, Lookup> {
+        let body = self.find_stored_body(record);
+        let lookup = Lookup::Content(record.revision_name.clone());
+        let is_asked = self.observed.memory.looked_up.contains(&lookup);
+        if body.is_none() && !is_asked && self.find_stored(&record.revision_name).is_some() {
+            return Err(lookup);
+        }
+        Ok(body)
+    }
+
     /// Asks for a live read; false where it was done already.
     pub fn require_lookup(&mut self, lookup: Lookup) -> bool {
         if self.observed.memory.looked_up.contains(&lookup) {
@@ -261,7 +272,7 @@ fn is_paused_without_pods(live: &Workload) -> bool {
 #[must_use]
 pub fn find_live_template(observed: &Observed, record: &ModelRolloutSpec) -> Option<Value> {
     let hash16 = names::hash16(&record.revision_hash);
-    let of_revision = |template: &Value| template["metadata"]["labels"][names::REVISION] == hash16;
+    let of_revision = |template: &Value| read_revision(template) == hash16;
     let live = observed.memory.replica_sets.iter().map(|s| &s.template);
     let mut template = live.into_iter().find(|t| of_revision(t))?.clone();
     // An index into a missing field would add it.

@@ -54,7 +54,7 @@ pub fn build_conditions(
         (phase.message.clone(), phase.reason.as_str())
     };
     let progress = find_progress(view, phase, old, is_down, &availability);
-    if let Some(seconds) = progress.due_in.filter(|_| out.requeue_after != Some(0)) {
+    if let Some(seconds) = progress.due_in {
         out.requeue_in(seconds);
     }
     requeue_for_pods(view, out);
@@ -144,9 +144,7 @@ fn requeue_for_pods(view: &View<'_>, out: &mut Outgoing) {
     let facts = view.facts;
     let Some(open) = view.history.in_progress() else { return };
     let patience = Patience::new(&facts.wanted.spec, facts.observed, open, facts.now);
-    if let Some(seconds) = seconds_to_next_deadline(facts.observed, open, patience)
-        && out.requeue_after != Some(0)
-    {
+    if let Some(seconds) = seconds_to_next_deadline(facts.observed, open, patience) {
         out.requeue_in(seconds);
     }
 }

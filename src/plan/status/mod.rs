@@ -54,9 +54,7 @@ pub fn write_status(
     {
         let left = written.as_second() + COUNTER_SECONDS - facts.now.as_second();
         if left > 0 {
-            if out.requeue_after != Some(0) {
-                out.requeue_in(left);
-            }
+            out.requeue_in(left);
             return (None, why);
         }
     }

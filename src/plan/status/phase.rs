@@ -14,12 +14,11 @@ use crate::{
     },
     plan::{
         facts::{
-            admit,
+            admit, content,
             health::{self, Health, Patience, judge_rollout},
             ownership::{Ownership, build_selector, find_ownership},
             problem::Problem,
         },
-        fetcher,
         observed::{RefusedWrite, Version},
         refused_writes::{self, describe_refused},
         strategy::should_be_paused,
@@ -359,8 +358,7 @@ fn describe_hold(view: &View<'_>, hold: &Hold, desired: &str) -> Phase {
 fn describe_serving(view: &View<'_>, newest: &ModelRolloutSpec) -> String {
     let observed = view.facts.observed;
     let mut sentence = format!("Serving version {}.", newest.version);
-    let find = |v: &&Version| v.model == newest.model && v.version == newest.version;
-    match observed.versions.iter().find(find) {
+    match observed.find_version_of(newest) {
         None => sentence.push_str(&format!(
             " Its ModelVersion {} was deleted.",
             names::version_name(&newest.model, &newest.version)
@@ -410,7 +408,7 @@ fn find_rejected_twin(view: &View<'_>, newest: &ModelRolloutSpec) -> Option<Stri
             None => None,
         };
         let artifact = match &v.artifact {
-            Some(a) => Some(fetcher::recorded(a).or(v.pin.as_deref())?.to_owned()),
+            Some(_) => Some(content::find_pinned_digest(v)?.to_owned()),
             None => None,
         };
         (image.is_some() || artifact.is_some()).then_some((image, artifact))

@@ -13,7 +13,10 @@ use crate::{
         action::{Action, Purpose},
         facts::{
             Facts,
-            attribution::{Attribution, ExternalChange, compare_rendering, read_decision_label},
+            attribution::{
+                Attribution, ExternalChange, compare_rendering, read_decision_label,
+                read_restarted_at, read_revision,
+            },
             history::History,
             ownership::Ownership,
         },
@@ -122,8 +125,7 @@ fn patch_decision(
     if let Some(rendering) = rendering.filter(|_| !is_compared(facts, history)) {
         let mut paths = compare_rendering(live, rendering);
         // A restart of ours that is taken back is no addition of anyone else.
-        let at = live.spec.template["metadata"]["annotations"][names::RESTARTED_AT].as_str();
-        if at != newest.restarted_at.as_deref() {
+        if read_restarted_at(&live.spec.template) != newest.restarted_at.as_deref() {
             paths.push("metadata.annotations.restartedAt".into());
         }
         let all_came_back = !paths.is_empty()
@@ -159,10 +161,9 @@ fn patch_decision(
 
 /// Whether the Deployment has a template of a rollout, by its revision and restartedAt.
 fn has_template_of(live: &Workload, record: &ModelRolloutSpec) -> bool {
-    let metadata = &live.spec.template["metadata"];
-    let hash16 = metadata["labels"][names::REVISION].as_str().unwrap_or_default();
-    let at = metadata["annotations"][names::RESTARTED_AT].as_str();
-    hash16 == names::hash16(&record.revision_hash) && at == record.restarted_at.as_deref()
+    let template = &live.spec.template;
+    read_revision(template) == names::hash16(&record.revision_hash)
+        && read_restarted_at(template) == record.restarted_at.as_deref()
 }
 
 /// A changed path of the template and its live value, so that the same value is known when it comes
@@ -224,8 +225,7 @@ fn tell_overtaken(
     else {
         return;
     };
-    let hash16 =
-        live.spec.template["metadata"]["labels"][names::REVISION].as_str().unwrap_or_default();
+    let hash16 = read_revision(&live.spec.template);
     let known = [before, newest].iter().any(|r| names::hash16(&r.revision_hash) == hash16);
     if hash16.is_empty() || known {
         return;

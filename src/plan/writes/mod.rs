@@ -6,12 +6,12 @@ mod deployment;
 pub mod prune;
 mod service;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
 use super::{
-    action::{Action, Lookup},
+    action::{Action, Lookup, requeue_sooner},
     decide::{Decided, Decision},
     facts::{
         Facts,
@@ -28,11 +28,9 @@ use crate::api::{
     rollout::{ADDED_ONCE, Trigger},
 };
 
-/// The actions of a plan while it is made, and what has to be read or awaited.
+/// What a plan tells, has to read and waits for, while its writes are made.
 #[derive(Debug, Default)]
 pub struct Outgoing {
-    /// The writes.
-    pub actions: Vec<Action>,
     /// Events, after the writes that they tell of.
     pub events: Vec<Action>,
     /// Live reads that have to come first.
@@ -47,8 +45,7 @@ pub struct Outgoing {
 impl Outgoing {
     /// Plans again after so many seconds, at the latest.
     pub fn requeue_in(&mut self, seconds: i64) {
-        let seconds = seconds.max(1);
-        self.requeue_after = Some(self.requeue_after.map_or(seconds, |have| have.min(seconds)));
+        self.requeue_after = requeue_sooner(self.requeue_after, seconds);
     }
 
     /// Plans again as soon as the caches show what is written: no watch may tell of what is left.
@@ -89,7 +86,9 @@ fn revision_labels(name: &str, revision_hash: &str) -> BTreeMap<String, String> 
 /// The writes that add to stored records what the history adds to them.
 #[must_use]
 pub fn amend_records(observed: &Observed, history: &History) -> Vec<Action> {
-    let before = |record: &Record| observed.records.iter().find(|r| r.uid == record.uid);
+    let stored_before: HashMap<&str, &Record> =
+        observed.records.iter().map(|r| (r.uid.as_str(), r)).collect();
+    let before = |record: &Record| stored_before.get(record.uid.as_str());
     let stored = history.all_records().iter().filter(|r| !r.uid.is_empty());
     let changed = stored.filter_map(|record| amend_record(observed, record, &before(record)?.spec));
     changed.collect()
@@ -145,17 +144,11 @@ fn find_rendering<'a>(
     {
         return Some(&body.rendering);
     }
-    if let Some(body) = facts.find_stored_body(newest) {
-        return Some(&body.rendering);
+    match facts.require_stored_body(newest) {
+        Ok(Some(body)) => return Some(&body.rendering),
+        Ok(None) => out.revision_lost = true,
+        Err(lookup) => out.lookups.push(lookup),
     }
-    let lookup = Lookup::Content(newest.revision_name.clone());
-    if facts.find_stored(&newest.revision_name).is_some()
-        && !facts.observed.memory.looked_up.contains(&lookup)
-    {
-        out.lookups.push(lookup);
-        return None;
-    }
-    out.revision_lost = true;
     None
 }
 

@@ -7,14 +7,9 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 
 use crate::{
-    api::{
-        ModelRolloutSpec,
-        condition::holds,
-        names,
-        rollout::{Outcome, Trigger},
-    },
+    api::{ModelRolloutSpec, condition::holds, names, rollout::Trigger},
     plan::{
-        action::{Action, Prunable},
+        action::{Action, Prunable, requeue_sooner},
         facts::history::{History, rejection_covers},
         observed::{Memory, Observed, Record, Request},
     },
@@ -42,8 +37,7 @@ pub struct Pruned {
 
 impl Pruned {
     fn wait(&mut self, seconds: i64) {
-        let seconds = seconds.max(1);
-        self.requeue_after = Some(self.requeue_after.map_or(seconds, |have| have.min(seconds)));
+        self.requeue_after = requeue_sooner(self.requeue_after, seconds);
     }
 
     /// Deletes something unneeded once its time of grace is over.
@@ -83,11 +77,7 @@ pub fn prune_unneeded(
     for record in find_old_records(observed, history, &kept, now) {
         pruned.prune(&observed.memory, now, delete_record(observed, record));
     }
-    for content in observed.contents.iter().filter(|c| !kept.contains(c.name.as_str())) {
-        let kind = Prunable::ControllerRevision;
-        let deletion = delete(kind, &content.name, &content.uid, &content.resource_version);
-        pruned.prune(&observed.memory, now, deletion);
-    }
+    prune_revisions(observed, |name| kept.contains(name), now, &mut pruned);
     pruned.limit()
 }
 
@@ -105,13 +95,22 @@ pub fn prune_deleted(observed: &Observed, now: Timestamp) -> Pruned {
             named.insert(record.spec.revision_name.as_str());
         }
     }
-    for content in observed.contents.iter().filter(|c| !named.contains(c.name.as_str())) {
-        let kind = Prunable::ControllerRevision;
-        let deletion = delete(kind, &content.name, &content.uid, &content.resource_version);
-        pruned.prune(&observed.memory, now, deletion);
-    }
+    prune_revisions(observed, |name| named.contains(name), now, &mut pruned);
     prune_requests(observed, now, &mut pruned);
     pruned.limit()
+}
+
+fn prune_revisions(
+    observed: &Observed,
+    is_kept: impl Fn(&str) -> bool,
+    now: Timestamp,
+    pruned: &mut Pruned,
+) {
+    for stored in observed.contents.iter().filter(|c| !is_kept(&c.name)) {
+        let kind = Prunable::ControllerRevision;
+        let deletion = delete(kind, &stored.name, &stored.uid, &stored.resource_version);
+        pruned.prune(&observed.memory, now, deletion);
+    }
 }
 
 fn prune_requests(observed: &Observed, now: Timestamp, pruned: &mut Pruned) {
@@ -151,9 +150,8 @@ fn find_kept_revisions(history: &History, limit: usize) -> HashSet<String> {
     let standing = [history.serving(), history.newest(), history.in_progress()];
     let mut kept: HashSet<String> =
         standing.into_iter().flatten().map(|r| r.revision_name.clone()).collect();
-    let promoted = |r: &&ModelRolloutSpec| r.outcome == Some(Outcome::Promoted);
     let (mut contents, mut revisions) = (HashSet::new(), HashSet::new());
-    for record in history.records().rev().filter(promoted) {
+    for record in history.records().rev().filter(|r| r.is_promoted()) {
         // The newest of each is what serves, and does not count against what can be gone back to.
         let new_content = !contents.contains(&record.content_hash) && contents.len() <= limit;
         let new_revision = !revisions.contains(&record.revision_name) && revisions.len() <= limit;

@@ -7,7 +7,7 @@ use super::{Outgoing, children};
 use crate::{
     api::ModelRolloutSpec,
     plan::{
-        action::{Action, Lookup},
+        action::Action,
         facts::{
             Facts,
             history::History,
@@ -28,13 +28,9 @@ pub fn write_service(
 ) {
     let newest_port = rendering.map(render::port);
     let serving = history.serving().filter(|s| s.revision_name != newest.revision_name);
-    let serving_port = match serving {
-        Some(serving) => match find_serving_port(facts, serving, out) {
-            Found::Port(port) => Some(port),
-            Found::Awaited => return,
-            Found::Lost => None,
-        },
-        None => None,
+    let serving_port = match serving.map(|s| facts.require_stored_body(s)).transpose() {
+        Ok(body) => body.flatten().map(|body| render::port(&body.rendering)),
+        Err(lookup) => return out.lookups.push(lookup),
     };
     let Some(live) = &facts.observed.service else {
         if let Some(port) = serving_port.or(newest_port) {
@@ -49,7 +45,7 @@ pub fn write_service(
     if matches!(ownership, Ownership::Terminating | Ownership::OwnedByOther(_)) {
         return;
     }
-    let port = choose_port(serving_port, newest_port, newest.goes_back());
+    let port = choose_port(serving_port, newest_port);
     let came_back = &facts.observed.memory.came_back;
     let (reverts, ops) =
         children::patch_service(facts.observed, facts.wanted, live, port, &ownership, came_back);
@@ -58,32 +54,10 @@ pub fn write_service(
     }
 }
 
-enum Found {
-    Port(Port),
-    Awaited,
-    Lost,
-}
-
-fn find_serving_port(facts: &Facts<'_>, serving: &ModelRolloutSpec, out: &mut Outgoing) -> Found {
-    if let Some(port) = facts.find_port(serving) {
-        return Found::Port(port);
-    }
-    let lookup = Lookup::Content(serving.revision_name.clone());
-    let is_stored = facts.find_stored(&serving.revision_name).is_some();
-    if is_stored && !facts.observed.memory.looked_up.contains(&lookup) {
-        out.lookups.push(lookup);
-        return Found::Awaited;
-    }
-    Found::Lost
-}
-
 /// The port of the Service and its targetPort: the name that what serves and the newest revision
-/// share, else the number that they share. Where they share neither, going back keeps what serves.
-fn choose_port(
-    serving: Option<Port>,
-    newest: Option<Port>,
-    _goes_back: bool,
-) -> Option<(Port, Value)> {
+/// share, else the number that they share. Where they share neither, it stays with
+/// what serves.
+fn choose_port(serving: Option<Port>, newest: Option<Port>) -> Option<(Port, Value)> {
     match (serving, newest) {
         (Some(serving), Some(newest)) if serving.name == newest.name => {
             let target = json!(serving.name);
