@@ -26,6 +26,8 @@
 //! | a ModelRegistry's importer | [`registry`] |
 
 pub mod action;
+#[cfg(test)]
+mod arbitrary;
 pub mod decide;
 pub mod deleted;
 pub mod drift;

@@ -18,8 +18,7 @@ use super::{
 use crate::plan::{
     Lookup,
     action::decision_prefix,
-    observed::KnownRevision,
-    observed::{RefusedWrite, Service, Workload},
+    observed::{KnownRevision, RefusedWrite, Service, Workload},
 };
 
 /// How long a write of ours is waited for in the caches.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    api::names,
+    api::{ModelRolloutSpec, names},
     plan::{
         Lookup, Observed,
         observed::{
@@ -218,30 +218,38 @@ impl Caches {
     /// The digest of a version's artifact that the earliest rollout in the namespace recorded.
     fn recorded_pin(&self, namespace: &str, version: &Version) -> Option<String> {
         version.artifact.as_ref()?;
-        let records = self.records.read();
-        records
-            .of_version(&Key::new(namespace, version.name.as_str()))
-            .filter_map(|(_, entry)| entry.value.as_ref().ok())
-            .map(|record| &record.spec)
-            .filter(|r| r.record_digest == version.record_digest && r.artifact_digest.is_some())
-            .min_by(|a, b| a.start_time.0.cmp(&b.start_time.0))
-            .and_then(|r| r.artifact_digest.clone())
+        let pins = |r: &ModelRolloutSpec| {
+            r.record_digest == version.record_digest && r.artifact_digest.is_some()
+        };
+        self.earliest_rollout(namespace, version, pins)?.artifact_digest.clone()
     }
 
     /// The recordDigest that the earliest rollout in the namespace bound a version to, where it is
     /// another than the version's.
     fn bound_to(&self, namespace: &str, version: &Version) -> Option<String> {
+        let is_other = |r: &ModelRolloutSpec| {
+            r.model == version.model
+                && r.version == version.version
+                && r.record_digest != version.record_digest
+        };
+        Some(self.earliest_rollout(namespace, version, is_other)?.record_digest.clone())
+    }
+
+    /// The earliest of those rollouts of a version's name for which `holds` is true.
+    fn earliest_rollout(
+        &self,
+        namespace: &str,
+        version: &Version,
+        holds: impl Fn(&ModelRolloutSpec) -> bool,
+    ) -> Option<Arc<ModelRolloutSpec>> {
         let records = self.records.read();
-        let others = records
+        records
             .of_version(&Key::new(namespace, version.name.as_str()))
             .filter_map(|(_, entry)| entry.value.as_ref().ok())
             .map(|record| &record.spec)
-            .filter(|r| {
-                r.model == version.model
-                    && r.version == version.version
-                    && r.record_digest != version.record_digest
-            });
-        others.min_by(|a, b| a.start_time.0.cmp(&b.start_time.0)).map(|r| r.record_digest.clone())
+            .filter(|spec| holds(spec))
+            .min_by_key(|spec| spec.start_time.0)
+            .cloned()
     }
 
     fn contents(

@@ -169,15 +169,7 @@ impl Context {
             let plan = plan::plan(&seen, Timestamp::now());
             trace!(deployment = %key, actions = plan.actions.len(), status = plan.status.is_some(), why = plan.why, "planned");
             if plan.lookups.is_empty() {
-                let hand = Hand {
-                    client: &self.client,
-                    metrics: &self.metrics,
-                    leads: &self.leads,
-                    key,
-                    memo: &memo,
-                    seen: &seen,
-                };
-                let applied = hand.apply(&plan).await?;
+                let applied = self.make_hand(key, &memo, &seen).apply(&plan).await?;
                 let mut memo = lock(&memo);
                 memo.succeeded();
                 memo.desired.clone_from(&plan.desired);
@@ -189,6 +181,17 @@ impl Context {
             }
         }
         Err(Error::Undecided(key.clone()))
+    }
+
+    /// What carries out the plan of what was seen of a key.
+    fn make_hand<'a, Seen>(
+        &'a self,
+        key: &'a Key,
+        memo: &'a std::sync::Mutex<Memo>,
+        seen: &'a Seen,
+    ) -> Hand<'a, Seen> {
+        let (client, metrics, leads) = (&self.client, &self.metrics, &self.leads);
+        Hand { client, metrics, leads, key, memo, seen }
     }
 
     /// How long to wait for the caches to show our own writes; None when they show them, or had
@@ -265,15 +268,7 @@ impl Context {
             seen.blocked = lock(&memo).list_refused();
             let plan = plan_version(&seen, Timestamp::now());
             let Some(job) = &plan.lookup else {
-                let hand = Hand {
-                    client: &self.client,
-                    metrics: &self.metrics,
-                    leads: &self.leads,
-                    key,
-                    memo: &memo,
-                    seen: &seen,
-                };
-                let applied = hand.apply(&plan).await?;
+                let applied = self.make_hand(key, &memo, &seen).apply(&plan).await?;
                 let mut memo = lock(&memo);
                 memo.succeeded();
                 return Ok(next(&memo, plan.requeue_after_seconds, applied));
@@ -299,15 +294,7 @@ impl Context {
             seen.blocked = lock(&memo).list_refused();
             let plan = plan_registry(&seen, Timestamp::now());
             if !plan.hear {
-                let hand = Hand {
-                    client: &self.client,
-                    metrics: &self.metrics,
-                    leads: &self.leads,
-                    key,
-                    memo: &memo,
-                    seen: &seen,
-                };
-                let applied = hand.apply(&plan).await?;
+                let applied = self.make_hand(key, &memo, &seen).apply(&plan).await?;
                 let mut memo = lock(&memo);
                 memo.succeeded();
                 return Ok(next(&memo, plan.requeue_after_seconds, applied));

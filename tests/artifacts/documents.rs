@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, fs, process::Command};
 use crate::{
     fetcher::Fetcher,
     servers::{mlflow::Mlflow, root, run, s3::S3, tools},
+    signatures::write_key_pair,
 };
 
 const PAGE: &str = "docs/artifacts.md";
@@ -93,21 +94,13 @@ fn every_command_on_the_page_says_what_stands_below_it() {
         );
     }
     let (private, public) = (fetcher.path("signer.key"), fetcher.path("signer.pub"));
-    run(Command::new("openssl")
-        .args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"])
-        .arg(&private));
-    run(Command::new("openssl")
-        .args(["ec", "-pubout", "-in"])
-        .arg(&private)
-        .arg("-out")
-        .arg(&public));
+    let trusted = write_key_pair(&private, &public, "prime256v1");
     let sign =
         ["sign", "key", "model", "--private_key", "signer.key", "--signature", "model/model.sig"];
     run(Command::new(tools("signing").join("bin/model_signing"))
         .args(sign)
         .current_dir(fetcher.path("")));
     s3.put("models", "fraud/7/model.sig", &fs::read(model.join("model.sig")).unwrap());
-    let trusted = fs::read_to_string(&public).unwrap();
     let logged = logged();
     let fetcher = fetcher.env(S3::env()).env([("AWS_ENDPOINT_URL", s3.endpoint())]);
 

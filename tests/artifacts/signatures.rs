@@ -14,15 +14,21 @@ use crate::{
 /// A key pair, made by OpenSSL.
 fn key(dir: &Dir, name: &str, curve: &str) -> (PathBuf, String) {
     let (private, public) = (dir.join(&format!("{name}.key")), dir.join(&format!("{name}.pub")));
+    let trusted = write_key_pair(&private, &public, curve);
+    (private, trusted)
+}
+
+/// Writes a key pair, and gives the public key.
+pub fn write_key_pair(private: &Path, public: &Path, curve: &str) -> String {
     run(Command::new("openssl")
         .args(["ecparam", "-name", curve, "-genkey", "-noout", "-out"])
-        .arg(&private));
+        .arg(private));
     run(Command::new("openssl")
         .args(["ec", "-pubout", "-in"])
-        .arg(&private)
+        .arg(private)
         .arg("-out")
-        .arg(&public));
-    (private, fs::read_to_string(public).unwrap())
+        .arg(public));
+    fs::read_to_string(public).unwrap()
 }
 
 fn model_signing(args: &[&str]) -> Command {

@@ -281,18 +281,7 @@ fn bind(story: &Story, claim: &str) {
         &json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": {"capacity": {"storage": "1Gi"},
         "accessModes": ["ReadWriteMany"], "hostPath": {"path": "/tmp"}, "claimRef": {"namespace": story.namespace, "name": claim}}}),
     );
-    for (kind, object) in [("pv", name.as_str()), ("pvc", claim)] {
-        let status = json!({"status": {"phase": "Bound"}}).to_string();
-        story.kubectl(&[
-            "patch",
-            kind,
-            object,
-            "--subresource=status",
-            "--type=merge",
-            "-p",
-            &status,
-        ]);
-    }
+    story.set_bound(&name, claim);
     let bound = json!({"metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}})
         .to_string();
     story.kubectl(&["patch", "pvc", claim, "--type=merge", "-p", &bound]);

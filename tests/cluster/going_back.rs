@@ -254,13 +254,7 @@ fn abort_stops_what_goes_on_and_is_refused_while_it_goes_back() {
 
 #[test]
 fn going_back_that_fails_too_waits_and_an_abort_of_it_is_refused() {
-    let story = Story::begin("backfails");
-    story.version("6", "behave-slow");
-    story.version("7", "7");
-    story.deploy("6");
-    story.serves("6");
-    story.want("7");
-    story.serves("7");
+    let story = Story::serving_seven_after_slow_six("backfails");
     // Nothing has room any more when it goes back.
     story.kubectl(&["create", "quota", "pods", "--hard=pods=2"]);
     story.until_true("the quota counts", || {

@@ -163,14 +163,7 @@ fn as_its_own_service_account_it_may_do_all_that_it_does_and_does_all_that_it_ma
         "-k",
         &root().join("deploy").display().to_string(),
     ]);
-    cluster.kubectl(&[
-        "wait",
-        "--for=condition=Established",
-        "crd",
-        "-l",
-        "app.kubernetes.io/part-of=rollmodel",
-        "--timeout=60s",
-    ]);
+    cluster.wait_crds();
     let roles =
         [&["clusterrole", "rollmodel"][..], &["role", "-n", "rollmodel-system", "rollmodel-lease"]];
     let granted = audit::granted(cluster, &roles);

@@ -86,14 +86,7 @@ fn from_7_to_8_half_way_and_back_to_7_replaces_no_healthy_pod_of_7() {
 
 #[test]
 fn a_mistaken_undo_is_taken_back_by_a_retry_a_moment_later_and_no_healthy_pod_is_replaced() {
-    let story = Story::begin("mistake");
-    // Going back to version 6 takes three seconds.
-    story.version("6", "behave-slow");
-    story.version("7", "7");
-    story.deploy("6");
-    story.serves("6");
-    story.want("7");
-    story.serves("7");
+    let story = Story::serving_seven_after_slow_six("mistake");
     let pods = story.pods_of("7");
     assert_eq!(story.ask("Undo")["status"]["result"], "Done");
     assert_eq!(story.ask("Retry")["status"]["result"], "Done");

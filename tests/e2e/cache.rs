@@ -30,18 +30,7 @@ fn claim(corner: &Corner, name: &str) -> PathBuf {
     let uid = story.get("pvc", name)["metadata"]["uid"].clone();
     story.apply(&json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}, "spec": {"capacity": room, "accessModes": modes,
         "hostPath": {"path": directory}, "claimRef": {"namespace": story.namespace, "name": name, "uid": uid}}}));
-    let bound = json!({"status": {"phase": "Bound"}}).to_string();
-    for (kind, object) in [("pv", volume.as_str()), ("pvc", name)] {
-        story.kubectl(&[
-            "patch",
-            kind,
-            object,
-            "--subresource=status",
-            "--type=merge",
-            "-p",
-            &bound,
-        ]);
-    }
+    story.set_bound(&volume, name);
     directory
 }
 

@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     api::deployment::{DeliveryMode, Protocol},
     plan::{
+        arbitrary,
         facts::delivery::Delivered,
         render::{Source, render},
     },
@@ -274,21 +275,10 @@ fn whatever_of_a_rendering_is_changed_or_removed_is_found() {
     }
 }
 
+const NAMES: &str = "name|ports|containerPort|env|limits|resources|[a-c]";
+
 fn any_json() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(json!(null)),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        "[a-z]{0,2}".prop_map(Value::from)
-    ];
-    let name = "name|ports|containerPort|env|limits|resources|[a-c]";
-    leaf.prop_recursive(5, 48, 4, move |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map(name, inner, 0..4).prop_map(|m| json!(m))
-        ]
-    })
+    arbitrary::any_json("[a-z]{0,2}", NAMES)
 }
 
 proptest! {

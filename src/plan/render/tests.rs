@@ -1,7 +1,7 @@
 //! What a rendering is made into.
 
 use super::*;
-use crate::api::deployment::DeliveryMode;
+use crate::{api::deployment::DeliveryMode, plan::arbitrary};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use proptest::prelude::*;
 
@@ -197,22 +197,12 @@ fn the_port_of_what_is_no_rendering_is_the_usual_one() {
     }
 }
 
-/// JSON with the names that a pod template has, so that it gets deep.
+const NAMES: &str = "metadata|labels|spec|containers|initContainers|name|image|env|value|ports|\
+                     containerPort|lifecycle|readinessProbe|resources|limits|\
+                     terminationGracePeriodSeconds|[a-z]{1,3}";
+
 fn json_value() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(json!(null)),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        "model|http|a|Always|1Gi|".prop_map(Value::from)
-    ];
-    let name = "metadata|labels|spec|containers|initContainers|name|image|env|value|ports|containerPort|lifecycle|readinessProbe|resources|limits|terminationGracePeriodSeconds|[a-z]{1,3}";
-    leaf.prop_recursive(6, 64, 5, move |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map(name, inner, 0..5).prop_map(|m| json!(m))
-        ]
-    })
+    arbitrary::any_json("model|http|a|Always|1Gi|", NAMES)
 }
 
 fn template() -> impl Strategy<Value = Value> {

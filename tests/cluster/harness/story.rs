@@ -45,8 +45,13 @@ impl Story {
 
     /// Versions 6 and 7 of fraud, and version 6 serving with two pods.
     pub fn serving_six(hint: &str) -> Self {
+        Self::serving_six_of(hint, "6")
+    }
+
+    /// As [`Story::serving_six`], with another image tag for version 6; see the levers.
+    fn serving_six_of(hint: &str, tag: &str) -> Self {
         let story = Self::begin(hint);
-        story.version("6", "6");
+        story.version("6", tag);
         story.version("7", "7");
         story.deploy("6");
         story.serves("6");
@@ -56,6 +61,14 @@ impl Story {
     /// As [`Story::serving_six`], and then rolled to version 7.
     pub fn serving_seven(hint: &str) -> Self {
         let story = Self::serving_six(hint);
+        story.want("7");
+        story.serves("7");
+        story
+    }
+
+    /// As [`Story::serving_seven`], where going back to version 6 takes three seconds.
+    pub fn serving_seven_after_slow_six(hint: &str) -> Self {
+        let story = Self::serving_six_of(hint, "behave-slow");
         story.want("7");
         story.serves("7");
         story
@@ -196,6 +209,15 @@ impl Story {
             "fraud",
             json!({"model": "fraud", "version": version, "replicas": 2}),
         ));
+    }
+
+    /// Says that a volume and a claim are bound, as a provisioner would.
+    pub fn set_bound(&self, volume: &str, claim: &str) {
+        let status = json!({"status": {"phase": "Bound"}}).to_string();
+        for (kind, object) in [("pv", volume), ("pvc", claim)] {
+            let of_status = ["--subresource=status", "--type=merge", "-p", &status];
+            self.kubectl(&[&["patch", kind, object][..], &of_status].concat());
+        }
     }
 
     /// Merges into the spec of ModelDeployment fraud.
