@@ -4,7 +4,7 @@
 use jiff::ToSpan;
 use proptest::prelude::*;
 use rollmodel::{
-    api::{names, request::Verb, rollout::Outcome},
+    api::{names, request::Verb},
     plan,
 };
 use serde_json::json;
@@ -235,7 +235,7 @@ proptest! {
             records[..index].iter().for_each(|r| before.push_record(r.clone()));
             let rejected = before.find_rejection(record).is_some();
             // What served is not newly served: kubectl may return to its ReplicaSet.
-            let served = before.records().rev().find(|r| r.outcome == Some(Outcome::Promoted));
+            let served = before.records().rev().find(|r| r.is_promoted());
             let serves = served.is_some_and(|s| s.record_digest == record.record_digest);
             let asked = serves || matches!(record.trigger, rollmodel::api::rollout::Trigger::Retry | rollmodel::api::rollout::Trigger::Restart);
             prop_assert!(!rejected || asked, "rollout {} serves what was rejected: {:#?}", record.number, decisions(&world));

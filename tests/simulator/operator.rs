@@ -5,12 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use rollmodel::plan::{
     self, Action, Lookup, Observed, Plan,
-    action::decision_prefix,
-    action::{Purpose, identify_patch},
-    observed::KnownRevision,
+    action::{Purpose, decision_prefix, identify_patch},
     observed::{
-        Memory, Meta, RefusedWrite, ReplicaSet, Wanted, WorkloadCondition, WorkloadSpec,
-        WorkloadStatus,
+        KnownRevision, Memory, Meta, RefusedWrite, ReplicaSet, Wanted, WorkloadCondition,
+        WorkloadSpec, WorkloadStatus,
     },
 };
 use serde_json::{Value, json};

@@ -5,19 +5,12 @@ use rollmodel::{
     plan::observed::Version,
 };
 
-use super::{cluster::Cluster, faults::WriteKind, truth::Violation};
+use super::{cluster::Cluster, faults::WriteKind};
 
 impl Cluster {
-    fn violate_at_rest(&mut self, property: &'static str, sentence: impl Into<String>) {
-        let violation = Violation { property, sentence: sentence.into() };
-        if !self.truth.violations.contains(&violation) {
-            self.truth.violations.push(violation);
-        }
-    }
-
     pub fn witness_restless(&mut self, sentence: &str) {
         let last: Vec<&str> = self.operator.writes.iter().rev().take(6).copied().collect();
-        self.violate_at_rest("quiet-at-rest", format!("{sentence}: {}", last.join(", ")));
+        self.violate("quiet-at-rest", format!("{sentence}: {}", last.join(", ")));
     }
 
     pub fn witness_rest(&mut self) {
@@ -61,7 +54,7 @@ impl Cluster {
         if ready && replicas > 0 && available == 0 {
             let says = status.message.unwrap_or_default();
             let sentence = format!("Ready at rest with no pod available: {says}");
-            self.violate_at_rest("ready-implies-available", sentence);
+            self.violate("ready-implies-available", sentence);
         }
     }
 
@@ -70,7 +63,7 @@ impl Cluster {
         let answerable = !self.faults.refusals.contains_key(&WriteKind::Answer);
         let open = self.requests.iter().find(|r| r.status.is_none()).map(|r| r.spec.verb);
         if let Some(verb) = open.filter(|_| answerable && self.faults.refusals.is_empty()) {
-            self.violate_at_rest("requests-are-answered", format!("{verb:?} has no answer"));
+            self.violate("requests-are-answered", format!("{verb:?} has no answer"));
         }
     }
 
@@ -85,7 +78,7 @@ impl Cluster {
         if !self.faults.refusals.is_empty() && live != wanted {
             let sentence =
                 format!("rollout {} waits for a refused number of replicas", newest.number);
-            self.violate_at_rest("refused-settings-delay-no-decision", sentence);
+            self.violate("refused-settings-delay-no-decision", sentence);
         }
     }
 
@@ -100,7 +93,7 @@ impl Cluster {
         {
             let (has, wants) = (deployment.spec.replicas, spec.replicas);
             let sentence = format!("{has} replicas where the spec says {wants}: {says}");
-            self.violate_at_rest("desired-or-held-state-reached", sentence);
+            self.violate("desired-or-held-state-reached", sentence);
         }
         self.witness_bad_content();
         if self.is_paused() || !self.is_servable(&spec.version) || spec.replicas == 0 {
@@ -114,13 +107,13 @@ impl Cluster {
         let hold = status.hold.is_some();
         if hold && !self.may_be_held(&spec.version) {
             let sentence = format!("version {} is held, and it never failed: {says}", spec.version);
-            self.violate_at_rest("only-faulty-content-is-failed", sentence);
+            self.violate("only-faulty-content-is-failed", sentence);
         }
         let serves = status.serving.as_ref().is_some_and(|s| s.version == spec.version);
         let reached = serves && state == Some(State::Serving);
         if !hold && !reached && !self.faults.behavior(&spec.version).is_faulty() {
             let sentence = format!("version {} does not serve: {state:?}, {says}", spec.version);
-            self.violate_at_rest("desired-or-held-state-reached", sentence);
+            self.violate("desired-or-held-state-reached", sentence);
         }
     }
 
@@ -166,6 +159,6 @@ impl Cluster {
             "version {} fails and is not left, although version {} served",
             newest.version, serving.version
         );
-        self.violate_at_rest("bad-content-is-left", sentence);
+        self.violate("bad-content-is-left", sentence);
     }
 }

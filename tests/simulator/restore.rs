@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use rollmodel::{
-    api::{ModelDeploymentSpec, rollout::Outcome},
+    api::ModelDeploymentSpec,
     plan::observed::{Meta, Record, Request, Service, StoredContent, Version},
 };
 use serde::{Deserialize, Serialize};
@@ -27,8 +27,7 @@ pub struct Backup {
 impl Backup {
     /// Whether a promoted record of the backup needs a stored revision.
     pub fn needs(&self, revision: &str) -> bool {
-        let promoted = |r: &&Record| r.spec.outcome == Some(Outcome::Promoted);
-        self.records.iter().filter(promoted).any(|r| r.spec.revision_name == revision)
+        self.records.iter().any(|r| r.spec.is_promoted() && r.spec.revision_name == revision)
     }
 }
 

@@ -7,7 +7,7 @@ use rollmodel::{
     api::{
         ModelRolloutSpec, names,
         request::{RequestResult, Verb},
-        rollout::{DecisionVerb, Outcome, Scope, Trigger},
+        rollout::{DecisionVerb, Scope, Trigger},
         version::LifecycleState,
     },
     plan::{Action, Observed, Plan, Prunable, action::Purpose},
@@ -70,7 +70,7 @@ pub struct Truth {
 }
 
 impl Cluster {
-    fn violate(&mut self, property: &'static str, sentence: impl Into<String>) {
+    pub fn violate(&mut self, property: &'static str, sentence: impl Into<String>) {
         let violation = Violation { property, sentence: sentence.into() };
         if !self.truth.violations.contains(&violation) {
             self.truth.violations.push(violation);
@@ -115,7 +115,7 @@ impl Cluster {
     pub fn is_calm(&self) -> bool {
         let (Some(newest), Some(spec)) = (self.newest_record(), self.spec()) else { return false };
         let Some(deployment) = &self.workload.deployment else { return false };
-        newest.outcome == Some(Outcome::Promoted)
+        newest.is_promoted()
             && newest.version == spec.version
             && deployment.spec.template.label(names::REVISION)
                 == names::hash16(&newest.revision_hash)
@@ -133,7 +133,7 @@ impl Cluster {
     pub fn serving_record(&self) -> Option<&ModelRolloutSpec> {
         let model = &self.spec()?.model;
         let served = self.history().into_iter().rev().filter(|r| r.model == *model);
-        served.into_iter().find(|r| r.outcome == Some(Outcome::Promoted))
+        served.into_iter().find(|r| r.is_promoted())
     }
 
     fn protect_pods(&mut self, record: &ModelRolloutSpec, property: &'static str) {
@@ -387,8 +387,7 @@ impl Cluster {
         };
         let Some(record) = self.history().iter().find(find).map(|r| (*r).clone()) else { return };
         let now = Some(super::operator::timestamp(self.now));
-        let just_promoted = record.outcome == Some(Outcome::Promoted)
-            && record.end_time.as_ref().map(|t| t.0) == now;
+        let just_promoted = record.is_promoted() && record.end_time.as_ref().map(|t| t.0) == now;
         if !just_promoted || self.truth.was_stale {
             return;
         }
@@ -403,7 +402,7 @@ impl Cluster {
         }
         let spec_version = self.spec().map(|s| s.version.clone()).unwrap_or_default();
         let served_before = (self.history().into_iter().rev())
-            .find(|r| r.number < record.number && r.outcome == Some(Outcome::Promoted))
+            .find(|r| r.number < record.number && r.is_promoted())
             .map(|r| (r.content_hash.clone(), r.record_digest.clone()));
         let newly = served_before.as_ref().is_none_or(|(core, _)| *core != record.content_hash);
         let forward = !record.goes_back() && newly && !self.faults.older_crds;
@@ -489,7 +488,7 @@ impl Cluster {
         let model = &self.spec()?.model;
         let mut contents: Vec<&str> = Vec::new();
         for record in self.history().into_iter().rev().filter(|r| r.model == *model) {
-            if record.outcome != Some(Outcome::Promoted) || record.served_from.is_none() {
+            if !record.is_promoted() || record.served_from.is_none() {
                 continue;
             }
             if !contents.contains(&record.content_hash.as_str()) {
