@@ -126,15 +126,15 @@ fn remember_desired(facts: &Facts<'_>) -> Option<Arc<KnownRevision>> {
     Some(Arc::new(KnownRevision { uid, generation, content: content.clone() }))
 }
 
-/// Whether a promotion of this plan changes what the Deployment and the Service have to be: a pause
-/// is put on, or another port serves.
-fn changes_children(facts: &Facts<'_>, before: &History, after: &History) -> bool {
+/// A promotion makes more due where a pause is put on, another port serves, or what keeps the spec
+/// from being rolled out may have ended with it.
+fn changes_more(facts: &Facts<'_>, before: &History, after: &History, is_refused: bool) -> bool {
     let (left, serving) = (before.serving(), after.serving());
     let Some(serving) = serving.filter(|s| left.is_none_or(|l| l.number != s.number)) else {
         return false;
     };
     let moves = |left: &ModelRolloutSpec| facts.find_port(left) != facts.find_port(serving);
-    facts.should_pause(after) || left.is_some_and(moves)
+    is_refused || facts.should_pause(after) || left.is_some_and(moves)
 }
 
 /// Whether the Deployment's own status says that only available pods of its template are left.
@@ -163,7 +163,7 @@ fn write_down(
     let by_spec = matches!(&decided.decision, Some(Decision::Roll(new))
         if new.record.trigger == Trigger::SpecChanged);
     let leaves_more = decided.decision.is_some() && !by_spec;
-    if leaves_more || changes_children(facts, &before, &history) {
+    if leaves_more || changes_more(facts, &before, &history, decided.problem.is_some()) {
         // A decision of people or of a failure, or a promotion, can make something due of which no
         // watch tells; what the spec asks for, Kubernetes answers.
         out.requeue_at_once();

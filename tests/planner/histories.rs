@@ -394,8 +394,8 @@ fn find_histories() {
     println!("{acts_run} acts in {:?}", began.elapsed());
 }
 
-/// Where `make keep-history` takes the last history from.
-pub fn keep_last(property: &str, acts: &[Act]) {
+/// Writes the file that `make keep-history` takes the last history from; returns its text.
+pub fn keep_last(property: &str, acts: &[Act]) -> String {
     let history = History {
         title: "What a user sees, in one sentence.".into(),
         violates: Some(property.into()),
@@ -403,5 +403,7 @@ pub fn keep_last(property: &str, acts: &[Act]) {
     };
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/histories");
     fs::create_dir_all(&directory).unwrap();
-    fs::write(directory.join("last.yaml"), serde_yaml::to_string(&history).unwrap()).unwrap();
+    let text = serde_yaml::to_string(&history).unwrap();
+    fs::write(directory.join("last.yaml"), &text).unwrap();
+    text
 }

@@ -31,7 +31,7 @@ fn begin(name: &'static str, acts: Vec<Act>) -> World {
         acts,
         once: Vec::new(),
         acts_max: 3,
-        lone_steps_max: 1,
+        lone_steps_max: 2,
         sabotage: None,
     }
 }
@@ -58,10 +58,9 @@ pub fn list_worlds() -> Vec<World> {
 
 /// Three versions, a label, a restart and a restart that renders again; old ReplicaSets come back.
 fn versions() -> World {
-    begin(
-        "versions, label, restart",
-        vec![want("6"), want("7"), want("8"), label("c1"), Act::Ask(Verb::Restart), Act::Rerender],
-    )
+    let acts =
+        vec![want("6"), want("7"), want("8"), label("c1"), Act::Ask(Verb::Restart), Act::Rerender];
+    World { lone_steps_max: 1, ..begin("versions, label, restart", acts) }
 }
 
 fn replicas() -> World {
@@ -91,7 +90,7 @@ fn pauses() -> World {
         Act::Ask(Verb::Resume),
         behave("8", Behavior::Crash),
     ];
-    begin("both pauses", acts)
+    World { acts_max: 4, lone_steps_max: 1, ..begin("both pauses", acts) }
 }
 
 fn requests() -> World {
@@ -156,7 +155,8 @@ fn losses() -> World {
     ];
     let once = vec![Act::LoseRevisions, Act::LoseDeployment];
     let begin_with = vec![Act::Scale(1), Act::Pin("7".into()), want("7")];
-    World { once, begin: begin_with, ..begin("lost revision, lost pin", acts) }
+    let world = begin("lost revision, lost pin", acts);
+    World { once, begin: begin_with, lone_steps_max: 1, ..world }
 }
 
 fn recreation() -> World {
@@ -171,7 +171,7 @@ fn recreation() -> World {
 
 fn ports() -> World {
     let acts = vec![
-        // A third port in the middle of a rollout: tests/histories/third-port.yaml.
+        Act::Port("http".into(), 8080),
         Act::Port("http".into(), 9000),
         Act::Port("rest".into(), 9000),
         Act::Protocol(Protocol::GRPC),
@@ -179,7 +179,7 @@ fn ports() -> World {
         Act::Ask(Verb::Undo),
         want("8"),
     ];
-    begin("changed ports", acts)
+    World { lone_steps_max: 1, ..begin("changed ports", acts) }
 }
 
 fn crash() -> World {
@@ -211,5 +211,5 @@ fn trouble() -> World {
         want("8"),
         Act::Ask(Verb::Abort),
     ];
-    begin("trouble of the environment", acts)
+    World { acts_max: 4, lone_steps_max: 1, ..begin("trouble of the environment", acts) }
 }

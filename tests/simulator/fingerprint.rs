@@ -47,6 +47,13 @@ struct Canon {
 impl Cluster {
     /// 64 bits: among ten million states, two share one by accident once in 370,000 searches.
     pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.write_state().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// What the fingerprint is taken of: to see why two states are not the same.
+    pub fn write_state(&self) -> Vec<u8> {
         let mut canon = Canon::default();
         canon.rank(Kind::Time, self.now);
         self.write_custom_resources(&mut canon);
@@ -64,7 +71,8 @@ impl Cluster {
         canon.json(&(self.faults.webhook, self.faults.older_crds, self.backup.is_some()));
         self.write_operator(&mut canon);
         self.write_truth(&mut canon);
-        canon.finish()
+        canon.rank_numbers();
+        canon.bytes
     }
 
     fn write_custom_resources(&self, canon: &mut Canon) {
@@ -277,7 +285,7 @@ impl Canon {
         self.bytes.push(0xfd);
     }
 
-    fn finish(mut self) -> u64 {
+    fn rank_numbers(&mut self) {
         for kind in &mut self.ranked {
             kind.sort_unstable();
             let (mut rank, mut last) = (0_u16, None);
@@ -287,9 +295,6 @@ impl Canon {
                 self.bytes[*at + 1..*at + 3].copy_from_slice(&rank.to_le_bytes());
             }
         }
-        let mut hasher = DefaultHasher::new();
-        self.bytes.hash(&mut hasher);
-        hasher.finish()
     }
 }
 
@@ -366,5 +371,8 @@ pub fn key_without_times(text: &str) -> (u64, Vec<Seconds>) {
     let mut canon = Canon::default();
     canon.text(text.as_bytes(), Kind::Generation);
     let times = canon.ranked[Kind::Time as usize].drain(..).map(|(at, _)| at).collect();
-    (canon.finish(), times)
+    canon.rank_numbers();
+    let mut hasher = DefaultHasher::new();
+    canon.bytes.hash(&mut hasher);
+    (hasher.finish(), times)
 }

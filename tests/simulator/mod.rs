@@ -4,7 +4,7 @@
 //! | to change … | open … |
 //! |---|---|
 //! | the acts that a history is made of | `acts.rs` |
-//! | a property of the design | `truth.rs` (at each write), `rest.rs` (at rest) |
+//! | a property of the design | `truth.rs` (at each write), `protection.rs` (of pods), `rest.rs` (at rest) |
 //! | what versions and the environment do wrong, and which writes are refused | `faults.rs` |
 //! | the fields of a Deployment, a ReplicaSet or a pod | `objects.rs` |
 //! | rollout, scaling, pause, revisions, the status of a Deployment | `deployment_controller.rs` |
@@ -33,6 +33,7 @@ pub mod history;
 pub mod kubelet;
 pub mod objects;
 pub mod operator;
+pub mod protection;
 pub mod replica_set_controller;
 pub mod rest;
 pub mod restore;

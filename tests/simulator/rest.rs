@@ -1,11 +1,21 @@
 //! The witness at rest: when nothing is left to happen, the desired or a held state is reached.
 
 use rollmodel::{
-    api::{deployment::State, names, rollout::DecisionVerb, version::LifecycleState},
+    api::{
+        ModelDeploymentSpec, deployment::State, names, rollout::DecisionVerb,
+        version::LifecycleState,
+    },
     plan::observed::Version,
 };
+use serde_json::Value;
 
 use super::{cluster::Cluster, faults::WriteKind};
+
+/// The first port of the container `model`.
+fn find_port(template: &Value) -> Option<&Value> {
+    let mut containers = template["spec"]["containers"].as_array()?.iter();
+    containers.find(|c| c["name"] == names::CONTAINER)?["ports"].get(0)
+}
 
 impl Cluster {
     pub fn witness_restless(&mut self, sentence: &str) {
@@ -26,22 +36,12 @@ impl Cluster {
         let reasons = self.status().conditions;
         let waits_for_records = reasons.iter().any(|c| c.reason == "RecordsMissing");
         let troubled = waits_for_records
-            || self.is_stuck_in_kubernetes()
             || !self.faults.trouble.is_empty()
             || !self.faults.refusals.is_empty()
             || self.faults.older_crds;
         if !troubled {
             self.witness_desired();
         }
-    }
-
-    /// Whether Kubernetes takes every sync of the Deployment for a scaling event: a ReplicaSet still
-    /// carries the former number as its desired-replicas, and has the new one already. The rollout
-    /// then waits until someone scales again.
-    fn is_stuck_in_kubernetes(&self) -> bool {
-        let Some(deployment) = &self.workload.deployment else { return false };
-        let mut active = self.workload.replica_sets.iter().filter(|s| s.replicas > 0);
-        active.any(|s| s.desired_replicas != deployment.spec.replicas)
     }
 
     /// Ready implies available pods, or replicas 0.
@@ -96,12 +96,8 @@ impl Cluster {
             self.violate("desired-or-held-state-reached", sentence);
         }
         self.witness_bad_content();
-        if self.is_paused() || !self.is_servable(&spec.version) || spec.replicas == 0 {
-            return;
-        }
-        // A port whose name and number both changed is refused until it is changed in two steps.
-        let named = spec.template.as_ref().is_some_and(|t| t.to_string().contains("containerPort"));
-        if named && status.conditions.iter().any(|c| c.reason == "PortChanged") {
+        let is_possible = self.is_servable(&spec.version) && !self.is_stuck_in_kubernetes();
+        if self.is_paused() || !is_possible || spec.replicas == 0 {
             return;
         }
         let hold = status.hold.is_some();
@@ -140,7 +136,29 @@ impl Cluster {
             || spec.template.as_ref().is_some_and(|t| {
                 t["metadata"]["labels"]["commit"].as_str().is_some_and(|l| l.contains('/'))
             });
-        !yanked && !conflict && !refused
+        !yanked && !conflict && !refused && self.shares_port(spec)
+    }
+
+    /// Whether the port that the spec writes has the name or the number of the port that serves; a
+    /// Service finds both by nothing else.
+    fn shares_port(&self, spec: &ModelDeploymentSpec) -> bool {
+        let written = spec.template.as_ref().and_then(find_port);
+        let live = self.workload.deployment.as_ref();
+        let live = live.and_then(|d| find_port(&d.spec.template.value));
+        let (Some(written), Some(live)) = (written, live) else { return true };
+        written["name"] == live["name"] || written["containerPort"] == live["containerPort"]
+    }
+
+    /// A Deployment that is scaled to the size that a rollout had just shrunk its only active
+    /// ReplicaSet to: Kubernetes takes the annotation desired-replicas, which nothing updates, for
+    /// a scaling that is to be done first, and never rolls out. The next scaling frees it.
+    fn is_stuck_in_kubernetes(&self) -> bool {
+        let Some(deployment) = &self.workload.deployment else { return false };
+        let wanted = deployment.spec.replicas;
+        let mut active = self.workload.replica_sets.iter().filter(|s| s.replicas > 0);
+        let (first, second) = (active.next(), active.next());
+        second.is_none()
+            && first.is_some_and(|s| s.replicas == wanted && s.desired_replicas != wanted)
     }
 
     /// Content that is at fault is left where there is something to go back to.

@@ -14,7 +14,13 @@ use rollmodel::{
 };
 use serde_json::Value;
 
-use super::{acts::Act, cluster::Cluster, faults::Trouble, objects::Seconds};
+use super::{
+    acts::Act,
+    cluster::Cluster,
+    faults::Trouble,
+    objects::Seconds,
+    protection::{Protection, is_same_pods},
+};
 
 /// The most seconds from an edit of the spec to its record.
 const SOON: Seconds = 60;
@@ -24,14 +30,6 @@ const SOON: Seconds = 60;
 pub struct Violation {
     pub property: &'static str,
     pub sentence: String,
-}
-
-/// Healthy pods that have to stay, less those that Kubernetes was about to delete anyway.
-#[derive(Clone, Debug)]
-pub struct Protection {
-    pub property: &'static str,
-    pub pods: BTreeSet<String>,
-    pub losses_allowed: usize,
 }
 
 /// What the witness remembers.
@@ -81,7 +79,7 @@ impl Cluster {
         self.witness_event();
         self.truth.protected = None;
         self.truth.to_protect = None;
-        self.truth.was_stale = matches!(act, Act::Stale(_));
+        self.truth.was_stale = matches!(act, Act::Stale(_)) || self.operator.stale.is_some();
         match act {
             Act::KubectlUndo(_) | Act::KubectlRestart | Act::KubectlPause(_) => {
                 self.truth.kubectl_was_run = true;
@@ -134,24 +132,6 @@ impl Cluster {
         let model = &self.spec()?.model;
         let served = self.history().into_iter().rev().filter(|r| r.model == *model);
         served.into_iter().find(|r| r.is_promoted())
-    }
-
-    fn protect_pods(&mut self, record: &ModelRolloutSpec, property: &'static str) {
-        let hash16 = names::hash16(&record.revision_hash);
-        let healthy = self.workload.pods.iter().filter(|p| {
-            !p.deleting
-                && p.state.ready_since.is_some()
-                && p.template.label(names::REVISION) == hash16
-                && p.template.annotation(names::RESTARTED_AT) == record.restarted_at.as_deref()
-        });
-        let pods: BTreeSet<String> = healthy.map(|p| p.name.clone()).collect();
-        let set = pods.first().and_then(|name| {
-            let pod = self.workload.pods.iter().find(|p| p.name == *name)?;
-            self.workload.replica_sets.iter().find(|s| s.name == pod.replica_set)
-        });
-        let kept = set.map_or(0, |s| usize::try_from(s.replicas).unwrap_or(0));
-        let losses_allowed = pods.len().saturating_sub(kept);
-        self.truth.protected = Some(Protection { property, pods, losses_allowed });
     }
 
     pub fn witness_plan(&mut self, observed: &Observed, plan: &Plan) {
@@ -222,7 +202,7 @@ impl Cluster {
         self.witness_rejection(record);
         if let (Some(left), Some(serving)) = (&left, &serving)
             && left.outcome.is_none()
-            && serving.revision_hash == record.revision_hash
+            && is_same_pods(serving, record)
             && record.goes_back()
         {
             self.truth.to_protect = Some("going-back-keeps-healthy-pods");
@@ -265,7 +245,7 @@ impl Cluster {
         }
     }
 
-    fn is_yanked(&self, record: &ModelRolloutSpec) -> bool {
+    pub fn is_yanked(&self, record: &ModelRolloutSpec) -> bool {
         let mut same = self.versions.iter();
         same.any(|v| {
             v.model == record.model
@@ -283,11 +263,9 @@ impl Cluster {
         serving: Option<&ModelRolloutSpec>,
     ) {
         let Some(serving) = serving else { return };
-        // A repetition of what serves is left for what served before.
-        let same = |l: &ModelRolloutSpec| {
-            l.revision_hash == serving.revision_hash && l.restarted_at == serving.restarted_at
-        };
-        let open_forward = left.is_some_and(|l| l.outcome.is_none() && !l.goes_back() && !same(l));
+        // What serves, rolled out once more (a Retry, a recreation), leads back beyond it.
+        let open_forward = left
+            .is_some_and(|l| l.outcome.is_none() && !l.goes_back() && !is_same_pods(l, serving));
         let may_return = !self.truth.rejected_by_people.contains(&serving.record_digest);
         let allowed = match record.trigger {
             Trigger::Undo | Trigger::Recreated => {
@@ -297,7 +275,8 @@ impl Cluster {
                     || self.names_target()
                     || record.decided_by.name.starts_with("kubectl")
             }
-            Trigger::Failed | Trigger::Refused | Trigger::Yanked | Trigger::Abort => {
+            Trigger::Abort => record.version == serving.version || !may_return || !open_forward,
+            Trigger::Failed | Trigger::Refused | Trigger::Yanked => {
                 record.version == serving.version || !may_return
             }
             Trigger::Restart => left.is_some_and(|l| l.version == record.version),
@@ -481,56 +460,6 @@ impl Cluster {
         }
     }
 
-    /// A promoted content within the limit, other than the newest, that nothing forbids.
-    fn undo_target(&self) -> Option<String> {
-        let limit = self.spec()?.history_limit();
-        let newest = self.newest_record()?;
-        let model = &self.spec()?.model;
-        let mut contents: Vec<&str> = Vec::new();
-        for record in self.history().into_iter().rev().filter(|r| r.model == *model) {
-            if !record.is_promoted() || record.served_from.is_none() {
-                continue;
-            }
-            if !contents.contains(&record.content_hash.as_str()) {
-                contents.push(&record.content_hash);
-            }
-            let within = contents.len() <= limit;
-            let failed = self.truth.faulty.contains(&record.version)
-                || self.truth.rejected_by_people.contains(&record.record_digest);
-            let refused = !self.truth.refused_templates.is_empty() || !self.has_template(record);
-            if within
-                && record.content_hash != newest.content_hash
-                && !failed
-                && !refused
-                && !self.is_yanked(record)
-            {
-                return Some(record.version.clone());
-            }
-        }
-        None
-    }
-
-    /// Whether the template of a record is stored, or lives on in a ReplicaSet.
-    fn has_template(&self, record: &ModelRolloutSpec) -> bool {
-        let hash16 = names::hash16(&record.revision_hash);
-        let mut sets = self.workload.replica_sets.iter();
-        self.revisions.iter().any(|r| r.name == record.revision_name)
-            || sets.any(|s| s.template.label(names::REVISION) == hash16)
-    }
-
-    pub fn witness_tick(&mut self) {
-        self.witness_endpoints();
-        let Some(protection) = &self.truth.protected else { return };
-        let lives =
-            |name: &&String| self.workload.pods.iter().any(|p| p.name == **name && !p.deleting);
-        let lost = protection.pods.len() - protection.pods.iter().filter(lives).count();
-        if lost > protection.losses_allowed {
-            let property = protection.property;
-            self.truth.protected = None;
-            self.violate(property, format!("{lost} healthy pods were replaced"));
-        }
-    }
-
     /// The cluster settled: what follows has other causes.
     pub fn witness_settled(&mut self) {
         self.truth.protected = None;
@@ -539,31 +468,6 @@ impl Cluster {
         // Commits settle one by one.
         self.truth.kubectl_was_run = false;
     }
-
-    fn witness_endpoints(&mut self) {
-        let Some(service) = &self.service else {
-            self.truth.had_endpoints = false;
-            return;
-        };
-        let ready: Vec<&super::objects::Pod> = (self.workload.pods.iter())
-            .filter(|p| !p.deleting && p.state.ready_since.is_some())
-            .collect();
-        let target = service.ports.first().map(|p| p["targetPort"].clone()).unwrap_or_default();
-        let answering = ready.iter().filter(|p| has_port(&p.template.value, &target)).count();
-        let cut = self.truth.had_endpoints && answering == 0 && !ready.is_empty();
-        self.truth.had_endpoints = answering > 0;
-        if cut {
-            let sentence =
-                format!("no pod has the Service's port {target}, and {} are ready", ready.len());
-            self.violate("endpoints-never-empty", sentence);
-        }
-    }
-}
-
-fn has_port(template: &Value, target: &Value) -> bool {
-    let containers = template["spec"]["containers"].as_array().into_iter().flatten();
-    let mut ports = containers.flat_map(|c| c["ports"].as_array().into_iter().flatten());
-    ports.any(|p| p["name"] == *target || p["containerPort"] == *target)
 }
 
 impl Cluster {

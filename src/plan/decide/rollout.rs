@@ -223,7 +223,9 @@ fn find_restart_in_spec(facts: &Facts<'_>) -> Option<String> {
     read_restarted_at(template).map(str::to_owned)
 }
 
-/// The Service must always find a port that old and new pods share, by name or by number.
+/// The Service must always find a port that old and new pods share, all by name or all by number:
+/// the pods of what serves, and those of rollouts that were left since then, because Kubernetes may
+/// delete the serving ones first.
 fn check_port(facts: &Facts<'_>, target: &Target) -> Result<(), Unready> {
     let Some(serving) = facts.history.serving() else { return Ok(()) };
     if serving.revision_name == target.revision_name {
@@ -239,19 +241,48 @@ fn check_port(facts: &Facts<'_>, target: &Target) -> Result<(), Unready> {
     let (Some(new), Some(old)) = (rendering.map(render::port), facts.find_port(serving)) else {
         return Ok(());
     };
-    if new.name == old.name || new.number == old.number {
+    let mut others = vec![old];
+    for left in find_left(facts, target) {
+        let body = facts.require_stored_body(left).map_err(Unready::Lookup)?;
+        others.extend(body.map(|body| render::port(&body.rendering)));
+    }
+    if others.iter().all(|old| old.name == new.name)
+        || others.iter().all(|old| old.number == new.number)
+    {
         return Ok(());
     }
-    let sentence = format!(
-        "The port of container {} was {} ({}) and is {} ({}): change its name and its number in two \
-         steps, so that clients always reach a pod.",
-        names::CONTAINER,
-        old.name,
-        old.number,
-        new.name,
-        new.number
-    );
+    let differs = |old: &&render::Port| old.name != new.name && old.number != new.number;
+    let sentence = match others.iter().find(differs) {
+        Some(old) => format!(
+            "The port of container {} was {} ({}) and is {} ({}): change its name and its number in \
+             two steps, so that clients always reach a pod.",
+            names::CONTAINER,
+            old.name,
+            old.number,
+            new.name,
+            new.number
+        ),
+        None => format!(
+            "The port of container {} is {} ({}): it shares the name with some of the pods that it \
+             replaces and the number with others. It is rolled out once only one kind is left.",
+            names::CONTAINER,
+            new.name,
+            new.number
+        ),
+    };
     Err(Problem::Invalid("PortChanged", sentence).into())
+}
+
+/// Records whose pods the rollout of a target would replace beside those of what serves. Where it
+/// goes on already, it was asked about before it began; without pods no port matters.
+fn find_left<'a>(facts: &'a Facts<'_>, target: &Target) -> Vec<&'a ModelRolloutSpec> {
+    let newest = facts.history.newest();
+    let goes_on = newest.is_some_and(|r| r.revision_name == target.revision_name);
+    if goes_on || facts.wanted.spec.replicas == 0 {
+        return Vec::new();
+    }
+    let left = facts.history.list_since_serving();
+    left.filter(|r| r.revision_name != target.revision_name).collect()
 }
 
 /// The rejection that comes with a person's decision (rule 3): what differs between the rollout that

@@ -207,6 +207,13 @@ impl History {
         self.records().rev().find(|r| r.served_from.is_some())
     }
 
+    /// Rollouts since what serves was promoted: they may have pods, also those that were left.
+    pub fn list_since_serving(&self) -> impl Iterator<Item = &ModelRolloutSpec> {
+        let serving = self.serving().map_or(i64::MAX, |s| s.number);
+        let since = self.records().filter(move |r| r.number > serving);
+        since.filter(|r| r.outcome != Some(Outcome::Deleted))
+    }
+
     /// The record of that number, of this model.
     #[must_use]
     pub fn get(&self, number: i64) -> Option<&ModelRolloutSpec> {

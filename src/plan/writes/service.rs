@@ -45,7 +45,17 @@ pub fn write_service(
     if matches!(ownership, Ownership::Terminating | Ownership::OwnedByOther(_)) {
         return;
     }
-    let port = choose_port(serving_port, newest_port);
+    let mut others = Vec::new();
+    for left in history.list_since_serving() {
+        let is_other = |r: &ModelRolloutSpec| r.revision_name != left.revision_name;
+        if is_other(newest) && serving.is_none_or(is_other) {
+            match facts.require_stored_body(left) {
+                Ok(body) => others.extend(body.map(|body| render::port(&body.rendering))),
+                Err(lookup) => return out.lookups.push(lookup),
+            }
+        }
+    }
+    let port = choose_port(serving_port, newest_port, &others);
     let came_back = &facts.observed.memory.came_back;
     let (reverts, ops) =
         children::patch_service(facts.observed, facts.wanted, live, port, &ownership, came_back);
@@ -55,22 +65,20 @@ pub fn write_service(
 }
 
 /// The port of the Service and its targetPort: the name that what serves and the newest revision
-/// share, else the number that they share. Where they share neither, it stays with
-/// what serves.
-fn choose_port(serving: Option<Port>, newest: Option<Port>) -> Option<(Port, Value)> {
-    match (serving, newest) {
-        (Some(serving), Some(newest)) if serving.name == newest.name => {
-            let target = json!(serving.name);
-            Some((serving, target))
-        }
-        (Some(serving), Some(newest)) if serving.number == newest.number => {
-            let target = json!(serving.number);
-            Some((serving, target))
-        }
-        (Some(port), _) | (None, Some(port)) => {
-            let target = json!(port.name);
-            Some((port, target))
-        }
-        (None, None) => None,
-    }
+/// share, else the number that they share, with a preference for what the pods of rollouts that were
+/// left share with them too. Where they share neither, it keeps what serves.
+fn choose_port(
+    serving: Option<Port>,
+    newest: Option<Port>,
+    others: &[Port],
+) -> Option<(Port, Value)> {
+    let port = serving.or_else(|| newest.clone())?;
+    let newest = newest.unwrap_or_else(|| port.clone());
+    let names = newest.name == port.name;
+    let numbers = newest.number == port.number;
+    let names_of_all = names && others.iter().all(|o| o.name == port.name);
+    let numbers_of_all = numbers && others.iter().all(|o| o.number == port.number);
+    let by_number = !names_of_all && (numbers_of_all || (numbers && !names));
+    let target = if by_number { json!(port.number) } else { json!(port.name) };
+    Some((port, target))
 }

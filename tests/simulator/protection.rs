@@ -1,0 +1,126 @@
+//! What the witness says of pods: which have to stay, which have to answer, and which rollouts can be
+//! gone back to.
+
+use std::collections::BTreeSet;
+
+use rollmodel::api::{ModelRolloutSpec, names};
+use serde_json::Value;
+
+use super::cluster::Cluster;
+
+/// Healthy pods that have to stay, less those that Kubernetes was about to delete anyway.
+#[derive(Clone, Debug)]
+pub struct Protection {
+    pub property: &'static str,
+    pub pods: BTreeSet<String>,
+    pub losses_allowed: usize,
+}
+
+impl Cluster {
+    /// Pods that a person scaled away and that are still there: Kubernetes chooses which go.
+    fn count_scaled_away(&self) -> usize {
+        let wanted = self.spec().map_or(0, |s| s.replicas);
+        let active = self.workload.replica_sets.iter().filter(|s| s.replicas > 0);
+        let sized_for = active.map(|s| s.desired_replicas).max().unwrap_or(0);
+        usize::try_from(sized_for - wanted).unwrap_or(0)
+    }
+
+    pub fn protect_pods(&mut self, record: &ModelRolloutSpec, property: &'static str) {
+        let hash16 = names::hash16(&record.revision_hash);
+        let healthy = self.workload.pods.iter().filter(|p| {
+            !p.deleting
+                && p.state.ready_since.is_some()
+                && p.template.label(names::REVISION) == hash16
+                && p.template.annotation(names::RESTARTED_AT) == record.restarted_at.as_deref()
+        });
+        let pods: BTreeSet<String> = healthy.map(|p| p.name.clone()).collect();
+        let set = pods.first().and_then(|name| {
+            let pod = self.workload.pods.iter().find(|p| p.name == *name)?;
+            self.workload.replica_sets.iter().find(|s| s.name == pod.replica_set)
+        });
+        let kept = set.map_or(0, |s| usize::try_from(s.replicas).unwrap_or(0));
+        let losses_allowed = pods.len().saturating_sub(kept) + self.count_scaled_away();
+        self.truth.protected = Some(Protection { property, pods, losses_allowed });
+    }
+
+    pub fn witness_tick(&mut self) {
+        self.witness_endpoints();
+        let Some(protection) = &self.truth.protected else { return };
+        let lives =
+            |name: &&String| self.workload.pods.iter().any(|p| p.name == **name && !p.deleting);
+        let lost = protection.pods.len() - protection.pods.iter().filter(lives).count();
+        if lost > protection.losses_allowed {
+            let property = protection.property;
+            self.truth.protected = None;
+            self.violate(property, format!("{lost} healthy pods were replaced"));
+        }
+    }
+
+    fn witness_endpoints(&mut self) {
+        let Some(service) = &self.service else {
+            self.truth.had_endpoints = false;
+            return;
+        };
+        let ready: Vec<&super::objects::Pod> = (self.workload.pods.iter())
+            .filter(|p| !p.deleting && p.state.ready_since.is_some())
+            .collect();
+        let target = service.ports.first().map(|p| p["targetPort"].clone()).unwrap_or_default();
+        let answering = ready.iter().filter(|p| has_port(&p.template.value, &target)).count();
+        let cut = self.truth.had_endpoints && answering == 0 && !ready.is_empty();
+        self.truth.had_endpoints = answering > 0;
+        if cut {
+            let sentence =
+                format!("no pod has the Service's port {target}, and {} are ready", ready.len());
+            self.violate("endpoints-never-empty", sentence);
+        }
+    }
+
+    /// A promoted content within the limit, other than the newest, that nothing forbids.
+    pub fn undo_target(&self) -> Option<String> {
+        let limit = self.spec()?.history_limit();
+        let newest = self.newest_record()?;
+        let model = &self.spec()?.model;
+        let mut contents: Vec<&str> = Vec::new();
+        for record in self.history().into_iter().rev().filter(|r| r.model == *model) {
+            if !record.is_promoted() || record.served_from.is_none() {
+                continue;
+            }
+            if !contents.contains(&record.content_hash.as_str()) {
+                contents.push(&record.content_hash);
+            }
+            let within = contents.len() <= limit;
+            let failed = self.truth.faulty.contains(&record.version)
+                || self.truth.rejected_by_people.contains(&record.record_digest);
+            let refused = !self.truth.refused_templates.is_empty() || !self.has_template(record);
+            if within
+                && record.content_hash != newest.content_hash
+                && !failed
+                && !refused
+                && !self.is_yanked(record)
+            {
+                return Some(record.version.clone());
+            }
+        }
+        None
+    }
+
+    /// Whether the template of a record is stored, or lives on in a ReplicaSet.
+    fn has_template(&self, record: &ModelRolloutSpec) -> bool {
+        let hash16 = names::hash16(&record.revision_hash);
+        let mut sets = self.workload.replica_sets.iter();
+        self.revisions.iter().any(|r| r.name == record.revision_name)
+            || sets.any(|s| s.template.label(names::REVISION) == hash16)
+    }
+}
+
+/// Whether two records have the same pods; a restart has others.
+pub fn is_same_pods(a: &ModelRolloutSpec, b: &ModelRolloutSpec) -> bool {
+    (&a.revision_hash, &a.rendering_digest, &a.restarted_at)
+        == (&b.revision_hash, &b.rendering_digest, &b.restarted_at)
+}
+
+fn has_port(template: &Value, target: &Value) -> bool {
+    let containers = template["spec"]["containers"].as_array().into_iter().flatten();
+    let mut ports = containers.flat_map(|c| c["ports"].as_array().into_iter().flatten());
+    ports.any(|p| p["name"] == *target || p["containerPort"] == *target)
+}
