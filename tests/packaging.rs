@@ -546,7 +546,8 @@ const NO_REASONS: [&str; 16] = [
     "Warning",
 ];
 
-/// The texts between quotes in a source file that are one word in CamelCase, its tests left out.
+/// The reasons in a source file, its tests left out: those of the API's list, and the texts between
+/// quotes that are one word in CamelCase.
 fn words(file: &Path) -> BTreeSet<String> {
     let text = fs::read_to_string(file).unwrap();
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
@@ -555,7 +556,10 @@ fn words(file: &Path) -> BTreeSet<String> {
             && w.chars().all(|c| c.is_ascii_alphabetic())
             && w.contains(|c: char| c.is_lowercase())
     };
-    code.split('"').filter(camel).map(str::to_owned).collect()
+    let named = code.split("Reason::").skip(1).filter_map(|rest| {
+        rest.split(|c: char| !c.is_ascii_alphanumeric()).next().filter(|word| !word.is_empty())
+    });
+    code.split('"').filter(camel).chain(named).map(str::to_owned).collect()
 }
 
 fn sources(path: &Path, found: &mut Vec<PathBuf>) {

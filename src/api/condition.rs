@@ -2,6 +2,8 @@
 //! flips.
 
 use jiff::Timestamp;
+
+use super::reason::Reason;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// The longest message that is written; the API server refuses more than 32768.
@@ -13,7 +15,7 @@ pub fn condition(
     old: &[Condition],
     kind: &str,
     holds: bool,
-    reason: &str,
+    reason: Reason,
     message: &str,
     generation: i64,
     now: Timestamp,
@@ -27,7 +29,7 @@ pub fn said(
     old: &[Condition],
     kind: &str,
     status: &str,
-    reason: &str,
+    reason: Reason,
     message: &str,
     generation: i64,
     now: Timestamp,
@@ -39,7 +41,7 @@ pub fn said(
     Condition {
         type_: kind.into(),
         status: status.into(),
-        reason: reason.into(),
+        reason: reason.to_string(),
         message: bounded(message, MESSAGE_MAX),
         observed_generation: Some(generation),
         last_transition_time: since,
@@ -72,10 +74,11 @@ mod tests {
     #[test]
     fn the_transition_time_moves_only_when_the_status_flips() {
         let (t0, t1) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(60).unwrap());
-        let first = condition(&[], "Ready", false, "Rolling", "", 1, t0);
-        let again = condition(std::slice::from_ref(&first), "Ready", false, "Waiting", "", 1, t1);
+        let first = condition(&[], "Ready", false, Reason::Rolling, "", 1, t0);
+        let again =
+            condition(std::slice::from_ref(&first), "Ready", false, Reason::Failed, "", 1, t1);
         assert_eq!(again.last_transition_time.0, t0);
-        let flipped = condition(&[again], "Ready", true, "Serving", "", 1, t1);
+        let flipped = condition(&[again], "Ready", true, Reason::Serving, "", 1, t1);
         assert_eq!(flipped.last_transition_time.0, t1);
     }
 

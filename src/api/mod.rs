@@ -5,6 +5,7 @@ pub mod condition;
 pub mod deployment;
 pub mod names;
 pub mod policy;
+pub mod reason;
 pub mod registry;
 pub mod request;
 pub mod rollout;

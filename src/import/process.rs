@@ -145,7 +145,7 @@ async fn tell(
     wait: Duration,
 ) -> Result<(), Error> {
     if let Some(trouble) = &looked.look.trouble {
-        warn!(reason = trouble.kind.reason(), says = trouble.sentence, next_look_in = ?wait, "the look failed");
+        warn!(reason = %trouble.kind.reason(), says = trouble.sentence, next_look_in = ?wait, "the look failed");
     }
     let old = registry.status.clone().unwrap_or_default();
     let told = Told {

@@ -11,6 +11,7 @@ use super::{
 use crate::api::{
     ModelRegistryStatus,
     condition::{Condition, Time, bounded, said},
+    reason::Reason,
     registry::{AliasStatus, ModelStatus, NAMED_MAX, PROBLEMS_MAX, PendingVersion, Problem},
 };
 
@@ -88,10 +89,10 @@ fn ours(told: &Told<'_>, existing: &Existing) -> bool {
 }
 
 fn conditions(told: &Told<'_>) -> Vec<Condition> {
-    let make = |kind, status, reason: &str, message: &str| {
+    let make = |kind, status, reason: Reason, message: &str| {
         said(&told.old.conditions, kind, status, reason, message, told.generation, told.now)
     };
-    let failed = |reason: &str, message: &str, other| {
+    let failed = |reason: Reason, message: &str, other| {
         vec![make("Ready", "False", reason, message), make(other, "True", reason, message)]
     };
     if let Some(trouble) = &told.look.trouble {
@@ -101,7 +102,7 @@ fn conditions(told: &Told<'_>) -> Vec<Condition> {
     let decision = &told.look.decision;
     if decision.blind {
         let sentence = "Nothing of what was imported is shown any more, which is also how a registry answers an account without rights: grant it READ, or correct the rules. Every record stays.";
-        return failed("Forbidden", sentence, "Stalled");
+        return failed(Reason::Forbidden, sentence, "Stalled");
     }
     let conflicts: Vec<&Trouble> =
         decision.problems.iter().filter(|p| p.reason == "Conflict").collect();
@@ -113,7 +114,7 @@ fn conditions(told: &Told<'_>) -> Vec<Condition> {
             first.model,
             first.message
         );
-        return failed("Conflicts", &sentence, "Stalled");
+        return failed(Reason::Conflicts, &sentence, "Stalled");
     }
     let imported = told.existing.values().filter(|e| ours(told, e)).count();
     let noun = if imported == 1 { "version is" } else { "versions are" };
@@ -125,7 +126,7 @@ fn conditions(told: &Told<'_>) -> Vec<Condition> {
             format!(" {waits} not yet (status.models), {problems} with problems (status.problems).")
         }
     };
-    vec![make("Ready", "True", "Polled", &format!("{imported} {noun} imported.{also}"))]
+    vec![make("Ready", "True", Reason::Polled, &format!("{imported} {noun} imported.{also}"))]
 }
 
 fn models(told: &Told<'_>) -> Vec<ModelStatus> {

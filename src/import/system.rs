@@ -8,7 +8,9 @@ use jiff::Timestamp;
 
 use super::mlflow;
 use crate::{
-    api::{ModelRegistrySpec, ModelVersionSpec, registry::ModelRule, version::Metric},
+    api::{
+        ModelRegistrySpec, ModelVersionSpec, reason::Reason, registry::ModelRule, version::Metric,
+    },
     fetch::{credentials::Credentials, guard::Allowed, http::Resolve},
 };
 
@@ -194,13 +196,13 @@ pub enum Kind {
 impl Kind {
     /// The reason of a condition.
     #[must_use]
-    pub fn reason(self) -> &'static str {
+    pub fn reason(self) -> Reason {
         match self {
-            Self::Unreachable => "Unreachable",
-            Self::HostRefused => "HostRefused",
-            Self::Unauthorized => "Unauthorized",
-            Self::Forbidden => "Forbidden",
-            Self::Misconfigured => "Misconfigured",
+            Self::Unreachable => Reason::Unreachable,
+            Self::HostRefused => Reason::HostRefused,
+            Self::Unauthorized => Reason::Unauthorized,
+            Self::Forbidden => Reason::Forbidden,
+            Self::Misconfigured => Reason::Misconfigured,
         }
     }
 

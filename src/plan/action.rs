@@ -10,7 +10,10 @@ use super::{
     facts::content::digest,
     observed::{ContentBody, KnownRevision},
 };
-use crate::api::{ModelDeploymentStatus, ModelRolloutSpec, RolloutRequestStatus, names};
+use crate::api::{
+    ModelDeploymentStatus, ModelRolloutSpec, RolloutRequestStatus, names,
+    reason::{Reason, WaitingOn},
+};
 
 /// A plan for one ModelDeployment: the writes, and the status that describes them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
@@ -35,8 +38,29 @@ pub struct Plan {
     /// The revision that the spec names, for the memory of the process.
     #[serde(skip)]
     pub desired: Option<Arc<KnownRevision>>,
-    /// The purpose of the plan, or what it waits for, in a sentence.
-    pub why: String,
+    /// What it waits for.
+    pub waiting: Waiting,
+}
+
+/// What a plan waits for, or what it is for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Waiting {
+    /// Who or what has to act.
+    pub on: WaitingOn,
+    /// The reason of the condition Ready; absent for a plan that writes no status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// The sentence for people.
+    pub sentence: String,
+}
+
+impl Waiting {
+    /// Waiting for a read or a write of the operator itself.
+    #[must_use]
+    pub fn on_operator(sentence: impl Into<String>) -> Self {
+        Self { on: WaitingOn::Operator, reason: None, sentence: sentence.into() }
+    }
 }
 
 /// The sooner of two times at which it is planned again, in seconds; a plan that is due at once stays

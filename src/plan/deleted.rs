@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use super::{
-    action::{Action, Plan},
+    action::{Action, Plan, Waiting},
     decide::requests,
     facts::history::{Ending, History},
     observed::{Observed, Record, Wanted},
@@ -37,9 +37,10 @@ pub fn plan_deleted(observed: &Observed, now: Timestamp) -> Plan {
     let pruned = prune::prune_deleted(observed, now);
     let waits = pruned.requeue_after;
     actions.extend(pruned.deletions);
-    let why = format!("There is no ModelDeployment {}.", observed.name);
+    let sentence = format!("There is no ModelDeployment {}.", observed.name);
+    let waiting = Waiting { sentence, ..Waiting::default() };
     let requeue_after_seconds = if actions.is_empty() { waits } else { Some(0) };
-    Plan { actions, requeue_after_seconds, unneeded: pruned.unneeded, why, ..Plan::default() }
+    Plan { actions, requeue_after_seconds, unneeded: pruned.unneeded, waiting, ..Plan::default() }
 }
 
 /// The writes that end the open record and the serving one of each model, except those of the

@@ -45,7 +45,7 @@ pub mod verify;
 pub mod version;
 pub mod writes;
 
-pub use action::{Action, Lookup, Plan, Prunable};
+pub use action::{Action, Lookup, Plan, Prunable, Waiting};
 pub use observed::Observed;
 
 use std::{borrow::Cow, sync::Arc};
@@ -86,7 +86,9 @@ fn plan_existing(observed: &Observed, wanted: &Wanted, now: Timestamp) -> Plan {
         return Plan {
             actions: endings,
             requeue_after_seconds: Some(0),
-            why: "Ends the records of the ModelDeployment that was deleted.".into(),
+            waiting: Waiting::on_operator(
+                "Ends the records of the ModelDeployment that was deleted.",
+            ),
             ..Plan::default()
         };
     }
@@ -111,8 +113,8 @@ fn plan_existing(observed: &Observed, wanted: &Wanted, now: Timestamp) -> Plan {
 }
 
 fn look_up(lookups: Vec<Lookup>) -> Plan {
-    let why = "Reads live before it decides.".into();
-    Plan { lookups, why, ..Plan::default() }
+    let waiting = Waiting::on_operator("Reads live before it decides.");
+    Plan { lookups, waiting, ..Plan::default() }
 }
 
 /// The revision that the spec names, to be remembered with the generation of the spec.
@@ -195,7 +197,7 @@ fn write_down(
             standing.push(other);
         }
     }
-    let (status, why) = status::write_status(facts, &decided, &history, &standing, &mut out);
+    let (status, waiting) = status::write_status(facts, &decided, &history, &standing, &mut out);
     actions.append(&mut decided.events);
     actions.append(&mut out.events);
     Plan {
@@ -205,6 +207,6 @@ fn write_down(
         requeue_after_seconds: out.requeue_after,
         unneeded,
         desired: remember_desired(facts),
-        why,
+        waiting,
     }
 }

@@ -12,6 +12,7 @@ use super::{
 use crate::api::{
     ModelRegistrySpec, ModelRegistryStatus,
     condition::{Condition, said},
+    reason::Reason,
 };
 
 pub mod importer;
@@ -23,12 +24,14 @@ const AGAIN: i64 = 30;
 const STALE: i64 = 400;
 /// Prefix of the termination message of an importer that lacks permissions.
 const RBAC_MISSING: &str = "RBACMissing: ";
-/// Reason when nothing more specific is known.
-const NOT_READY: &str = "ImporterNotReady";
-/// Reason while a running importer has not reported anything yet.
-const FIRST_POLL: &str = "FirstPoll";
 /// Reasons that the operator sets, rather than the importer.
-const OURS: [&str; 5] = [NOT_READY, FIRST_POLL, "RBACMissing", "Suspended", "NameTaken"];
+const OURS: [Reason; 5] = [
+    Reason::ImporterNotReady,
+    Reason::FirstPoll,
+    Reason::RBACMissing,
+    Reason::Suspended,
+    Reason::NameTaken,
+];
 
 /// Everything that is known about one ModelRegistry.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
@@ -113,7 +116,7 @@ pub struct RegistryPlan {
 }
 
 /// Status of Ready, reason and sentence.
-type Word = (&'static str, &'static str, String);
+type Word = (&'static str, Reason, String);
 
 /// Plans for one ModelRegistry.
 #[must_use]
@@ -145,7 +148,7 @@ fn ours(seen: &ObservedRegistry, workload: &Workload) -> bool {
 fn act(seen: &ObservedRegistry) -> (Vec<RegistryAction>, Option<Word>) {
     let Some(image) = &seen.image else {
         let sentence = "Nothing is imported, since this operator was started without --fetch-image: have its administrator set it (ROLLMODEL_FETCH_IMAGE).";
-        return (Vec::new(), Some(("False", NOT_READY, sentence.into())));
+        return (Vec::new(), Some(("False", Reason::ImporterNotReady, sentence.into())));
     };
     let body = importer::workload(seen, image);
     match &seen.workload {
@@ -156,7 +159,7 @@ fn act(seen: &ObservedRegistry) -> (Vec<RegistryAction>, Option<Word>) {
                 "Deployment {} is there already and is not this ModelRegistry's: rename one of the two, or delete it.",
                 live.meta.name
             );
-            (Vec::new(), Some(("False", "NameTaken", sentence)))
+            (Vec::new(), Some(("False", Reason::NameTaken, sentence)))
         }
         Some(live) => {
             let ops = importer::patch(live, &body);
@@ -170,7 +173,7 @@ fn act(seen: &ObservedRegistry) -> (Vec<RegistryAction>, Option<Word>) {
 fn refused(seen: &ObservedRegistry, actions: &[RegistryAction]) -> Option<Word> {
     let refused =
         seen.blocked.iter().find(|b| actions.iter().any(|action| action.write() == b.write))?;
-    Some(("False", NOT_READY, refused_writes::describe_refused(refused)))
+    Some(("False", Reason::ImporterNotReady, refused_writes::describe_refused(refused)))
 }
 
 /// Builds the conditions while the importer does not report them.
@@ -178,31 +181,33 @@ fn speak(seen: &ObservedRegistry, runs: bool, now: Timestamp) -> Option<Word> {
     if seen.spec.suspend {
         return Some((
             "True",
-            "Suspended",
+            Reason::Suspended,
             "Nothing is imported while spec.suspend is true; what was imported stays.".into(),
         ));
     }
     let status = seen.status.clone().unwrap_or_default();
-    let theirs =
-        status.conditions.iter().any(|c| c.type_ == "Ready" && !OURS.contains(&c.reason.as_str()));
+    let theirs = status
+        .conditions
+        .iter()
+        .any(|c| c.type_ == "Ready" && !OURS.iter().any(|ours| c.reason == ours.as_ref()));
     if runs {
         // An importer that exits immediately, for example because it lacks permissions, was never
         // available, so that its last condition stays.
         let stays = seen.workload.as_ref().is_some_and(|w| w.status.available_replicas > 0);
-        return (stays && !theirs).then(|| ("False", FIRST_POLL, first_poll(seen)));
+        return (stays && !theirs).then(|| ("False", Reason::FirstPoll, first_poll(seen)));
     }
     let words = seen.words.as_deref().unwrap_or_default().trim();
     if let Some(why) = words.strip_prefix(RBAC_MISSING) {
         return Some((
             "False",
-            "RBACMissing",
+            Reason::RBACMissing,
             why.replace(":NAME)", &format!(":{})", seen.spec.service_account_name)),
         ));
     }
     if !words.is_empty() {
         return Some((
             "False",
-            NOT_READY,
+            Reason::ImporterNotReady,
             format!("The importer ended and is started again: {words}"),
         ));
     }
@@ -217,7 +222,7 @@ fn speak(seen: &ObservedRegistry, runs: bool, now: Timestamp) -> Option<Word> {
         "No pod of Deployment {name} runs: `kubectl describe deployment {name}` and its pods say why; look for ServiceAccount {}, the Secret, a quota, and the image.",
         seen.spec.service_account_name
     );
-    Some(("False", NOT_READY, sentence))
+    Some(("False", Reason::ImporterNotReady, sentence))
 }
 
 fn first_poll(seen: &ObservedRegistry) -> String {
@@ -232,12 +237,13 @@ fn conditions(
     now: Timestamp,
 ) -> Option<Vec<Condition>> {
     let status = seen.status.clone().unwrap_or_default();
-    let make =
-        |kind, value| said(&status.conditions, kind, value, reason, sentence, seen.generation, now);
+    let make = |kind, value| {
+        said(&status.conditions, kind, value, *reason, sentence, seen.generation, now)
+    };
     let mut all = vec![make("Ready", ready)];
     match *reason {
-        "Suspended" => {}
-        NOT_READY | FIRST_POLL => all.push(make("Reconciling", "True")),
+        Reason::Suspended => {}
+        Reason::ImporterNotReady | Reason::FirstPoll => all.push(make("Reconciling", "True")),
         _ => all.push(make("Stalled", "True")),
     }
     (status.conditions != all || status.observed_generation != Some(seen.generation)).then_some(all)

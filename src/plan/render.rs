@@ -11,6 +11,7 @@ use crate::api::{
     ModelPolicySpec,
     deployment::{Delivery, Protocol},
     names,
+    reason::Reason,
     version::Artifact,
 };
 
@@ -155,13 +156,13 @@ pub enum Error {
 impl Error {
     /// Reason of the conditions.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::NoImage(_) => "NoImage",
-            Self::NoFetchImage(_) => "NoFetchImage",
-            Self::NoClaim(..) => "InvalidArtifact",
-            Self::NoSize(_) => "InvalidDelivery",
-            _ => "InvalidTemplate",
+            Self::NoImage(_) => Reason::NoImage,
+            Self::NoFetchImage(_) => Reason::NoFetchImage,
+            Self::NoClaim(..) => Reason::InvalidArtifact,
+            Self::NoSize(_) => Reason::InvalidDelivery,
+            _ => Reason::InvalidTemplate,
         }
     }
 }

@@ -18,13 +18,12 @@ use super::{
 use crate::api::{
     ModelVersionStatus,
     condition::Time,
+    reason::Reason,
     version::{Artifact, LifecycleState, Resolved, Verification},
 };
 
 pub mod job;
 pub mod outcome;
-
-use outcome::TROUBLE;
 
 /// Seconds before the first repetition of a verification that ended in trouble; the wait doubles
 /// each time.
@@ -135,7 +134,7 @@ pub struct Step {
     /// Newest completed verification.
     pub verification: Option<Verification>,
     /// Reason and sentence for a verification in progress, or for an obstacle.
-    pub doing: Option<(&'static str, String)>,
+    pub doing: Option<(Reason, String)>,
     /// True if someone asked for a verification and no policy names a verifier.
     pub unheard: bool,
 }
@@ -152,7 +151,7 @@ pub fn add_found(version: &mut Version, status: Option<&ModelVersionStatus>) {
     version.pin = status.resolved.as_ref().and_then(|r| r.artifact_digest.clone());
     let newest = status.verification.as_ref().filter(|_| version.pin.is_none());
     version.unverified = newest.map(|v| Unverified {
-        failed: outcome::status(&v.reason) == "False",
+        failed: outcome::status(outcome::read_reason(v)) == "False",
         message: v.message.clone(),
     });
 }
@@ -224,14 +223,17 @@ impl Verifier<'_> {
     /// Creates the Job, unless an older one has to be deleted first.
     fn begin(&self, step: &mut Step, name: String, body: Option<Value>, alone: bool) {
         let Some(body) = body else {
-            step.doing = Some((TROUBLE, NO_IMAGE.to_owned()));
+            step.doing = Some((Reason::VerificationTrouble, NO_IMAGE.to_owned()));
             return;
         };
-        step.doing = Some((VERIFYING, format!("Job {name} verifies the artifact.")));
+        step.doing = Some((Reason::Verifying, format!("Job {name} verifies the artifact.")));
         let action = VersionAction::CreateJob { name, body };
         let refused = self.seen.blocked.iter().find(|b| Some(&b.write) == action.write().as_ref());
         if let Some(refused) = refused {
-            step.doing = Some((TROUBLE, super::refused_writes::describe_refused(refused)));
+            step.doing = Some((
+                Reason::VerificationTrouble,
+                super::refused_writes::describe_refused(refused),
+            ));
         }
         if alone && refused.is_none_or(|b: &RefusedWrite| b.due) {
             step.actions.push(action);
@@ -240,7 +242,7 @@ impl Verifier<'_> {
 
     fn goes_on(&self, step: &mut Step, job: &Job) {
         let waited = self.now.as_second() - job.created.as_second();
-        step.doing = Some((VERIFYING, format!("Job {} verifies the artifact.", job.name)));
+        step.doing = Some((Reason::Verifying, format!("Job {} verifies the artifact.", job.name)));
         if job.started {
             return;
         }
@@ -259,7 +261,7 @@ impl Verifier<'_> {
             job.name,
             account.unwrap_or_default()
         );
-        step.doing = Some((TROUBLE, sentence));
+        step.doing = Some((Reason::VerificationTrouble, sentence));
     }
 
     fn ended(&self, step: &mut Step, job: &Job, number: i64) {
@@ -272,10 +274,11 @@ impl Verifier<'_> {
         let attempts =
             found.trouble.then(|| past.as_ref().and_then(|v| v.attempts).unwrap_or(0) + 1);
         // A failure that was found stays a failure while later attempts meet trouble.
-        let stands = past.filter(|v| found.trouble && outcome::status(&v.reason) == "False");
+        let stands =
+            past.filter(|v| found.trouble && outcome::status(outcome::read_reason(v)) == "False");
         let (reason, message) = match stands {
             Some(was) => (was.reason, was.message),
-            None => (found.reason.to_owned(), found.message.clone()),
+            None => (found.reason.to_string(), found.message.clone()),
         };
         if let Some((digest, size)) = found.bytes {
             let resolved = step.resolved.get_or_insert_default();
@@ -284,11 +287,11 @@ impl Verifier<'_> {
             }
         }
         if attempts.is_none_or(|n| n == 1) {
-            let warning = found.reason != outcome::VERIFIED;
+            let warning = found.reason != Reason::Verified;
             let key = format!("verification-{number}");
             step.actions.push(VersionAction::Event {
                 warning,
-                reason: found.reason.into(),
+                reason: found.reason.to_string(),
                 message: found.message,
                 key,
             });
@@ -363,9 +366,6 @@ impl Verifier<'_> {
         later(since, interval * place / 0xffff)
     }
 }
-
-/// Reason while a Job runs.
-pub const VERIFYING: &str = "Verifying";
 
 const NO_IMAGE: &str = "It cannot be verified, since this operator was started without --fetch-image: have its administrator set it (ROLLMODEL_FETCH_IMAGE).";
 

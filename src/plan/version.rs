@@ -12,6 +12,7 @@ use crate::api::{
     ModelVersionStatus,
     condition::{Condition, MESSAGE_MAX, bounded, said},
     names,
+    reason::Reason,
     version::{LifecycleState, Resolved, UsedBy, Verification},
 };
 
@@ -128,7 +129,7 @@ fn status(seen: &ObservedVersion, step: Step, now: Timestamp) -> Option<ModelVer
 
 fn conditions(seen: &ObservedVersion, step: &Step, now: Timestamp) -> Vec<Condition> {
     let old = seen.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
-    let make = |kind, status, reason: &str, message: &str| {
+    let make = |kind, status, reason: Reason, message: &str| {
         said(old, kind, status, reason, message, seen.generation, now)
     };
     let mut all = match problem(seen) {
@@ -141,7 +142,7 @@ fn conditions(seen: &ObservedVersion, step: &Step, now: Timestamp) -> Vec<Condit
         }
     };
     let (status, reason, mut message) = verified(&seen.facts, step);
-    if step.unheard && reason != NO_DIGEST {
+    if step.unheard && reason != Reason::NoDigest {
         message.push_str(&format!(
             " It is not verified although {} asks for it: {}",
             names::VERIFY,
@@ -152,9 +153,6 @@ fn conditions(seen: &ObservedVersion, step: &Step, now: Timestamp) -> Vec<Condit
     all
 }
 
-/// Reason of a version whose digest nobody knows.
-const NO_DIGEST: &str = "NoDigest";
-
 fn nobody_verifies() -> String {
     format!(
         "nobody verifies artifacts here until there is a ModelPolicy {} with spec.verification.serviceAccountName.",
@@ -163,38 +161,42 @@ fn nobody_verifies() -> String {
 }
 
 /// Computes the condition Verified: status, reason and message.
-fn verified<'a>(facts: &Version, step: &'a Step) -> (&'static str, &'a str, String) {
+fn verified(facts: &Version, step: &Step) -> (&'static str, Reason, String) {
     let Some(artifact) = &facts.artifact else {
         return match &facts.image {
             Some(image) if !image.contains('@') => {
-                ("False", "ImageTag", "The image's tag can be moved to other bytes.".into())
+                ("False", Reason::ImageTag, "The image's tag can be moved to other bytes.".into())
             }
-            _ => ("True", "ImagePinned", "The image is named by digest.".into()),
+            _ => ("True", Reason::ImagePinned, "The image is named by digest.".into()),
         };
+    };
+    let tell = |v: &Verification| {
+        let reason = outcome::read_reason(v);
+        (outcome::status(reason), reason, v.message.clone())
     };
     match (&step.verification, &step.doing) {
         // A result stays until there is another one.
-        (Some(v), None) => (outcome::status(&v.reason), &v.reason, v.message.clone()),
-        (Some(v), _) if outcome::status(&v.reason) != "Unknown" => {
-            (outcome::status(&v.reason), &v.reason, v.message.clone())
-        }
-        (_, Some((reason, message))) => ("Unknown", reason, message.clone()),
-        (None, None) if fetcher::recorded(artifact).is_some() => {
-            ("Unknown", "CheckedAtPodStart", "Each pod checks the digest before it serves.".into())
-        }
+        (Some(v), None) => tell(v),
+        (Some(v), _) if tell(v).0 != "Unknown" => tell(v),
+        (_, Some((reason, message))) => ("Unknown", *reason, message.clone()),
+        (None, None) if fetcher::recorded(artifact).is_some() => (
+            "Unknown",
+            Reason::CheckedAtPodStart,
+            "Each pod checks the digest before it serves.".into(),
+        ),
         (None, None) => (
             "False",
-            NO_DIGEST,
+            Reason::NoDigest,
             format!("The record names no digest of the artifact: {}", nobody_verifies()),
         ),
     }
 }
 
 /// Finds the reason, with a sentence, why the version may not be deployed.
-pub(super) fn problem(seen: &ObservedVersion) -> Option<(&'static str, String)> {
+pub(super) fn problem(seen: &ObservedVersion) -> Option<(Reason, String)> {
     conflict(seen)
-        .map(|why| ("Conflict", why))
-        .or_else(|| explain_size(&seen.facts).map(|why| ("TooLarge", why)))
+        .map(|why| (Reason::Conflict, why))
+        .or_else(|| explain_size(&seen.facts).map(|why| (Reason::TooLarge, why)))
 }
 
 /// Explains that the spec of a version is too large.
@@ -221,21 +223,23 @@ fn conflict(seen: &ObservedVersion) -> Option<String> {
 }
 
 /// Computes reason and message of a version that may be deployed.
-fn ready(facts: &Version) -> (&'static str, String) {
+fn ready(facts: &Version) -> (Reason, String) {
     match lifecycle(facts) {
         (LifecycleState::Yanked, why) => {
-            ("Yanked", format!("Stays where it serves, and is not served anew. {why}"))
+            (Reason::Yanked, format!("Stays where it serves, and is not served anew. {why}"))
         }
-        (LifecycleState::Deprecated, why) => ("Deprecated", format!("May be deployed. {why}")),
+        (LifecycleState::Deprecated, why) => {
+            (Reason::Deprecated, format!("May be deployed. {why}"))
+        }
         (LifecycleState::Active, _) => {
             match facts.image.as_ref().filter(|image| !image.contains("@sha256:")) {
                 Some(image) => (
-                    "ImageTag",
+                    Reason::ImageTag,
                     format!(
                         "May be deployed, but the tag of image {image} can be moved to other bytes: name the image of the next version by digest (@sha256:…)."
                     ),
                 ),
-                None => ("Active", "May be deployed.".into()),
+                None => (Reason::Active, "May be deployed.".into()),
             }
         }
     }
@@ -247,7 +251,7 @@ fn message(seen: &ObservedVersion, verification: Option<&Verification>) -> Strin
         return why;
     }
     let wrong = verification
-        .filter(|v| outcome::status(&v.reason) == "False")
+        .filter(|v| outcome::status(outcome::read_reason(v)) == "False")
         .map(|v| format!("{}: {} ", v.reason, v.message));
     let life = match (lifecycle(&seen.facts), usage(&seen.used_by)) {
         ((LifecycleState::Active, _), Some(place)) => format!("Serving in {place}."),

@@ -80,7 +80,7 @@ impl CasePlan {
     #[must_use]
     pub fn why(&self) -> String {
         match self {
-            Self::Deployment(plan) => plan.why.clone(),
+            Self::Deployment(plan) => plan.waiting.sentence.clone(),
             Self::Registry(plan) => {
                 let mut conditions = plan.conditions.iter().flatten();
                 let ready = conditions.find(|condition| condition.type_ == "Ready");

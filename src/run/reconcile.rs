@@ -167,7 +167,7 @@ impl Context {
                 return Ok(None);
             }
             let plan = plan::plan(&seen, Timestamp::now());
-            trace!(deployment = %key, actions = plan.actions.len(), status = plan.status.is_some(), why = plan.why, "planned");
+            trace!(deployment = %key, actions = plan.actions.len(), status = plan.status.is_some(), waits_on = ?plan.waiting.on, says = plan.waiting.sentence, "planned");
             if plan.lookups.is_empty() {
                 let applied = self.make_hand(key, &memo, &seen).apply(&plan).await?;
                 let mut memo = lock(&memo);

@@ -253,7 +253,7 @@ proptest! {
             mutilate(&mut world, what, usize::from(which), &label);
         }
         let plan = world.plan();
-        prop_assert!(!plan.why.is_empty());
+        prop_assert!(!plan.waiting.sentence.is_empty());
     }
 }
 

@@ -52,7 +52,7 @@ pub fn base(name: &str) -> Result<Raw, String> {
     let observed: Observed = read(&whole).map_err(|e| format!("base {name}: {e}"))?;
     let plan = plan::plan(&observed, raw.now);
     if !plan.actions.is_empty() || !plan.lookups.is_empty() {
-        return Err(format!("base {name} is not at rest: {} {plan:?}", plan.why));
+        return Err(format!("base {name} is not at rest: {} {plan:?}", plan.waiting.sentence));
     }
     let status = serde_yaml::to_value(&plan.status).map_err(|e| e.to_string())?;
     patch(&mut raw.observed["deployment"], &mapping("status", status));

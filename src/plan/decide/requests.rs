@@ -13,6 +13,7 @@ use crate::{
         ModelRolloutSpec, RolloutRequestStatus,
         condition::{MESSAGE_MAX, bounded, condition},
         names,
+        reason::Reason,
         request::{RequestResult, Verb},
         rollout::{DecidedBy, DecisionVerb, Direction, Rejection, RequestRef, Scope, Trigger},
     },
@@ -118,9 +119,9 @@ pub fn make_status(
     now: jiff::Timestamp,
 ) -> RolloutRequestStatus {
     let reason = match result {
-        RequestResult::Done => "Done",
-        RequestResult::Refused => "Refused",
-        RequestResult::NothingToDo => "NothingToDo",
+        RequestResult::Done => Reason::Done,
+        RequestResult::Refused => Reason::Refused,
+        RequestResult::NothingToDo => Reason::NothingToDo,
     };
     let handled = condition(&[], "Handled", true, reason, message, request.generation, now);
     RolloutRequestStatus {

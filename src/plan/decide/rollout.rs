@@ -7,6 +7,7 @@ use crate::{
         ModelRolloutSpec,
         condition::{MESSAGE_MAX, Time, bounded},
         names,
+        reason::Reason,
         rollout::{
             ADDED_ONCE, APPENDED, Admission, Asked, DecidedBy, Direction, ModelDeploymentRef,
             Rejection, Scope, StrategyKind, Trigger,
@@ -270,7 +271,7 @@ fn check_port(facts: &Facts<'_>, target: &Target) -> Result<(), Unready> {
             new.number
         ),
     };
-    Err(Problem::Invalid("PortChanged", sentence).into())
+    Err(Problem::Invalid(Reason::PortChanged, sentence).into())
 }
 
 /// Records whose pods the rollout of a target would replace beside those of what serves. Where it

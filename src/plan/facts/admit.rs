@@ -6,7 +6,7 @@
 
 use super::{Facts, content, problem::Problem};
 use crate::{
-    api::{rollout::Asked, version::LifecycleState},
+    api::{reason::Reason, rollout::Asked, version::LifecycleState},
     plan::{
         observed::{Content, Version},
         version::{explain_size, shorten_digest},
@@ -60,11 +60,11 @@ fn require_no_conflict(facts: &Facts<'_>, version: Option<&Version>) -> Option<P
         version.name,
         shorten_digest(&version.record_digest)
     );
-    Some(Problem::Invalid("VersionConflict", sentence))
+    Some(Problem::Invalid(Reason::VersionConflict, sentence))
 }
 
 fn require_size(_: &Facts<'_>, version: Option<&Version>) -> Option<Problem> {
-    explain_size(version?).map(|sentence| Problem::Invalid("VersionTooLarge", sentence))
+    explain_size(version?).map(|sentence| Problem::Invalid(Reason::VersionTooLarge, sentence))
 }
 
 fn require_no_yank(_: &Facts<'_>, version: Option<&Version>) -> Option<Problem> {
@@ -75,5 +75,5 @@ fn require_no_yank(_: &Facts<'_>, version: Option<&Version>) -> Option<Problem> 
         "Version {} is yanked{why} and is not newly served: name another version.",
         version.version
     );
-    Some(Problem::Invalid("VersionYanked", sentence))
+    Some(Problem::Invalid(Reason::VersionYanked, sentence))
 }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::{delivery, problem::Problem};
 use crate::{
-    api::{ModelDeploymentSpec, names, rollout::ModelRolloutSpec},
+    api::{ModelDeploymentSpec, names, reason::Reason, rollout::ModelRolloutSpec},
     plan::{
         drift::{is_quantity, nanos},
         fetcher,
@@ -114,7 +114,7 @@ pub fn find<'a>(
         return Ok(Some(version));
     }
     Err(Problem::Invalid(
-        "NameTaken",
+        Reason::NameTaken,
         format!(
             "ModelVersion {name} is version {} of model {}, not version {} of {}: give one of them another version string.",
             version.version, version.model, spec.version, spec.model
@@ -138,7 +138,7 @@ fn bound(seen: &Observed, spec: &ModelDeploymentSpec) -> Option<String> {
 pub fn absent(spec: &ModelDeploymentSpec) -> Problem {
     let name = names::version_name(&spec.model, &spec.version);
     Problem::Pending(
-        "VersionNotFound",
+        Reason::VersionNotFound,
         format!(
             "ModelVersion {name} (version {} of {}) is not there yet: register it, or name another version. It is rolled out when it appears.",
             spec.version, spec.model

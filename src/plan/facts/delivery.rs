@@ -12,6 +12,7 @@ use crate::{
         ModelDeploymentSpec, ModelPolicySpec,
         deployment::DeliveryMode,
         names,
+        reason::Reason,
         version::{Artifact, Signature},
     },
     plan::{
@@ -67,7 +68,7 @@ pub fn delivered<'a>(
 
 fn no_artifact(version: &Version, mode: DeliveryMode) -> Problem {
     Problem::Invalid(
-        "NoArtifact",
+        Reason::NoArtifact,
         format!(
             "ModelVersion {} records no artifact, and spec.delivery.mode is {mode:?}: name a version with an artifact, or leave spec.delivery.mode out.",
             version.name
@@ -84,7 +85,7 @@ fn digest_demanded(
         return Ok(());
     }
     Err(Problem::Invalid(
-        "ArtifactDigestRequired",
+        Reason::ArtifactDigestRequired,
         format!(
             "ModelPolicy {} demands that a version names the digest of its artifact (requireArtifactDigest), and ModelVersion {} names none: register the version again with artifact.digest, which `rollmodel-fetch digest URI` prints.",
             names::POLICY,
@@ -119,7 +120,7 @@ fn signature_demanded(
             "{demands}, and with delivery mode {mode:?} nobody checks one: set spec.delivery.mode to Init."
         ),
     };
-    Err(Problem::Invalid("SignatureRequired", sentence))
+    Err(Problem::Invalid(Reason::SignatureRequired, sentence))
 }
 
 /// Whether the kubelet can mount the artifact.
@@ -130,18 +131,18 @@ fn mountable(seen: &Observed, version: &Version, artifact: &Artifact) -> Result<
             "spec.delivery.mode ImageVolume mounts oci:// artifacts, and that of ModelVersion {} is at {scheme}://: set spec.delivery.mode to Init.",
             version.name
         );
-        return Err(Problem::Invalid("ImageVolumeUnsupported", sentence));
+        return Err(Problem::Invalid(Reason::ImageVolumeUnsupported, sentence));
     }
     match seen.memory.kubernetes {
         Some(minor) if minor >= IMAGE_VOLUMES_FROM => Ok(()),
         Some(minor) => Err(Problem::Invalid(
-            "ImageVolumeUnsupported",
+            Reason::ImageVolumeUnsupported,
             format!(
                 "spec.delivery.mode ImageVolume needs Kubernetes 1.{IMAGE_VOLUMES_FROM}, and this is 1.{minor}: set spec.delivery.mode to Init."
             ),
         )),
         None => Err(Problem::Pending(
-            "KubernetesUnknown",
+            Reason::KubernetesUnknown,
             "spec.delivery.mode ImageVolume waits until the API server told its version, which says whether the kubelet can mount images."
                 .into(),
         )),
@@ -157,7 +158,7 @@ fn not_verified(seen: &Observed, version: &Version) -> Problem {
             names::VERIFY
         );
         return Problem::Invalid(
-            "VerificationFailed",
+            Reason::VerificationFailed,
             format!("The artifact of version {number} was not accepted: {} {again}", found.message),
         );
     }
@@ -175,7 +176,7 @@ fn not_verified(seen: &Observed, version: &Version) -> Problem {
             "Version {number} waits until its artifact is verified: `kubectl get mv {name} -o yaml` says how far that is."
         ),
     };
-    Problem::Pending("NotVerified", sentence)
+    Problem::Pending(Reason::NotVerified, sentence)
 }
 
 /// Whether the image that a rendering runs may run.
@@ -193,7 +194,7 @@ pub fn image(seen: &Observed, version: &Version, rendering: &Value) -> Result<()
         return Ok(());
     }
     Err(Problem::Invalid(
-        "ImageDigestRequired",
+        Reason::ImageDigestRequired,
         format!(
             "ModelPolicy {} demands images by digest (requireImageDigest), and {image} is a tag: name it as IMAGE@sha256:… in the record of version {} (registered again), or for the container {} in spec.template.",
             names::POLICY,

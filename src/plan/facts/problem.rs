@@ -1,13 +1,15 @@
 //! The problem of a spec that cannot be carried out, or not yet.
 
+use crate::api::reason::Reason;
+
 /// A problem that keeps the version that the spec names from being served: a reason for conditions
 /// and a sentence for people.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Problem {
     /// Something it names is not there yet; it heals by itself.
-    Pending(&'static str, String),
+    Pending(Reason, String),
     /// Someone has to change something.
-    Invalid(&'static str, String),
+    Invalid(Reason, String),
 }
 
 impl Problem {

@@ -96,7 +96,7 @@ fn an_importer_is_made_as_the_user_completed_it() {
 }
 
 /// With that as the reason of Ready.
-fn told(seen: &ObservedRegistry, reason: &str) -> ObservedRegistry {
+fn told(seen: &ObservedRegistry, reason: Reason) -> ObservedRegistry {
     let conditions = vec![said(&[], "Ready", "False", reason, "", 1, at(0))];
     ObservedRegistry {
         status: Some(ModelRegistryStatus { conditions, ..ModelRegistryStatus::default() }),
@@ -107,7 +107,7 @@ fn told(seen: &ObservedRegistry, reason: &str) -> ObservedRegistry {
 #[test]
 fn an_importer_that_runs_speaks_for_itself_and_nothing_is_written() {
     assert_eq!(
-        plan_registry(&told(&running(&registry(), 1), "Unreachable"), at(0)),
+        plan_registry(&told(&running(&registry(), 1), Reason::Unreachable), at(0)),
         RegistryPlan::default()
     );
 }
@@ -116,8 +116,8 @@ fn an_importer_that_runs_speaks_for_itself_and_nothing_is_written() {
 fn an_importer_that_runs_and_said_nothing_yet_is_told_once() {
     for before in [
         running(&registry(), 1),
-        told(&running(&registry(), 1), NOT_READY),
-        told(&running(&registry(), 1), "RBACMissing"),
+        told(&running(&registry(), 1), Reason::ImporterNotReady),
+        told(&running(&registry(), 1), Reason::RBACMissing),
     ] {
         let mut seen = before;
         let plan = plan_registry(&seen, at(0));
@@ -138,7 +138,7 @@ fn an_importer_that_runs_and_said_nothing_yet_is_told_once() {
 
 #[test]
 fn of_an_importer_that_runs_for_moments_only_what_was_said_stays() {
-    let mut seen = told(&running(&registry(), 1), "RBACMissing");
+    let mut seen = told(&running(&registry(), 1), Reason::RBACMissing);
     seen.workload.as_mut().unwrap().status.available_replicas = 0;
     assert_eq!(plan_registry(&seen, at(0)), RegistryPlan::default());
 }
@@ -197,7 +197,7 @@ fn what_an_importer_that_does_not_run_said_last_is_told() {
 #[test]
 fn what_the_importer_said_is_not_talked_over_while_it_is_fresh() {
     let mut seen = ObservedRegistry { words: Some(String::new()), ..running(&registry(), 0) };
-    let ready = said(&[], "Ready", "True", "Polled", "", 1, at(0));
+    let ready = said(&[], "Ready", "True", Reason::Polled, "", 1, at(0));
     seen.status = Some(ModelRegistryStatus {
         conditions: vec![ready],
         last_poll_time: Some(Time(at(0))),

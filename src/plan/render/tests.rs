@@ -87,7 +87,7 @@ fn the_container_model_is_added_first_where_it_is_absent() {
 fn an_empty_image_is_no_image() {
     assert_eq!(model(json!({"name": "model", "image": ""}))["image"], "a:1");
     let nobody = render(&Source { image: None, ..source(None) }).unwrap_err();
-    assert_eq!(nobody.reason(), "NoImage");
+    assert_eq!(nobody.reason(), Reason::NoImage);
     assert_eq!(
         nobody.to_string(),
         "Neither ModelVersion fraud-7 nor spec.template names an image: set image of the container model in spec.template, or register a version with an image."
@@ -220,7 +220,7 @@ proptest! {
         let protocol = if grpc { Protocol::GRPC } else { Protocol::HTTP };
         match render(&Source { protocol, ..source(Some(&template)) }) {
             Ok(whole) => prop_assert!(!port(&whole).name.is_empty()),
-            Err(error) => prop_assert!(error.to_string().ends_with('.') && error.reason() == "InvalidTemplate"),
+            Err(error) => prop_assert!(error.to_string().ends_with('.') && error.reason() == Reason::InvalidTemplate),
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     api::{
         condition::{Condition, condition, holds},
         deployment::State,
+        reason::Reason,
     },
     plan::{
         facts::health::{Patience, has_minimum_available, seconds_to_next_deadline},
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// Reasons whose clock starts when they become the reason, and not when the object last settled.
-const CLOCKED: [&str; 1] = ["RecordsMissing"];
+const CLOCKED: [Reason; 1] = [Reason::RecordsMissing];
 
 /// The conditions for a phase. Whatever is due by time alone is planned again then.
 pub fn build_conditions(
@@ -26,7 +27,7 @@ pub fn build_conditions(
 ) -> Vec<Condition> {
     let facts = view.facts;
     let generation = facts.wanted.generation;
-    let set = |kind: &str, is: bool, reason: &str, message: &str| {
+    let set = |kind: &str, is: bool, reason: Reason, message: &str| {
         condition(old, kind, is, reason, message, generation, facts.now)
     };
     let live = facts.deployment();
@@ -36,30 +37,30 @@ pub fn build_conditions(
         true => set(
             "Available",
             true,
-            "MinimumReplicasAvailable",
+            Reason::MinimumReplicasAvailable,
             "As many pods as needed are available.",
         ),
         false => set(
             "Available",
             false,
-            "MinimumReplicasUnavailable",
+            Reason::MinimumReplicasUnavailable,
             "Fewer pods than needed are available.",
         ),
     };
     let standing = matches!(phase.state, State::Serving | State::Held | State::RolledBack);
     let is_down = standing && facts.wanted.spec.replicas > 0 && available == 0;
     let (message, reason) = if is_down {
-        (format!("No pod is available. {}", phase.message), "Unavailable")
+        (format!("No pod is available. {}", phase.message), Reason::Unavailable)
     } else {
-        (phase.message.clone(), phase.reason.as_str())
+        (phase.message.clone(), phase.reason)
     };
     let progress = find_progress(view, phase, old, is_down, &availability);
     if let Some(seconds) = progress.due_in {
         out.requeue_in(seconds);
     }
     requeue_for_pods(view, out);
-    let ready = match phase.reason.as_str() {
-        "RecordsMissing" => available > 0 || facts.wanted.spec.replicas == 0,
+    let ready = match phase.reason {
+        Reason::RecordsMissing => available > 0 || facts.wanted.spec.replicas == 0,
         _ => matches!(phase.state, State::Serving | State::Held) && !is_down,
     };
     let mut all = vec![set("Ready", ready, reason, &message), availability];
@@ -76,12 +77,12 @@ pub fn build_conditions(
     }
     if view.history.in_progress().is_some() {
         let rolls = phase.state == State::Rolling;
-        all.push(set("Progressing", rolls, &phase.reason, &phase.message));
+        all.push(set("Progressing", rolls, phase.reason, &phase.message));
     }
     if facts.should_pause(view.history) {
         let by = view.history.pause().map(|d| d.decided_by.name.clone());
         let by = by.unwrap_or_else(|| "spec.paused".into());
-        all.push(set("Paused", true, "Paused", &format!("Paused by {by}.")));
+        all.push(set("Paused", true, Reason::Paused, &format!("Paused by {by}.")));
     }
     if let Some(name) = facts.observed.autoscalers.first() {
         let message = format!(
@@ -89,7 +90,7 @@ pub fn build_conditions(
              scale ModelDeployment {} instead.",
             facts.observed.name
         );
-        all.push(set("AutoscaledChild", true, "AutoscaledChild", &message));
+        all.push(set("AutoscaledChild", true, Reason::AutoscaledChild, &message));
     }
     all
 }
@@ -114,16 +115,16 @@ fn find_progress(
     let now = view.facts.now;
     let deadline = i64::from(view.facts.wanted.spec.progress_deadline());
     let left = |from: Timestamp| from.as_second() + deadline - now.as_second();
-    let clocked = phase.state == State::Pending || CLOCKED.contains(&phase.reason.as_str());
+    let clocked = phase.state == State::Pending || CLOCKED.contains(&phase.reason);
     let reconciling = holds(old, "Reconciling");
-    let was_stalled = holds(old, "Stalled").is_some_and(|c| c.reason == phase.reason);
+    let was_stalled = holds(old, "Stalled").is_some_and(|c| c.reason == phase.reason.as_ref());
     if clocked {
         // The deadline counts from when this became the reason.
         let since = reconciling
-            .filter(|c| c.reason == phase.reason)
+            .filter(|c| c.reason == phase.reason.as_ref())
             .map_or(now, |c| c.last_transition_time.0);
         let is_stalled = was_stalled || left(since) <= 0;
-        let keeps_on = !is_stalled || CLOCKED.contains(&phase.reason.as_str());
+        let keeps_on = !is_stalled || CLOCKED.contains(&phase.reason);
         let due_in = (!is_stalled).then(|| left(since));
         return Progress { is_reconciling: keeps_on, is_stalled, since, due_in };
     }

@@ -11,6 +11,7 @@ mod phase;
 
 use self::phase::{Phase, find_phase};
 use super::{
+    action::Waiting,
     decide::{Decided, requests::describe_decision},
     facts::{Facts, attribution::read_decision_label, health, history::History},
     observed::RefusedWrite,
@@ -29,7 +30,7 @@ const HISTORY: usize = 5;
 /// Seconds between two writes of counters alone.
 const COUNTER_SECONDS: i64 = 30;
 
-/// The status to write, if it differs from what is written, and its sentence.
+/// The status to write, if it differs from what is written, and what is waited for.
 #[must_use]
 pub fn write_status(
     facts: &Facts<'_>,
@@ -37,7 +38,7 @@ pub fn write_status(
     history: &History,
     refused: &[&RefusedWrite],
     out: &mut Outgoing,
-) -> (Option<ModelDeploymentStatus>, String) {
+) -> (Option<ModelDeploymentStatus>, Waiting) {
     let hold = find_hold(facts, decided, history);
     let view = View { facts, decided, history, refused, hold: hold.as_ref() };
     let phase = find_phase(&view, out.revision_lost);
@@ -45,9 +46,9 @@ pub fn write_status(
     let old = facts.wanted.status.clone().unwrap_or_default();
     let conditions = conditions::build_conditions(&view, &phase, &old.conditions, out);
     let new = build_status(&view, &phase, conditions);
-    let why = phase.message;
+    let waiting = phase.into_waiting();
     if new == old {
-        return (None, why);
+        return (None, waiting);
     }
     if without_counters(&new) == without_counters(&old)
         && let Some(written) = facts.observed.memory.status_written
@@ -55,10 +56,10 @@ pub fn write_status(
         let left = written.as_second() + COUNTER_SECONDS - facts.now.as_second();
         if left > 0 {
             out.requeue_in(left);
-            return (None, why);
+            return (None, waiting);
         }
     }
-    (Some(new), why)
+    (Some(new), waiting)
 }
 
 /// Everything that a status is made of.

@@ -9,10 +9,12 @@ use crate::{
         condition::{MESSAGE_MAX, bounded},
         deployment::{Hold, State},
         names,
+        reason::{Reason, WaitingOn},
         rollout::{Scope, Trigger},
         version::LifecycleState,
     },
     plan::{
+        action::Waiting,
         facts::{
             admit, content,
             health::{self, Health, Patience, judge_rollout},
@@ -31,14 +33,27 @@ pub struct Phase {
     /// One word for people.
     pub state: State,
     /// The reason of the conditions.
-    pub reason: String,
+    pub reason: Reason,
     /// The sentence.
     pub message: String,
+    /// Who or what has to act before that changes.
+    waiting_on: WaitingOn,
 }
 
 impl Phase {
-    fn new(state: State, reason: &str, message: impl Into<String>) -> Self {
-        Self { state, reason: reason.into(), message: message.into() }
+    fn new(state: State, reason: Reason, message: impl Into<String>) -> Self {
+        let waiting_on = reason.waiting_on();
+        Self { state, reason, message: message.into(), waiting_on }
+    }
+
+    /// The same, waiting for something more special than its reason says.
+    fn waiting_on(self, waiting_on: WaitingOn) -> Self {
+        Self { waiting_on, ..self }
+    }
+
+    /// What is waited for.
+    pub fn into_waiting(self) -> Waiting {
+        Waiting { on: self.waiting_on, reason: Some(self.reason), sentence: self.message }
     }
 }
 
@@ -59,7 +74,7 @@ pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
         );
     }
     if let Some(refused) = find_hindering(view).filter(|_| phase.state == State::Serving) {
-        let reason = if refused.forbidden { "Forbidden" } else { "Refused" };
+        let reason = if refused.forbidden { Reason::Forbidden } else { Reason::Refused };
         return Phase::new(State::Waiting, reason, describe_refused(refused));
     }
     for refused in view.refused.iter().filter(|r| !r.deciding && !is_about_progress(view, r)) {
@@ -108,11 +123,11 @@ fn find_conflict(view: &View<'_>) -> Option<Phase> {
                 "{kind} {name} exists and is not ours ({why}): delete or rename it, or give the \
                  ModelDeployment another name. It is left as it is."
             );
-            Some(Phase::new(State::Invalid, "Conflict", message))
+            Some(Phase::new(State::Invalid, Reason::Conflict, message))
         }
         Ownership::Terminating if kind == "Deployment" => Some(Phase::new(
             State::Rolling,
-            "WaitingForDeletion",
+            Reason::WaitingForDeletion,
             format!("Waiting until the old {kind} {name} is deleted."),
         )),
         _ => None,
@@ -128,14 +143,14 @@ fn describe_missing_records(view: &View<'_>) -> Option<Phase> {
          the spec names without them, ask for a Retry.",
         label.rollout, label.decisions
     );
-    Some(Phase::new(State::Waiting, "RecordsMissing", message))
+    Some(Phase::new(State::Waiting, Reason::RecordsMissing, message))
 }
 
 /// A decision that cannot be recorded.
 fn describe_refused_decision(view: &View<'_>) -> Option<Phase> {
     let mut deciding = view.refused.iter().filter(|r| r.deciding);
     let refused = deciding.clone().find(|r| !r.due).or_else(|| deciding.next())?;
-    let reason = if refused.forbidden { "Forbidden" } else { "Refused" };
+    let reason = if refused.forbidden { Reason::Forbidden } else { Reason::Refused };
     Some(Phase::new(State::Waiting, reason, describe_refused(refused)))
 }
 
@@ -180,14 +195,15 @@ fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
     if let Some(refused) = refused_writes::find_decision(facts.observed, open.number) {
         let sentence = format!("{what}: the API server refused it: {}", refused.message);
         return if refused.forbidden {
-            Phase::new(State::Waiting, "Forbidden", sentence)
+            Phase::new(State::Waiting, Reason::Forbidden, sentence)
         } else {
-            Phase::new(State::Invalid, "Refused", sentence)
+            Phase::new(State::Invalid, Reason::Refused, sentence)
         };
     }
     let live = facts.deployment().filter(|_| super::is_carried_out(view));
     let Some(live) = live else {
-        return Phase::new(State::Rolling, "Rolling", format!("{what}{why}."));
+        let phase = Phase::new(State::Rolling, Reason::Rolling, format!("{what}{why}."));
+        return phase.waiting_on(WaitingOn::Operator);
     };
     let patience = Patience::new(&facts.wanted.spec, facts.observed, open, facts.now);
     let health = judge_rollout(facts.observed, live, open, patience);
@@ -201,7 +217,7 @@ fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
             _ => String::new(),
         };
         let message = format!("{what} is paused{}.{failed}", name_pauser(view));
-        return Phase::new(State::Paused, "Paused", message);
+        return Phase::new(State::Paused, Reason::Paused, message);
     }
     if facts.wanted.spec.replicas == 0 {
         let message = format!(
@@ -209,22 +225,23 @@ fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
              available.",
             open.version
         );
-        return Phase::new(State::Serving, "ScaledToZero", message);
+        return Phase::new(State::Serving, Reason::ScaledToZero, message);
     }
     match health {
         Health::Failed(failure) => {
-            Phase::new(State::Waiting, "Failed", explain_failure(view, open, &what, &failure))
+            Phase::new(State::Waiting, Reason::Failed, explain_failure(view, open, &what, &failure))
         }
         Health::Blocked(sentence) if health::progress_deadline_exceeded(live) => Phase::new(
             State::Waiting,
-            "ProgressDeadlineExceeded",
+            Reason::ProgressDeadlineExceeded,
             format!("{what} waits: {sentence}."),
         ),
         Health::Blocked(sentence) => {
-            Phase::new(State::Rolling, "Rolling", format!("{what} waits: {sentence}."))
+            Phase::new(State::Rolling, Reason::Rolling, format!("{what} waits: {sentence}."))
+                .waiting_on(WaitingOn::Environment)
         }
         Health::Complete | Health::Progressing => {
-            Phase::new(State::Rolling, "Rolling", format!("{what}{why}."))
+            Phase::new(State::Rolling, Reason::Rolling, format!("{what}{why}."))
         }
     }
 }
@@ -288,7 +305,7 @@ fn describe_settled(view: &View<'_>) -> Phase {
         r.revision_hash == desired.revision_hash || (older && r.version == desired.version)
     };
     if let Some(newest) = newest.filter(serves) {
-        return Phase::new(State::Serving, "Serving", describe_serving(view, newest));
+        return Phase::new(State::Serving, Reason::Serving, describe_serving(view, newest));
     }
     if older {
         return describe_older_crds(view);
@@ -298,10 +315,10 @@ fn describe_settled(view: &View<'_>) -> Phase {
     }
     if facts.should_pause(view.history) {
         let message = format!("Version {} waits: paused{}.", desired.version, name_pauser(view));
-        return Phase::new(State::Paused, "Paused", message);
+        return Phase::new(State::Paused, Reason::Paused, message);
     }
     let message = format!("Version {} is about to be rolled out.", desired.version);
-    Phase::new(State::Rolling, "Rolling", message)
+    Phase::new(State::Rolling, Reason::Rolling, message)
 }
 
 fn describe_older_crds(view: &View<'_>) -> Phase {
@@ -311,7 +328,7 @@ fn describe_older_crds(view: &View<'_>) -> Phase {
          release.",
         serves.unwrap_or_default()
     );
-    Phase::new(State::Pending, "CRDsOlder", message)
+    Phase::new(State::Pending, Reason::CRDsOlder, message)
 }
 
 fn describe_hold(view: &View<'_>, hold: &Hold, desired: &str) -> Phase {
@@ -333,7 +350,7 @@ fn describe_hold(view: &View<'_>, hold: &Hold, desired: &str) -> Phase {
         };
         let by = &hold.decided_by;
         let message = format!("{now}: {by} went back from {what}{why}. {until}");
-        return Phase::new(State::Held, "Held", message);
+        return Phase::new(State::Held, Reason::Held, message);
     }
     let same = newest.is_some_and(|r| Some(&r.version) == hold.rejected.version.as_ref());
     let what = match &hold.rejected.version {
@@ -342,7 +359,7 @@ fn describe_hold(view: &View<'_>, hold: &Hold, desired: &str) -> Phase {
     };
     if hold.trigger == Trigger::Refused {
         let message = format!("{now}: {what} was not rolled out{why}. Correct it in the spec.");
-        return Phase::new(State::Invalid, "Refused", message);
+        return Phase::new(State::Invalid, Reason::Refused, message);
     }
     let failed = match &hold.rejected.version {
         Some(version) if !same => format!("version {version}"),
@@ -351,7 +368,7 @@ fn describe_hold(view: &View<'_>, hold: &Hold, desired: &str) -> Phase {
     let message = format!(
         "{now}: {failed} failed{why}. Correct it, name another version, or ask for a Retry."
     );
-    Phase::new(State::RolledBack, "RolledBack", message)
+    Phase::new(State::RolledBack, Reason::RolledBack, message)
 }
 
 /// The serving version, and whatever a person should know about it.

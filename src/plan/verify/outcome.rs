@@ -4,7 +4,8 @@ use super::{Heard, Job, LastWords};
 use crate::{
     api::{
         condition::bounded,
-        version::{Artifact, Resolved},
+        reason::Reason,
+        version::{Artifact, Resolved, Verification},
     },
     plan::{
         fetcher::{self, AT_FAULT},
@@ -12,33 +13,25 @@ use crate::{
     },
 };
 
-/// The files match the expected digest.
-pub const VERIFIED: &str = "Verified";
-/// The files differ from those that were verified before.
-pub const DRIFTED: &str = "Drifted";
-/// The result is unknown; the verification is repeated.
-pub const TROUBLE: &str = "VerificationTrouble";
-/// The files or the request are at fault, for a reason that this build does not know.
-const FAILED: &str = "VerificationFailed";
 /// Reasons that `rollmodel-fetch` reports with exit code 3.
-const REASONS: [&str; 9] = [
-    "Mismatch",
-    "SizeMismatch",
-    "SignatureInvalid",
-    "SignatureMissing",
-    "UnsafeArchive",
-    "NotFound",
-    "Refused",
-    "Unsupported",
-    "InvalidRequest",
+const REASONS: [Reason; 9] = [
+    Reason::Mismatch,
+    Reason::SizeMismatch,
+    Reason::SignatureInvalid,
+    Reason::SignatureMissing,
+    Reason::UnsafeArchive,
+    Reason::NotFound,
+    Reason::Refused,
+    Reason::Unsupported,
+    Reason::InvalidRequest,
 ];
 /// Maximum length of a message in bytes.
 const MESSAGE_MAX: usize = 600;
 
 /// Result of a verification.
 pub(super) struct Outcome {
-    /// Reason in CamelCase.
-    pub reason: &'static str,
+    /// Reason of the condition Verified.
+    pub reason: Reason,
     /// Message in one sentence.
     pub message: String,
     /// True if nothing is known about the files.
@@ -47,12 +40,19 @@ pub(super) struct Outcome {
     pub bytes: Option<(String, i64)>,
 }
 
+/// The reason of a verification as a status keeps it. One that this build does not know is a failure:
+/// a newer operator found it.
+#[must_use]
+pub fn read_reason(verification: &Verification) -> Reason {
+    verification.reason.parse().unwrap_or(Reason::VerificationFailed)
+}
+
 /// Maps a verification's reason to the status of the condition Verified.
 #[must_use]
-pub fn status(reason: &str) -> &'static str {
+pub fn status(reason: Reason) -> &'static str {
     match reason {
-        VERIFIED => "True",
-        TROUBLE => "Unknown",
+        Reason::Verified => "True",
+        Reason::VerificationTrouble => "Unknown",
         _ => "False",
     }
 }
@@ -96,28 +96,29 @@ fn found(
         ""
     };
     let message = format!("The artifact is {}{pins}: {size} bytes.", shorten_digest(&digest));
-    Outcome { reason: VERIFIED, message, trouble: false, bytes: Some((digest, size)) }
+    Outcome { reason: Reason::Verified, message, trouble: false, bytes: Some((digest, size)) }
 }
 
 /// Handles wrong files, or a request that cannot be carried out. Files that matched before have
 /// drifted.
 fn at_fault(resolved: Option<&Resolved>, line: &str) -> Outcome {
     let (word, sentence) = line.split_once(": ").unwrap_or(("", line));
-    let known = REASONS.iter().find(|r| **r == word);
+    let known = REASONS.into_iter().find(|r| r.as_ref() == word);
     let before = resolved.and_then(|r| r.artifact_digest.as_deref());
     let (reason, message) = match (known, before) {
-        (Some(&("Mismatch" | "SizeMismatch")), Some(digest)) => {
+        (Some(Reason::Mismatch | Reason::SizeMismatch), Some(digest)) => {
             let message = format!(
                 "Upstream has other bytes than those that were verified ({}): {sentence}",
                 shorten_digest(digest)
             );
-            (DRIFTED, message)
+            (Reason::Drifted, message)
         }
-        (Some(reason), _) => (*reason, sentence.to_owned()),
-        (None, _) if line.is_empty() => {
-            (FAILED, "The artifact was not accepted, and nothing was said about it.".into())
-        }
-        (None, _) => (FAILED, line.to_owned()),
+        (Some(reason), _) => (reason, sentence.to_owned()),
+        (None, _) if line.is_empty() => (
+            Reason::VerificationFailed,
+            "The artifact was not accepted, and nothing was said about it.".into(),
+        ),
+        (None, _) => (Reason::VerificationFailed, line.to_owned()),
     };
     Outcome { reason, message: sentence_of(&message), trouble: false, bytes: None }
 }
@@ -135,7 +136,12 @@ fn trouble(job: &Job, words: Option<&LastWords>) -> Outcome {
         }
         _ => format!("Job {} ended{code}, and its pods left no word.", job.name),
     };
-    Outcome { reason: TROUBLE, message: sentence_of(&message), trouble: true, bytes: None }
+    Outcome {
+        reason: Reason::VerificationTrouble,
+        message: sentence_of(&message),
+        trouble: true,
+        bytes: None,
+    }
 }
 
 /// Parses a line such as `Verified: digest=sha256:… size=… files=…`.

@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 
 use super::*;
+use crate::api::reason::Reason;
 use crate::{
     api::{
         ModelPolicySpec,
@@ -78,7 +79,7 @@ impl Case {
         whole["spec"].clone()
     }
 
-    fn error(&self) -> (&'static str, String) {
+    fn error(&self) -> (Reason, String) {
         let error = self.render().unwrap_err();
         (error.reason(), error.to_string())
     }
@@ -224,7 +225,7 @@ fn an_artifact_in_a_claim_is_read_by_the_init_container_alone() {
         [&mount]
     );
     let (reason, sentence) = Case::of(json!({"uri": "pvc://Models_1/fraud"})).error();
-    assert_eq!(reason, "InvalidArtifact");
+    assert_eq!(reason, Reason::InvalidArtifact);
     assert!(sentence.contains("\"Models_1\" cannot be the name of one"), "{sentence}");
 }
 
@@ -284,7 +285,7 @@ fn what_is_in_the_way_is_told_by_its_path() {
         let sentence = "spec.template.spec.containers[0].volumeMounts[0].mountPath is at /mnt/models or below, where the artifact is mounted: mount it elsewhere.";
         assert_eq!(
             s3().template(mounted(path)).error(),
-            ("InvalidTemplate", sentence.to_owned()),
+            (Reason::InvalidTemplate, sentence.to_owned()),
             "{path}"
         );
     }
@@ -292,7 +293,10 @@ fn what_is_in_the_way_is_told_by_its_path() {
     let volume =
         json!({"spec": {"volumes": [{"name": "a"}, {"name": "rollmodel-cache", "emptyDir": {}}]}});
     let sentence = "spec.template.spec.volumes[1].name is rollmodel-cache, which is the name of a volume that the operator adds: give it another name.";
-    assert_eq!(s3().template(volume.clone()).error(), ("InvalidTemplate", sentence.to_owned()));
+    assert_eq!(
+        s3().template(volume.clone()).error(),
+        (Reason::InvalidTemplate, sentence.to_owned())
+    );
     let inside = s3().template(volume).delivery(json!({"mode": "InImage"}));
     assert!(inside.render().is_ok(), "nothing of ours is there");
 }
@@ -300,7 +304,7 @@ fn what_is_in_the_way_is_told_by_its_path() {
 #[test]
 fn without_an_image_to_fetch_with_the_administrator_is_told() {
     let (reason, sentence) = Case { fetch_image: None, ..s3() }.error();
-    assert_eq!(reason, "NoFetchImage");
+    assert_eq!(reason, Reason::NoFetchImage);
     assert!(
         sentence
             .starts_with("The artifact of ModelVersion fraud-7 cannot be fetched, since this operator was started without --fetch-image:")
