@@ -527,20 +527,25 @@ fn what_the_documents_name_is_there() {
 }
 
 /// Words of the importer's code that begin with a capital and are no reason.
-const NO_REASONS: [&str; 16] = [
+const NO_REASONS: [&str; 20] = [
     "Deployment",
     "Event",
     "False",
     "Imported",
+    // Of the fetcher, whose errors are put into other words.
+    "Interrupted",
+    "InvalidRequest",
     "MLflow",
     "MLmodel",
     "ModelRegistry",
     "ModelVersion",
     "Normal",
+    "NotFound",
     "Ready",
     "Reconciling",
     "Recreate",
     "RuntimeDefault",
+    "SizeMismatch",
     "Stalled",
     "True",
     "Warning",
