@@ -79,12 +79,12 @@ pub enum Lookup {
     Content(String),
     /// Every record of this ModelDeployment name.
     Records,
-    /// The ReplicaSets of its Deployment.
+    /// The ReplicaSets of its Deployments.
     ReplicaSets,
-    /// The Deployment of this name, which the label-selected cache does not show.
-    Workload,
-    /// The Service of this name, which the label-selected cache does not show.
-    Service,
+    /// The Deployment of that name, which the label-selected cache does not show.
+    Workload(String),
+    /// The Service of that name, which the label-selected cache does not show.
+    Service(String),
 }
 
 /// The purpose of a patch of the Deployment. Settings and decision are two patches, so that neither
@@ -153,11 +153,15 @@ pub enum Action {
     },
     /// POST the Service.
     CreateService {
+        /// Name of the Service.
+        name: String,
         /// The whole object.
         body: Value,
     },
     /// JSON-patch the Service.
     PatchService {
+        /// Name of the Service.
+        name: String,
         /// Each value of someone else that the patch only reverts, as `path=value`.
         #[serde(skip_serializing_if = "Vec::is_empty", default)]
         reverts: Vec<String>,
@@ -240,9 +244,11 @@ impl Action {
                     format!("{prefix}on Deployment {name} {with} {}", short_digest(&json!(ops)))
                 }
             },
-            Self::CreateService { body } => format!("Service {}", short_digest(&body["spec"])),
-            Self::PatchService { ops, .. } => {
-                format!("Service {}", short_digest(&without_tests_and_times(ops)))
+            Self::CreateService { name, body } => {
+                format!("Service {name} {}", short_digest(&body["spec"]))
+            }
+            Self::PatchService { name, ops, .. } => {
+                format!("Service {name} {}", short_digest(&without_tests_and_times(ops)))
             }
             Self::AnswerRequest { name, .. } => format!("answer of {name}"),
             Self::Delete { kind, name, .. } => format!("deletion of {kind:?} {name}"),

@@ -17,8 +17,9 @@ use crate::api::{ModelRolloutSpec, names, request::RequestResult, rollout::Outco
 pub fn plan_deleted(observed: &Observed, now: Timestamp) -> Plan {
     // A Deployment without an owner that carries a decision goes on serving: a restore is in
     // progress, or it was orphaned. Nothing has ended.
-    let serves_on = observed.workload.as_ref().is_some_and(|live| {
-        live.meta.controller.is_none() && live.meta.labels.contains_key(names::DECISION)
+    let serves_on = observed.tracks.values().any(|deployment| {
+        let meta = &deployment.meta;
+        meta.controller.is_none() && meta.labels.contains_key(names::DECISION)
     });
     // While it is being deleted, nobody knows whether its Deployment will be orphaned.
     let is_leaving = observed.deployment.is_some();

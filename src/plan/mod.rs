@@ -141,7 +141,9 @@ fn changes_more(facts: &Facts<'_>, before: &History, after: &History, is_refused
 
 /// Whether the Deployment's own status says that only available pods of its template are left.
 fn is_settled_by_numbers(facts: &Facts<'_>) -> bool {
-    facts.deployment_if_up_to_date(&facts.history).is_some_and(|live| {
+    let open = facts.history.in_progress();
+    let live = open.and_then(|open| facts.deployment_if_up_to_date(open, &facts.history));
+    live.is_some_and(|live| {
         let (want, status) = (live.spec.replicas, &live.status);
         want > 0
             && facts::health::observed_generation_is_current(live)

@@ -37,13 +37,12 @@ pub struct Observed {
     pub records: Vec<Record>,
     /// ControllerRevisions of the name.
     pub contents: Vec<StoredContent>,
-    /// Deployment of the same name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub workload: Option<Workload>,
+    /// Its Deployments, by the name of their track.
+    pub tracks: BTreeMap<String, Workload>,
     /// Service of the same name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<Service>,
-    /// Pods of the Deployment.
+    /// Pods of its Deployments.
     pub pods: Vec<Pod>,
     /// RolloutRequests that name it, answered or not.
     pub requests: Vec<Request>,
@@ -57,6 +56,17 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// Its tracks.
+    pub fn list_tracks(&self) -> impl Iterator<Item = Track<'_>> {
+        self.tracks.iter().map(|(name, deployment)| Track { name, deployment })
+    }
+
+    /// The Deployment of that name.
+    #[must_use]
+    pub fn find_deployment(&self, name: &str) -> Option<&Workload> {
+        self.tracks.values().find(|deployment| deployment.meta.name == name)
+    }
+
     /// The ModelVersion that a record rolled out, by its model and version, whatever it records now.
     #[must_use]
     pub fn find_version_of(&self, record: &ModelRolloutSpec) -> Option<&Version> {
@@ -178,7 +188,16 @@ pub struct ContentBody {
     pub rendering: Value,
 }
 
-/// The serving Deployment, reduced to the fields that are read.
+/// A Deployment and the name of its track.
+#[derive(Clone, Copy, Debug)]
+pub struct Track<'a> {
+    /// Name of the track, as in the label `rollmodel.dev/track` of its pods.
+    pub name: &'a str,
+    /// Deployment of the track.
+    pub deployment: &'a Workload,
+}
+
+/// A Deployment, reduced to the fields that are read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Workload {

@@ -211,9 +211,9 @@ impl Hand<'_, Observed> {
             }
             Action::CreateWorkload { name, body, .. } => self.create_workload(name, body).await,
             Action::PatchWorkload { .. } => self.patch_workload(action, patched).await,
-            Action::CreateService { body } => self.create_service(body).await,
-            Action::PatchService { reverts, ops } => {
-                self.patch(Kind::Service, &self.key.name, ops, reverts).await
+            Action::CreateService { name, body } => self.create_service(name, body).await,
+            Action::PatchService { name, reverts, ops } => {
+                self.patch(Kind::Service, name, ops, reverts).await
             }
             Action::AnswerRequest { name, status } => {
                 let uid = self

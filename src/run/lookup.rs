@@ -67,14 +67,14 @@ pub async fn look(
             found.contents.insert(name.clone(), content);
         }
         Lookup::Records => found.records = Some(records(client, key).await?),
-        Lookup::Workload => {
-            let object = get(client, Kind::Deployment, key, &key.name).await?;
+        Lookup::Workload(name) => {
+            let object = get(client, Kind::Deployment, key, name).await?;
             found.workload =
                 object.map(read_workload).transpose().map_err(|e| decode("Deployment", key, e))?;
         }
         Lookup::ReplicaSets => found.replica_sets = Some(list_replica_sets(client, key).await?),
-        Lookup::Service => {
-            let object = get(client, Kind::Service, key, &key.name).await?;
+        Lookup::Service(name) => {
+            let object = get(client, Kind::Service, key, name).await?;
             found.service =
                 object.map(read_service).transpose().map_err(|e| decode("Service", key, e))?;
         }

@@ -241,7 +241,7 @@ mod tests {
             }),
             records: vec![record(&body)],
             contents: vec![StoredContent { name, body: Some(body), ..StoredContent::default() }],
-            workload: Some(workload),
+            tracks: [(names::TRACK_MAIN.to_owned(), workload)].into(),
             ..Observed::default()
         }
     }
@@ -255,7 +255,7 @@ mod tests {
             "{text}"
         );
         let stored = masked.contents[0].body.as_ref().unwrap();
-        assert_eq!(stored.rendering, masked.workload.as_ref().unwrap().spec.template);
+        assert_eq!(stored.rendering, masked.tracks[names::TRACK_MAIN].spec.template);
         assert_eq!(
             masked.records[0].spec.rendering_digest,
             content::digest(&stored.rendering),
@@ -271,7 +271,7 @@ mod tests {
             names::revision_name("fraud", &desired.revision_hash, 1)
         );
         assert_eq!(
-            masked.workload.unwrap().meta.labels[names::REVISION],
+            masked.tracks[names::TRACK_MAIN].meta.labels[names::REVISION],
             names::hash16(&desired.revision_hash)
         );
     }

@@ -139,7 +139,7 @@ impl Caches {
             name: key.name.to_string(),
             versions: self.versions(key, deployment.as_ref(), &records),
             contents: self.contents(key, &records, found)?,
-            workload: found.workload.clone().map_or_else(|| self.workload(key), |w| Ok(Some(w)))?,
+            tracks: self.tracks(key, found)?,
             service: found.service.clone().map_or_else(|| self.service(key), |s| Ok(Some(s)))?,
             pods: owned(&self.pods, key, |_, pod| Ok(pod.clone()))?,
             requests: owned(&self.requests, key, |_, request| Ok(request.clone()))?,
@@ -164,6 +164,16 @@ impl Caches {
             .get(key)
             .map(|entry| readable::<WantedEntry, _>(key, entry, |e| e.wanted.unpack()))
             .transpose()
+    }
+
+    /// The tracks of a name: today the one whose Deployment has that name.
+    fn tracks(&self, key: &Key, found: &Found) -> Result<BTreeMap<String, Workload>, Unreadable> {
+        let deployment = match &found.workload {
+            Some(deployment) => Some(deployment.clone()),
+            None => self.workload(key)?,
+        };
+        let track = names::TRACK_MAIN.to_owned();
+        Ok(deployment.map(|deployment| (track, deployment)).into_iter().collect())
     }
 
     fn workload(&self, key: &Key) -> Result<Option<Workload>, Unreadable> {

@@ -216,8 +216,10 @@ impl Context {
                 memo.service = None;
             }
             let kept = |kind, there| if there { vec![kind] } else { Vec::new() };
-            let mut looked_up = kept(plan::Lookup::Workload, memo.workload.is_some());
-            looked_up.extend(kept(plan::Lookup::Service, memo.service.is_some()));
+            let mut looked_up =
+                kept(plan::Lookup::Workload(key.name.to_string()), memo.workload.is_some());
+            looked_up
+                .extend(kept(plan::Lookup::Service(key.name.to_string()), memo.service.is_some()));
             let workload = memo.workload.as_ref().map(|(w, _)| (**w).clone());
             let service = memo.service.as_ref().map(|(s, _)| (**s).clone());
             (memo.asked.clone(), Found { looked_up, workload, service, ..Found::default() })
@@ -227,10 +229,10 @@ impl Context {
         }
         let (until, mut memo) = (Instant::now() + UNCACHED_FOR, lock(memo));
         memo.asked.retain(|l| !asked.contains(l));
-        if asked.contains(&plan::Lookup::Workload) {
+        if asked.iter().any(|l| matches!(l, plan::Lookup::Workload(_))) {
             memo.workload = found.workload.clone().map(|w| (Box::new(w), until));
         }
-        if asked.contains(&plan::Lookup::Service) {
+        if asked.iter().any(|l| matches!(l, plan::Lookup::Service(_))) {
             memo.service = found.service.clone().map(|s| (Box::new(s), until));
         }
         Ok(found)

@@ -114,16 +114,15 @@ fn another_operator_with_another_image_to_fetch_with_and_another_policy_rolls_no
     let mut world = with_artifact();
     world.want("7");
     world.settle();
-    let (before, records) = (world.seen.workload.clone(), world.records().len());
+    let (before, records) = (world.seen.tracks.clone(), world.records().len());
     let image = |world: &World| {
-        world.seen.workload.clone().unwrap().spec.template["spec"]["initContainers"][0]["image"]
-            .clone()
+        world.main_deployment().unwrap().spec.template["spec"]["initContainers"][0]["image"].clone()
     };
     assert_eq!(image(&world), "registry.example.com/rollmodel:1");
     world.seen.memory.fetch_image = Some("registry.example.com/rollmodel:2".into());
     world.policy(json!({"delivery": {"credentialsSecret": {"name": "models-s3"}, "allowedHosts": ["minio:9000"]}}));
     world.settle();
-    assert_eq!((&world.seen.workload, world.records().len()), (&before, records));
+    assert_eq!((&world.seen.tracks, world.records().len()), (&before, records));
     // A new content is fetched with the new one; the way back with the one that it was rendered
     // with.
     world.artifact("8", Some(DIGEST));
@@ -147,9 +146,9 @@ fn what_serves_stays_in_the_cache_while_another_is_fetched() {
     let mut world = with_artifact();
     world.artifact("8", Some(&other));
     let kept = |world: &World| {
-        let args = world.seen.workload.clone().unwrap().spec.template["spec"]["initContainers"][0]
-            ["args"]
-            .clone();
+        let args =
+            world.main_deployment().unwrap().spec.template["spec"]["initContainers"][0]["args"]
+                .clone();
         args.as_array()
             .unwrap()
             .iter()

@@ -11,7 +11,7 @@ use crate::world::{Behaviour, World};
 impl World {
     /// The Deployment controller and the kubelet: all pods at once, as the content behaves.
     pub fn controllers(&mut self) {
-        let Some(mut workload) = self.seen.workload.take() else { return };
+        let Some(mut workload) = self.seen.tracks.remove(names::TRACK_MAIN) else { return };
         let template = &workload.spec.template;
         let label = |name: &str| {
             template["metadata"]["labels"][name].as_str().unwrap_or_default().to_owned()
@@ -32,7 +32,7 @@ impl World {
             ));
         }
         if workload.spec.paused && !self.seen.pods.iter().any(fresh) {
-            self.seen.workload = Some(workload);
+            self.seen.tracks.insert(names::TRACK_MAIN.into(), workload);
             return;
         }
         let old = self.seen.pods.iter().filter(|p| !fresh(p) && p.ready).count();
@@ -52,7 +52,7 @@ impl World {
         workload.status.updated_replicas = count;
         workload.status.available_replicas = if good { count } else { old };
         workload.status.ready_replicas = workload.status.available_replicas;
-        self.seen.workload = Some(workload);
+        self.seen.tracks.insert(names::TRACK_MAIN.into(), workload);
     }
 }
 

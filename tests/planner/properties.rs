@@ -269,10 +269,10 @@ fn mutilate(world: &mut World, what: u8, which: usize, label: &str) {
         }
         3 => seen.versions.clear(),
         4 => seen
-            .workload
-            .iter_mut()
+            .tracks
+            .values_mut()
             .for_each(|w| w.meta.labels.values_mut().for_each(|v| *v = label.into())),
-        5 => seen.workload.iter_mut().for_each(|w| w.spec.template = json!(label)),
+        5 => seen.tracks.values_mut().for_each(|w| w.spec.template = json!(label)),
         6 => seen.memory.looked_up.push(plan::Lookup::Records),
         _ => {}
     }

@@ -222,8 +222,11 @@ impl World {
             .body
             .clone()
             .unwrap();
-        let template =
-            plan::writes::children::build_template(&body.rendering, record.restarted_at.as_deref());
+        let template = plan::writes::children::build_template(
+            &body.rendering,
+            names::TRACK_MAIN,
+            record.restarted_at.as_deref(),
+        );
         self.edit(|d| d["spec"]["template"] = template);
     }
 
@@ -336,7 +339,7 @@ impl World {
         self.seen.memory.looked_up.clear();
         for lookup in &plan.lookups {
             self.seen.memory.looked_up.push(lookup.clone());
-            if let Lookup::Workload | Lookup::Service = lookup {
+            if let Lookup::Workload(_) | Lookup::Service(_) = lookup {
                 self.sync();
             }
         }
@@ -398,7 +401,7 @@ impl World {
                 patch(&mut body, guard_generation(uid, generation, ops.clone()));
                 return self.write_workload(&action, body, Some(()));
             }
-            Action::CreateService { body } => self.write_service(body),
+            Action::CreateService { body, .. } => self.write_service(body),
             Action::PatchService { ops, .. } => {
                 let service = self.seen.service.clone().unwrap();
                 let mut body = json!({"metadata": {"uid": service.meta.uid, "resourceVersion": service.meta.resource_version, "labels": service.meta.labels},
@@ -441,6 +444,11 @@ impl World {
         }
         record.spec = serde_json::from_value(body["spec"].clone()).unwrap();
         record.resource_version = rv;
+    }
+
+    /// The main Deployment as it is observed.
+    pub fn main_deployment(&self) -> Option<&plan::observed::Workload> {
+        self.seen.tracks.get(names::TRACK_MAIN)
     }
 
     fn write_workload(&mut self, action: &Action, mut body: Value, patched: Option<()>) -> bool {
@@ -492,8 +500,10 @@ impl World {
 
     /// Shows the Deployment to the planner.
     fn sync(&mut self) {
-        let status = self.seen.workload.as_ref().map(|w| w.status.clone()).unwrap_or_default();
-        self.seen.workload = self.deployment.as_ref().map(|d| observe(d, status));
+        let status = self.main_deployment().map(|w| w.status.clone()).unwrap_or_default();
+        let observed = self.deployment.as_ref().map(|d| observe(d, status));
+        self.seen.tracks =
+            observed.map(|d| (names::TRACK_MAIN.to_owned(), d)).into_iter().collect();
         if self.deployment.is_none() {
             self.seen.pods.clear();
         }

@@ -29,8 +29,8 @@ fn of_deployment(case: &Case, plan: &Plan) -> Vec<String> {
         Lookup::Content(name) => format!("read live: ControllerRevision {name}"),
         Lookup::Records => "read live: every record".into(),
         Lookup::ReplicaSets => "read live: the ReplicaSets of the Deployment".into(),
-        Lookup::Workload => "read live: the Deployment".into(),
-        Lookup::Service => "read live: the Service".into(),
+        Lookup::Workload(_) => "read live: the Deployment".into(),
+        Lookup::Service(_) => "read live: the Service".into(),
     });
     let actions = plan.actions.iter().map(|action| line(case, action));
     let status = plan.status.iter().map(|_| "write status".into());
@@ -88,7 +88,7 @@ fn line(case: &Case, action: &Action) -> String {
             };
             format!("{verb}: {}", changes(ops))
         }
-        Action::CreateService { body } => {
+        Action::CreateService { body, .. } => {
             let spec = &body["spec"];
             format!("create Service: {}, port {}", word(&spec["type"]), spec["ports"][0]["port"])
         }

@@ -75,7 +75,7 @@ impl Cluster {
                 let generation = answered.unwrap_or(*generation);
                 self.patch_deployment(purpose, &guard_generation(uid, generation, ops.clone()))?;
             }
-            Action::CreateService { body } => {
+            Action::CreateService { body, .. } => {
                 self.admit(WriteKind::Service, "Service")?;
                 self.put_service(body);
             }

@@ -147,7 +147,7 @@ impl Cluster {
         match kind {
             StaleKind::ModelDeployment => canon.json(&past.deployment),
             StaleKind::Records => canon.json(&past.records),
-            StaleKind::Deployment => canon.json_of(&past.workload, Kind::Generation),
+            StaleKind::Deployment => canon.json_of(&past.tracks, Kind::Generation),
             StaleKind::Pods => canon.json(&past.pods),
             StaleKind::Versions => canon.json(&past.versions),
         }

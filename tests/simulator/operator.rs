@@ -3,12 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use rollmodel::plan::{
-    self, Action, Lookup, Observed, Plan,
-    action::{Purpose, decision_prefix, identify_patch},
-    observed::{
-        KnownRevision, Memory, Meta, RefusedWrite, ReplicaSet, Wanted, WorkloadCondition,
-        WorkloadSpec, WorkloadStatus,
+use rollmodel::{
+    api::names,
+    plan::{
+        self, Action, Lookup, Observed, Plan,
+        action::{Purpose, decision_prefix, identify_patch},
+        observed::{
+            KnownRevision, Memory, Meta, RefusedWrite, ReplicaSet, Wanted, WorkloadCondition,
+            WorkloadSpec, WorkloadStatus,
+        },
     },
 };
 use serde_json::{Value, json};
@@ -219,8 +222,12 @@ impl Cluster {
             Err(ApiError::Conflict) => Err(Applied::Behind),
             Err(ApiError::Server) => Err(Applied::Failed),
             Err(ApiError::AlreadyExists) => match action {
-                Action::CreateWorkload { .. } => self.ask(Lookup::Workload),
-                Action::CreateService { .. } => self.ask(Lookup::Service),
+                Action::CreateWorkload { .. } => {
+                    self.ask(Lookup::Workload(super::cluster::NAME.into()))
+                }
+                Action::CreateService { .. } => {
+                    self.ask(Lookup::Service(super::cluster::NAME.into()))
+                }
                 Action::StoreContent { .. } => Ok(false),
                 _ => Err(Applied::Behind),
             },
@@ -330,7 +337,11 @@ impl Cluster {
             versions: self.observe_versions(),
             records: self.records.clone(),
             contents: self.revisions.clone(),
-            workload: self.observe_deployment(),
+            tracks: self
+                .observe_deployment()
+                .map(|d| (names::TRACK_MAIN.into(), d))
+                .into_iter()
+                .collect(),
             service: self.service.clone(),
             pods: self.workload.pods.iter().map(observe_pod).collect(),
             requests: self.requests.clone(),
@@ -443,7 +454,7 @@ fn show_stale(observed: &mut Observed, (kind, past): &(StaleKind, Observed)) {
     match kind {
         StaleKind::ModelDeployment => observed.deployment.clone_from(&past.deployment),
         StaleKind::Records => observed.records.clone_from(&past.records),
-        StaleKind::Deployment => observed.workload.clone_from(&past.workload),
+        StaleKind::Deployment => observed.tracks.clone_from(&past.tracks),
         StaleKind::Pods => observed.pods.clone_from(&past.pods),
         StaleKind::Versions => observed.versions.clone_from(&past.versions),
     }

@@ -141,7 +141,8 @@ impl Cluster {
         self.truth.decision = decision.unwrap_or_else(|| "0".into());
         let Some(status) = plan.status.as_ref().filter(|_| plan.lookups.is_empty()) else { return };
         let ready = status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
-        let available = observed.workload.as_ref().map_or(0, |w| w.status.available_replicas);
+        let available =
+            observed.tracks.get(names::TRACK_MAIN).map_or(0, |w| w.status.available_replicas);
         let replicas = observed.deployment.as_ref().map_or(0, |d| d.spec.replicas);
         if ready && replicas > 0 && available == 0 {
             let says = status.message.clone().unwrap_or_default();

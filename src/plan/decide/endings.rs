@@ -48,11 +48,12 @@ fn find_endings(facts: &Facts<'_>, history: &History) -> Vec<(i64, Ending)> {
 
 /// Whether the newest rollout is complete, and nobody left it.
 fn may_be_promoted(facts: &Facts<'_>, history: &History, open: &ModelRolloutSpec) -> bool {
-    let Some(live) = facts.deployment_if_up_to_date(history) else { return false };
+    let Some(track) = facts.find_track(&open.deployment_name) else { return false };
+    let Some(live) = facts.deployment_if_up_to_date(open, history) else { return false };
     let changes = |c: &ExternalChange| {
         matches!(c, ExternalChange::Template { .. } | ExternalChange::RestartedAt(_))
     };
-    let undisturbed = matches!(&facts.attribution, Some(Attribution::Applied(found))
+    let undisturbed = matches!(&track.attribution, Some(Attribution::Applied(found))
         if !found.iter().any(changes));
     let newly = !facts.has_serving_content(open) && !open.goes_back();
     undisturbed

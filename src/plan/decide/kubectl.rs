@@ -15,18 +15,33 @@ use crate::{
         Facts,
         attribution::{Attribution, ExternalChange},
         history::is_kept,
+        track::TrackFacts,
     },
 };
 
 /// Turns what someone did to the Deployment with kubectl into a decision, or has it reverted with an
 /// Event that says why.
 pub fn handle_kubectl_verbs(facts: &Facts<'_>, decided: &mut Decided) {
-    let Some(Attribution::Applied(changes)) = &facts.attribution else { return };
+    for track in &facts.tracks {
+        if decided.is_undecided()
+            && let Some(Attribution::Applied(changes)) = &track.attribution
+        {
+            handle_changes(facts, track, changes, decided);
+        }
+    }
+}
+
+fn handle_changes(
+    facts: &Facts<'_>,
+    track: &TrackFacts<'_>,
+    changes: &[ExternalChange],
+    decided: &mut Decided,
+) {
     let mut paused = None;
     for change in changes {
         match change {
             ExternalChange::Template { hash16, restarted_at } => {
-                undo(facts, hash16, restarted_at.as_deref(), decided);
+                undo(facts, track, hash16, restarted_at.as_deref(), decided);
             }
             ExternalChange::RestartedAt(at) => restart(facts, at.as_deref(), decided),
             ExternalChange::Paused(now) => paused = Some(*now),
@@ -34,16 +49,22 @@ pub fn handle_kubectl_verbs(facts: &Facts<'_>, decided: &mut Decided) {
         }
     }
     if let Some(paused) = paused {
-        pause(facts, paused, decided);
+        pause(facts, track, paused, decided);
     }
 }
 
-fn event_key(facts: &Facts<'_>, verb: &str) -> String {
-    let live = facts.observed.workload.as_ref();
-    format!("kubectl-{verb}-{}", live.map_or(0, |w| w.generation))
+fn event_key(track: &TrackFacts<'_>, verb: &str) -> String {
+    let live = track.track.deployment;
+    format!("kubectl-{verb}-{}-{}", live.meta.name, live.generation)
 }
 
-fn undo(facts: &Facts<'_>, hash16: &str, restarted_at: Option<&str>, decided: &mut Decided) {
+fn undo(
+    facts: &Facts<'_>,
+    track: &TrackFacts<'_>,
+    hash16: &str,
+    restarted_at: Option<&str>,
+    decided: &mut Decided,
+) {
     let of_template = |r: &&ModelRolloutSpec| names::hash16(&r.revision_hash) == hash16;
     let exact = |r: &&ModelRolloutSpec| r.restarted_at.as_deref() == restarted_at;
     let records = || facts.history.records().rev().filter(of_template);
@@ -51,7 +72,7 @@ fn undo(facts: &Facts<'_>, hash16: &str, restarted_at: Option<&str>, decided: &m
         let message = "The Deployment's template was changed to a revision that no rollout of this \
                        ModelDeployment knows. The change was reverted: edit the ModelDeployment's \
                        spec instead.";
-        let key = event_key(facts, "undo");
+        let key = event_key(track, "undo");
         return decided.push_event(true, "UndoRefused", message.into(), key);
     };
     if let Err(lookup) = facts.require_templates(!is_kept(facts.observed, target)) {
@@ -74,7 +95,7 @@ fn undo(facts: &Facts<'_>, hash16: &str, restarted_at: Option<&str>, decided: &m
              another rollout.",
             target.version
         );
-        return decided.push_event(true, "UndoRefused", message, event_key(facts, "undo"));
+        return decided.push_event(true, "UndoRefused", message, event_key(track, "undo"));
     }
     let target = target.clone();
     go_back(facts, &target, restarted_at, decided);
@@ -113,7 +134,7 @@ fn restart(facts: &Facts<'_>, at: Option<&str>, decided: &mut Decided) {
     decided.roll(NewRollout::new(facts, target, cause));
 }
 
-fn pause(facts: &Facts<'_>, paused: bool, decided: &mut Decided) {
+fn pause(facts: &Facts<'_>, track: &TrackFacts<'_>, paused: bool, decided: &mut Decided) {
     let verb = if paused { DecisionVerb::Pause } else { DecisionVerb::Resume };
     if let Some(Decision::Roll(new)) = &mut decided.decision {
         // One pass saw an undo or a restart, and then a pause: one record says both.
@@ -124,7 +145,7 @@ fn pause(facts: &Facts<'_>, paused: bool, decided: &mut Decided) {
         }
         return;
     }
-    let key = event_key(facts, "pause");
+    let key = event_key(track, "pause");
     if !paused && facts.history.pause().is_none() {
         let message = "kubectl rollout resume was reverted: spec.paused pauses the rollout; set \
                        spec.paused to false.";

@@ -141,7 +141,7 @@ fn carry_out(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Rep
              out what the spec names without them.",
         ));
     }
-    if let Some(Ownership::OwnedByOther(why)) = &facts.ownership {
+    if let Some(Ownership::OwnedByOther(why)) = facts.main_track().map(|t| &t.ownership) {
         let name = &facts.observed.name;
         return Ok(Answer::refused(format!(
             "Deployment {name} belongs to something else ({why}): delete or rename it, then ask \

@@ -356,12 +356,11 @@ impl NewRollout {
     }
 }
 
-/// The number that the next record takes: above every record of the name, and above the decision
-/// that the Deployment's label names.
+/// The number that the next record takes: above every record of the name, and above each decision
+/// that the label of a Deployment names.
 fn next_number(facts: &Facts<'_>) -> i64 {
-    let live = facts.observed.workload.as_ref();
-    let label = live.and_then(read_decision_label);
-    let labelled = label.map_or(0, |l| l.rollout);
+    let labels = facts.observed.tracks.values().filter_map(read_decision_label);
+    let labelled = labels.map(|label| label.rollout).max().unwrap_or(0);
     facts.history.latest_number().max(labelled).saturating_add(1)
 }
 

@@ -114,7 +114,7 @@ pub fn find_failure(facts: &Facts<'_>, open: &ModelRolloutSpec) -> Option<Verdic
     if facts.has_serving_content(open) {
         return None;
     }
-    let live = facts.deployment_if_up_to_date(&facts.history)?;
+    let live = facts.deployment_if_up_to_date(open, &facts.history)?;
     let patience = Patience::new(&facts.wanted.spec, facts.observed, open, facts.now);
     match judge_rollout(facts.observed, live, open, patience) {
         Health::Failed(failure) => {

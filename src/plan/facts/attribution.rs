@@ -7,7 +7,10 @@ use serde_json::Value;
 use super::history::{DecisionLabel, History};
 use crate::{
     api::{ModelRolloutSpec, names},
-    plan::{drift, observed::Workload},
+    plan::{
+        drift,
+        observed::{Track, Workload},
+    },
 };
 
 /// The result of comparing a Deployment's label and fields with the recorded decisions.
@@ -58,18 +61,21 @@ pub fn read_restarted_at(template: &Value) -> Option<&str> {
     template["metadata"]["annotations"][names::RESTARTED_AT].as_str()
 }
 
-/// Compares a Deployment of ours with the newest decision, or, where the API server refused that
+/// Compares a Deployment of ours with the newest decision on it, or, where the API server refused that
 /// one, with the decision that the label names: until a refused decision succeeds it is not pending,
 /// so that a verb of kubectl makes a newer one. `find_rendering` gives the stored template of a
 /// record, where it is at hand.
 #[must_use]
 pub fn attribute_changes<'a>(
     history: &History,
-    live: &Workload,
+    track: Track<'_>,
     newest_is_refused: bool,
     find_rendering: impl Fn(&ModelRolloutSpec) -> Option<&'a Value>,
 ) -> Attribution {
-    let (Some(label), Some(newest)) = (read_decision_label(live), history.newest_decision()) else {
+    let live = track.deployment;
+    let (Some(label), Some(newest)) =
+        (read_decision_label(live), history.newest_decision_on(&live.meta.name))
+    else {
         return read_decision_label(live)
             .map_or(Attribution::NotYetApplied, Attribution::CacheBehind);
     };
@@ -77,11 +83,11 @@ pub fn attribute_changes<'a>(
         std::cmp::Ordering::Greater => return Attribution::CacheBehind(label),
         std::cmp::Ordering::Less if !newest_is_refused => return Attribution::NotYetApplied,
         std::cmp::Ordering::Less => history.find_labelled(label),
-        std::cmp::Ordering::Equal => history.newest(),
+        std::cmp::Ordering::Equal => history.newest_on(&live.meta.name),
     };
     let Some(base) = base else { return Attribution::Applied(Vec::new()) };
     let mut changes: Vec<ExternalChange> =
-        compare_template(live, base, find_rendering(base)).into_iter().collect();
+        compare_template(track, base, find_rendering(base)).into_iter().collect();
     if live.spec.paused != label.paused {
         changes.push(ExternalChange::Paused(live.spec.paused));
     }
@@ -89,11 +95,12 @@ pub fn attribute_changes<'a>(
 }
 
 fn compare_template(
-    live: &Workload,
+    track: Track<'_>,
     base: &ModelRolloutSpec,
     rendering: Option<&Value>,
 ) -> Option<ExternalChange> {
-    let (hash16, at) = (read_revision(&live.spec.template), read_restarted_at(&live.spec.template));
+    let template = &track.deployment.spec.template;
+    let (hash16, at) = (read_revision(template), read_restarted_at(template));
     if !hash16.is_empty() && hash16 != names::hash16(&base.revision_hash) {
         let (hash16, restarted_at) = (hash16.to_owned(), at.map(str::to_owned));
         return Some(ExternalChange::Template { hash16, restarted_at });
@@ -101,18 +108,18 @@ fn compare_template(
     if !hash16.is_empty() && at != base.restarted_at.as_deref() {
         return Some(ExternalChange::RestartedAt(at.map(str::to_owned)));
     }
-    let paths = compare_rendering(live, rendering?);
+    let paths = compare_rendering(track, rendering?);
     (!paths.is_empty()).then_some(ExternalChange::Drift(paths))
 }
 
-/// The paths at which a live template differs from a stored one, apart from restartedAt. The track is
-/// no part of a stored template.
+/// The paths at which the live template of a track differs from a stored one, apart from restartedAt.
+/// The track is no part of a stored template.
 #[must_use]
-pub fn compare_rendering(live: &Workload, rendering: &Value) -> Vec<String> {
-    let template = &live.spec.template;
-    let owned_by_others = paths_below(&live.foreign, "template.");
+pub fn compare_rendering(track: Track<'_>, rendering: &Value) -> Vec<String> {
+    let template = &track.deployment.spec.template;
+    let owned_by_others = paths_below(&track.deployment.foreign, "template.");
     let mut paths = drift::differences(rendering, template, &owned_by_others);
-    if template["metadata"]["labels"][names::TRACK] != names::TRACK_MAIN {
+    if template["metadata"]["labels"][names::TRACK] != track.name {
         paths.push(format!("metadata.labels[{}]", names::TRACK));
     }
     paths

@@ -226,7 +226,24 @@ impl History {
         self.records.last().map_or(0, |r| r.spec.number)
     }
 
-    /// The newest decision of the name: what a Deployment's label has to say once it is carried out.
+    /// The newest decision on one Deployment: what its label has to say once it is carried out.
+    #[must_use]
+    pub fn newest_decision_on(&self, deployment_name: &str) -> Option<(i64, usize)> {
+        let mut records = self.records.iter().rev().map(|r| &*r.spec);
+        let newest = records.find(|r| r.deployment_name == deployment_name)?;
+        Some((newest.number, newest.decisions.len()))
+    }
+
+    /// The newest record of this model on one Deployment, unless the deletion of its ModelDeployment
+    /// ended it.
+    #[must_use]
+    pub fn newest_on(&self, deployment_name: &str) -> Option<&ModelRolloutSpec> {
+        let mut records = self.records().rev();
+        let newest = records.find(|r| r.deployment_name == deployment_name);
+        newest.filter(|r| !is_ended_by_deletion(r))
+    }
+
+    /// The newest decision of the name.
     #[must_use]
     pub fn newest_decision(&self) -> Option<(i64, usize)> {
         self.records.last().map(|r| (r.spec.number, r.spec.decisions.len()))

@@ -18,6 +18,7 @@ pub mod health;
 pub mod history;
 pub mod ownership;
 pub mod problem;
+pub mod track;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -25,12 +26,13 @@ use serde_json::Value;
 use self::{
     attribution::{Attribution, attribute_changes, read_decision_label, read_revision},
     history::{DecisionLabel, History, is_kept, serves_the_same},
-    ownership::{Ownership, find_deployment_ownership},
+    ownership::{Ownership, find_track_ownership},
     problem::Problem,
+    track::TrackFacts,
 };
 use super::{
     action::Lookup,
-    observed::{Content, ContentBody, Observed, StoredContent, Wanted, Workload},
+    observed::{Content, ContentBody, Observed, StoredContent, Track, Wanted, Workload},
     refused_writes,
 };
 use crate::api::{ModelRolloutSpec, names, rollout::Trigger};
@@ -47,11 +49,9 @@ pub struct Facts<'a> {
     pub history: History,
     /// The revision that the spec names.
     pub desired: Result<Content, Problem>,
-    /// Who owns the Deployment; None where there is none.
-    pub ownership: Option<Ownership>,
-    /// Whose writes the Deployment shows; None without a Deployment of ours.
-    pub attribution: Option<Attribution>,
-    /// The decision that the Deployment carries and whose records are missing, also when read live.
+    /// The tracks that there are.
+    pub tracks: Vec<TrackFacts<'a>>,
+    /// The decision that a Deployment carries and whose records are missing, also when read live.
     pub missing: Option<DecisionLabel>,
     /// Live reads that have to come before any decision.
     pub lookups: Vec<Lookup>,
@@ -62,40 +62,49 @@ impl<'a> Facts<'a> {
     #[must_use]
     pub fn new(observed: &'a Observed, wanted: &'a Wanted, now: Timestamp) -> Self {
         let history = History::new(observed, &wanted.spec.model);
-        let ownership = observed
-            .workload
-            .as_ref()
-            .map(|live| find_deployment_ownership(observed, live, &wanted.uid));
         let mut facts = Self {
             observed,
             wanted,
             now,
             desired: content::desired(observed, &wanted.spec),
-            ownership,
-            attribution: None,
+            tracks: Vec::new(),
             missing: None,
             lookups: Vec::new(),
             history,
         };
-        facts.attribute();
+        facts.tracks = observed.list_tracks().map(|track| facts.read_track(track)).collect();
+        facts.find_missing_records();
         facts.check_paused_without_pods();
         facts
     }
 
-    fn attribute(&mut self) {
-        let Some(live) = self.deployment() else { return };
-        let refused = self
-            .history
-            .newest()
+    fn read_track(&self, track: Track<'a>) -> TrackFacts<'a> {
+        let ownership = find_track_ownership(self.observed, track, &self.wanted.uid);
+        let facts = TrackFacts { track, ownership, attribution: None, missing: None };
+        if facts.deployment().is_none() {
+            return facts;
+        }
+        let newest = self.history.newest_on(&track.deployment.meta.name);
+        let refused = newest
             .is_some_and(|r| refused_writes::find_decision(self.observed, r.number).is_some());
-        let attribution = attribute_changes(&self.history, live, refused, |record| {
+        let attribution = attribute_changes(&self.history, track, refused, |record| {
             self.find_stored_body(record).map(|body| &body.rendering)
         });
-        self.attribution = Some(attribution);
-        let Some(label) = read_decision_label(live) else { return };
-        if self.misses_records(label) && !self.require_lookup(Lookup::Records) {
-            self.missing = Some(label);
-            self.attribution = Some(Attribution::NotYetApplied);
+        TrackFacts { attribution: Some(attribution), ..facts }
+    }
+
+    /// Finds the Deployments whose records are missing, also when read live: nothing on them is
+    /// attributed to anyone.
+    fn find_missing_records(&mut self) {
+        for index in 0..self.tracks.len() {
+            let label = self.tracks[index].deployment().and_then(read_decision_label);
+            let Some(label) = label.filter(|label| self.misses_records(*label)) else { continue };
+            if !self.require_lookup(Lookup::Records) {
+                let track = &mut self.tracks[index];
+                track.missing = Some(label);
+                track.attribution = Some(Attribution::NotYetApplied);
+                self.missing = self.missing.or(Some(label));
+            }
         }
     }
 
@@ -146,9 +155,12 @@ impl<'a> Facts<'a> {
     /// Asks whether a paused Deployment without pods has a ReplicaSet, where it comes from a backup:
     /// without an owner, or with a ModelDeployment that has no status yet.
     fn check_paused_without_pods(&mut self) {
-        let is_adoptable = self.ownership == Some(Ownership::Adoptable);
         let is_told = self.wanted.status.as_ref().is_some_and(|s| s.rollout.is_some());
-        if (is_adoptable || !is_told) && self.deployment().is_some_and(is_paused_without_pods) {
+        let is_restored = |track: &TrackFacts<'_>| {
+            (track.ownership == Ownership::Adoptable || !is_told)
+                && track.deployment().is_some_and(is_paused_without_pods)
+        };
+        if self.tracks.iter().any(is_restored) {
             self.require_lookup(Lookup::ReplicaSets);
         }
     }
@@ -166,19 +178,33 @@ impl<'a> Facts<'a> {
             && !memory.replica_sets.iter().any(controls)
     }
 
-    /// The Deployment, where it is ours or can be adopted.
+    /// The track of the Deployment of that name.
     #[must_use]
-    pub fn deployment(&self) -> Option<&'a Workload> {
-        let ours = matches!(self.ownership, Some(Ownership::Ours | Ownership::Adoptable));
-        self.observed.workload.as_ref().filter(|_| ours)
+    pub fn find_track(&self, deployment_name: &str) -> Option<&TrackFacts<'a>> {
+        self.tracks.iter().find(|t| t.track.deployment.meta.name == deployment_name)
     }
 
-    /// The Deployment, where it carries the newest decision of `history`.
+    /// The track that serves by the name of the ModelDeployment itself.
     #[must_use]
-    pub fn deployment_if_up_to_date(&self, history: &History) -> Option<&'a Workload> {
-        let live = self.deployment()?;
-        let label = read_decision_label(live)?;
-        (Some(label.decision()) == history.newest_decision()).then_some(live)
+    pub fn main_track(&self) -> Option<&TrackFacts<'a>> {
+        self.find_track(&self.observed.name)
+    }
+
+    /// The main Deployment, where it is ours or can be adopted.
+    #[must_use]
+    pub fn deployment(&self) -> Option<&'a Workload> {
+        self.main_track()?.deployment()
+    }
+
+    /// The Deployment that carries out a rollout, where that is the newest decision on it.
+    #[must_use]
+    pub fn deployment_if_up_to_date(
+        &self,
+        record: &ModelRolloutSpec,
+        history: &History,
+    ) -> Option<&'a Workload> {
+        let track = self.find_track(&record.deployment_name)?;
+        track.deployment().filter(|_| track.is_up_to_date(history))
     }
 
     /// A stored revision by its name.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    api::names::{MODEL_DEPLOYMENT, TRACK, TRACK_MAIN},
-    plan::observed::{Meta, Observed, Workload},
+    api::names::{MODEL_DEPLOYMENT, TRACK},
+    plan::observed::{Meta, Observed, Track},
 };
 
 /// Whether a child is ours to write.
@@ -34,19 +34,20 @@ pub fn find_ownership(meta: &Meta, owner_uid: &str, name: &str, selects: bool) -
     }
 }
 
-/// Decides who owns the observed Deployment.
+/// Decides who owns the Deployment of a track.
 #[must_use]
-pub fn find_deployment_ownership(observed: &Observed, live: &Workload, uid: &str) -> Ownership {
-    let selects = live.spec.selector == build_selector(&observed.name);
+pub fn find_track_ownership(observed: &Observed, track: Track<'_>, uid: &str) -> Ownership {
+    let live = track.deployment;
+    let selects = live.spec.selector == build_selector(&observed.name, track.name);
     find_ownership(&live.meta, uid, &observed.name, selects)
 }
 
-/// The selector of a Deployment and a Service: ModelDeployment and track, never a version, so that
+/// The selector of a Deployment and of a Service: ModelDeployment and track, never a version, so that
 /// both outlive every rollout.
 #[must_use]
-pub fn build_selector(model_deployment: &str) -> BTreeMap<String, String> {
+pub fn build_selector(model_deployment: &str, track: &str) -> BTreeMap<String, String> {
     BTreeMap::from([
         (MODEL_DEPLOYMENT.into(), model_deployment.into()),
-        (TRACK.into(), TRACK_MAIN.into()),
+        (TRACK.into(), track.into()),
     ])
 }

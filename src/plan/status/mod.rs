@@ -13,8 +13,8 @@ use self::phase::{Phase, find_phase};
 use super::{
     action::Waiting,
     decide::{Decided, requests::describe_decision},
-    facts::{Facts, attribution::read_decision_label, health, history::History},
-    observed::RefusedWrite,
+    facts::{Facts, health, history::History, track::TrackFacts},
+    observed::{RefusedWrite, Workload},
     writes::Outgoing,
 };
 use crate::api::{
@@ -70,6 +70,14 @@ struct View<'a> {
     history: &'a History,
     refused: &'a [&'a RefusedWrite],
     hold: Option<&'a Hold>,
+}
+
+impl<'a> View<'a> {
+    /// The Deployment of a rollout, where it carries the newest decision on it, that of this pass
+    /// included.
+    fn find_carried_out(&self, record: &ModelRolloutSpec) -> Option<&'a Workload> {
+        self.facts.deployment_if_up_to_date(record, self.history)
+    }
 }
 
 /// A status without the numbers that change with every pod.
@@ -158,7 +166,8 @@ fn describe_revision(
     is_replaced: bool,
 ) -> Revision {
     let ready = health::pods_of(facts.observed, record).filter(|p| p.ready && !p.deleting).count();
-    let status = facts.deployment().map(|live| live.status.clone()).unwrap_or_default();
+    let track = facts.find_track(&record.deployment_name).and_then(TrackFacts::deployment);
+    let status = track.map(|live| live.status.clone()).unwrap_or_default();
     let replicas = if is_replaced {
         status.replicas - status.updated_replicas
     } else {
@@ -186,10 +195,4 @@ fn describe_entry(record: &ModelRolloutSpec) -> HistoryEntry {
         start_time: record.start_time.clone(),
         end_time: record.end_time.clone(),
     }
-}
-
-/// Whether the Deployment carries the newest decision of the history with this pass's decision.
-fn is_carried_out(view: &View<'_>) -> bool {
-    let label = view.facts.deployment().and_then(read_decision_label);
-    label.map(|l| l.decision()) == view.history.newest_decision()
 }

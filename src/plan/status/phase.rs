@@ -113,10 +113,10 @@ fn find_conflict(view: &View<'_>) -> Option<Phase> {
     let facts = view.facts;
     let name = &facts.observed.name;
     let service = facts.observed.service.as_ref().map(|s| {
-        let selects = s.selector == build_selector(name);
+        let selects = s.selector == build_selector(name, names::TRACK_MAIN);
         ("Service", find_ownership(&s.meta, &facts.wanted.uid, name, selects))
     });
-    let deployment = facts.ownership.clone().map(|o| ("Deployment", o));
+    let deployment = facts.main_track().map(|t| ("Deployment", t.ownership.clone()));
     deployment.into_iter().chain(service).find_map(|(kind, ownership)| match ownership {
         Ownership::OwnedByOther(why) => {
             let message = format!(
@@ -200,7 +200,7 @@ fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
             Phase::new(State::Invalid, Reason::Refused, sentence)
         };
     }
-    let live = facts.deployment().filter(|_| super::is_carried_out(view));
+    let live = view.find_carried_out(open);
     let Some(live) = live else {
         let phase = Phase::new(State::Rolling, Reason::Rolling, format!("{what}{why}."));
         return phase.waiting_on(WaitingOn::Operator);

@@ -1,5 +1,5 @@
-//! Strategies: how a rollout is carried out on its Deployment. Today there is one, RollingUpdate, in
-//! which Kubernetes replaces pod by pod and only the pause is ours.
+//! Strategies: which Deployments a history asks for, and what each carries out. Today there is one,
+//! RollingUpdate: one Deployment, in which Kubernetes replaces pod by pod and only the pause is ours.
 
 use super::{
     decide::spec::is_left_behind,
@@ -8,9 +8,29 @@ use super::{
         attribution::read_decision_label,
         health,
         history::{History, is_yanked},
+        track::TrackFacts,
     },
 };
-use crate::api::ModelRolloutSpec;
+use crate::api::{ModelRolloutSpec, names};
+
+/// A Deployment as a strategy wants it.
+#[derive(Clone, Copy, Debug)]
+pub struct TrackTarget<'a> {
+    /// Name of the track.
+    pub track: &'a str,
+    /// Name of the Deployment.
+    pub deployment_name: &'a str,
+    /// The rollout that it carries out; None before the first.
+    pub record: Option<&'a ModelRolloutSpec>,
+}
+
+/// The Deployments that a history asks for.
+#[must_use]
+pub fn list_targets<'a>(facts: &'a Facts<'_>, history: &'a History) -> Vec<TrackTarget<'a>> {
+    let record = history.newest();
+    let deployment_name = record.map_or(facts.observed.name.as_str(), |r| &r.deployment_name);
+    vec![TrackTarget { track: names::TRACK_MAIN, deployment_name, record }]
+}
 
 /// Whether the Deployment is to be paused now. It is created unpaused, because a paused one gets no
 /// pods, and paused at its first available pod. Once put on, a pause stays on for that Deployment,
@@ -21,7 +41,8 @@ pub fn should_be_paused(facts: &Facts<'_>, history: &History, newest: &ModelRoll
     if newest.goes_back() && newest.is_open() {
         return false;
     }
-    let Some(live) = facts.deployment() else { return false };
+    let track = facts.find_track(&newest.deployment_name);
+    let Some(live) = track.and_then(TrackFacts::deployment) else { return false };
     // What nobody names or may serve, and what cannot be gone back from, stays where it is.
     let is_old = facts.history.newest().is_some_and(|r| r.number == newest.number);
     let is_banned = !facts.has_serving_content(newest) && is_yanked(facts.observed, newest);
@@ -33,7 +54,7 @@ pub fn should_be_paused(facts: &Facts<'_>, history: &History, newest: &ModelRoll
         && !facts.is_restored_paused(live);
     let is_empty = live.spec.replicas == 0
         && health::observed_generation_is_current(live)
-        && facts.deployment_if_up_to_date(history).is_some();
+        && facts.deployment_if_up_to_date(newest, history).is_some();
     let has_pods = live.status.available_replicas > 0;
     facts.should_pause(history) && (is_on || has_pods || is_empty)
 }

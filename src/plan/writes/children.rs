@@ -27,6 +27,10 @@ use crate::{
 
 /// The Deployment that a rollout asks for.
 pub struct DeploymentTarget<'a> {
+    /// Name of the Deployment.
+    pub name: &'a str,
+    /// Name of its track.
+    pub track: &'a str,
     /// The newest record.
     pub newest: &'a ModelRolloutSpec,
     /// The stored pod template of its revision.
@@ -39,9 +43,9 @@ pub struct DeploymentTarget<'a> {
 
 /// A stored pod template with the track and the time of its restart, as it is applied.
 #[must_use]
-pub fn build_template(rendering: &Value, restarted_at: Option<&str>) -> Value {
+pub fn build_template(rendering: &Value, track: &str, restarted_at: Option<&str>) -> Value {
     let mut template = rendering.clone();
-    template["metadata"]["labels"][TRACK] = json!(TRACK_MAIN);
+    template["metadata"]["labels"][TRACK] = json!(track);
     if let Some(at) = restarted_at {
         template["metadata"]["annotations"][names::RESTARTED_AT] = json!(at);
     }
@@ -109,13 +113,17 @@ pub fn build_deployment(
     let mut body = json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {
-            "name": target.newest.deployment_name, "namespace": observed.namespace,
+            "name": target.name, "namespace": observed.namespace,
             "labels": labels, "annotations": {CHANGE_CAUSE: target.cause},
             "ownerReferences": [build_owner(wanted, &observed.name)],
         },
         "spec": {
-            "selector": {"matchLabels": build_selector(&observed.name)},
-            "template": build_template(target.rendering, target.newest.restarted_at.as_deref()),
+            "selector": {"matchLabels": build_selector(&observed.name, target.track)},
+            "template": build_template(
+                target.rendering,
+                target.track,
+                target.newest.restarted_at.as_deref(),
+            ),
         },
     });
     for (field, value) in build_settings(spec) {
@@ -178,7 +186,7 @@ pub fn build_service(observed: &Observed, wanted: &Wanted, port: &Port, target: 
             "ownerReferences": [build_owner(wanted, &observed.name)],
         },
         "spec": {
-            "type": service_type(&wanted.spec), "selector": build_selector(&observed.name),
+            "type": service_type(&wanted.spec), "selector": build_selector(&observed.name, TRACK_MAIN),
             "ports": [build_service_port(&wanted.spec, port, target)],
         },
     })
@@ -213,7 +221,7 @@ pub fn patch_service(
             ops.push(add_op(&format!("/spec/{field}"), want));
         }
     };
-    let selector = build_selector(&observed.name);
+    let selector = build_selector(&observed.name, TRACK_MAIN);
     if live.selector != selector {
         revert("selector", json!(selector), json!(live.selector));
     }

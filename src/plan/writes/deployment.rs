@@ -1,4 +1,4 @@
-//! The Deployment: created whole, then patched twice at the most: its settings, and the decision.
+//! A Deployment: created whole, then patched twice at the most: its settings, and the decision.
 
 use serde_json::{Value, json};
 
@@ -18,47 +18,61 @@ use crate::{
                 read_restarted_at, read_revision,
             },
             history::History,
-            ownership::Ownership,
+            track::TrackFacts,
         },
         observed::Workload,
         patch::{add_op, replace_op},
-        strategy,
+        strategy::{self, TrackTarget},
     },
 };
 
-/// Plans the writes of the Deployment. Without a rendering the template stays as it is.
+/// Plans the writes of one Deployment. Without a rendering the template stays as it is.
 pub fn write_deployment(
     facts: &Facts<'_>,
     history: &History,
-    newest: Option<&ModelRolloutSpec>,
+    target: &TrackTarget<'_>,
     rendering: Option<&Value>,
     out: &mut Outgoing,
     actions: &mut Vec<Action>,
 ) {
-    let live = match (&facts.ownership, facts.observed.workload.as_ref()) {
-        (None, _) | (_, None) => {
-            if let (Some(newest), Some(rendering)) = (newest, rendering) {
-                if !is_recorded_rendering(newest, rendering) {
-                    out.revision_lost = true;
-                    return;
-                }
-                let label = label_decision(newest, false);
-                let cause = describe_change_cause(newest);
-                let target = DeploymentTarget { newest, rendering, label, cause };
-                let body = children::build_deployment(facts.observed, facts.wanted, &target);
-                let name = newest.deployment_name.clone();
-                actions.push(Action::CreateWorkload { name, rollout: newest.number, body });
-            }
-            return;
+    let Some(track) = facts.find_track(target.deployment_name) else {
+        if let (Some(record), Some(rendering)) = (target.record, rendering) {
+            actions.extend(create_deployment(facts, target, record, rendering, out));
         }
-        (Some(Ownership::Terminating | Ownership::OwnedByOther(_)), _) => return,
-        (Some(Ownership::Ours | Ownership::Adoptable), Some(live)) => live,
+        return;
     };
-    actions.extend(patch_settings(facts, live, out));
-    // Without its records nobody knows which decision the Deployment should carry.
-    if let Some(newest) = newest.filter(|_| facts.missing.is_none()) {
-        actions.extend(patch_decision(facts, history, live, newest, rendering, out));
+    if track.deployment().is_none() {
+        return;
     }
+    actions.extend(patch_settings(facts, track, out));
+    // Without its records nobody knows which decision the Deployment should carry.
+    if let Some(record) = target.record.filter(|_| facts.missing.is_none()) {
+        actions.extend(patch_decision(facts, history, track, record, rendering, out));
+    }
+}
+
+fn create_deployment(
+    facts: &Facts<'_>,
+    target: &TrackTarget<'_>,
+    record: &ModelRolloutSpec,
+    rendering: &Value,
+    out: &mut Outgoing,
+) -> Option<Action> {
+    if !is_recorded_rendering(record, rendering) {
+        out.revision_lost = true;
+        return None;
+    }
+    let wanted = DeploymentTarget {
+        name: target.deployment_name,
+        track: target.track,
+        newest: record,
+        rendering,
+        label: label_decision(record, false),
+        cause: describe_change_cause(record),
+    };
+    let body = children::build_deployment(facts.observed, facts.wanted, &wanted);
+    let name = target.deployment_name.to_owned();
+    Some(Action::CreateWorkload { name, rollout: record.number, body })
 }
 
 fn make_patch(
@@ -79,8 +93,8 @@ fn make_patch(
 
 /// Replicas, strategy, seconds and limits, converged whoever changed them, with our labels and the
 /// owner. A value that came back after it was reverted is a webhook's: it is left, and told once.
-fn patch_settings(facts: &Facts<'_>, live: &Workload, out: &mut Outgoing) -> Option<Action> {
-    let ownership = facts.ownership.as_ref()?;
+fn patch_settings(facts: &Facts<'_>, track: &TrackFacts<'_>, out: &mut Outgoing) -> Option<Action> {
+    let (live, ownership) = (track.track.deployment, &track.ownership);
     let mut ops = children::build_meta_ops(facts.observed, facts.wanted, &live.meta, ownership);
     let mut reverts = Vec::new();
     for (field, want, have) in children::compare_settings(facts.wanted, &live.spec) {
@@ -109,11 +123,12 @@ fn tell_came_back(facts: &Facts<'_>, name: &str, revert: &str, out: &mut Outgoin
 fn patch_decision(
     facts: &Facts<'_>,
     history: &History,
-    live: &Workload,
+    track: &TrackFacts<'_>,
     newest: &ModelRolloutSpec,
     rendering: Option<&Value>,
     out: &mut Outgoing,
 ) -> Option<Action> {
+    let live = track.track.deployment;
     if rendering.is_none() && !has_template_of(live, newest) {
         // The decision cannot be carried out, and the label must not say that it was.
         return None;
@@ -122,8 +137,8 @@ fn patch_decision(
     let label = label_decision(newest, paused).to_string();
     let mut ops = Vec::new();
     let mut reverts = Vec::new();
-    if let Some(rendering) = rendering.filter(|_| !is_compared(facts, history)) {
-        let mut paths = compare_rendering(live, rendering);
+    if let Some(rendering) = rendering.filter(|_| !is_compared(facts, track, history)) {
+        let mut paths = compare_rendering(track.track, rendering);
         // A restart of ours that is taken back is no addition of anyone else.
         if read_restarted_at(&live.spec.template) != newest.restarted_at.as_deref() {
             paths.push("metadata.annotations.restartedAt".into());
@@ -137,11 +152,15 @@ fn patch_decision(
             let revert = describe_revert(&live.spec.template, &paths[0]);
             tell_came_back(facts, &live.meta.name, &revert, out);
         } else if !paths.is_empty() && is_recorded_rendering(newest, rendering) {
-            if is_revert(facts, history) {
+            if is_revert(facts, track, history) {
                 reverts.extend(paths.iter().map(|p| describe_revert(&live.spec.template, p)));
                 tell_reverted(live, &paths, out);
             }
-            let want = children::build_template(rendering, newest.restarted_at.as_deref());
+            let want = children::build_template(
+                rendering,
+                track.track.name,
+                newest.restarted_at.as_deref(),
+            );
             ops.push(replace_op("/spec/template", want));
         } else if !paths.is_empty() {
             out.revision_lost = true;
@@ -151,7 +170,7 @@ fn patch_decision(
         ops.push(add_op("/spec/paused", json!(paused)));
     }
     if live.meta.labels.get(names::DECISION) != Some(&label) {
-        if is_overtaking(facts, history) {
+        if is_overtaking(facts, track, history) {
             tell_overtaken(facts, history, live, newest, out);
         }
         ops.extend(children::build_label_ops(&live.meta, &label, &describe_change_cause(newest)));
@@ -175,25 +194,27 @@ fn describe_revert(template: &Value, path: &str) -> String {
 
 /// Whether the template was found to be what the newest decision, carried out before this plan,
 /// wrote: attribution compared it.
-fn is_compared(facts: &Facts<'_>, history: &History) -> bool {
-    let body = facts.history.newest().is_some_and(|r| facts.find_stored_body(r).is_some());
+fn is_compared(facts: &Facts<'_>, track: &TrackFacts<'_>, history: &History) -> bool {
+    let name = &track.track.deployment.meta.name;
+    let body = facts.history.newest_on(name).is_some_and(|r| facts.find_stored_body(r).is_some());
     let only_paused = |found: &[ExternalChange]| {
         found.iter().all(|change| matches!(change, ExternalChange::Paused(_)))
     };
     let same =
-        matches!(&facts.attribution, Some(Attribution::Applied(found)) if only_paused(found));
-    let newest = |h: &History| h.newest().map(|r| r.number);
-    body && same && newest(history) == newest(&facts.history) && is_applied(facts)
-}
-
-/// Whether the Deployment carries the newest decision that was observed.
-fn is_applied(facts: &Facts<'_>) -> bool {
-    facts.deployment_if_up_to_date(&facts.history).is_some()
+        matches!(&track.attribution, Some(Attribution::Applied(found)) if only_paused(found));
+    let newest = |h: &History| h.newest_on(name).map(|r| r.number);
+    body && same && newest(history) == newest(&facts.history) && track.is_up_to_date(&facts.history)
 }
 
 /// Whether a patch only reverts what someone else changed: nothing was decided in this pass.
-fn is_revert(facts: &Facts<'_>, history: &History) -> bool {
-    is_applied(facts) && history.newest_decision() == facts.history.newest_decision()
+fn is_revert(facts: &Facts<'_>, track: &TrackFacts<'_>, history: &History) -> bool {
+    track.is_up_to_date(&facts.history) && !is_decided_now(facts, track, history)
+}
+
+/// Whether this pass decides something about the Deployment.
+fn is_decided_now(facts: &Facts<'_>, track: &TrackFacts<'_>, history: &History) -> bool {
+    let newest = |h: &History| h.newest_decision_on(&track.track.deployment.meta.name);
+    newest(history) != newest(&facts.history)
 }
 
 fn tell_reverted(live: &Workload, paths: &[String], out: &mut Outgoing) {
@@ -208,9 +229,9 @@ fn tell_reverted(live: &Workload, paths: &[String], out: &mut Outgoing) {
 }
 
 /// Whether the newest decision replaces one that the Deployment carries, and that is older.
-fn is_overtaking(facts: &Facts<'_>, history: &History) -> bool {
-    matches!(facts.attribution, Some(Attribution::NotYetApplied))
-        && history.newest_decision() == facts.history.newest_decision()
+fn is_overtaking(facts: &Facts<'_>, track: &TrackFacts<'_>, history: &History) -> bool {
+    matches!(track.attribution, Some(Attribution::NotYetApplied))
+        && !is_decided_now(facts, track, history)
 }
 
 /// An undo by kubectl in the moment before our own patch is overtaken by it; people are told.

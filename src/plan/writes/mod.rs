@@ -20,6 +20,7 @@ use super::{
     },
     observed::{Observed, Record},
     patch::{add_op, guard_version},
+    strategy,
 };
 use crate::api::{
     ModelRolloutSpec,
@@ -51,6 +52,13 @@ impl Outgoing {
     /// Plans again as soon as the caches show what is written: no watch may tell of what is left.
     pub fn requeue_at_once(&mut self) {
         self.requeue_after = Some(0);
+    }
+
+    /// Asks for a live read that has to come first.
+    pub fn push_lookup(&mut self, lookup: Lookup) {
+        if !self.lookups.contains(&lookup) {
+            self.lookups.push(lookup);
+        }
     }
 
     /// Tells people, once for each key.
@@ -114,7 +122,7 @@ fn amend_record(observed: &Observed, record: &Record, before: &ModelRolloutSpec)
     Some(Action::AmendRecord { name, decides, ops })
 }
 
-/// The writes of the Deployment and the Service.
+/// The writes of the Deployments and the Service.
 pub fn write_children(
     facts: &Facts<'_>,
     decided: &Decided,
@@ -122,10 +130,12 @@ pub fn write_children(
     out: &mut Outgoing,
 ) -> Vec<Action> {
     let mut actions = Vec::new();
-    let newest = history.newest().cloned();
-    let rendering = newest.as_ref().and_then(|newest| find_rendering(facts, decided, newest, out));
-    deployment::write_deployment(facts, history, newest.as_ref(), rendering, out, &mut actions);
-    if let Some(newest) = &newest {
+    for target in strategy::list_targets(facts, history) {
+        let rendering = target.record.and_then(|r| find_rendering(facts, decided, r, out));
+        deployment::write_deployment(facts, history, &target, rendering, out, &mut actions);
+    }
+    if let Some(newest) = history.newest() {
+        let rendering = find_rendering(facts, decided, newest, out);
         service::write_service(facts, history, newest, rendering, out, &mut actions);
     }
     actions
@@ -147,7 +157,7 @@ fn find_rendering<'a>(
     match facts.require_stored_body(newest) {
         Ok(Some(body)) => return Some(&body.rendering),
         Ok(None) => out.revision_lost = true,
-        Err(lookup) => out.lookups.push(lookup),
+        Err(lookup) => out.push_lookup(lookup),
     }
     None
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Outgoing, children};
 use crate::{
-    api::ModelRolloutSpec,
+    api::{ModelRolloutSpec, names},
     plan::{
         action::Action,
         facts::{
@@ -26,22 +26,23 @@ pub fn write_service(
     out: &mut Outgoing,
     actions: &mut Vec<Action>,
 ) {
+    let name = facts.observed.name.clone();
     let newest_port = rendering.map(render::port);
     let serving = history.serving().filter(|s| s.revision_name != newest.revision_name);
     let serving_port = match serving.map(|s| facts.require_stored_body(s)).transpose() {
         Ok(body) => body.flatten().map(|body| render::port(&body.rendering)),
-        Err(lookup) => return out.lookups.push(lookup),
+        Err(lookup) => return out.push_lookup(lookup),
     };
     let Some(live) = &facts.observed.service else {
         if let Some(port) = serving_port.or(newest_port) {
             let target = json!(port.name);
             let body = children::build_service(facts.observed, facts.wanted, &port, &target);
-            actions.push(Action::CreateService { body });
+            actions.push(Action::CreateService { name, body });
         }
         return;
     };
-    let selects = live.selector == build_selector(&facts.observed.name);
-    let ownership = find_ownership(&live.meta, &facts.wanted.uid, &facts.observed.name, selects);
+    let selects = live.selector == build_selector(&name, names::TRACK_MAIN);
+    let ownership = find_ownership(&live.meta, &facts.wanted.uid, &name, selects);
     if matches!(ownership, Ownership::Terminating | Ownership::OwnedByOther(_)) {
         return;
     }
@@ -51,7 +52,7 @@ pub fn write_service(
         if is_other(newest) && serving.is_none_or(is_other) {
             match facts.require_stored_body(left) {
                 Ok(body) => others.extend(body.map(|body| render::port(&body.rendering))),
-                Err(lookup) => return out.lookups.push(lookup),
+                Err(lookup) => return out.push_lookup(lookup),
             }
         }
     }
@@ -60,7 +61,7 @@ pub fn write_service(
     let (reverts, ops) =
         children::patch_service(facts.observed, facts.wanted, live, port, &ownership, came_back);
     if !ops.is_empty() {
-        actions.push(Action::PatchService { reverts, ops });
+        actions.push(Action::PatchService { name, reverts, ops });
     }
 }
 

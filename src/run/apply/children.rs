@@ -46,19 +46,19 @@ impl Hand<'_, Observed> {
                 self.count("create_workload", Kind::Deployment, name);
                 Ok(Applied::Done)
             }
-            Err(error) if taken(&error) => Ok(self.ask(Lookup::Workload)),
+            Err(error) if taken(&error) => Ok(self.ask(Lookup::Workload(name.to_owned()))),
             Err(source) => Err(self.error("create Deployment", name, source)),
         }
     }
 
-    pub(super) async fn create_service(&self, body: &Value) -> Result<Applied, Error> {
+    pub(super) async fn create_service(&self, name: &str, body: &Value) -> Result<Applied, Error> {
         match self.post(Kind::Service, body).await {
             Ok(_) => {
-                self.count("create_service", Kind::Service, &self.key.name);
+                self.count("create_service", Kind::Service, name);
                 Ok(Applied::Done)
             }
-            Err(error) if taken(&error) => Ok(self.ask(Lookup::Service)),
-            Err(source) => Err(self.error("create Service", &self.key.name, source)),
+            Err(error) if taken(&error) => Ok(self.ask(Lookup::Service(name.to_owned()))),
+            Err(source) => Err(self.error("create Service", name, source)),
         }
     }
 
@@ -81,7 +81,7 @@ impl Hand<'_, Observed> {
         let Action::PatchWorkload { name, purpose, uid, generation, reverts, ops } = action else {
             return Ok(Applied::Done);
         };
-        let seen = self.seen.workload.as_ref();
+        let seen = self.seen.find_deployment(name);
         let before = patched.take().unwrap_or_else(|| Patched {
             generation: *generation,
             resource_version: seen.map(|w| w.meta.resource_version.clone()).unwrap_or_default(),

@@ -1,0 +1,37 @@
+//! What follows from the Deployment of one track: whose it is, and whose writes it shows.
+
+use super::{
+    attribution::{Attribution, read_decision_label},
+    history::{DecisionLabel, History},
+    ownership::Ownership,
+};
+use crate::plan::observed::{Track, Workload};
+
+/// The facts of one track.
+pub struct TrackFacts<'a> {
+    /// The track and its Deployment, whoever owns that.
+    pub track: Track<'a>,
+    /// Who owns the Deployment.
+    pub ownership: Ownership,
+    /// Whose writes the Deployment shows; None where it is not ours.
+    pub attribution: Option<Attribution>,
+    /// The decision that the Deployment carries and whose records are missing, also when read live.
+    pub missing: Option<DecisionLabel>,
+}
+
+impl<'a> TrackFacts<'a> {
+    /// The Deployment, where it is ours or can be adopted.
+    #[must_use]
+    pub fn deployment(&self) -> Option<&'a Workload> {
+        let ours = matches!(self.ownership, Ownership::Ours | Ownership::Adoptable);
+        ours.then_some(self.track.deployment)
+    }
+
+    /// Whether the Deployment carries the newest decision on it of `history`.
+    #[must_use]
+    pub fn is_up_to_date(&self, history: &History) -> bool {
+        let label = self.deployment().and_then(read_decision_label);
+        let newest = history.newest_decision_on(&self.track.deployment.meta.name);
+        label.is_some_and(|label| Some(label.decision()) == newest)
+    }
+}
