@@ -83,16 +83,22 @@ pub fn build_conditions(
         let by = by.unwrap_or_else(|| "spec.paused".into());
         all.push(set("Paused", true, "Paused", &format!("Paused by {by}.")));
     }
-    if let Some(name) = facts.observed.autoscalers.first() {
-        let message = format!(
-            "HorizontalPodAutoscaler {name} scales the Deployment and fights with spec.replicas: let it \
-             scale ModelDeployment {} instead.",
-            facts.observed.name
-        );
-        all.push(set("AutoscaledChild", true, "AutoscaledChild", &message));
-    }
+    all.extend(describe_autoscaler(view, old));
     all.extend(describe_admission(view, old));
     all
+}
+
+/// The condition about an autoscaler that scales the Deployment.
+fn describe_autoscaler(view: &View<'_>, old: &[Condition]) -> Option<Condition> {
+    let facts = view.facts;
+    let message = format!(
+        "HorizontalPodAutoscaler {} scales the Deployment and fights with spec.replicas: let it \
+         scale ModelDeployment {} instead.",
+        facts.observed.autoscalers.first()?,
+        facts.observed.name
+    );
+    let (kind, generation) = ("AutoscaledChild", facts.wanted.generation);
+    Some(condition(old, kind, true, kind, &message, generation, facts.now))
 }
 
 /// Condition type that says that the shipped admission policies are not in force.
