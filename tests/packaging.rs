@@ -16,6 +16,9 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+#[path = "packaging/admission.rs"]
+mod admission;
+
 const NAMESPACE: &str = "rollmodel-system";
 
 fn root() -> &'static Path {
@@ -218,19 +221,6 @@ fn the_chart_carries_the_generated_crds() {
 }
 
 #[test]
-fn the_operator_believes_requesters_only_where_the_policy_is_installed() {
-    let believes = |args: &[&str]| {
-        let chart = objects(&stdout_of(helm(args)));
-        let policy = chart.keys().any(|key| key.starts_with("ValidatingAdmissionPolicy "));
-        let args = &chart[&format!("Deployment {NAMESPACE}/rollmodel")]["spec"]["template"]["spec"]
-            ["containers"][0]["args"];
-        (policy, args.as_array().unwrap().contains(&"--requesters-verified".into()))
-    };
-    assert_eq!(believes(&[]), (true, true));
-    assert_eq!(believes(&["--set", "admissionPolicies.enabled=false"]), (false, false));
-}
-
-#[test]
 fn an_uninstall_keeps_the_crds_unless_it_is_told_otherwise() {
     let crds = |args: &[&str]| -> Vec<bool> {
         let yaml = stdout_of(helm(args));
@@ -245,13 +235,15 @@ fn an_uninstall_keeps_the_crds_unless_it_is_told_otherwise() {
 }
 
 #[test]
-fn looking_after_one_namespace_needs_no_cluster_wide_right_but_to_read_crds() {
+fn looking_after_one_namespace_needs_no_cluster_wide_right_but_to_read_crds_and_our_policies() {
     let whole = kustomized();
     let chart = objects(&stdout_of(helm(&["--set", "watchNamespace=risk"])));
     let rules = |object: &Value| object["rules"].as_array().unwrap().clone();
     let ours = |kind: &str| -> Vec<&Value> {
         let all = chart.iter().filter(|(key, _)| key.starts_with(&format!("{kind} ")));
-        let all = all.filter(|(key, _)| *key != "ClusterRole /rollmodel-importer");
+        let bound_by_users =
+            ["rollmodel-importer", "rollmodel-restore"].map(|name| format!("ClusterRole /{name}"));
+        let all = all.filter(move |(key, _)| !bound_by_users.contains(key));
         all.map(|(_, o)| o)
             .filter(|o| {
                 !o["metadata"]["labels"]
@@ -263,8 +255,10 @@ fn looking_after_one_namespace_needs_no_cluster_wide_right_but_to_read_crds() {
             .collect()
     };
     let cluster: Vec<Value> = ours("ClusterRole").into_iter().flat_map(rules).collect();
-    assert_eq!(cluster.len(), 1, "{cluster:?}");
-    assert_eq!(cluster[0]["resources"], serde_json::json!(["customresourcedefinitions"]));
+    let resources: Vec<&Value> = cluster.iter().map(|rule| &rule["resources"]).collect();
+    let policies = ["validatingadmissionpolicies", "validatingadmissionpolicybindings"];
+    let expected = [serde_json::json!(["customresourcedefinitions"]), serde_json::json!(policies)];
+    assert_eq!(resources, expected.iter().collect::<Vec<_>>());
     let mut all = rules(&chart["Role risk/rollmodel"]);
     all.extend(cluster);
     assert_eq!(
@@ -277,7 +271,7 @@ fn looking_after_one_namespace_needs_no_cluster_wide_right_but_to_read_crds() {
     assert!(args.as_array().unwrap().contains(&"--namespace=risk".into()), "{args}");
     let alone = objects(&stdout_of(helm(&[
         "--set",
-        "watchNamespace=risk,crds.enabled=false,crds.read=false,userRoles.enabled=false,admissionPolicies.enabled=false",
+        "watchNamespace=risk,crds.enabled=false,crds.read=false,userRoles.enabled=false,admissionPolicies.enabled=false,admissionPolicies.read=false",
     ])));
     assert!(
         alone.keys().all(|key| !key.contains(" /")),

@@ -286,7 +286,8 @@ pub struct ModelDeploymentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub selector: Option<String>,
-    /// Ready, Reconciling, Stalled, Available, Progressing, Paused, Held, AutoscaledChild.
+    /// Ready, Reconciling, Stalled, Available, Progressing, Paused, Held, AutoscaledChild, and
+    /// AdmissionPoliciesMissing while the cluster does not enforce the shipped admission policies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

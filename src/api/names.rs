@@ -38,6 +38,13 @@ pub const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
 pub const SCHEMA_LEVEL: &str = "rollmodel.dev/schema-level";
 /// The schema this build generates. Raise it whenever a field is added to a CRD.
 pub const SCHEMA_LEVEL_NOW: u32 = 5;
+/// Ends of the names of the shipped admission policies and of their bindings; the beginning is the
+/// name of the installation.
+pub const ADMISSION_POLICIES: [&str; 3] = ["requested-by", "own-rights", "records"];
+/// Annotation on these policies: an integer that grows with what they refuse.
+pub const POLICY_LEVEL: &str = "rollmodel.dev/policy-level";
+/// Level of the policies in deploy/admission.yaml. Raise it whenever one of them refuses more.
+pub const POLICY_LEVEL_NOW: u32 = 1;
 
 /// Annotation that people put on a ModelVersion to have its artifact verified (again): any value
 /// that was not answered yet.

@@ -88,6 +88,10 @@ reasons! {
     MinimumReplicasUnavailable => Kubernetes,
     /// A HorizontalPodAutoscaler scales the Deployment and fights with the spec.
     AutoscaledChild => SpecAuthor,
+    /// The shipped admission policies are not in force.
+    NotInstalled => Administrator,
+    /// The operator may not read the admission policies.
+    NotReadable => Administrator,
     /// The port changed its name and its number at once.
     PortChanged => SpecAuthor,
     /// The ModelVersion that the spec names is not there.

@@ -9,8 +9,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+mod admission;
 mod pods;
 
+pub use admission::AdmissionPolicies;
 pub use pods::{Container, Pod, Why};
 
 use crate::api::{
@@ -375,6 +377,9 @@ pub struct Memory {
     pub crds_older: bool,
     /// Flag `--requesters-verified`: the admission policy that verifies `requestedBy` is installed.
     pub requesters_verified: bool,
+    /// State of the shipped admission policies; absent until they were read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admission_policies: Option<AdmissionPolicies>,
     /// Flag `--record-retention-days`; 0 means the default of 400.
     pub record_retention_days: i64,
     /// Seconds for which an unneeded object stays; an hour when absent.

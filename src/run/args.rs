@@ -79,6 +79,15 @@ pub struct Run {
     /// RolloutRequest the caller.
     #[arg(long, env = "ROLLMODEL_REQUESTERS_VERIFIED", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub requesters_verified: bool,
+    /// Beginning of the names of the shipped admission policies: <NAME>-requested-by,
+    /// <NAME>-own-rights and <NAME>-records. A condition and a metric report when one is missing.
+    #[arg(
+        long,
+        env = "ROLLMODEL_ADMISSION_POLICIES",
+        default_value = "rollmodel",
+        value_name = "NAME"
+    )]
+    pub admission_policies: String,
 }
 
 /// Flags of `rollmodel dump`.

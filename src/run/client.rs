@@ -242,7 +242,12 @@ fn resource(path: &str) -> &'static str {
             kinds::Kind::CustomResourceDefinition => "customresourcedefinitions",
         }
     };
-    let known = kinds::KINDS.into_iter().map(plural).chain(["leases", "events"]);
+    let known = kinds::KINDS.into_iter().map(plural).chain([
+        "leases",
+        "events",
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+    ]);
     let mut segments = path.split('/').filter(|s| !s.is_empty());
     let root = segments.next();
     // /api/v1/… and /apis/<group>/<version>/…, then /namespaces/<namespace>/… for what is

@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{observe::Caches, reconcile::What};
+use super::{memory::lock, observe::Caches, reconcile::What};
 use crate::api::deployment::State;
 
 /// Buckets of durations, in seconds: a pass that does nothing takes microseconds, one that writes
@@ -68,6 +68,7 @@ pub struct Metrics {
     states: Family<StateLabel, Gauge>,
     serving: Family<ServingLabels, Gauge>,
     leads: Gauge,
+    admission: Gauge,
 }
 
 impl Default for Metrics {
@@ -87,6 +88,7 @@ impl Metrics {
             (Family::default(), Family::default(), Family::default(), Family::default());
         let (waiting, states, serving, leads) =
             (Family::default(), Family::default(), Family::default(), Gauge::default());
+        let admission = Gauge::default();
         registry.register_with_unit(
             "reconcile_duration",
             "Passes over one object, by what it is",
@@ -113,6 +115,11 @@ impl Metrics {
             serving.clone(),
         );
         registry.register("leader", "Whether this process leads", leads.clone());
+        registry.register(
+            "admission_policies_installed",
+            "Shipped admission policies: 1 if all are in force, 0 if not or if that is unknown",
+            admission.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             passes,
@@ -124,6 +131,7 @@ impl Metrics {
             states,
             serving,
             leads,
+            admission,
         }
     }
 
@@ -173,6 +181,8 @@ impl Metrics {
         for (kind, size) in caches.sizes() {
             self.cached.get_or_create(&KindLabel { kind: kind.name() }).set(gauge(size));
         }
+        let is_in_force = lock(&caches.admission).as_ref().is_some_and(|p| p.are_in_force());
+        self.admission.set(i64::from(is_in_force));
         self.states.clear();
         self.serving.clear();
         for (key, entry) in caches.wanted.read().all() {
@@ -223,6 +233,7 @@ impl Drop for Timer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::observed::AdmissionPolicies;
 
     #[test]
     fn what_is_counted_is_told() {
@@ -239,5 +250,20 @@ mod tests {
         );
         assert!(text.contains(r#"rollmodel_cached_objects{kind="Pod"} 0"#), "{text}");
         assert!(text.contains("rollmodel_reconcile_duration_seconds_count"), "{text}");
+    }
+
+    #[test]
+    fn admission_policies_count_as_installed_only_when_all_are_known_to_be_in_force() {
+        let (metrics, caches) = (Metrics::new(), Caches::default());
+        let expect = |policies: Option<AdmissionPolicies>, value: u8| {
+            *lock(&caches.admission) = policies;
+            let line = format!("rollmodel_admission_policies_installed {value}\n");
+            assert!(metrics.text(&caches).unwrap().contains(&line), "{line}");
+        };
+        let problems = vec!["rollmodel-records is not installed".to_owned()];
+        expect(None, 0);
+        expect(Some(AdmissionPolicies { problems, unreadable: false }), 0);
+        expect(Some(AdmissionPolicies { problems: Vec::new(), unreadable: true }), 0);
+        expect(Some(AdmissionPolicies::default()), 1);
     }
 }

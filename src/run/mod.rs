@@ -8,11 +8,13 @@
 //! - [`reconcile`]: observe, plan, apply; the loop that runs passes. [`queue`]: what is due.
 //!   [`memory`]: what may be forgotten.
 //! - [`apply`]: executes plans; nothing else writes.
+//! - [`admission`]: reads whether the shipped admission policies are in force.
 //! - [`client`], [`transport`], [`lease`], [`metrics`], [`admin`], [`telemetry`], [`args`]: the
 //!   process around it.
 //! - [`case`]: `rollmodel dump` and `rollmodel plan`. [`mask`]: what a dump must not tell.
 
 pub mod admin;
+pub mod admission;
 pub mod apply;
 pub mod args;
 pub mod cache;

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -13,8 +13,8 @@ use crate::{
     plan::{
         Lookup, Observed,
         observed::{
-            ContentBody, Memory, Pod, Policy, Record, ReplicaSet, Request, Service, StoredContent,
-            Version, Wanted, Workload,
+            AdmissionPolicies, ContentBody, Memory, Pod, Policy, Record, ReplicaSet, Request,
+            Service, StoredContent, Version, Wanted, Workload,
         },
     },
 };
@@ -22,7 +22,7 @@ use crate::{
 use super::{
     cache::{Entry, Readiness, Shared, Touched},
     kinds::{KINDS, Key, Kind, Packed, Watched},
-    memory::{Left, Write},
+    memory::{Left, Write, lock},
     reduced::{Autoscaler, ContentEntry, Schema, ServiceEntry, VersionEntry, WantedEntry},
     registries::RegistryEntry,
     verification::JobEntry,
@@ -63,6 +63,8 @@ pub struct Caches {
     pub readiness: Readiness,
     /// The minor version of Kubernetes 1 that the API server told; 0 until it did.
     pub kubernetes: AtomicU32,
+    /// State of the shipped admission policies; None until they were read.
+    pub admission: Mutex<Option<AdmissionPolicies>>,
     /// Whether the bodies of all contents are kept, as a dump needs them.
     pub keep_bodies: bool,
 }
@@ -85,6 +87,7 @@ impl Default for Caches {
             schemas: Shared::default(),
             readiness: Readiness::new(&KINDS),
             kubernetes: AtomicU32::new(0),
+            admission: Mutex::default(),
             keep_bodies: false,
         }
     }
@@ -147,6 +150,7 @@ impl Caches {
             policy: self.policy(&key.namespace)?,
             memory: Memory {
                 crds_older: self.crds_older(),
+                admission_policies: lock(&self.admission).clone(),
                 looked_up: found.looked_up.clone(),
                 replica_sets: found.replica_sets.clone().unwrap_or_default(),
                 kubernetes: Some(self.kubernetes.load(Ordering::Relaxed))

@@ -17,10 +17,11 @@ use tracing::{info, trace, warn};
 
 use super::{
     admin::{self, Admin},
+    admission::Inspector,
     apply, args, cache, client,
     kinds::{Key, Kind, News},
     lease::{self, Elector, Leads},
-    memory::{Memo, Memories, lock},
+    memory::{Memo, Memories, lock, spread},
     metrics::Metrics,
     observe::Caches,
     queue::Queue,
@@ -40,6 +41,10 @@ fn gather(news: News) -> Duration {
         News::Counts => 15_000,
     })
 }
+/// The longest time over which all ModelDeployments are planned again when the admission policies
+/// change, and the share of each of them: every one then writes its status.
+const REPLAN_WITHIN: Duration = Duration::from_secs(30);
+const REPLAN_EACH: Duration = Duration::from_millis(10);
 /// How often the gauges of the queues are set.
 const GAUGES: Duration = Duration::from_secs(5);
 
@@ -110,13 +115,13 @@ pub async fn run(args: args::Run) -> Result<(), Error> {
 
     let admin = Admin { caches: caches.clone(), metrics: metrics.clone(), beats: beats.to_vec() };
     let admin = tokio::spawn(admin.serve(port, stop.clone()));
-    let watches = tokio::spawn(watch_all(
-        client.clone(),
-        args.namespace.clone(),
-        caches.clone(),
-        queues.clone(),
-        stop.clone(),
-    ));
+    let inspector = Inspector {
+        client: client.clone(),
+        prefix: args.admission_policies.clone(),
+        caches: caches.clone(),
+    };
+    let namespace = args.namespace.clone();
+    let watches = tokio::spawn(watch_all(inspector, namespace, queues.clone(), stop.clone()));
 
     let release = CancellationToken::new();
     let (leads, lease) = lead(&args, elector_client, &home, &release);
@@ -228,21 +233,26 @@ fn lead(
     (receiver, tokio::spawn(async move { elector.hold(&sender, &release).await }))
 }
 
-/// Starts every watch once the server has told its version; what they touch is queued.
+/// Starts every watch once the server has told its version; what they touch is queued. The
+/// admission policies are read before and from then on.
 async fn watch_all(
-    client: Client,
+    inspector: Inspector,
     namespace: Option<String>,
-    caches: Arc<Caches>,
     queues: Arc<Queues>,
     stop: CancellationToken,
 ) {
+    let (client, caches) = (inspector.client.clone(), inspector.caches.clone());
     let minor = watch::version(&client, client::ANSWER_WITHIN).await;
     caches.kubernetes.store(minor, Ordering::Relaxed);
     let streaming = watch::streams_lists(minor);
-    let (index, told) = (caches.clone(), queues);
+    inspector.read_first().await;
+    let (index, told) = (caches.clone(), queues.clone());
     let tell: watch::Tell = Arc::new(move |kind, touched| told.touched(&index, kind, touched));
     Watches { client, namespace, streaming, caches, tell }.start(&stop);
-    stop.cancelled().await;
+    tokio::select! {
+        () = inspector.run(|| queues.replan_deployments(&inspector.caches)) => {}
+        () = stop.cancelled() => {}
+    }
 }
 
 impl Queues {
@@ -279,6 +289,18 @@ impl Queues {
             self.registries.touched(key(&name.to_owned()), kind, touched);
         }
         touched.versions.iter().for_each(|name| self.versions.touched(key(name), kind, touched));
+    }
+
+    /// Queues every ModelDeployment, spread over a time that grows with their number.
+    fn replan_deployments(&self, caches: &Caches) {
+        let keys: Vec<Key> = caches.wanted.read().all().map(|(key, _)| key.clone()).collect();
+        let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        let within = REPLAN_EACH.saturating_mul(count).min(REPLAN_WITHIN);
+        let now = Instant::now();
+        for key in keys {
+            let at = now + within.mul_f64(spread(&key));
+            self.deployments.queue.add(key, at);
+        }
     }
 
     /// Queues every name there is anything to plan for.

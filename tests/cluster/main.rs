@@ -1,6 +1,7 @@
 //! The operator on a real control plane: each test is one sentence.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod admission;
 mod artifacts;
 mod autoscaling;
 mod bad_input;

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use crate::harness::story::{Story, condition, deployment, version_of};
 
 /// A namespace with the shipped policies in force, Secrets `mine` and `other`, and people:
-/// `writer` writes our kinds and nothing else, `maker` may create what the operator makes too,
-/// `reader` may also read Secret `mine`, and `editor` has Kubernetes' own role.
+/// `writer` writes our kinds and nothing else, `builder` may create the pods that the operator makes
+/// too, `maker` the Services as well, `reader` may also read Secret `mine`, and `editor` has
+/// Kubernetes' own role.
 fn begin(hint: &str) -> Story {
     let story = Story::begin(hint);
     story.with_shipped_policies();
@@ -21,13 +22,10 @@ fn begin(hint: &str) -> Story {
         "--verb=create,update,patch,get",
         "--resource=modelpolicies.rollmodel.dev",
     ]);
-    story.kubectl(&[
-        "create",
-        "role",
-        "maker",
-        "--verb=create",
-        "--resource=deployments.apps,jobs.batch",
-    ]);
+    for (name, resources) in [("builder", "deployments.apps,jobs.batch"), ("exposer", "services")] {
+        let resources = format!("--resource={resources}");
+        story.kubectl(&["create", "role", name, "--verb=create", &resources]);
+    }
     story.kubectl(&[
         "create",
         "role",
@@ -45,10 +43,11 @@ fn begin(hint: &str) -> Story {
             .collect();
         story.kubectl(&args);
     };
-    bind("--clusterrole=rollmodel-edit", &["writer", "maker", "reader"]);
-    bind("--clusterrole=rollmodel-view", &["writer", "maker", "reader"]);
+    bind("--clusterrole=rollmodel-edit", &["writer", "builder", "maker", "reader"]);
+    bind("--clusterrole=rollmodel-view", &["writer", "builder", "maker", "reader"]);
     bind("--role=policies", &["writer", "maker", "reader", "editor"]);
-    bind("--role=maker", &["maker", "reader"]);
+    bind("--role=builder", &["builder", "maker", "reader"]);
+    bind("--role=exposer", &["maker", "reader"]);
     bind("--role=reader", &["reader"]);
     bind("--clusterrole=edit", &["editor"]);
     let refuses =
@@ -219,6 +218,53 @@ fn who_writes_a_model_deployment_has_to_have_the_right_to_what_its_pods_get() {
     assert_eq!(merge(&story, "editor", "mdep/fraud", json!({"delivery": secret("other")})), "");
     let served = story.serves("7");
     assert_eq!(served["spec"]["replicas"], 2);
+}
+
+fn may_not_expose(story: &Story, who: &str, kind: &str) -> String {
+    format!(
+        "{who} may not create services in namespace {}, and so not have the operator create one of type {kind}: ask an administrator for that right",
+        story.namespace
+    )
+}
+
+#[test]
+fn without_the_right_to_create_services_nobody_has_one_created_or_changed() {
+    let story = begin("rights-svc");
+    let fraud = |service: Value| {
+        let spec = json!({"model": "fraud", "version": "6", "service": service});
+        deployment("fraud", spec)
+    };
+    for version in ["6", "7"] {
+        story.version(version, version);
+    }
+    for (service, kind) in [
+        (json!({}), "ClusterIP"),
+        (json!({"type": "LoadBalancer"}), "LoadBalancer"),
+        (json!({"type": "NodePort", "port": 81}), "NodePort"),
+    ] {
+        let said = apply(&story, "builder", &fraud(service));
+        refused(&said, &may_not_expose(&story, "builder", kind));
+    }
+    assert!(story.list("mdep").is_empty());
+    assert_eq!(apply(&story, "maker", &fraud(json!({}))), "");
+    story.serves("6");
+    for (service, kind) in
+        [(json!({"type": "LoadBalancer"}), "LoadBalancer"), (json!({"port": 81}), "ClusterIP")]
+    {
+        let said = merge(&story, "builder", "mdep/fraud", json!({"service": service}));
+        refused(&said, &may_not_expose(&story, "builder", kind));
+    }
+    assert_eq!(
+        merge(&story, "builder", "mdep/fraud", json!({"version": "7"})),
+        "",
+        "what leaves the Service alone needs no right to it"
+    );
+    story.serves("7");
+    let exposed = json!({"service": {"type": "NodePort"}});
+    assert_eq!(merge(&story, "editor", "mdep/fraud", exposed), "");
+    story.until_true("the Service has its type", || {
+        story.get("service", "fraud")["spec"]["type"] == "NodePort"
+    });
 }
 
 #[test]

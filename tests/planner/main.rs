@@ -1,6 +1,7 @@
 //! The planner's stories, told in a world in memory: each test is one sentence.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod admission;
 mod artifacts;
 #[path = "../simulator/controller_tests.rs"]
 mod controller_tests;

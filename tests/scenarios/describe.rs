@@ -293,7 +293,8 @@ pub fn status(case: &Case, plan: &CasePlan) -> Status {
 /// The conditions that tools decide by: Reconciling and Progressing say no more than Ready, and
 /// Available speaks of the pods alone.
 fn conditions(all: &[Condition]) -> Option<String> {
-    let told = ["Ready", "Stalled", "Paused", "Held", "AutoscaledChild"];
+    let told =
+        ["Ready", "Stalled", "Paused", "Held", "AutoscaledChild", "AdmissionPoliciesMissing"];
     let told = told.iter().filter_map(|type_| all.iter().find(|c| c.type_ == *type_));
     let told: Vec<String> =
         told.map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect();

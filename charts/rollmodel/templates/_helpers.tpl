@@ -75,8 +75,17 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
 {{- define "rollmodel.clusterRules" -}}
+{{- if or (not .Values.watchNamespace) .Values.crds.read }}
 # Which schema of ours the cluster has.
 - apiGroups: [apiextensions.k8s.io]
   resources: [customresourcedefinitions]
   verbs: [list, watch]
+{{- end }}
+{{- if or (not .Values.watchNamespace) .Values.admissionPolicies.read }}
+# Whether the shipped admission policies (admission.yaml) are in force: these six objects, by name.
+- apiGroups: [admissionregistration.k8s.io]
+  resources: [validatingadmissionpolicies, validatingadmissionpolicybindings]
+  resourceNames: [{{ include "rollmodel.name" . }}-requested-by, {{ include "rollmodel.name" . }}-own-rights, {{ include "rollmodel.name" . }}-records]
+  verbs: [get]
+{{- end }}
 {{- end }}

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{View, phase::Phase};
 use crate::{
     api::{
-        condition::{Condition, condition, holds},
+        condition::{Condition, condition, holds, said},
         deployment::State,
         reason::Reason,
     },
@@ -84,15 +84,60 @@ pub fn build_conditions(
         let by = by.unwrap_or_else(|| "spec.paused".into());
         all.push(set("Paused", true, Reason::Paused, &format!("Paused by {by}.")));
     }
-    if let Some(name) = facts.observed.autoscalers.first() {
-        let message = format!(
-            "HorizontalPodAutoscaler {name} scales the Deployment and fights with spec.replicas: let it \
-             scale ModelDeployment {} instead.",
-            facts.observed.name
-        );
-        all.push(set("AutoscaledChild", true, Reason::AutoscaledChild, &message));
-    }
+    all.extend(describe_autoscaler(view, old));
+    all.extend(describe_admission(view, old));
     all
+}
+
+/// The condition about an autoscaler that scales the Deployment.
+fn describe_autoscaler(view: &View<'_>, old: &[Condition]) -> Option<Condition> {
+    let facts = view.facts;
+    let message = format!(
+        "HorizontalPodAutoscaler {} scales the Deployment and fights with spec.replicas: let it \
+         scale ModelDeployment {} instead.",
+        facts.observed.autoscalers.first()?,
+        facts.observed.name
+    );
+    let (kind, generation) = ("AutoscaledChild", facts.wanted.generation);
+    Some(condition(old, kind, true, Reason::AutoscaledChild, &message, generation, facts.now))
+}
+
+/// Condition type that says that the shipped admission policies are not in force.
+const POLICIES_MISSING: &str = "AdmissionPoliciesMissing";
+/// What is not guaranteed without them.
+const NOT_GUARANTEED: &str = "it is not guaranteed that users get nothing through the operator \
+     that RBAC denies them (Deployments, Services, Jobs, Secrets), nor that records and the names \
+     of requesters are genuine";
+
+/// The condition about the admission policies; none while all are in force. Until they were read,
+/// the condition that is there stands, so that a restart of the operator writes nothing.
+fn describe_admission(view: &View<'_>, old: &[Condition]) -> Option<Condition> {
+    let facts = view.facts;
+    let set = |status: &str, reason: Reason, message: &str| {
+        let generation = facts.wanted.generation;
+        Some(said(old, POLICIES_MISSING, status, reason, message, generation, facts.now))
+    };
+    let Some(policies) = &facts.observed.memory.admission_policies else {
+        let standing = old.iter().find(|c| c.type_ == POLICIES_MISSING)?;
+        return set(&standing.status, standing.reason.parse().ok()?, &standing.message);
+    };
+    if policies.are_in_force() {
+        return None;
+    }
+    if policies.unreadable {
+        let message = format!(
+            "This operator may not read the admission policies of Rollmodel, so {NOT_GUARANTEED}. \
+             Grant it the rule of deploy/rbac.yaml for validatingadmissionpolicies and their \
+             bindings, or set admissionPolicies.read=true in the Helm chart."
+        );
+        return set("Unknown", Reason::NotReadable, &message);
+    }
+    let message = format!(
+        "{}. Until all admission policies of Rollmodel are installed, {NOT_GUARANTEED}. Apply \
+         deploy/admission.yaml, or set admissionPolicies.enabled=true in the Helm chart.",
+        policies.problems.join("; ")
+    );
+    set("True", Reason::NotInstalled, &message)
 }
 
 /// Whether the object is on its way, or stuck.
