@@ -51,7 +51,10 @@ pub use observed::Observed;
 use std::{borrow::Cow, sync::Arc};
 
 use crate::api::{ModelRolloutSpec, rollout::Trigger};
-use decide::{Decided, Decision, decide, endings::close_finished_rollouts};
+use decide::{
+    Decided, Decision, decide,
+    endings::{close_finished_rollouts, may_be_promoted},
+};
 use facts::{Facts, history::History};
 use jiff::Timestamp;
 use observed::{KnownRevision, Wanted};
@@ -139,16 +142,19 @@ fn changes_more(facts: &Facts<'_>, before: &History, after: &History, is_refused
     is_refused || facts.should_pause(after) || left.is_some_and(moves)
 }
 
-/// Whether the Deployment's own status says that only available pods of its template are left.
-fn is_settled_by_numbers(facts: &Facts<'_>) -> bool {
-    let open = facts.history.in_progress();
-    let live = open.and_then(|open| facts.deployment_if_up_to_date(open, &facts.history));
-    live.is_some_and(|live| {
-        let (want, status) = (live.spec.replicas, &live.status);
-        want > 0
-            && facts::health::observed_generation_is_current(live)
-            && [status.replicas, status.updated_replicas, status.available_replicas] == [want; 3]
-    })
+/// Whether a rollout waits for the cache of pods alone: the Deployment's own status says that only
+/// available pods of its template are left.
+fn is_settled_by_numbers(facts: &Facts<'_>, history: &History) -> bool {
+    let Some(open) = history.in_progress() else { return false };
+    let live = facts.deployment_if_up_to_date(open, history);
+    may_be_promoted(facts, history, open)
+        && live.is_some_and(|live| {
+            let (want, status) = (live.spec.replicas, &live.status);
+            want > 0
+                && facts::health::observed_generation_is_current(live)
+                && [status.replicas, status.updated_replicas, status.available_replicas]
+                    == [want; 3]
+        })
 }
 
 /// From the decision to the plan: the history as it will be, the writes, and the status.
@@ -172,7 +178,7 @@ fn write_down(
         // watch tells; what the spec asks for, Kubernetes answers.
         out.requeue_at_once();
     }
-    if history.in_progress().is_some() && is_settled_by_numbers(facts) {
+    if is_settled_by_numbers(facts, &history) {
         // The Deployment counts its pods sooner than the cache of pods shows them.
         out.requeue_in(1);
     }

@@ -105,6 +105,14 @@ impl Cluster {
             let sentence = format!("version {} is held, and it never failed: {says}", spec.version);
             self.violate("only-faulty-content-is-failed", sentence);
         }
+        let newest = self.newest_record().filter(|r| r.outcome.is_none());
+        let newest = newest.map(|r| (r.number, r.version.clone()));
+        if let Some((number, version)) = newest.filter(|_| hold)
+            && !self.faults.behavior(&version).is_faulty()
+        {
+            let sentence = format!("{} is held, and rollout {number} never ends", spec.version);
+            self.violate("desired-or-held-state-reached", sentence);
+        }
         let serves = status.serving.as_ref().is_some_and(|s| s.version == spec.version);
         let reached = serves && state == Some(State::Serving);
         if !hold && !reached && !self.faults.behavior(&spec.version).is_faulty() {

@@ -39,17 +39,23 @@ fn find_endings(facts: &Facts<'_>, history: &History) -> Vec<(i64, Ending)> {
             endings.push((pair[0].number, describe_superseded(facts, pair[1])));
         }
     }
-    if let Some(newest) = history.in_progress().filter(|open| may_be_promoted(facts, history, open))
-    {
+    if let Some(newest) = history.in_progress().filter(|open| is_finished(facts, history, open)) {
         endings.push((newest.number, describe_promoted(facts, newest)));
     }
     endings
 }
 
 /// Whether the newest rollout is complete, and nobody left it.
-fn may_be_promoted(facts: &Facts<'_>, history: &History, open: &ModelRolloutSpec) -> bool {
+fn is_finished(facts: &Facts<'_>, history: &History, open: &ModelRolloutSpec) -> bool {
+    let live = facts.deployment_if_up_to_date(open, history);
+    may_be_promoted(facts, history, open)
+        && live.is_some_and(|live| is_complete(facts.observed, live, open, facts.now))
+}
+
+/// Whether the newest rollout serves as soon as its pods do: it is carried out, and nobody left it.
+#[must_use]
+pub fn may_be_promoted(facts: &Facts<'_>, history: &History, open: &ModelRolloutSpec) -> bool {
     let Some(track) = facts.find_track(&open.deployment_name) else { return false };
-    let Some(live) = facts.deployment_if_up_to_date(open, history) else { return false };
     let changes = |c: &ExternalChange| {
         matches!(c, ExternalChange::Template { .. } | ExternalChange::RestartedAt(_))
     };
@@ -57,10 +63,10 @@ fn may_be_promoted(facts: &Facts<'_>, history: &History, open: &ModelRolloutSpec
         if !found.iter().any(changes));
     let newly = !facts.has_serving_content(open) && !open.goes_back();
     undisturbed
+        && track.is_up_to_date(history)
         && facts.missing.is_none()
         && !is_left_behind(facts)
         && !(newly && is_yanked(facts.observed, open))
-        && is_complete(facts.observed, live, open, facts.now)
 }
 
 fn describe_superseded(facts: &Facts<'_>, next: &ModelRolloutSpec) -> Ending {

@@ -90,7 +90,7 @@ pub fn is_left_behind(facts: &Facts<'_>) -> bool {
 }
 
 /// A ModelDeployment that was created again on something rejected, or while a pause stands, first
-/// serves what served last.
+/// serves what served last. That is not what the spec names, so it goes back.
 fn recreate(facts: &Facts<'_>, decided: &mut Decided) {
     let history = &facts.history;
     let eligible = |r: &&crate::api::ModelRolloutSpec| {
@@ -101,7 +101,6 @@ fn recreate(facts: &Facts<'_>, decided: &mut Decided) {
         return;
     };
     let target = Target::of_record(facts, target).restarted(None);
-    let direction = super::rollout::repeat_direction(history);
-    let cause = Cause::new(Trigger::Recreated, direction, decided_by(SPEC, None));
+    let cause = Cause::new(Trigger::Recreated, Direction::Back, decided_by(SPEC, None));
     decided.roll(NewRollout::new(facts, target, cause));
 }
