@@ -60,7 +60,7 @@ pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
     }
     if let Some(refused) = find_hindering(view).filter(|_| phase.state == State::Serving) {
         let reason = if refused.forbidden { "Forbidden" } else { "Refused" };
-        return Phase::new(State::Waiting, reason, describe_refused(refused));
+        phase = Phase::new(State::Waiting, reason, describe_refused(refused));
     }
     for refused in view.refused.iter().filter(|r| !r.deciding && !is_about_progress(view, r)) {
         let sentence = describe_refused(refused);
@@ -68,8 +68,29 @@ pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
             phase.message = format!("{} {sentence}", phase.message.trim_end());
         }
     }
+    if is_down(view, phase.state) {
+        phase.message = format!("No pod is available. {}", phase.message);
+    }
     phase.message = bounded(&phase.message, MESSAGE_MAX);
     phase
+}
+
+/// Whether something should serve, and no pod of the Deployment is available: a rollout was complete
+/// here before, or the state says that nothing more is going to happen.
+pub fn is_down(view: &View<'_>, state: State) -> bool {
+    let facts = view.facts;
+    // The pods of a Deployment that is not ours, or that is being deleted, are not counted.
+    if facts.observed.workload.is_some() && facts.deployment().is_none() {
+        return false;
+    }
+    let is_settled = match state {
+        State::Serving | State::Held | State::RolledBack => true,
+        State::Paused => view.history.newest().is_some(),
+        State::Pending | State::Rolling | State::Waiting | State::Invalid => false,
+    };
+    let available = facts.deployment().map_or(0, |live| live.status.available_replicas);
+    let should_serve = is_settled || view.history.serving().is_some();
+    should_serve && facts.wanted.spec.replicas > 0 && available == 0
 }
 
 /// Tells people of each refused write, once.
