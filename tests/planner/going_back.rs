@@ -392,3 +392,31 @@ fn recreated_while_a_pause_stands_it_serves_what_served_last_and_the_change_wait
     world.settle();
     assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "8"));
 }
+
+#[test]
+fn a_sentence_names_the_version_the_template_or_that_the_same_is_rolled_out_again() {
+    let mut world = on_seven();
+    let says = |world: &mut World| {
+        let plan = world.plan();
+        world.carry_out(plan.clone(), usize::MAX);
+        plan.status.unwrap().message.unwrap()
+    };
+    world.ask(Verb::Undo);
+    assert_eq!(says(&mut world), "Going back to version 6: latency.");
+    // Version 7 serves until version 6 is complete.
+    world.ask(Verb::Retry);
+    assert_eq!(says(&mut world), "Rolling out version 7 again (Retry by alice).");
+    world.settle();
+    world.ask(Verb::Restart);
+    assert_eq!(says(&mut world), "Restarting version 7.");
+    world.ask(Verb::Abort);
+    assert_eq!(says(&mut world), "Going back to version 7 as it served before: latency.");
+    world.settle();
+    world.template(image("2"));
+    assert_eq!(says(&mut world), "Rolling out the changed template of version 7.");
+    world.ask(Verb::Restart);
+    let restarted = "Rolling out the changed template of version 7 (Restart by alice).";
+    assert_eq!(says(&mut world), restarted);
+    world.ask(Verb::Abort);
+    assert_eq!(says(&mut world), "Going back to the earlier template of version 7: latency.");
+}

@@ -128,6 +128,12 @@ impl Target {
     pub fn version(&self) -> &str {
         &self.version
     }
+
+    /// The hash of the revision that is served.
+    #[must_use]
+    pub fn revision_hash(&self) -> &str {
+        &self.revision_hash
+    }
 }
 
 /// The failure to name a target: a problem of the spec, or something to read live first.

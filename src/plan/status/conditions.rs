@@ -2,7 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{View, phase::{Phase, is_down}};
+use super::{
+    View,
+    phase::{Phase, is_down},
+};
 use crate::{
     api::{
         condition::{Condition, condition, holds},

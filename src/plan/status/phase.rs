@@ -250,15 +250,52 @@ fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
     }
 }
 
+/// Names what a rollout changes: the version, the template of the same version, or that the same is
+/// rolled out again, and why.
 fn name_progress(view: &View<'_>, open: &ModelRolloutSpec) -> String {
-    let serving = view.history.serving();
-    let same_version = serving.is_some_and(|s| s.record_digest == open.record_digest);
+    if open.goes_back() {
+        return name_return(view, open);
+    }
+    let (version, by) = (&open.version, &open.decided_by.name);
+    let what = match view.history.serving() {
+        Some(serving) if serving.revision_hash == open.revision_hash => {
+            return match open.trigger {
+                Trigger::Restart if serving.revision_name != open.revision_name => {
+                    format!("Restarting version {version} with its template rendered again")
+                }
+                Trigger::Restart => format!("Restarting version {version}"),
+                Trigger::Retry => format!("Rolling out version {version} again (Retry by {by})"),
+                _ => format!("Rolling out version {version} again"),
+            };
+        }
+        Some(serving) if serving.record_digest == open.record_digest => {
+            format!("the changed template of version {version}")
+        }
+        _ => format!("version {version}"),
+    };
+    let why = if open.trigger == Trigger::Restart {
+        format!(" (Restart by {by})")
+    } else {
+        String::new()
+    };
+    format!("Rolling out {what}{why}")
+}
+
+/// Names what a rollout that goes back changes, compared with the rollout that it leaves.
+fn name_return(view: &View<'_>, open: &ModelRolloutSpec) -> String {
     let version = &open.version;
-    match open.trigger {
-        _ if open.goes_back() => format!("Going back to version {version}"),
-        Trigger::Restart => format!("Restarting version {version}"),
-        _ if same_version => format!("Rolling out the changed template of version {version}"),
-        _ => format!("Rolling out version {version}"),
+    let left = open.previous_rollout.and_then(|number| view.history.get(number));
+    match left {
+        Some(_) if open.trigger == Trigger::Restart => {
+            format!("Going back to version {version} (Restart by {})", open.decided_by.name)
+        }
+        Some(left) if left.revision_hash == open.revision_hash => {
+            format!("Going back to version {version} as it served before")
+        }
+        Some(left) if left.record_digest == open.record_digest => {
+            format!("Going back to the earlier template of version {version}")
+        }
+        _ => format!("Going back to version {version}"),
     }
 }
 
@@ -336,13 +373,15 @@ fn describe_older_crds(view: &View<'_>) -> Phase {
 }
 
 fn describe_hold(view: &View<'_>, hold: &Hold, desired: &str) -> Phase {
+    let newest = view.history.newest();
+    let same = newest.is_some_and(|r| Some(&r.version) == hold.rejected.version.as_ref());
     let what = match (&hold.rejected.version, hold.scope) {
+        (Some(version), _) if same => format!("the changed template of version {version}"),
         (Some(version), Scope::Version) => format!("version {version}"),
         (Some(version), _) => format!("the template of version {version}"),
         (None, _) => format!("rollout {}", hold.rejected.rollout),
     };
     let why = hold.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default();
-    let newest = view.history.newest();
     let now =
         newest.map_or("Nothing serves".to_owned(), |r| format!("Serving version {}", r.version));
     if hold.trigger.by_person() {
@@ -356,11 +395,6 @@ fn describe_hold(view: &View<'_>, hold: &Hold, desired: &str) -> Phase {
         let message = format!("{now}: {by} went back from {what}{why}. {until}");
         return Phase::new(State::Held, "Held", message);
     }
-    let same = newest.is_some_and(|r| Some(&r.version) == hold.rejected.version.as_ref());
-    let what = match &hold.rejected.version {
-        Some(version) if same => format!("the changed template of version {version}"),
-        _ => what,
-    };
     if hold.trigger == Trigger::Refused {
         let message = format!("{now}: {what} was not rolled out{why}. Correct it in the spec.");
         return Phase::new(State::Invalid, "Refused", message);
