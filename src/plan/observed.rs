@@ -396,6 +396,9 @@ pub struct RefusedWrite {
     /// True if the write was forbidden (403: RBAC, quota, admission); false if the object was
     /// refused.
     pub forbidden: bool,
+    /// True if the API server named a field of the pod template as a cause.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub names_template: bool,
     /// Sentence about the refusal: the write, the object, and the message of the API server.
     pub message: String,
 }

@@ -451,6 +451,7 @@ impl World {
         {
             self.seen.memory.refused.push(plan::observed::RefusedWrite {
                 write: action.write().unwrap(),
+                names_template: message.contains("spec.template"),
                 message,
                 ..plan::observed::RefusedWrite::default()
             });

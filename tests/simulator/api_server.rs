@@ -49,6 +49,9 @@ fn refusal(code: Code, what: &str) -> ApiError {
     }
 }
 
+/// The field that refusals of a template name.
+pub const TEMPLATE: &str = "spec.template";
+
 impl Cluster {
     /// Carries out one action of a plan.
     pub fn write(&mut self, action: &Action) -> Answer {
@@ -178,7 +181,7 @@ impl Cluster {
         if old("/spec/template") != Some(&body["spec"]["template"]) {
             let label = label_revision(body);
             let answer = validate_template(&body["spec"]["template"]);
-            let answer = answer.and_then(|()| self.admit(WriteKind::Template, "Deployment"));
+            let answer = answer.and_then(|()| self.admit(WriteKind::Template, TEMPLATE));
             if matches!(answer, Err(ApiError::Invalid { .. })) {
                 self.truth.refused_templates.insert(label);
             }
@@ -246,14 +249,14 @@ fn validate_template(template: &Value) -> Answer {
     for (name, value) in labels {
         let value = value.as_str().unwrap_or_default();
         if value.contains('/') {
-            let message = format!("metadata.labels: Invalid value: {value:?} of {name}");
+            let message = format!("{TEMPLATE}.metadata.labels: Invalid value: {value:?} of {name}");
             return Err(ApiError::Invalid { causes: true, message });
         }
     }
     let volumes = template["spec"]["volumes"].as_array().into_iter().flatten();
     for volume in volumes {
         if volume.get("emptydir").is_some() {
-            let message = format!("unknown field \"emptydir\" in {}", "x".repeat(2000));
+            let message = format!("{TEMPLATE}: unknown field \"emptydir\" in {}", "x".repeat(2000));
             return Err(ApiError::Invalid { causes: true, message });
         }
     }

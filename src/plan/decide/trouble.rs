@@ -105,7 +105,7 @@ fn find_yank(facts: &Facts<'_>, open: &ModelRolloutSpec) -> Option<Verdict> {
 /// A template that the API server refuses never reaches a pod, so that what serves goes on.
 fn find_refusal(facts: &Facts<'_>, open: &ModelRolloutSpec) -> Option<Verdict> {
     let refused = refused_writes::find_decision(facts.observed, open.number)?;
-    if refused.forbidden || !refused_writes::has_template(refused) {
+    if !refused_writes::is_template_at_fault(refused) {
         return None;
     }
     let reason = "the API server refused its template".to_owned();
