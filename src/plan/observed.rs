@@ -161,6 +161,10 @@ pub struct StoredContent {
     pub uid: String,
     /// The resourceVersion of the ControllerRevision.
     pub resource_version: String,
+    /// Digest of the stored rendering, also where the cache dropped the body; empty if nothing of
+    /// ours is stored, and computed from the body when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rendering_digest: Option<String>,
     /// Stored body; absent where the cache dropped it, until it is read live.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<ContentBody>,

@@ -32,7 +32,10 @@ use super::{
 };
 use crate::{
     api::{ModelRolloutSpec, names},
-    plan::{Action, Observed, Plan, Prunable, action::Purpose, observed::ContentBody},
+    plan::{
+        Action, Observed, Plan, Prunable, action::Purpose, facts::content::digest,
+        observed::ContentBody,
+    },
 };
 
 use children::Patched;
@@ -263,20 +266,24 @@ impl Hand<'_, Observed> {
                 self.count("store_content", Kind::ControllerRevision, name);
                 Ok(Applied::Done)
             }
-            Err(error) if taken(&error) => self.compare(name, &body.revision_hash).await,
+            Err(error) if taken(&error) => self.compare(name, body).await,
             Err(source) => Err(self.error("store content", name, source)),
         }
     }
 
-    /// A name that is taken must be taken by the same content, its whole hash compared.
-    async fn compare(&self, name: &str, hash: &str) -> Result<Applied, Error> {
+    /// A name that is taken must be taken by the same rendering. Another one of the same revision was
+    /// stored since: once the caches show it, another name is chosen.
+    async fn compare(&self, name: &str, ours: &ContentBody) -> Result<Applied, Error> {
         let stored = self
             .api(Kind::ControllerRevision)
             .get_opt(name)
             .await
             .map_err(|e| self.error("get content", name, e))?;
         match stored.map(|object| read_body(&object.0)) {
-            Some(Some(body)) if body.revision_hash == hash => Ok(Applied::Done),
+            Some(Some(body)) if digest(&body.rendering) == digest(&ours.rendering) => {
+                Ok(Applied::Done)
+            }
+            Some(Some(body)) if body.revision_hash == ours.revision_hash => Ok(Applied::Behind),
             Some(_) => Err(Error::OtherContent { what: self.what(name) }),
             None => Ok(Applied::Behind),
         }

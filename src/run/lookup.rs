@@ -7,7 +7,7 @@ use super::{
     kinds::{Key, Kind, Watched},
     object::{Kept, Object, StatusOnly, Whole},
     observe::{Caches, Found},
-    reduced::{read_body, read_service},
+    reduced::{digest_body, read_body, read_service},
     verification::last_words,
     watch::api,
     workload::read_workload,
@@ -84,11 +84,13 @@ pub async fn look(
 }
 
 fn stored(name: &str, mut object: Object) -> StoredContent {
+    let body = read_body(&object);
     StoredContent {
         name: name.to_owned(),
         uid: object.metadata.uid.take().unwrap_or_default(),
         resource_version: object.metadata.resource_version.take().unwrap_or_default(),
-        body: read_body(&object),
+        rendering_digest: Some(digest_body(body.as_ref())),
+        body,
     }
 }
 

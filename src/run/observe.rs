@@ -267,6 +267,7 @@ impl Caches {
                 name: name.to_owned(),
                 uid: entry.uid.clone(),
                 resource_version: entry.resource_version.clone(),
+                rendering_digest: Some(entry.rendering_digest.clone()),
                 body,
             })
         })?;

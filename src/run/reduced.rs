@@ -246,6 +246,8 @@ pub struct ContentEntry {
     pub uid: String,
     /// Its resourceVersion.
     pub resource_version: String,
+    /// The digest of the rendering that it stores; empty where it stores nothing of ours.
+    pub rendering_digest: String,
     /// What it stores; dropped where neither what serves nor the newest record needs it.
     pub body: Option<Packed<ContentBody>>,
 }
@@ -254,12 +256,14 @@ impl Watched for ContentEntry {
     const KIND: Kind = Kind::ControllerRevision;
 
     fn read(mut object: Object, _: Option<&Self>) -> Result<Self, serde_json::Error> {
+        // A stranger's object under our labels must not stop anything: it is there, and stores
+        // nothing.
+        let body = read_body(&object);
         Ok(Self {
             uid: object.metadata.uid.take().unwrap_or_default(),
             resource_version: object.metadata.resource_version.take().unwrap_or_default(),
-            // A stranger's object under our labels must not stop anything: it is there, and stores
-            // nothing.
-            body: read_body(&object).and_then(|body| Packed::pack(&body).ok()),
+            rendering_digest: digest_body(body.as_ref()),
+            body: body.and_then(|body| Packed::pack(&body).ok()),
         })
     }
 
@@ -272,6 +276,12 @@ impl Watched for ContentEntry {
 #[must_use]
 pub fn read_body(object: &Object) -> Option<ContentBody> {
     object.data.or_default()
+}
+
+/// The digest of the rendering that a ControllerRevision of ours stores; empty where it stores none.
+#[must_use]
+pub fn digest_body(body: Option<&ContentBody>) -> String {
+    body.map(|body| content::digest(&body.rendering)).unwrap_or_default()
 }
 
 /// The Service in front of the pods of a ModelDeployment.

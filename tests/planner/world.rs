@@ -375,6 +375,7 @@ impl World {
                     name,
                     uid,
                     resource_version,
+                    rendering_digest: Some(plan::facts::content::digest(&body.rendering)),
                     body: Some(body),
                 });
             }

@@ -8,6 +8,7 @@ use rollmodel::{
     plan::{
         Action, Prunable,
         action::Purpose,
+        facts::content::digest,
         observed::{Controller, Meta, Record, Service, StoredContent},
         patch::guard_generation,
     },
@@ -62,12 +63,12 @@ impl Cluster {
                     return Err(ApiError::AlreadyExists);
                 }
                 let (uid, resource_version) = (self.give_uid(), self.give_resource_version());
-                let body = Some(body.clone());
                 self.revisions.push(StoredContent {
                     name: name.clone(),
                     uid,
                     resource_version,
-                    body,
+                    rendering_digest: Some(digest(&body.rendering)),
+                    body: Some(body.clone()),
                 });
             }
             Action::CreateRecord { spec } => self.create_record(spec)?,
