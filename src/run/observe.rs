@@ -174,6 +174,12 @@ impl Caches {
             .transpose()
     }
 
+    /// The uid of the Deployment of that name, where it is cached.
+    #[must_use]
+    pub fn find_deployment_uid(&self, key: &Key) -> Option<String> {
+        Some(self.workload(key).ok()??.meta.uid)
+    }
+
     /// The ModelPolicy of a namespace.
     fn policy(&self, namespace: &Arc<str>) -> Result<Option<Policy>, Unreadable> {
         let key = Key::new(namespace.clone(), names::POLICY);
