@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{
-        ModelVersionStatus,
+        ModelRollout, ModelVersionStatus,
         condition::{Time, bounded},
         deployment::{Revision, State},
         names,
@@ -359,8 +360,13 @@ impl Watched for Autoscaler {
     }
 }
 
-/// A CustomResourceDefinition of ours, by the level of its schema; 0 where it does not say.
-pub struct Schema(pub u32);
+/// A CustomResourceDefinition of ours.
+pub struct Schema {
+    /// The level of its schema; 0 where it does not say.
+    pub level: u32,
+    /// The schema, where it is older than this build.
+    pub older: Option<Arc<Value>>,
+}
 
 impl Watched for Schema {
     const KIND: Kind = Kind::CustomResourceDefinition;
@@ -372,12 +378,24 @@ impl Watched for Schema {
             .as_ref()
             .and_then(|a| a.get(names::SCHEMA_LEVEL))
             .and_then(|l| l.parse().ok());
-        Ok(Self(level.unwrap_or_default()))
+        let level = level.unwrap_or_default();
+        let is_older = level < names::SCHEMA_LEVEL_NOW;
+        let older = is_older.then(|| find_schema(&object)).flatten().map(Arc::new);
+        Ok(Self { level, older })
     }
 
     fn owners(_: &Object) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// The schema of the version that this build reads and writes.
+fn find_schema(object: &Object) -> Option<Value> {
+    let mut spec: Value = object.spec.or_default();
+    let ours = ModelRollout::version(&());
+    let mut versions = spec["versions"].as_array_mut()?.iter_mut();
+    let version = versions.find(|v| v["name"] == *ours)?;
+    Some(version.pointer_mut("/schema/openAPIV3Schema")?.take())
 }
 
 /// What is kept of a child's metadata.

@@ -357,7 +357,10 @@ impl NewRollout {
             model_deployment_ref: ModelDeploymentRef { name: facts.observed.name.clone(), uid },
             number: next_number(facts),
             previous_rollout: previous.map(|r| r.number),
-            previous_digest: previous.map(digest_creation),
+            // What an older CRD leaves of the record before may not be what is stored.
+            previous_digest: previous
+                .filter(|_| !facts.observed.memory.crds_older)
+                .map(digest_creation),
             direction: cause.direction,
             admission: Admission { asked },
             model: facts.wanted.spec.model.clone(),

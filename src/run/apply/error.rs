@@ -32,6 +32,18 @@ pub enum Error {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// A patch of which the served schema knows nothing.
+    #[error(
+        "write {fields} of {kind} {what}: its CRD is older than this operator and lacks the field; apply the CRDs of this release"
+    )]
+    OlderSchema {
+        /// The fields.
+        fields: String,
+        /// The kind.
+        kind: &'static str,
+        /// The object.
+        what: String,
+    },
     /// A name that another content has.
     #[error(
         "store content {what}: a ControllerRevision of that name holds another content; delete it if nothing of yours needs it"
@@ -69,6 +81,7 @@ impl Error {
             },
             Self::NotLeading { .. } => "not_leading",
             Self::Patch { .. } => "patch",
+            Self::OlderSchema { .. } => "older_schema",
             Self::OtherContent { .. } => "other_content",
             Self::OtherJob { .. } => "other_job",
         }
@@ -85,7 +98,7 @@ impl Error {
                 }
                 _ => return None,
             },
-            Self::OtherContent { .. } | Self::OtherJob { .. } => false,
+            Self::OlderSchema { .. } | Self::OtherContent { .. } | Self::OtherJob { .. } => false,
             Self::NotLeading { .. } | Self::Patch { .. } => return None,
         };
         let names_template = matches!(self, Self::Request { source, .. }
