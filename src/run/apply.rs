@@ -315,8 +315,8 @@ impl Hand<'_, Observed> {
         }
     }
 
-    /// A name that is taken must be taken by the same rendering. Another one of the same revision was
-    /// stored since: once the caches show it, another name is chosen.
+    /// A name that is taken must be taken by the same rendering. Another one of the same revision
+    /// was stored since: once the caches show it, another name is chosen.
     async fn compare(&self, name: &str, ours: &ContentBody) -> Result<Applied, Error> {
         let stored = self
             .api(Kind::ControllerRevision)

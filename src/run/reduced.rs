@@ -279,7 +279,8 @@ pub fn read_body(object: &Object) -> Option<ContentBody> {
     object.data.or_default()
 }
 
-/// The digest of the rendering that a ControllerRevision of ours stores; empty where it stores none.
+/// The digest of the rendering that a ControllerRevision of ours stores; empty where it stores
+/// none.
 #[must_use]
 pub fn digest_body(body: Option<&ContentBody>) -> String {
     body.map(|body| content::digest(&body.rendering)).unwrap_or_default()

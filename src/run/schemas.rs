@@ -1,7 +1,7 @@
-//! Writing only what the served schemas know. While a CRD is older than this build, its schema lacks
-//! fields that this build writes, and a strict write or an apply that holds one is refused whole.
-//! They are left out instead, as the API server would prune them, so that going back and answering
-//! requests still work.
+//! Writing only what the served schemas know. While a CRD is older than this build, its schema
+//! lacks fields that this build writes, and a strict write or an apply that holds one is refused
+//! whole. They are left out instead, as the API server would prune them, so that going back and
+//! answering requests still work.
 
 use serde_json::Value;
 

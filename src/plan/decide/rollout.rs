@@ -200,8 +200,8 @@ fn render_desired(facts: &Facts<'_>, desired: &Content) -> Result<Target, Unread
 }
 
 /// The name under which a target's rendering is stored, and whether it is stored there already: the
-/// first that is free, or that holds this very rendering because it was stored before a crash. A body
-/// that no record vouches for is never used instead.
+/// first that is free, or that holds this very rendering because it was stored before a crash. A
+/// body that no record vouches for is never used instead.
 fn find_place(facts: &Facts<'_>, first: String, target: &Target) -> (String, bool) {
     let others =
         (2..).map(|n| names::revision_name(&facts.observed.name, &target.revision_hash, n));

@@ -268,8 +268,8 @@ fn is_paused_without_pods(live: &Workload) -> bool {
         && health::observed_generation_is_current(live)
 }
 
-/// The stored revision of a record, if it is the one that was recorded: one that someone changed is as
-/// good as lost.
+/// The stored revision of a record, if it is the one that was recorded: one that someone changed is
+/// as good as lost.
 #[must_use]
 pub fn find_stored_revision<'a>(
     observed: &'a Observed,

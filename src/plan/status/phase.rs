@@ -75,8 +75,8 @@ pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
     phase
 }
 
-/// Whether something should serve, and no pod of the Deployment is available: a rollout was complete
-/// here before, or the state says that nothing more is going to happen.
+/// Whether something should serve, and no pod of the Deployment is available: a rollout was
+/// complete here before, or the state says that nothing more is going to happen.
 pub fn is_down(view: &View<'_>, state: State) -> bool {
     let facts = view.facts;
     // The pods of a Deployment that is not ours, or that is being deleted, are not counted.

@@ -22,9 +22,9 @@ const PAGES_MAX: usize = 100;
 /// The most bytes of templates that are kept.
 const BYTES_MAX: usize = 8 << 20;
 
-/// Reads the ReplicaSets that the Deployment of that uid controls, or that nobody does: one for each
-/// revision. Beyond the bounds the rest counts as not there, which is logged: their revisions cannot
-/// be gone back to, and whoever asks for one is told so.
+/// Reads the ReplicaSets that the Deployment of that uid controls, or that nobody does: one for
+/// each revision. Beyond the bounds the rest counts as not there, which is logged: their revisions
+/// cannot be gone back to, and whoever asks for one is told so.
 pub(super) async fn list_replica_sets(
     client: &Client,
     key: &Key,
