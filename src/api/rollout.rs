@@ -58,7 +58,9 @@ pub struct ModelRolloutSpec {
     pub previous_rollout: Option<i64>,
     /// Digest (`sha256:<hex>`) of the record of `previousRollout` as it was created: of the RFC 8785
     /// form of its spec without the fields that are added or appended later. The chain of these
-    /// digests proves the order of rollouts to whoever kept an earlier one.
+    /// digests proves the order of rollouts to whoever kept an earlier one. Absent where the
+    /// rollout was decided while the CRDs were older than the operator, because the record may then
+    /// be read in part only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
     pub previous_digest: Option<String>,

@@ -231,7 +231,7 @@ impl Action {
             }
             Self::CreateWorkload { name, rollout, body } => {
                 let prefix = decision_prefix(*rollout);
-                format!("{prefix}on new Deployment {name} {}", short_digest(&body["spec"]))
+                format!("{prefix}{NEW_DEPLOYMENT} {name} {}", short_digest(&body["spec"]))
             }
             Self::PatchWorkload { name, purpose, ops, .. } => match purpose {
                 Purpose::Settings => {
@@ -265,6 +265,9 @@ pub fn decision_prefix(rollout: i64) -> String {
 
 /// The word in a decision's write that says that it changes the template.
 pub const TEMPLATE: &str = "with template";
+
+/// The words in a decision's write that say that it creates the Deployment.
+pub const NEW_DEPLOYMENT: &str = "on new Deployment";
 
 fn short_digest(value: &Value) -> String {
     names::hash16(&digest(value)).to_owned()

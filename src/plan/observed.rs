@@ -173,6 +173,10 @@ pub struct StoredContent {
     pub uid: String,
     /// The resourceVersion of the ControllerRevision.
     pub resource_version: String,
+    /// Digest of the stored rendering, also where the cache dropped the body; empty if nothing of
+    /// ours is stored, and computed from the body when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rendering_digest: Option<String>,
     /// Stored body; absent where the cache dropped it, until it is read live.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<ContentBody>,
@@ -420,6 +424,9 @@ pub struct RefusedWrite {
     /// True if the write was forbidden (403: RBAC, quota, admission); false if the object was
     /// refused.
     pub forbidden: bool,
+    /// True if the API server named a field of the pod template as a cause.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub names_template: bool,
     /// Sentence about the refusal: the write, the object, and the message of the API server.
     pub message: String,
 }

@@ -5,7 +5,7 @@
 //! once.
 
 use super::{
-    action::{Action, Plan, TEMPLATE, decision_prefix},
+    action::{Action, NEW_DEPLOYMENT, Plan, TEMPLATE, decision_prefix},
     observed::{Observed, RefusedWrite},
 };
 
@@ -46,10 +46,13 @@ pub fn find_decision(observed: &Observed, rollout: i64) -> Option<&RefusedWrite>
     observed.memory.refused.iter().find(|r| r.write.starts_with(&prefix))
 }
 
-/// Whether a refused decision changes the template, which may be at fault.
+/// Whether the template of a refused decision is at fault. A patch changes little else. A whole new
+/// Deployment holds the settings too, and a webhook may refuse it for its name or its labels: there
+/// the API server has to name a field of the template.
 #[must_use]
-pub fn has_template(refused: &RefusedWrite) -> bool {
-    refused.write.contains(TEMPLATE)
+pub fn is_template_at_fault(refused: &RefusedWrite) -> bool {
+    let is_whole = refused.write.contains(NEW_DEPLOYMENT);
+    !refused.forbidden && (refused.write.contains(TEMPLATE) || (is_whole && refused.names_template))
 }
 
 /// The sentence about a refused write.

@@ -6,7 +6,7 @@ mod error;
 mod registry;
 mod version;
 
-use std::sync::Mutex;
+use std::{borrow::Cow, sync::Mutex};
 
 use jiff::Timestamp;
 use kube::{
@@ -27,12 +27,17 @@ use super::{
     memory::{Left, Memo, lock},
     metrics::Metrics,
     object::{Kept, NameOnly, Whole},
+    observe::Caches,
     reduced::read_body,
+    schemas::{prune_object, prune_patch},
     watch::api,
 };
 use crate::{
     api::{ModelRolloutSpec, names},
-    plan::{Action, Observed, Plan, Prunable, action::Purpose, observed::ContentBody},
+    plan::{
+        Action, Observed, Plan, Prunable, action::Purpose, facts::content::digest,
+        observed::ContentBody,
+    },
 };
 
 use children::Patched;
@@ -60,6 +65,8 @@ pub enum Applied {
 pub struct Hand<'a, Seen> {
     /// The client.
     pub client: &'a Client,
+    /// The caches, which know the schemas that are served.
+    pub caches: &'a Caches,
     /// What is counted.
     pub metrics: &'a Metrics,
     /// Whether this process leads.
@@ -78,7 +85,11 @@ impl<Seen> Hand<'_, Seen> {
     }
 
     async fn post(&self, kind: Kind, body: &Value) -> Result<Answer, kube::Error> {
-        let answer = post(self.client, &path(&kind.resource(), &self.key.namespace), body).await?;
+        let mut body = Cow::Borrowed(body);
+        if let Some(schema) = self.caches.find_older_schema(kind) {
+            prune_object(&schema, body.to_mut());
+        }
+        let answer = post(self.client, &path(&kind.resource(), &self.key.namespace), &body).await?;
         self.wrote(kind, &answer);
         Ok(answer)
     }
@@ -89,7 +100,8 @@ impl<Seen> Hand<'_, Seen> {
         name: &str,
         ops: &[Value],
     ) -> Result<Result<Answer, kube::Error>, Error> {
-        let ops = serde_json::from_value(Value::Array(ops.to_vec()))
+        let ops = self.leave_out_unknown(kind, name, ops)?;
+        let ops = serde_json::from_value(Value::Array(ops))
             .map_err(|source| Error::Patch { what: self.what(name), source })?;
         let params =
             PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() }
@@ -101,6 +113,41 @@ impl<Seen> Hand<'_, Seen> {
             self.wrote(kind, answer);
         }
         Ok(answer)
+    }
+
+    /// The operations of a patch that the served schema knows.
+    ///
+    /// # Errors
+    /// When nothing would be left of the patch: it has to wait for the CRDs.
+    fn leave_out_unknown(
+        &self,
+        kind: Kind,
+        name: &str,
+        ops: &[Value],
+    ) -> Result<Vec<Value>, Error> {
+        let Some(schema) = self.caches.find_older_schema(kind) else { return Ok(ops.to_vec()) };
+        let (known, unknown) = prune_patch(&schema, ops);
+        if !unknown.is_empty() && known.iter().all(|op| op["op"] == "test") {
+            let fields = unknown.join(", ");
+            return Err(Error::OlderSchema { fields, kind: kind.name(), what: self.what(name) });
+        }
+        Ok(known)
+    }
+
+    /// Writes a whole status, less what the served schema does not know of it.
+    async fn put_status(
+        &self,
+        kind: Kind,
+        name: &str,
+        uid: &str,
+        status: &impl Serialize,
+    ) -> Result<Answer, kube::Error> {
+        let mut object = json!({"status": status});
+        if let Some(schema) = self.caches.find_older_schema(kind) {
+            prune_object(&schema, &mut object);
+        }
+        let key = Key::new(self.key.namespace.clone(), name);
+        write_status(self.client, kind, &key, uid, &object["status"]).await
     }
 
     fn wrote(&self, kind: Kind, answer: &Answer) {
@@ -263,20 +310,24 @@ impl Hand<'_, Observed> {
                 self.count("store_content", Kind::ControllerRevision, name);
                 Ok(Applied::Done)
             }
-            Err(error) if taken(&error) => self.compare(name, &body.revision_hash).await,
+            Err(error) if taken(&error) => self.compare(name, body).await,
             Err(source) => Err(self.error("store content", name, source)),
         }
     }
 
-    /// A name that is taken must be taken by the same content, its whole hash compared.
-    async fn compare(&self, name: &str, hash: &str) -> Result<Applied, Error> {
+    /// A name that is taken must be taken by the same rendering. Another one of the same revision
+    /// was stored since: once the caches show it, another name is chosen.
+    async fn compare(&self, name: &str, ours: &ContentBody) -> Result<Applied, Error> {
         let stored = self
             .api(Kind::ControllerRevision)
             .get_opt(name)
             .await
             .map_err(|e| self.error("get content", name, e))?;
         match stored.map(|object| read_body(&object.0)) {
-            Some(Some(body)) if body.revision_hash == hash => Ok(Applied::Done),
+            Some(Some(body)) if digest(&body.rendering) == digest(&ours.rendering) => {
+                Ok(Applied::Done)
+            }
+            Some(Some(body)) if body.revision_hash == ours.revision_hash => Ok(Applied::Behind),
             Some(_) => Err(Error::OtherContent { what: self.what(name) }),
             None => Ok(Applied::Behind),
         }
@@ -340,15 +391,7 @@ impl Hand<'_, Observed> {
         uid: &str,
         status: &impl Serialize,
     ) -> Result<Applied, Error> {
-        match write_status(
-            self.client,
-            kind,
-            &Key::new(self.key.namespace.clone(), name),
-            uid,
-            status,
-        )
-        .await
-        {
+        match self.put_status(kind, name, uid, status).await {
             Ok(answer) => {
                 self.wrote(kind, &answer);
                 Ok(Applied::Done)

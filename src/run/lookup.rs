@@ -1,5 +1,9 @@
 //! Reads past the caches, of just what the planner asks for.
 
+mod replica_sets;
+
+use self::replica_sets::list_replica_sets;
+
 use kube::{Client, api::ListParams};
 
 use super::{
@@ -7,18 +11,15 @@ use super::{
     kinds::{Key, Kind, Watched},
     object::{Kept, Object, StatusOnly, Whole},
     observe::{Caches, Found},
-    reduced::{read_body, read_service},
+    reduced::{digest_body, read_body, read_service},
     verification::last_words,
     watch::api,
     workload::read_workload,
 };
-use crate::{
-    api::names,
-    plan::{
-        Lookup,
-        observed::{Record, ReplicaSet, StoredContent},
-        verify::Heard,
-    },
+use crate::plan::{
+    Lookup,
+    observed::{Record, StoredContent},
+    verify::Heard,
 };
 
 /// Records a page.
@@ -72,7 +73,13 @@ pub async fn look(
             found.workload =
                 object.map(read_workload).transpose().map_err(|e| decode("Deployment", key, e))?;
         }
-        Lookup::ReplicaSets => found.replica_sets = Some(list_replica_sets(client, key).await?),
+        Lookup::ReplicaSets => {
+            let live = match &found.workload {
+                Some(live) => Some(live.meta.uid.clone()),
+                None => caches.find_deployment_uid(key),
+            };
+            found.replica_sets = Some(list_replica_sets(client, key, live).await?);
+        }
         Lookup::Service(name) => {
             let object = get(client, Kind::Service, key, name).await?;
             found.service =
@@ -84,39 +91,14 @@ pub async fn look(
 }
 
 fn stored(name: &str, mut object: Object) -> StoredContent {
+    let body = read_body(&object);
     StoredContent {
         name: name.to_owned(),
         uid: object.metadata.uid.take().unwrap_or_default(),
         resource_version: object.metadata.resource_version.take().unwrap_or_default(),
-        body: read_body(&object),
+        rendering_digest: Some(digest_body(body.as_ref())),
+        body,
     }
-}
-
-/// The ReplicaSets of the serving Deployment, which no cache holds.
-async fn list_replica_sets(client: &Client, key: &Key) -> Result<Vec<ReplicaSet>, Error> {
-    let labels = format!("{}={}", names::MODEL_DEPLOYMENT, key.name);
-    let params = ListParams::default().labels(&labels).limit(PAGE);
-    let path = format!("/apis/apps/v1/namespaces/{}/replicasets", key.namespace);
-    let failed = |source| Error::Request {
-        what: format!("the ReplicaSets of {key}"),
-        source: Box::new(source),
-    };
-    let request = kube::core::Request::new(path)
-        .list(&params)
-        .map_err(|error| failed(kube::Error::BuildRequest(error)))?;
-    let list: serde_json::Value = client.request(request).await.map_err(failed)?;
-    let items = list["items"].as_array().into_iter().flatten();
-    let read = |item: &serde_json::Value| ReplicaSet {
-        name: item["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
-        controller_uid: find_controller_uid(&item["metadata"]).map(str::to_owned),
-        template: item["spec"]["template"].clone(),
-    };
-    Ok(items.map(read).collect())
-}
-
-fn find_controller_uid(meta: &serde_json::Value) -> Option<&str> {
-    let mut owners = meta["ownerReferences"].as_array()?.iter();
-    owners.find(|owner| owner["controller"] == true)?["uid"].as_str()
 }
 
 async fn get(client: &Client, kind: Kind, key: &Key, name: &str) -> Result<Option<Object>, Error> {

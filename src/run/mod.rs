@@ -7,7 +7,7 @@
 //! - [`observe`]: from the caches to what the planner sees. [`lookup`]: reads past the caches.
 //! - [`reconcile`]: observe, plan, apply; the loop that runs passes. [`queue`]: what is due.
 //!   [`memory`]: what may be forgotten.
-//! - [`apply`]: executes plans; nothing else writes.
+//! - [`apply`]: executes plans; nothing else writes. [`schemas`]: what older CRDs know of that.
 //! - [`admission`]: reads whether the shipped admission policies are in force.
 //! - [`client`], [`transport`], [`lease`], [`metrics`], [`admin`], [`telemetry`], [`args`]: the
 //!   process around it.
@@ -35,6 +35,7 @@ pub mod queue;
 pub mod reconcile;
 pub mod reduced;
 pub mod registries;
+pub mod schemas;
 pub mod telemetry;
 pub mod transport;
 pub mod verification;

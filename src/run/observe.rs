@@ -188,6 +188,12 @@ impl Caches {
             .transpose()
     }
 
+    /// The uid of the Deployment of that name, where it is cached.
+    #[must_use]
+    pub fn find_deployment_uid(&self, key: &Key) -> Option<String> {
+        Some(self.workload(key).ok()??.meta.uid)
+    }
+
     /// The ModelPolicy of a namespace.
     fn policy(&self, namespace: &Arc<str>) -> Result<Option<Policy>, Unreadable> {
         let key = Key::new(namespace.clone(), names::POLICY);
@@ -281,6 +287,7 @@ impl Caches {
                 name: name.to_owned(),
                 uid: entry.uid.clone(),
                 resource_version: entry.resource_version.clone(),
+                rendering_digest: Some(entry.rendering_digest.clone()),
                 body,
             })
         })?;
@@ -329,15 +336,28 @@ impl Caches {
         self.schemas
             .read()
             .all()
-            .any(|(_, e)| e.value.as_ref().is_ok_and(|s| s.0 < names::SCHEMA_LEVEL_NOW))
+            .any(|(_, e)| e.value.as_ref().is_ok_and(|s| s.level < names::SCHEMA_LEVEL_NOW))
+    }
+
+    /// The schema of a kind of ours, where the CRD that is served is older than this build.
+    #[must_use]
+    pub fn find_older_schema(&self, kind: Kind) -> Option<Arc<serde_json::Value>> {
+        let resource = kind.resource();
+        let name = format!("{}.{}", resource.plural, resource.group);
+        let schemas = self.schemas.read();
+        schemas.get(&Key::new("", name))?.value.as_ref().ok()?.older.clone()
     }
 
     /// One sentence for each CRD that is older than this build.
     #[must_use]
     pub fn older(&self) -> Vec<String> {
         let sentence = |(key, entry): (&Key, &Entry<Schema>)| {
-            let level =
-                entry.value.as_ref().ok().map(|s| s.0).filter(|l| *l < names::SCHEMA_LEVEL_NOW)?;
+            let level = entry
+                .value
+                .as_ref()
+                .ok()
+                .map(|s| s.level)
+                .filter(|l| *l < names::SCHEMA_LEVEL_NOW)?;
             Some(format!(
                 "CRD {} is older than this operator (schema level {level}, needed {}): apply crds/; until then no rollout begins.",
                 key.name,

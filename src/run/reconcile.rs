@@ -191,7 +191,7 @@ impl Context {
         seen: &'a Seen,
     ) -> Hand<'a, Seen> {
         let (client, metrics, leads) = (&self.client, &self.metrics, &self.leads);
-        Hand { client, metrics, leads, key, memo, seen }
+        Hand { client, caches: &self.caches, metrics, leads, key, memo, seen }
     }
 
     /// How long to wait for the caches to show our own writes; None when they show them, or had

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{
-        ModelVersionStatus,
+        ModelRollout, ModelVersionStatus,
         condition::{Time, bounded},
         deployment::{Revision, State},
         names,
@@ -246,6 +247,8 @@ pub struct ContentEntry {
     pub uid: String,
     /// Its resourceVersion.
     pub resource_version: String,
+    /// The digest of the rendering that it stores; empty where it stores nothing of ours.
+    pub rendering_digest: String,
     /// What it stores; dropped where neither what serves nor the newest record needs it.
     pub body: Option<Packed<ContentBody>>,
 }
@@ -254,12 +257,14 @@ impl Watched for ContentEntry {
     const KIND: Kind = Kind::ControllerRevision;
 
     fn read(mut object: Object, _: Option<&Self>) -> Result<Self, serde_json::Error> {
+        // A stranger's object under our labels must not stop anything: it is there, and stores
+        // nothing.
+        let body = read_body(&object);
         Ok(Self {
             uid: object.metadata.uid.take().unwrap_or_default(),
             resource_version: object.metadata.resource_version.take().unwrap_or_default(),
-            // A stranger's object under our labels must not stop anything: it is there, and stores
-            // nothing.
-            body: read_body(&object).and_then(|body| Packed::pack(&body).ok()),
+            rendering_digest: digest_body(body.as_ref()),
+            body: body.and_then(|body| Packed::pack(&body).ok()),
         })
     }
 
@@ -272,6 +277,13 @@ impl Watched for ContentEntry {
 #[must_use]
 pub fn read_body(object: &Object) -> Option<ContentBody> {
     object.data.or_default()
+}
+
+/// The digest of the rendering that a ControllerRevision of ours stores; empty where it stores
+/// none.
+#[must_use]
+pub fn digest_body(body: Option<&ContentBody>) -> String {
+    body.map(|body| content::digest(&body.rendering)).unwrap_or_default()
 }
 
 /// The Service in front of the pods of a ModelDeployment.
@@ -349,8 +361,13 @@ impl Watched for Autoscaler {
     }
 }
 
-/// A CustomResourceDefinition of ours, by the level of its schema; 0 where it does not say.
-pub struct Schema(pub u32);
+/// A CustomResourceDefinition of ours.
+pub struct Schema {
+    /// The level of its schema; 0 where it does not say.
+    pub level: u32,
+    /// The schema, where it is older than this build.
+    pub older: Option<Arc<Value>>,
+}
 
 impl Watched for Schema {
     const KIND: Kind = Kind::CustomResourceDefinition;
@@ -362,12 +379,24 @@ impl Watched for Schema {
             .as_ref()
             .and_then(|a| a.get(names::SCHEMA_LEVEL))
             .and_then(|l| l.parse().ok());
-        Ok(Self(level.unwrap_or_default()))
+        let level = level.unwrap_or_default();
+        let is_older = level < names::SCHEMA_LEVEL_NOW;
+        let older = is_older.then(|| find_schema(&object)).flatten().map(Arc::new);
+        Ok(Self { level, older })
     }
 
     fn owners(_: &Object) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// The schema of the version that this build reads and writes.
+fn find_schema(object: &Object) -> Option<Value> {
+    let mut spec: Value = object.spec.or_default();
+    let ours = ModelRollout::version(&());
+    let mut versions = spec["versions"].as_array_mut()?.iter_mut();
+    let version = versions.find(|v| v["name"] == *ours)?;
+    Some(version.pointer_mut("/schema/openAPIV3Schema")?.take())
 }
 
 /// What is kept of a child's metadata.

@@ -3,10 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt, stream::BoxStream};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client, Resource,
-    api::{ApiResource, PartialObjectMeta},
+    api::ApiResource,
     core::DynamicResourceScope,
     runtime::{
         WatchStreamExt,
@@ -84,12 +83,6 @@ impl Watches {
             watcher::Config::default().page_size(PAGE)
         };
         let config = kind.selector().map_or(config.clone(), |selector| config.labels(selector));
-        if kind == Kind::CustomResourceDefinition {
-            // Schemas are large, and nothing but an annotation is read: the server sends metadata
-            // only.
-            let api = Api::<PartialObjectMeta<CustomResourceDefinition>>::all(self.client.clone());
-            return watcher(api, config).map(|event| event.map(whole)).default_backoff().boxed();
-        }
         match kind {
             // Who owns which of its fields tells drift from defaults.
             Kind::Deployment => self.kept::<Whole>(kind, config),
@@ -103,7 +96,9 @@ impl Watches {
         kind: Kind,
         config: watcher::Config,
     ) -> BoxStream<'static, watcher::Result<Event<Object>>> {
-        let events = watcher(api::<Kept<D>>(&self.client, kind, self.namespace.as_deref()), config);
+        let is_namespaced = kind != Kind::CustomResourceDefinition;
+        let namespace = self.namespace.as_deref().filter(|_| is_namespaced);
+        let events = watcher(api::<Kept<D>>(&self.client, kind, namespace), config);
         events.map(|event| event.map(|e| each(e, |kept| kept.0))).default_backoff().boxed()
     }
 
@@ -192,10 +187,6 @@ fn sentence(error: &watcher::Error) -> String {
         | watcher::Error::WatchFailed(error) => said(error),
         other => other.to_string(),
     }
-}
-
-fn whole(event: Event<PartialObjectMeta<CustomResourceDefinition>>) -> Event<Object> {
-    each(event, |meta| Object { metadata: meta.metadata, ..Object::default() })
 }
 
 /// The same event of the same object in another form.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::story::{Denied, Story, condition, observed};
+use crate::harness::story::{Denied, Story, condition, deployment, observed};
 
 /// A corrected object gets no later than this, in seconds, what an uncorrected one waits for.
 const AT_ONCE: u64 = 20;
@@ -136,4 +136,36 @@ fn a_pause_that_cannot_be_recorded_is_not_answered_done() {
     story.start_operator();
     story.until_true("it is done then", || story.get("rreq", &name)["status"]["result"] == "Done");
     story.until_true("it is paused", || story.get("deployment", "fraud")["spec"]["paused"] == true);
+}
+
+#[test]
+fn a_label_value_that_is_refused_when_the_deployment_is_created_goes_back_or_says_so() {
+    let mut story = Story::begin("refused-create");
+    story.version("6", "6");
+    let label = |value: &str| json!({"template": {"metadata": {"labels": {"team": value}}}});
+    story.apply(&deployment(
+        "fraud",
+        json!({"model": "fraud", "version": "6", "replicas": 2,
+            "template": {"metadata": {"labels": {"team": "risk and fraud"}}}}),
+    ));
+    let mdep = story.state("Invalid");
+    assert_eq!(condition(&mdep, "Stalled")["reason"], "Refused");
+    let message = mdep["status"]["message"].as_str().unwrap();
+    assert!(message.contains("risk and fraud") && message.contains("labels"), "{message}");
+    assert_eq!(story.record(1)["outcome"], Value::Null, "there is nothing to go back to");
+    story.patch(&label("risk"));
+    story.serves("6");
+    let before = u32::try_from(story.newest()).unwrap();
+    // The next mistake comes, and someone deletes the Deployment, while the operator is away.
+    story.kill_operator();
+    story.patch(&label("risk or fraud"));
+    story.kubectl(&["delete", "deployment", "fraud"]);
+    story.start_operator();
+    story.settles("Invalid", "6");
+    let (left, back) = (story.record(before + 1), story.record(before + 2));
+    assert_eq!((&left["outcome"], &back["trigger"]), (&json!("Failed"), &json!("Refused")));
+    assert!(story.message().contains("risk or fraud"), "{}", story.message());
+    story.until_true("what served is there again", || {
+        story.find("deployment", "fraud").is_some_and(|d| d["status"]["availableReplicas"] == 2)
+    });
 }

@@ -398,3 +398,18 @@ fn an_api_server_and_an_etcd_that_die_midway_are_waited_for() {
     survives(&mut story, "kube-apiserver", "6", "7");
     survives(&mut story, "etcd", "6", "8");
 }
+
+#[test]
+fn a_stored_revision_that_was_replaced_under_its_name_is_taken_from_its_replica_set() {
+    let story = Story::serving_seven("replaced");
+    let name = story.record(1)["revisionName"].as_str().unwrap().to_owned();
+    let mut stored = story.get("controllerrevision", &name);
+    let image = stored["data"]["rendering"]["spec"]["containers"][0]["image"].take();
+    stored["data"]["rendering"]["spec"]["containers"][0]["image"] = json!("evil:1");
+    story.kubectl(&["delete", "controllerrevision", &name]);
+    story.apply(&stripped(stored));
+    story.ask("Undo");
+    story.settles("Held", "6");
+    assert_eq!(json!(story.image()), image);
+    assert_eq!(story.record(3)["revisionName"], json!(format!("{name}-2")));
+}

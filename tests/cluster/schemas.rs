@@ -1,6 +1,12 @@
 //! CRDs that are missing or older than the operator, and objects that it cannot read.
 
-use rollmodel::api::names::SCHEMA_LEVEL_NOW;
+use rollmodel::{
+    api::{
+        names::SCHEMA_LEVEL_NOW,
+        rollout::{ADDED_ONCE, APPENDED},
+    },
+    plan::facts::content::digest,
+};
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -14,20 +20,57 @@ fn ready(story: &Story) -> (u16, String) {
     story.operator.as_ref().map(|o| o.get("/readyz")).unwrap_or_default()
 }
 
-fn level(cluster: &Cluster, level: &str) {
+/// The CRDs as they are served.
+fn served_crds(cluster: &Cluster) -> Vec<Value> {
     let selector = "app.kubernetes.io/part-of=rollmodel";
-    cluster.kubectl(&[
-        "annotate",
-        "crd",
-        "-l",
-        selector,
-        &format!("rollmodel.dev/schema-level={level}"),
-        "--overwrite",
-    ]);
+    let list = cluster.kubectl(&["get", "crd", "-l", selector, "-o", "json"]);
+    let list: Value = serde_json::from_str(&list).unwrap();
+    list["items"].as_array().unwrap().clone()
+}
+
+fn replace_crds(cluster: &Cluster, crds: &[Value]) {
+    for crd in crds {
+        let mut crd = crd.clone();
+        crd["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+        cluster.kubectl_in(&["replace", "-f", "-"], &crd.to_string());
+    }
+}
+
+/// Fields that the CRDs of an older release lack.
+const LACKING: [(&str, &str, &str); 4] = [
+    ("ModelRollout", "spec", "standsOn"),
+    ("ModelRollout", "spec", "observedImages"),
+    ("ModelDeployment", "status", "history"),
+    ("RolloutRequest", "status", "rollout"),
+];
+
+/// A CRD as an older release has it: of a lower level, and with fewer fields.
+fn make_older(mut crd: Value) -> Value {
+    crd["metadata"]["annotations"]["rollmodel.dev/schema-level"] = json!("0");
+    let kind = crd["spec"]["names"]["kind"].clone();
+    let schema = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+    for (_, part, field) in LACKING.iter().filter(|(of, ..)| kind == *of) {
+        let part = &mut schema[*part];
+        let known = part["properties"].as_object_mut().unwrap();
+        assert!(known.remove(*field).is_some(), "{kind} has no {field}");
+        if let Some(rules) = part["x-kubernetes-validations"].as_array_mut() {
+            let path = format!(".{field}");
+            rules.retain(|rule| rule["fieldPath"] != path.as_str());
+        }
+    }
+    crd
+}
+
+/// The digest of a stored record as it was created.
+fn digest_created(mut record: Value) -> String {
+    for later in ADDED_ONCE.iter().chain(&APPENDED) {
+        record.as_object_mut().unwrap().remove(*later);
+    }
+    digest(&record)
 }
 
 #[test]
-fn missing_crds_are_waited_for_by_name_and_with_older_ones_no_rollout_begins() {
+fn missing_crds_are_waited_for_by_name_and_with_older_ones_nothing_but_going_back_begins() {
     let own = Cluster::own(Options::default());
     let cluster = own.cluster();
     let mut story = Story { cluster, namespace: cluster.namespace("crds"), operator: None };
@@ -47,23 +90,47 @@ fn missing_crds_are_waited_for_by_name_and_with_older_ones_no_rollout_begins() {
     story.deploy("6");
     story.serves("6");
 
-    level(cluster, "0");
+    story.want("7");
+    story.serves("7");
+
+    let newer = served_crds(cluster);
+    let older: Vec<Value> = newer.iter().cloned().map(make_older).collect();
+    replace_crds(cluster, &older);
     cluster.until("it says that they are older", || ready(&story).0 == 503);
     let (_, text) = ready(&story);
     let older = format!(
         "CRD modelversions.rollmodel.dev is older than this operator (schema level 0, needed {SCHEMA_LEVEL_NOW}): apply crds/"
     );
     assert!(text.contains(&older), "{text}");
-    story.want("7");
-    let mdep = story.settles("Pending", "6");
+    story.version("8", "8");
+    story.want("8");
+    let mdep = story.settles("Pending", "7");
     assert_eq!(condition(&mdep, "Ready")["reason"], "CRDsOlder");
     // What serves is still kept as it has to be.
     story.kubectl(&["set", "image", "deployment/fraud", "model=evil:1"]);
-    story.until_true("the image is put back", || story.image().ends_with("fraud:6"));
-    assert_eq!(story.newest(), 1);
-    level(cluster, &SCHEMA_LEVEL_NOW.to_string());
-    story.serves("7");
+    story.until_true("the image is put back", || story.image().ends_with("fraud:7"));
+    assert_eq!(story.newest(), 2);
+
+    // Going back is recorded and answered with the fields that the older CRDs know.
+    let answer = story.ask("Undo");
+    assert_eq!(
+        (&answer["status"]["result"], &answer["status"]["rollout"]),
+        (&json!("Done"), &Value::Null)
+    );
+    let mdep = story.settles("Pending", "6");
+    assert_eq!(mdep["status"]["history"], Value::Null);
+    let record = story.record(3);
+    assert_eq!(record["rejects"]["scope"], "Version");
+    assert_eq!(record["outcome"], "Promoted");
+    for unknown in ["standsOn", "observedImages", "previousDigest"] {
+        assert_eq!(record[unknown], Value::Null, "{unknown}");
+    }
+
+    replace_crds(cluster, &newer);
+    story.serves("8");
     assert_eq!(ready(&story).0, 200);
+    let chained = digest_created(story.record(3));
+    assert_eq!(story.record(4)["previousDigest"], json!(chained));
 }
 
 #[test]

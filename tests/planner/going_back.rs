@@ -392,3 +392,100 @@ fn recreated_while_a_pause_stands_it_serves_what_served_last_and_the_change_wait
     world.settle();
     assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "8"));
 }
+
+#[test]
+fn a_sentence_names_the_version_the_template_or_that_the_same_is_rolled_out_again() {
+    let mut world = on_seven();
+    let says = |world: &mut World| {
+        let plan = world.plan();
+        world.carry_out(plan.clone(), usize::MAX);
+        plan.status.unwrap().message.unwrap()
+    };
+    world.ask(Verb::Undo);
+    assert_eq!(says(&mut world), "Going back to version 6: latency.");
+    // Version 7 serves until version 6 is complete.
+    world.ask(Verb::Retry);
+    assert_eq!(says(&mut world), "Rolling out version 7 again (Retry by alice).");
+    world.settle();
+    world.ask(Verb::Restart);
+    assert_eq!(says(&mut world), "Restarting version 7.");
+    world.ask(Verb::Abort);
+    assert_eq!(says(&mut world), "Going back to version 7 as it served before: latency.");
+    world.settle();
+    world.template(image("2"));
+    assert_eq!(says(&mut world), "Rolling out the changed template of version 7.");
+    world.ask(Verb::Restart);
+    let restarted = "Rolling out the changed template of version 7 (Restart by alice).";
+    assert_eq!(says(&mut world), restarted);
+    world.ask(Verb::Abort);
+    assert_eq!(says(&mut world), "Going back to the earlier template of version 7: latency.");
+}
+
+/// Someone deletes a stored revision and creates another under its name, with its labels and hash.
+fn replace_body(world: &mut World, revision_name: &str) {
+    let found = world.seen.contents.iter_mut().find(|c| c.name == revision_name);
+    let stored = found.unwrap();
+    let body = stored.body.as_mut().unwrap();
+    body.rendering["spec"]["containers"][0]["image"] = json!("evil:1");
+    stored.rendering_digest = Some(rollmodel::plan::facts::content::digest(&body.rendering));
+}
+
+#[test]
+fn a_stored_revision_that_someone_changed_is_never_gone_back_to() {
+    let mut world = on_seven();
+    let name = world.record(1).revision_name;
+    replace_body(&mut world, &name);
+    let undo = world.ask(Verb::Undo);
+    world.settle();
+    assert_eq!(world.answer(&undo).result, Some(RequestResult::Refused));
+    let decision = world.decision();
+    let undo = world.ask_with(Verb::Undo, &decision, |spec| spec.to_rollout = Some(1));
+    world.settle();
+    let says = format!(
+        "Rollout 1 cannot be gone back to: ControllerRevision {name} was changed and no longer fits \
+         its record."
+    );
+    assert_eq!(world.answer(&undo).message.unwrap(), says);
+    assert!(world.image().ends_with("fraud:7"));
+}
+
+#[test]
+fn a_revision_that_was_changed_is_rendered_again_under_another_name() {
+    let mut world = on_seven();
+    let name = world.record(1).revision_name;
+    replace_body(&mut world, &name);
+    world.want("6");
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "6"));
+    assert!(world.image().ends_with("fraud:6"));
+    assert_eq!(world.record(3).revision_name, format!("{name}-2"));
+}
+
+#[test]
+fn a_body_that_no_record_vouches_for_is_never_rolled_out() {
+    let mut world = on_seven();
+    world.want("8");
+    // Killed after the revision is stored; then someone replaces what it stored.
+    let plan = world.plan();
+    world.carry_out(plan, 1);
+    let name = world.seen.contents.last().unwrap().name.clone();
+    replace_body(&mut world, &name);
+    world.settle();
+    assert!(world.image().ends_with("fraud:8"));
+    assert_eq!(world.record(3).revision_name, format!("{name}-2"));
+}
+
+#[test]
+fn the_deployment_keeps_its_template_if_the_stored_revision_of_what_serves_was_changed() {
+    let mut world = on_seven();
+    let name = world.record(2).revision_name;
+    replace_body(&mut world, &name);
+    world.settle();
+    assert!(world.image().ends_with("fraud:7"));
+    assert!(world.status().message.unwrap().contains("is missing or was changed"));
+    world.want("8");
+    world.settle();
+    world.ask(Verb::Undo);
+    world.settle();
+    assert!(world.image().ends_with("fraud:6"), "7 is as good as lost");
+}

@@ -1,7 +1,7 @@
 //! Writes that the API server refuses: what is told, what is left out, and what goes on beside.
 
 use rollmodel::{
-    api::{deployment::State, request::Verb},
+    api::{deployment::State, request::Verb, rollout::Trigger},
     plan::{Action, Plan, observed::RefusedWrite},
 };
 
@@ -22,6 +22,7 @@ fn refused(plan: &Plan, which: impl Fn(&Action) -> bool) -> RefusedWrite {
         due: false,
         deciding: action.decides(),
         forbidden: true,
+        names_template: false,
     }
 }
 
@@ -125,4 +126,52 @@ fn what_was_refused_is_not_planned_again_at_once() {
     let rest = world.plan();
     world.carry_out(rest, usize::MAX);
     assert_ne!(world.plan().requeue_after_seconds, Some(0));
+}
+
+/// A world in which version 7 is refused when its Deployment is created.
+fn refuse_creation(world: &mut World, message: &str) {
+    world.refuses = Some(message.into());
+    world.want("7");
+    world.lose_deployment();
+    world.settle();
+}
+
+#[test]
+fn a_template_that_is_refused_on_the_first_rollout_is_invalid_with_the_servers_sentence() {
+    let mut world = World::new();
+    refuse_creation(&mut world, "create Deployment: spec.template.labels: Invalid value");
+    let status = world.status();
+    assert_eq!(status.state, Some(State::Invalid));
+    let says = "Rolling out version 7: the API server refused it: create Deployment: \
+                spec.template.labels: Invalid value";
+    assert_eq!(status.message.as_deref(), Some(says));
+    let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled").unwrap();
+    assert_eq!((stalled.status.as_str(), stalled.reason.as_str()), ("True", "Refused"));
+    let record = world.record(1);
+    assert!(record.is_open() && record.rejects.is_none(), "there is nothing to go back to");
+    world.want("8");
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "8"));
+}
+
+#[test]
+fn a_template_that_is_refused_after_the_deployment_was_deleted_goes_back() {
+    let mut world = World::new();
+    world.settle();
+    refuse_creation(&mut world, "create Deployment: spec.template.labels: Invalid value");
+    assert_eq!((world.record(3).trigger, world.record(3).version), (Trigger::Refused, "6".into()));
+    assert_eq!((world.state(), world.serving().as_str()), (State::Invalid, "6"));
+}
+
+#[test]
+fn a_new_deployment_that_is_refused_for_another_field_is_not_the_templates_fault() {
+    let mut world = World::new();
+    world.settle();
+    refuse_creation(&mut world, "create Deployment: denied by a webhook");
+    assert_eq!(world.records().len(), 2);
+    assert_eq!(world.state(), State::Invalid);
+    world.refuses = None;
+    world.seen.memory.refused.clear();
+    world.settle();
+    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "7"));
 }

@@ -378,6 +378,7 @@ impl World {
                     name,
                     uid,
                     resource_version,
+                    rendering_digest: Some(plan::facts::content::digest(&body.rendering)),
                     body: Some(body),
                 });
             }
@@ -459,6 +460,7 @@ impl World {
         {
             self.seen.memory.refused.push(plan::observed::RefusedWrite {
                 write: action.write().unwrap(),
+                names_template: message.contains("spec.template"),
                 message,
                 ..plan::observed::RefusedWrite::default()
             });

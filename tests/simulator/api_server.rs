@@ -8,6 +8,7 @@ use rollmodel::{
     plan::{
         Action, Prunable,
         action::Purpose,
+        facts::content::digest,
         observed::{Controller, Meta, Record, Service, StoredContent},
         patch::guard_generation,
     },
@@ -49,6 +50,9 @@ fn refusal(code: Code, what: &str) -> ApiError {
     }
 }
 
+/// The field that refusals of a template name.
+pub const TEMPLATE: &str = "spec.template";
+
 impl Cluster {
     /// Carries out one action of a plan.
     pub fn write(&mut self, action: &Action) -> Answer {
@@ -59,12 +63,12 @@ impl Cluster {
                     return Err(ApiError::AlreadyExists);
                 }
                 let (uid, resource_version) = (self.give_uid(), self.give_resource_version());
-                let body = Some(body.clone());
                 self.revisions.push(StoredContent {
                     name: name.clone(),
                     uid,
                     resource_version,
-                    body,
+                    rendering_digest: Some(digest(&body.rendering)),
+                    body: Some(body.clone()),
                 });
             }
             Action::CreateRecord { spec } => self.create_record(spec)?,
@@ -178,7 +182,7 @@ impl Cluster {
         if old("/spec/template") != Some(&body["spec"]["template"]) {
             let label = label_revision(body);
             let answer = validate_template(&body["spec"]["template"]);
-            let answer = answer.and_then(|()| self.admit(WriteKind::Template, "Deployment"));
+            let answer = answer.and_then(|()| self.admit(WriteKind::Template, TEMPLATE));
             if matches!(answer, Err(ApiError::Invalid { .. })) {
                 self.truth.refused_templates.insert(label);
             }
@@ -246,14 +250,14 @@ fn validate_template(template: &Value) -> Answer {
     for (name, value) in labels {
         let value = value.as_str().unwrap_or_default();
         if value.contains('/') {
-            let message = format!("metadata.labels: Invalid value: {value:?} of {name}");
+            let message = format!("{TEMPLATE}.metadata.labels: Invalid value: {value:?} of {name}");
             return Err(ApiError::Invalid { causes: true, message });
         }
     }
     let volumes = template["spec"]["volumes"].as_array().into_iter().flatten();
     for volume in volumes {
         if volume.get("emptydir").is_some() {
-            let message = format!("unknown field \"emptydir\" in {}", "x".repeat(2000));
+            let message = format!("{TEMPLATE}: unknown field \"emptydir\" in {}", "x".repeat(2000));
             return Err(ApiError::Invalid { causes: true, message });
         }
     }

@@ -17,7 +17,7 @@ use rollmodel::{
 use serde_json::{Value, json};
 
 use super::{
-    api_server::{ApiError, read_controller},
+    api_server::{ApiError, TEMPLATE, read_controller},
     cluster::{Cluster, NAME},
     faults::WriteKind,
     kubelet::observe_pod,
@@ -238,10 +238,12 @@ impl Cluster {
                 if self.operator.unclear.insert(state) {
                     return Err(Applied::Behind);
                 }
-                self.remember(action, false, message)
+                self.remember(action, false, false, message)
             }
-            Err(ApiError::Forbidden(message)) => self.remember(action, true, message),
-            Err(ApiError::Invalid { message, .. }) => self.remember(action, false, message),
+            Err(ApiError::Forbidden(message)) => self.remember(action, true, false, message),
+            Err(ApiError::Invalid { message, causes }) => {
+                self.remember(action, false, causes, message)
+            }
         }
     }
 
@@ -283,6 +285,7 @@ impl Cluster {
         &mut self,
         action: &Action,
         forbidden: bool,
+        causes: bool,
         message: String,
     ) -> Result<bool, Applied> {
         let wait = |attempts: u32| Seconds::min(300, 30 << (attempts - 1).min(4));
@@ -294,7 +297,8 @@ impl Cluster {
         let deciding = action.decides();
         let mut message = message;
         message.truncate(1024);
-        let what = RefusedWrite { write, due: false, deciding, forbidden, message };
+        let names_template = causes && message.contains(TEMPLATE);
+        let what = RefusedWrite { write, due: false, deciding, forbidden, names_template, message };
         let news = before.is_none_or(|r| r.what != what);
         self.operator.refused.push(Refused { what, attempts, until: now + wait(attempts) });
         match (deciding, news) {

@@ -12,7 +12,6 @@ use crate::{
     api::{
         ModelRolloutSpec, RolloutRequestStatus,
         condition::{MESSAGE_MAX, bounded, condition},
-        names,
         reason::Reason,
         request::{RequestResult, Verb},
         rollout::{DecidedBy, DecisionVerb, Direction, Rejection, RequestRef, Scope, Trigger},
@@ -21,7 +20,6 @@ use crate::{
         action::{Action, Lookup},
         facts::{
             Facts,
-            content::digest,
             history::{DecisionLabel, History, is_kept, is_yanked, serves_the_same},
             ownership::Ownership,
         },
@@ -454,8 +452,7 @@ fn restart(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply
     Ok(Answer::done(message, number))
 }
 
-/// Renders the newest revision again, under the first name that is free, or that holds this very
-/// rendering because it was stored before a crash.
+/// Renders the newest revision again.
 fn rerender(facts: &Facts<'_>, newest: &ModelRolloutSpec) -> Result<Target, Wait> {
     let desired = match &facts.desired {
         Ok(desired) if desired.revision_hash == newest.revision_hash => desired,
@@ -468,18 +465,5 @@ fn rerender(facts: &Facts<'_>, newest: &ModelRolloutSpec) -> Result<Target, Wait
         }
     };
     let body = make_body(facts, desired).map_err(|problem| Answer::refused(problem.sentence()))?;
-    for rendering in 2..u32::MAX {
-        let name = names::revision_name(&facts.observed.name, &newest.revision_hash, rendering);
-        let Some(stored) = facts.find_stored(&name) else {
-            return Ok(make_target(facts, desired, name, body, false));
-        };
-        match &stored.body {
-            None => return Err(Wait::Lookup(Lookup::Content(name))),
-            Some(same) if digest(&same.rendering) == digest(&body.rendering) => {
-                return Ok(make_target(facts, desired, name, body, true));
-            }
-            Some(_) => {}
-        }
-    }
-    Err(Answer::refused("There are too many renderings of this revision.").into())
+    Ok(make_target(facts, desired, body, 2))
 }

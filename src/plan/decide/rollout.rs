@@ -19,9 +19,10 @@ use crate::{
             Facts, admit,
             attribution::{read_decision_label, read_restarted_at},
             content::{self, digest},
-            find_live_template,
-            history::{History, Rejectable, make_rejection, rejection_covers},
+            find_live_template, find_stored_revision,
+            history::{History, Rejectable, is_kept, make_rejection, rejection_covers},
             problem::Problem,
+            stores,
         },
         observed::{Content, ContentBody},
         render,
@@ -108,12 +109,15 @@ impl Target {
             restarted_at: record.restarted_at.clone(),
             store: None,
         };
-        if facts.find_stored(&record.revision_name).is_none()
+        if find_stored_revision(facts.observed, record).is_none()
             && let Some(rendering) = find_live_template(facts.observed, record)
         {
             target.rendering_digest = digest(&rendering);
+            let place = find_place(facts, record.revision_name.clone(), &target);
             let (revision_hash, content) = (record.revision_hash.clone(), Value::Null);
-            target.store = Some(ContentBody { revision_hash, content, rendering });
+            let body = ContentBody { revision_hash, content, rendering };
+            target.revision_name = place.0;
+            target.store = (!place.1).then_some(body);
         }
         target
     }
@@ -128,6 +132,12 @@ impl Target {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// The hash of the revision that is served.
+    #[must_use]
+    pub fn revision_hash(&self) -> &str {
+        &self.revision_hash
     }
 }
 
@@ -157,7 +167,15 @@ pub fn prepare_desired(facts: &Facts<'_>) -> Result<Target, Unready> {
     let serving = facts.history.serving().filter(|s| s.revision_hash == desired.revision_hash);
     let promoted =
         serving.or_else(|| facts.history.find_promoted_rendering(&desired.revision_hash));
-    let stored = promoted.filter(|r| facts.find_stored(&r.revision_name).is_some());
+    // What serves keeps its pods, also if its stored revision is lost.
+    if let Some(serving) = serving {
+        let is_lost = !is_kept(facts.observed, serving);
+        facts.require_templates(is_lost).map_err(Unready::Lookup)?;
+    }
+    let stored = promoted.filter(|r| {
+        find_stored_revision(facts.observed, r).is_some()
+            || (serving.is_some() && is_kept(facts.observed, r))
+    });
     let target = match stored {
         Some(record) => {
             let serving_at = serving.map(|s| s.restarted_at.clone());
@@ -171,16 +189,31 @@ pub fn prepare_desired(facts: &Facts<'_>) -> Result<Target, Unready> {
 }
 
 fn render_desired(facts: &Facts<'_>, desired: &Content) -> Result<Target, Unready> {
-    let name = names::revision_name(&facts.observed.name, &desired.revision_hash, 1);
-    let (body, is_stored) = match facts.find_stored(&name) {
-        // It was stored before a crash, and no record named it.
-        Some(stored) => match &stored.body {
-            Some(body) => (body.clone(), true),
-            None => return Err(Unready::Lookup(Lookup::Content(name))),
-        },
-        None => (make_body(facts, desired)?, false),
-    };
-    Ok(make_target(facts, desired, name, body, is_stored))
+    // An earlier rollout of it, which never was complete.
+    let mut earlier =
+        facts.history.records().rev().filter(|r| r.revision_hash == desired.revision_hash);
+    if let Some(record) = earlier.find(|r| find_stored_revision(facts.observed, r).is_some()) {
+        let restarted_at = find_restart_in_spec(facts);
+        return Ok(Target::of_record(facts, record).restarted(restarted_at));
+    }
+    let body = make_body(facts, desired)?;
+    Ok(make_target(facts, desired, body, 1))
+}
+
+/// The name under which a target's rendering is stored, and whether it is stored there already: the
+/// first that is free, or that holds this very rendering because it was stored before a crash. A
+/// body that no record vouches for is never used instead.
+fn find_place(facts: &Facts<'_>, first: String, target: &Target) -> (String, bool) {
+    let others =
+        (2..).map(|n| names::revision_name(&facts.observed.name, &target.revision_hash, n));
+    for name in std::iter::once(first.clone()).chain(others) {
+        match facts.find_stored(&name) {
+            None => return (name, false),
+            Some(stored) if stores(stored, &target.rendering_digest) => return (name, true),
+            Some(_) => {}
+        }
+    }
+    (first, false)
 }
 
 /// Renders the revision that the spec names.
@@ -194,27 +227,27 @@ pub fn make_body(facts: &Facts<'_>, desired: &Content) -> Result<ContentBody, Pr
     Ok(ContentBody { revision_hash, content, rendering })
 }
 
-/// The target of a rendering of the revision that the spec names.
+/// The target of a rendering of the revision that the spec names, stored as its rendering of that
+/// number or a later one.
 #[must_use]
-pub fn make_target(
-    facts: &Facts<'_>,
-    desired: &Content,
-    revision_name: String,
-    body: ContentBody,
-    is_stored: bool,
-) -> Target {
+pub fn make_target(facts: &Facts<'_>, desired: &Content, body: ContentBody, number: u32) -> Target {
     let version = content::find(facts.observed, &facts.wanted.spec).ok().flatten();
-    Target {
+    let name = names::revision_name(&facts.observed.name, &desired.revision_hash, number);
+    let mut target = Target {
         version: desired.version.clone(),
         record_digest: desired.record_digest.clone(),
         artifact_digest: version.and_then(content::find_pinned_digest).map(str::to_owned),
         revision_hash: desired.revision_hash.clone(),
         content_hash: desired.content_hash.clone(),
-        revision_name,
+        revision_name: name.clone(),
         rendering_digest: digest(&body.rendering),
         restarted_at: find_restart_in_spec(facts),
-        store: (!is_stored).then_some(body),
-    }
+        store: None,
+    };
+    let (revision_name, is_stored) = find_place(facts, name, &target);
+    target.revision_name = revision_name;
+    target.store = (!is_stored).then_some(body);
+    target
 }
 
 /// The time of a restart that the spec asks for, by the annotation that `kubectl rollout restart`
@@ -325,7 +358,10 @@ impl NewRollout {
             model_deployment_ref: ModelDeploymentRef { name: facts.observed.name.clone(), uid },
             number: next_number(facts),
             previous_rollout: previous.map(|r| r.number),
-            previous_digest: previous.map(digest_creation),
+            // What an older CRD leaves of the record before may not be what is stored.
+            previous_digest: previous
+                .filter(|_| !facts.observed.memory.crds_older)
+                .map(digest_creation),
             direction: cause.direction,
             admission: Admission { asked },
             model: facts.wanted.spec.model.clone(),

@@ -42,12 +42,8 @@ pub fn roll_back_if_failed(facts: &Facts<'_>, decided: &mut Decided) {
     };
     let target = Target::of_record(facts, target);
     let rejects = verdict.scope.and_then(|scope| reject_rollout(open, scope, &target));
-    let what = name_difference(open, &target);
-    let message = format!(
-        "{what} was not rolled out: {}. Going back to version {}.",
-        verdict.failure.sentence(),
-        target.version()
-    );
+    let (what, back) = name_difference(open, &target);
+    let message = format!("{what}: {}. Going back to {back}.", verdict.failure.sentence());
     decided.push_event(
         true,
         event_reason(verdict.trigger),
@@ -60,13 +56,22 @@ pub fn roll_back_if_failed(facts: &Facts<'_>, decided: &mut Decided) {
     decided.roll(NewRollout::new(facts, target, cause));
 }
 
-/// Names what differs between a rollout and the one gone back to: the version, or the template.
-#[must_use]
-pub fn name_difference(left: &ModelRolloutSpec, target: &Target) -> String {
-    if left.version == target.version() {
-        format!("The changed template of version {}", left.version)
+/// Names what was not rolled out and what is gone back to, by what differs between them: the
+/// version, its template, or only that the same was rolled out again.
+fn name_difference(left: &ModelRolloutSpec, target: &Target) -> (String, String) {
+    let version = &left.version;
+    if left.revision_hash == target.revision_hash() {
+        let verb = match left.trigger {
+            Trigger::Restart => "restarted",
+            _ => "rolled out again",
+        };
+        (format!("Version {version} was not {verb}"), "it as it served before".into())
+    } else if left.version == target.version() {
+        let what = format!("The changed template of version {version} was not rolled out");
+        (what, "its earlier template".into())
     } else {
-        format!("Version {}", left.version)
+        let what = format!("Version {version} was not rolled out");
+        (what, format!("version {}", target.version()))
     }
 }
 
@@ -100,7 +105,7 @@ fn find_yank(facts: &Facts<'_>, open: &ModelRolloutSpec) -> Option<Verdict> {
 /// A template that the API server refuses never reaches a pod, so that what serves goes on.
 fn find_refusal(facts: &Facts<'_>, open: &ModelRolloutSpec) -> Option<Verdict> {
     let refused = refused_writes::find_decision(facts.observed, open.number)?;
-    if refused.forbidden || !refused_writes::has_template(refused) {
+    if !refused_writes::is_template_at_fault(refused) {
         return None;
     }
     let reason = "the API server refused its template".to_owned();

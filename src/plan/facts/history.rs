@@ -355,8 +355,14 @@ impl History {
         record: &ModelRolloutSpec,
     ) -> Option<String> {
         if !is_kept(observed, record) {
-            let why = "its stored revision is kept no longer (spec.revisionHistoryLimit)";
-            return Some(why.into());
+            let name = &record.revision_name;
+            let why = match observed.contents.iter().any(|c| c.name == *name) {
+                true => {
+                    format!("ControllerRevision {name} was changed and no longer fits its record")
+                }
+                false => "its stored revision is kept no longer (spec.revisionHistoryLimit)".into(),
+            };
+            return Some(why);
         }
         if let Some((_, by)) = self.find_rejection(record) {
             return Some(format!("it was rejected by rollout {}", by.number));
@@ -402,7 +408,7 @@ pub fn serves_the_same(a: &ModelRolloutSpec, b: &ModelRolloutSpec) -> bool {
 /// it was read live.
 #[must_use]
 pub fn is_kept(observed: &Observed, record: &ModelRolloutSpec) -> bool {
-    observed.contents.iter().any(|c| c.name == record.revision_name)
+    super::find_stored_revision(observed, record).is_some()
         || super::find_live_template(observed, record).is_some()
 }
 

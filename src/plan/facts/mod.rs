@@ -216,8 +216,7 @@ impl<'a> Facts<'a> {
     /// The stored body of a record's revision, if it is at hand and is the one that was recorded.
     #[must_use]
     pub fn find_stored_body(&self, record: &ModelRolloutSpec) -> Option<&'a ContentBody> {
-        let body = self.find_stored(&record.revision_name)?.body.as_ref()?;
-        (body.revision_hash == record.revision_hash).then_some(body)
+        find_stored_revision(self.observed, record)?.body.as_ref()
     }
 
     /// The stored body of a record's revision; None where it is stored no longer, or was changed.
@@ -231,7 +230,8 @@ impl<'a> Facts<'a> {
         let body = self.find_stored_body(record);
         let lookup = Lookup::Content(record.revision_name.clone());
         let is_asked = self.observed.memory.looked_up.contains(&lookup);
-        if body.is_none() && !is_asked && self.find_stored(&record.revision_name).is_some() {
+        let is_stored = find_stored_revision(self.observed, record).is_some();
+        if body.is_none() && !is_asked && is_stored {
             return Err(lookup);
         }
         Ok(body)
@@ -294,12 +294,38 @@ fn is_paused_without_pods(live: &Workload) -> bool {
         && health::observed_generation_is_current(live)
 }
 
+/// The stored revision of a record, if it is the one that was recorded: one that someone changed is
+/// as good as lost.
+#[must_use]
+pub fn find_stored_revision<'a>(
+    observed: &'a Observed,
+    record: &ModelRolloutSpec,
+) -> Option<&'a StoredContent> {
+    let mut contents = observed.contents.iter();
+    contents.find(|c| c.name == record.revision_name && stores(c, &record.rendering_digest))
+}
+
+/// Whether a ControllerRevision stores the rendering of that digest. One of which nothing is known
+/// may, until it is read live.
+#[must_use]
+pub fn stores(stored: &StoredContent, rendering_digest: &str) -> bool {
+    match (&stored.rendering_digest, &stored.body) {
+        (Some(known), _) => known == rendering_digest,
+        (None, Some(body)) => content::digest(&body.rendering) == rendering_digest,
+        (None, None) => true,
+    }
+}
+
 /// The template of a record's revision in a ReplicaSet that was read live, as it would be stored.
 #[must_use]
 pub fn find_live_template(observed: &Observed, record: &ModelRolloutSpec) -> Option<Value> {
     let hash16 = names::hash16(&record.revision_hash);
     let of_revision = |template: &Value| read_revision(template) == hash16;
-    let live = observed.memory.replica_sets.iter().map(|s| &s.template);
+    let is_tracked = |uid: &str| observed.tracks.values().any(|d| d.meta.uid == uid);
+    // A ReplicaSet of another Deployment may carry our labels, and any template.
+    let is_ours =
+        |s: &&super::observed::ReplicaSet| s.controller_uid.as_deref().is_none_or(is_tracked);
+    let live = observed.memory.replica_sets.iter().filter(is_ours).map(|s| &s.template);
     let mut template = live.into_iter().find(|t| of_revision(t))?.clone();
     // An index into a missing field would add it.
     if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {

@@ -2,7 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{View, phase::Phase};
+use super::{
+    View,
+    phase::{Phase, is_down},
+};
 use crate::{
     api::{
         condition::{Condition, condition, holds, said},
@@ -47,13 +50,11 @@ pub fn build_conditions(
             "Fewer pods than needed are available.",
         ),
     };
+    // Every other state has a reason of its own, which says why it is not Ready.
     let standing = matches!(phase.state, State::Serving | State::Held | State::RolledBack);
-    let is_down = standing && facts.wanted.spec.replicas > 0 && available == 0;
-    let (message, reason) = if is_down {
-        (format!("No pod is available. {}", phase.message), Reason::Unavailable)
-    } else {
-        (phase.message.clone(), phase.reason)
-    };
+    let is_down = standing && is_down(view, phase.state);
+    let message = phase.message.clone();
+    let reason = if is_down { Reason::Unavailable } else { phase.reason };
     let progress = find_progress(view, phase, old, is_down, &availability);
     if let Some(seconds) = progress.due_in {
         out.requeue_in(seconds);

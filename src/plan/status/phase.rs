@@ -75,7 +75,7 @@ pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
     }
     if let Some(refused) = find_hindering(view).filter(|_| phase.state == State::Serving) {
         let reason = if refused.forbidden { Reason::Forbidden } else { Reason::Refused };
-        return Phase::new(State::Waiting, reason, describe_refused(refused));
+        phase = Phase::new(State::Waiting, reason, describe_refused(refused));
     }
     for refused in view.refused.iter().filter(|r| !r.deciding && !is_about_progress(view, r)) {
         let sentence = describe_refused(refused);
@@ -83,8 +83,29 @@ pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
             phase.message = format!("{} {sentence}", phase.message.trim_end());
         }
     }
+    if is_down(view, phase.state) {
+        phase.message = format!("No pod is available. {}", phase.message);
+    }
     phase.message = bounded(&phase.message, MESSAGE_MAX);
     phase
+}
+
+/// Whether something should serve, and no pod of the Deployment is available: a rollout was
+/// complete here before, or the state says that nothing more is going to happen.
+pub fn is_down(view: &View<'_>, state: State) -> bool {
+    let facts = view.facts;
+    // The pods of a Deployment that is not ours, or that is being deleted, are not counted.
+    if facts.main_track().is_some_and(|track| track.deployment().is_none()) {
+        return false;
+    }
+    let is_settled = match state {
+        State::Serving | State::Held | State::RolledBack => true,
+        State::Paused => view.history.newest().is_some(),
+        State::Pending | State::Rolling | State::Waiting | State::Invalid => false,
+    };
+    let available = facts.deployment().map_or(0, |live| live.status.available_replicas);
+    let should_serve = is_settled || view.history.serving().is_some();
+    should_serve && facts.wanted.spec.replicas > 0 && available == 0
 }
 
 /// Tells people of each refused write, once.
@@ -246,15 +267,52 @@ fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
     }
 }
 
+/// Names what a rollout changes: the version, the template of the same version, or that the same is
+/// rolled out again, and why.
 fn name_progress(view: &View<'_>, open: &ModelRolloutSpec) -> String {
-    let serving = view.history.serving();
-    let same_version = serving.is_some_and(|s| s.record_digest == open.record_digest);
+    if open.goes_back() {
+        return name_return(view, open);
+    }
+    let (version, by) = (&open.version, &open.decided_by.name);
+    let what = match view.history.serving() {
+        Some(serving) if serving.revision_hash == open.revision_hash => {
+            return match open.trigger {
+                Trigger::Restart if serving.revision_name != open.revision_name => {
+                    format!("Restarting version {version} with its template rendered again")
+                }
+                Trigger::Restart => format!("Restarting version {version}"),
+                Trigger::Retry => format!("Rolling out version {version} again (Retry by {by})"),
+                _ => format!("Rolling out version {version} again"),
+            };
+        }
+        Some(serving) if serving.record_digest == open.record_digest => {
+            format!("the changed template of version {version}")
+        }
+        _ => format!("version {version}"),
+    };
+    let why = if open.trigger == Trigger::Restart {
+        format!(" (Restart by {by})")
+    } else {
+        String::new()
+    };
+    format!("Rolling out {what}{why}")
+}
+
+/// Names what a rollout that goes back changes, compared with the rollout that it leaves.
+fn name_return(view: &View<'_>, open: &ModelRolloutSpec) -> String {
     let version = &open.version;
-    match open.trigger {
-        _ if open.goes_back() => format!("Going back to version {version}"),
-        Trigger::Restart => format!("Restarting version {version}"),
-        _ if same_version => format!("Rolling out the changed template of version {version}"),
-        _ => format!("Rolling out version {version}"),
+    let left = open.previous_rollout.and_then(|number| view.history.get(number));
+    match left {
+        Some(_) if open.trigger == Trigger::Restart => {
+            format!("Going back to version {version} (Restart by {})", open.decided_by.name)
+        }
+        Some(left) if left.revision_hash == open.revision_hash => {
+            format!("Going back to version {version} as it served before")
+        }
+        Some(left) if left.record_digest == open.record_digest => {
+            format!("Going back to the earlier template of version {version}")
+        }
+        _ => format!("Going back to version {version}"),
     }
 }
 
@@ -332,13 +390,15 @@ fn describe_older_crds(view: &View<'_>) -> Phase {
 }
 
 fn describe_hold(view: &View<'_>, hold: &Hold, desired: &str) -> Phase {
+    let newest = view.history.newest();
+    let same = newest.is_some_and(|r| Some(&r.version) == hold.rejected.version.as_ref());
     let what = match (&hold.rejected.version, hold.scope) {
+        (Some(version), _) if same => format!("the changed template of version {version}"),
         (Some(version), Scope::Version) => format!("version {version}"),
         (Some(version), _) => format!("the template of version {version}"),
         (None, _) => format!("rollout {}", hold.rejected.rollout),
     };
     let why = hold.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default();
-    let newest = view.history.newest();
     let now =
         newest.map_or("Nothing serves".to_owned(), |r| format!("Serving version {}", r.version));
     if hold.trigger.by_person() {
@@ -352,11 +412,6 @@ fn describe_hold(view: &View<'_>, hold: &Hold, desired: &str) -> Phase {
         let message = format!("{now}: {by} went back from {what}{why}. {until}");
         return Phase::new(State::Held, Reason::Held, message);
     }
-    let same = newest.is_some_and(|r| Some(&r.version) == hold.rejected.version.as_ref());
-    let what = match &hold.rejected.version {
-        Some(version) if same => format!("the changed template of version {version}"),
-        _ => what,
-    };
     if hold.trigger == Trigger::Refused {
         let message = format!("{now}: {what} was not rolled out{why}. Correct it in the spec.");
         return Phase::new(State::Invalid, Reason::Refused, message);

@@ -1,5 +1,7 @@
 //! Why a plan could not be applied, and what people have to know of it.
 
+use kube::core::response::Status;
+
 use super::NOTE_MAX;
 use crate::{api::condition::bounded, plan::observed::RefusedWrite, run::client::said};
 
@@ -29,6 +31,18 @@ pub enum Error {
         what: String,
         /// What is wrong with it.
         source: serde_json::Error,
+    },
+    /// A patch of which the served schema knows nothing.
+    #[error(
+        "write {fields} of {kind} {what}: its CRD is older than this operator and lacks the field; apply the CRDs of this release"
+    )]
+    OlderSchema {
+        /// The fields.
+        fields: String,
+        /// The kind.
+        kind: &'static str,
+        /// The object.
+        what: String,
     },
     /// A name that another content has.
     #[error(
@@ -67,6 +81,7 @@ impl Error {
             },
             Self::NotLeading { .. } => "not_leading",
             Self::Patch { .. } => "patch",
+            Self::OlderSchema { .. } => "older_schema",
             Self::OtherContent { .. } => "other_content",
             Self::OtherJob { .. } => "other_job",
         }
@@ -83,15 +98,51 @@ impl Error {
                 }
                 _ => return None,
             },
-            Self::OtherContent { .. } | Self::OtherJob { .. } => false,
+            Self::OlderSchema { .. } | Self::OtherContent { .. } | Self::OtherJob { .. } => false,
             Self::NotLeading { .. } | Self::Patch { .. } => return None,
         };
+        let names_template = matches!(self, Self::Request { source, .. }
+            if matches!(&**source, kube::Error::Api(status) if is_about_template(status)));
         Some(RefusedWrite {
             write,
             deciding,
             forbidden,
+            names_template,
             due: false,
             message: bounded(&self.to_string(), NOTE_MAX),
         })
+    }
+}
+
+/// Whether a cause of a refusal is a field of the pod template.
+fn is_about_template(status: &Status) -> bool {
+    // A body that cannot be decoded has no causes: the message names the field.
+    if status.code == 400 {
+        return status.message.contains("spec.template.");
+    }
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| {
+        let below = cause.field.strip_prefix("spec.template");
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_about_the_template_only_where_it_names_a_field_of_it() {
+        let named = |code: u16, message: &str, fields: &[&str]| {
+            let causes: Vec<_> = fields.iter().map(|f| serde_json::json!({"field": f})).collect();
+            let status = serde_json::json!({"code": code, "message": message, "details": {"causes": causes}});
+            is_about_template(&serde_json::from_value(status).unwrap())
+        };
+        assert!(named(422, "", &["spec.replicas", "spec.template.labels"]));
+        assert!(named(422, "", &["spec.template.spec.containers[0].image"]));
+        assert!(!named(422, "", &["spec.strategy.rollingUpdate", "spec.templates"]));
+        assert!(!named(422, "denied: spec.template.spec is not signed", &[]));
+        assert!(named(400, "unknown field \"spec.template.spec.dnsPolice\"", &[]));
+        assert!(!named(400, "denied by a webhook", &[]));
     }
 }

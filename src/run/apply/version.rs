@@ -5,7 +5,7 @@ use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
 use serde_json::Value;
 use tracing::{info, warn};
 
-use super::{Applied, Error, Hand, Regarding, sure, taken, tell, write_status};
+use super::{Applied, Error, Hand, Regarding, sure, taken, tell};
 use crate::{
     plan::{
         verify::VersionAction,
@@ -96,8 +96,7 @@ impl Hand<'_, ObservedVersion> {
     }
 
     async fn status(&self, status: &crate::api::ModelVersionStatus) -> Result<Applied, Error> {
-        match write_status(self.client, Kind::ModelVersion, self.key, &self.seen.uid, status).await
-        {
+        match self.put_status(Kind::ModelVersion, &self.key.name, &self.seen.uid, status).await {
             Ok(answer) => {
                 self.wrote(Kind::ModelVersion, &answer);
                 self.metrics.action("version_status");
