@@ -138,3 +138,6 @@ fn pause(facts: &Facts<'_>, paused: bool, decided: &mut Decided) {
     let decision = make_decision(facts, verb, decided_by(KUBECTL, None));
     decided.decision = Some(Decision::Append(decision));
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ pub mod trouble;
 use self::rollout::NewRollout;
 use super::{
     action::{Action, Lookup},
-    facts::{Facts, health::Failure, history::History, ownership::Ownership, problem::Problem},
+    facts::{Facts, health::Failure, history::History, problem::Problem},
 };
 use crate::api::{
     condition::Time,
@@ -86,10 +86,7 @@ impl Decided {
 #[must_use]
 pub fn decide(facts: &Facts<'_>) -> Decided {
     let mut decided = Decided::default();
-    let attributable = matches!(facts.ownership, Some(Ownership::Ours | Ownership::Adoptable));
-    if attributable && facts.missing.is_none() {
-        kubectl::handle_kubectl_verbs(facts, &mut decided);
-    }
+    kubectl::handle_kubectl_verbs(facts, &mut decided);
     if decided.is_undecided() {
         requests::answer_requests(facts, &mut decided);
     }
@@ -118,3 +115,6 @@ fn has_room_for(facts: &Facts<'_>, verb: DecisionVerb) -> bool {
     };
     facts.history.newest().is_some_and(|r| r.decisions.len() < most)
 }
+
+#[cfg(test)]
+mod tests;
