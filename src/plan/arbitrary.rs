@@ -1,6 +1,6 @@
 //! Values for tests: records of rollouts, and JSON that is drawn at random.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -10,11 +10,15 @@ use crate::{
     api::{
         condition::Time,
         names,
+        request::{RolloutRequestSpec, Verb},
         rollout::{ModelRolloutSpec, Outcome},
     },
     plan::{
         facts::Facts,
-        observed::{Controller, Meta, Observed, Record, Version, Wanted, Workload, WorkloadSpec},
+        observed::{
+            Controller, Meta, Observed, Record, Request, StoredContent, Version, Wanted, Workload,
+            WorkloadSpec,
+        },
     },
 };
 
@@ -84,6 +88,23 @@ pub fn workload(decision: &str, record: &ModelRolloutSpec) -> Workload {
         names::REVISION: names::hash16(&record.revision_hash), names::TRACK: names::TRACK_MAIN}}});
     let spec = WorkloadSpec { replicas: 3, template, ..WorkloadSpec::default() };
     Workload { meta, generation: 1, spec, ..Workload::default() }
+}
+
+/// The same, with every revision stored; the bodies are not at hand.
+pub fn store_revisions(observed: Observed) -> Observed {
+    let names: BTreeSet<String> =
+        observed.records.iter().map(|r| r.spec.revision_name.clone()).collect();
+    let store = |name| StoredContent { name, ..StoredContent::default() };
+    Observed { contents: names.into_iter().map(store).collect(), ..observed }
+}
+
+/// A request of someone who saw that decision.
+pub fn request(verb: Verb, if_decision: &str) -> Request {
+    let spec = json!({"modelDeployment": "fraud", "verb": "Undo", "ifDecision": if_decision});
+    let spec = RolloutRequestSpec { verb, ..serde_json::from_value(spec).unwrap() };
+    let (name, uid, resource_version) = ("ask".into(), "ask-uid".into(), "1".into());
+    let (created, generation, status) = (at(30), 1, None);
+    Request { name, uid, resource_version, created, generation, spec, status }
 }
 
 /// The answer to a question about the facts of an observation, a minute after the records were made.

@@ -482,3 +482,6 @@ fn rerender(facts: &Facts<'_>, newest: &ModelRolloutSpec) -> Result<Target, Wait
     }
     Err(Answer::refused("There are too many renderings of this revision.").into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -375,3 +375,6 @@ pub fn digest_creation(record: &ModelRolloutSpec) -> String {
     }
     digest(&fields)
 }
+
+#[cfg(test)]
+mod tests;

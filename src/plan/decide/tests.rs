@@ -2,12 +2,13 @@ use super::*;
 use crate::{
     api::{
         ModelRolloutSpec,
-        rollout::{DECISIONS_MAX, Outcome},
+        request::Verb,
+        rollout::{DECISIONS_MAX, Outcome, Trigger},
         version::{Lifecycle, LifecycleState},
     },
     plan::{
         Observed,
-        arbitrary::{at, judge, observed, promoted, record, workload},
+        arbitrary::{at, judge, observed, promoted, record, request, store_revisions, workload},
         facts::{content, history::Ending},
         observed::{Container, Pod},
     },
@@ -23,6 +24,20 @@ fn pause(number: usize) -> record::Decision {
 fn with_decisions(count: usize) -> Observed {
     let decisions = (1..=count).map(pause).collect();
     observed("6", vec![ModelRolloutSpec { decisions, ..record(1, "6") }])
+}
+
+#[test]
+fn a_request_is_carried_out_although_the_rollout_fails_at_the_same_time() {
+    let mut observed = store_revisions(observed("7", vec![promoted(1, "6"), record(2, "7")]));
+    observed.versions[1].lifecycle =
+        Some(Lifecycle { state: LifecycleState::Yanked, reason: None });
+    let find_trigger = |observed: &Observed| match judge(observed, decide).decision {
+        Some(Decision::Roll(new)) => new.record.trigger,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(find_trigger(&observed), Trigger::Yanked);
+    observed.requests = vec![request(Verb::Abort, "2.0")];
+    assert_eq!(find_trigger(&observed), Trigger::Abort);
 }
 
 #[test]
