@@ -159,3 +159,6 @@ fn pause(facts: &Facts<'_>, track: &TrackFacts<'_>, paused: bool, decided: &mut 
     let decision = make_decision(facts, verb, decided_by(KUBECTL, None));
     decided.decision = Some(Decision::Append(decision));
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,9 +86,7 @@ impl Decided {
 #[must_use]
 pub fn decide(facts: &Facts<'_>) -> Decided {
     let mut decided = Decided::default();
-    if facts.missing.is_none() {
-        kubectl::handle_kubectl_verbs(facts, &mut decided);
-    }
+    kubectl::handle_kubectl_verbs(facts, &mut decided);
     if decided.is_undecided() {
         requests::answer_requests(facts, &mut decided);
     }
@@ -117,3 +115,6 @@ fn has_room_for(facts: &Facts<'_>, verb: DecisionVerb) -> bool {
     };
     facts.history.newest().is_some_and(|r| r.decisions.len() < most)
 }
+
+#[cfg(test)]
+mod tests;

@@ -467,3 +467,6 @@ fn rerender(facts: &Facts<'_>, newest: &ModelRolloutSpec) -> Result<Target, Wait
     let body = make_body(facts, desired).map_err(|problem| Answer::refused(problem.sentence()))?;
     Ok(make_target(facts, desired, body, 2))
 }
+
+#[cfg(test)]
+mod tests;

@@ -411,3 +411,6 @@ pub fn digest_creation(record: &ModelRolloutSpec) -> String {
     }
     digest(&fields)
 }
+
+#[cfg(test)]
+mod tests;

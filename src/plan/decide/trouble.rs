@@ -136,3 +136,43 @@ fn event_reason(trigger: Trigger) -> &'static str {
         _ => "RolledBack",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{
+        Observed,
+        action::{TEMPLATE, decision_prefix},
+        arbitrary::{judge, observed, promoted, record},
+        observed::RefusedWrite,
+    };
+
+    #[test]
+    fn a_refused_decision_is_the_templates_fault_only_if_it_changes_the_template() {
+        let refuse = |what: &str, forbidden| {
+            let write = format!("{}{what}", decision_prefix(2));
+            let (due, deciding, message) = (false, false, "invalid".into());
+            let refused = RefusedWrite {
+                write,
+                due,
+                deciding,
+                forbidden,
+                message,
+                ..RefusedWrite::default()
+            };
+            let refused = vec![refused];
+            let mut observed: Observed = observed("7", vec![promoted(1, "6"), record(2, "7")]);
+            observed.memory.refused = refused;
+            judge(&observed, |facts| find_refusal(facts, &record(2, "7")).map(|v| v.trigger))
+        };
+        assert_eq!(refuse(TEMPLATE, false), Some(Trigger::Refused));
+        assert_eq!(refuse(TEMPLATE, true), None, "a right or a quota is missing");
+        assert_eq!(refuse("without template", false), None);
+    }
+
+    #[test]
+    fn the_event_about_a_rollout_that_was_left_names_the_cause() {
+        let reasons = [Trigger::Yanked, Trigger::Refused, Trigger::Failed].map(event_reason);
+        assert_eq!(reasons, ["Yanked", "Refused", "RolledBack"]);
+    }
+}

@@ -77,3 +77,93 @@ fn require_no_yank(_: &Facts<'_>, version: Option<&Version>) -> Option<Problem> 
     );
     Some(Problem::Invalid(Reason::VersionYanked, sentence))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::version::Lifecycle,
+        plan::{
+            Observed,
+            arbitrary::{at, observed, promoted},
+        },
+    };
+
+    /// The reason against serving version 7 where version 6 serves.
+    fn find_reason(observed: &Observed) -> Option<Reason> {
+        let wanted = observed.deployment.as_ref().unwrap();
+        let facts = Facts::new(observed, wanted, at(60));
+        let desired = content::of(&wanted.spec, "sha256:7");
+        match admit_desired(&facts, &desired).err()? {
+            Problem::Pending(reason, _) | Problem::Invalid(reason, _) => Some(reason),
+        }
+    }
+
+    fn yank(observed: &mut Observed) {
+        let lifecycle = Lifecycle { state: LifecycleState::Yanked, reason: None };
+        observed.versions[1].lifecycle = Some(lifecycle);
+    }
+
+    /// Version 7 is newly served, or again.
+    fn serve(again: bool) -> Observed {
+        match again {
+            true => observed("7", vec![promoted(1, "7"), promoted(2, "6")]),
+            false => observed("7", vec![promoted(1, "6")]),
+        }
+    }
+
+    #[test]
+    fn a_version_may_be_served_newly_and_again() {
+        assert_eq!(find_reason(&serve(false)), None);
+        assert_eq!(find_reason(&serve(true)), None);
+    }
+
+    #[test]
+    fn a_yanked_version_is_served_neither_newly_nor_again() {
+        for again in [false, true] {
+            let mut observed = serve(again);
+            yank(&mut observed);
+            assert_eq!(find_reason(&observed), Some(Reason::VersionYanked), "{again}");
+        }
+    }
+
+    #[test]
+    fn a_version_that_is_not_there_is_served_only_again() {
+        for (again, reason) in [(false, Some(Reason::VersionNotFound)), (true, None)] {
+            let mut observed = serve(again);
+            observed.versions.remove(1);
+            assert_eq!(find_reason(&observed), reason, "{again}");
+        }
+    }
+
+    #[test]
+    fn a_version_in_conflict_is_not_newly_served_unless_the_crds_are_older() {
+        let mut observed = serve(false);
+        observed.versions[1].bound_to = Some("sha256:another".into());
+        assert_eq!(find_reason(&observed), Some(Reason::VersionConflict));
+        observed.memory.crds_older = true;
+        assert_eq!(find_reason(&observed), None, "an older CRD prunes what is read");
+    }
+
+    #[test]
+    fn a_version_that_is_too_large_is_not_newly_served() {
+        let mut observed = serve(false);
+        observed.versions[1].too_large = Some(300_000);
+        assert_eq!(find_reason(&observed), Some(Reason::VersionTooLarge));
+    }
+
+    #[test]
+    fn what_serves_is_asked_nothing() {
+        let mut observed = serve(false);
+        yank(&mut observed);
+        let wanted = observed.deployment.clone().unwrap();
+        let desired = content::of(&wanted.spec, "sha256:7");
+        let serving = crate::api::ModelRolloutSpec {
+            content_hash: desired.content_hash.clone(),
+            ..promoted(2, "7")
+        };
+        observed.records.extend(crate::plan::arbitrary::observed("7", vec![serving]).records);
+        let facts = Facts::new(&observed, &wanted, at(60));
+        assert_eq!(admit_desired(&facts, &desired), Ok(()));
+    }
+}

@@ -130,3 +130,44 @@ pub fn compare_rendering(track: Track<'_>, rendering: &Value) -> Vec<String> {
 pub fn paths_below(paths: &[String], root: &str) -> Vec<String> {
     paths.iter().filter_map(|p| p.strip_prefix(root)).map(str::to_owned).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::arbitrary::{observed, promoted, record, workload};
+
+    fn on_main(deployment: &Workload) -> Track<'_> {
+        Track { name: names::TRACK_MAIN, deployment }
+    }
+
+    #[test]
+    fn until_a_refused_decision_succeeds_changes_are_compared_with_the_one_before() {
+        let history = History::new(&observed("7", vec![promoted(1, "6"), record(2, "7")]), "fraud");
+        let mut live = workload("1.0", &record(1, "6"));
+        live.spec.paused = true;
+        let attribute =
+            |is_refused| attribute_changes(&history, on_main(&live), is_refused, |_| None);
+        assert_eq!(attribute(false), Attribution::NotYetApplied);
+        let paused = vec![ExternalChange::Paused(true)];
+        assert_eq!(attribute(true), Attribution::Applied(paused));
+    }
+
+    #[test]
+    fn an_addition_to_the_template_is_drift_only_if_another_manager_owns_it() {
+        let mut live = workload("1.0", &record(1, "6"));
+        let mut rendering = live.spec.template.clone();
+        rendering["metadata"]["labels"].as_object_mut().unwrap().remove(names::TRACK);
+        live.spec.template["spec"] = json!({"hostname": "added"});
+        assert!(compare_rendering(on_main(&live), &rendering).is_empty());
+        live.foreign = vec!["template.spec.hostname".into(), "replicas".into()];
+        assert_eq!(compare_rendering(on_main(&live), &rendering), ["spec.hostname"]);
+    }
+
+    #[test]
+    fn paths_are_taken_relative_to_their_root() {
+        let paths = ["template.spec".to_owned(), "replicas".into()];
+        assert_eq!(paths_below(&paths, "template."), ["spec"]);
+    }
+}

@@ -240,6 +240,7 @@ fn without_labels(mut written: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::arbitrary::{observed, promoted, record};
 
     fn spec(template: Value) -> ModelDeploymentSpec {
         serde_json::from_value(json!({"model": "fraud", "version": "7", "template": template}))
@@ -296,6 +297,58 @@ mod tests {
             json!({"recordDigest": "sha256:1", "delivery": in_image})
         );
         assert_eq!(written(Value::Null), json!({"recordDigest": "sha256:1"}));
+    }
+
+    #[test]
+    fn a_quantity_is_written_with_the_largest_suffix_that_leaves_it_whole() {
+        for (nanos, written) in
+            [(2_000_000_000, "2"), (1_500_000_000, "1500m"), (2_000, "2u"), (1_500, "1500n")]
+        {
+            assert_eq!(format_nanos(nanos), written);
+        }
+    }
+
+    #[test]
+    fn labels_are_no_part_of_the_content_and_everything_else_of_the_template_is() {
+        let hash = |template| of(&spec(template), "sha256:1").content_hash;
+        let image = |image| json!({"spec": {"containers": [{"name": "model", "image": image}]}});
+        assert_ne!(hash(image("a")), hash(image("b")));
+        let named = json!({"metadata": {"name": "x", "labels": {"commit": "1"}}});
+        assert_eq!(hash(named), hash(json!({"metadata": {"name": "x"}})));
+        assert_eq!(hash(json!({"metadata": {"labels": {"commit": "1"}}})), hash(json!({})));
+    }
+
+    #[test]
+    fn a_name_that_another_version_of_the_model_has_is_taken() {
+        let mut seen = observed("1-2", Vec::new());
+        let spec = seen.deployment.clone().unwrap().spec;
+        seen.versions[0].name = "fraud-1-2".into();
+        for (model, version) in [("fraud", "1_2"), ("fraud-1", "1-2"), ("fraud-1", "2")] {
+            seen.versions[0].model = model.into();
+            seen.versions[0].version = version.into();
+            let taken = matches!(find(&seen, &spec), Err(Problem::Invalid(Reason::NameTaken, _)));
+            assert!(taken, "{model} {version}");
+        }
+    }
+
+    #[test]
+    fn the_digest_before_is_that_of_the_newest_rollout_that_served_earlier() {
+        let before = |records| {
+            let mut seen = observed("7", records);
+            for version in &mut seen.versions {
+                version.artifact = serde_json::from_value(json!({"uri": "s3://models/a"})).ok();
+                version.pin = Some(format!("sha256:{}", version.version.repeat(64)));
+            }
+            let revision_hash = record(0, "7").revision_hash;
+            let spec = &seen.deployment.as_ref().unwrap().spec;
+            let content = Content { revision_hash, ..of(spec, "sha256:7") };
+            find_previous_digest(&seen, &content).map(str::to_owned)
+        };
+        let six = Some(format!("sha256:{}", "6".repeat(64)));
+        assert_eq!(before(vec![promoted(1, "6"), record(2, "7")]), six);
+        assert_eq!(before(vec![promoted(1, "6"), promoted(2, "7")]), six, "rendered again");
+        assert_eq!(before(vec![promoted(1, "6"), record(2, "8"), record(3, "7")]), six);
+        assert_eq!(before(vec![promoted(1, "7")]), None);
     }
 
     #[test]

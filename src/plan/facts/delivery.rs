@@ -203,3 +203,25 @@ pub fn image(seen: &Observed, version: &Version, rendering: &Value) -> Result<()
         ),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::{arbitrary::observed, observed::Policy};
+
+    #[test]
+    fn a_policy_that_demands_images_by_digest_accepts_each_kind_of_digest() {
+        let mut seen = observed("6", Vec::new());
+        let spec = serde_json::from_value(json!({"requireImageDigest": true})).unwrap();
+        seen.policy = Some(Policy { spec, ..Policy::default() });
+        let accepts = |name: &str| {
+            let containers = json!([{"name": "proxy", "image": "proxy:1"},
+                {"name": "model", "image": name}]);
+            image(&seen, &seen.versions[0], &json!({"spec": {"containers": containers}})).is_ok()
+        };
+        assert!(accepts("fraud@sha256:abc") && accepts("fraud@sha512:abc"));
+        assert!(!accepts("fraud:1"));
+    }
+}

@@ -428,36 +428,4 @@ pub fn is_ended_by_deletion(record: &ModelRolloutSpec) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_decision_label_reads_back_as_it_was_written() {
-        for value in ["12.0", "12.1", "12.2-paused"] {
-            assert_eq!(DecisionLabel::parse(value).unwrap().to_string(), value);
-        }
-    }
-
-    #[test]
-    fn what_is_no_decision_label_is_none() {
-        for value in ["", "12", "x.1", "12.-1", "0.1", "-3.0", "12.1-held"] {
-            assert_eq!(DecisionLabel::parse(value), None, "{value}");
-        }
-    }
-
-    #[test]
-    fn a_label_counts_up_to_two_to_the_31st() {
-        assert!(DecisionLabel::parse("2147483648.0").is_some());
-        for value in ["2147483649.0", "9223372036854775807.0", "9223372036854775808.0"] {
-            assert_eq!(DecisionLabel::parse(value), None, "{value}");
-        }
-    }
-
-    #[test]
-    fn decisions_compare_as_integers() {
-        assert!(
-            DecisionLabel::parse("9.11").unwrap().decision()
-                < DecisionLabel::parse("10.2").unwrap().decision()
-        );
-    }
-}
+mod tests;

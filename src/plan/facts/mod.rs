@@ -338,3 +338,6 @@ pub fn find_live_template(observed: &Observed, record: &ModelRolloutSpec) -> Opt
     }
     Some(template)
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,3 +51,52 @@ pub fn build_selector(model_deployment: &str, track: &str) -> BTreeMap<String, S
         (TRACK.into(), track.into()),
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::observed::Controller;
+
+    fn controlled(kind: &str, name: &str, uid: &str) -> Meta {
+        let controller = Controller { kind: kind.into(), name: name.into(), uid: uid.into() };
+        Meta { controller: Some(controller), ..Meta::default() }
+    }
+
+    fn owner(meta: &Meta, selects: bool) -> Ownership {
+        find_ownership(meta, "u", "fraud", selects)
+    }
+
+    #[test]
+    fn a_child_that_this_model_deployment_controls_is_ours() {
+        let child = controlled("ModelDeployment", "fraud", "u");
+        assert_eq!(owner(&child, false), Ownership::Ours);
+    }
+
+    #[test]
+    fn a_child_of_a_model_deployment_of_this_name_that_is_gone_is_terminating() {
+        let child = controlled("ModelDeployment", "fraud", "earlier");
+        assert_eq!(owner(&child, true), Ownership::Terminating);
+    }
+
+    #[test]
+    fn a_child_of_another_kind_or_another_name_belongs_to_that_one() {
+        let of = |kind, name| owner(&controlled(kind, name, "other"), true);
+        let by = |who: &str| Ownership::OwnedByOther(format!("{who} controls it"));
+        assert_eq!(of("Rollout", "fraud"), by("Rollout fraud"));
+        assert_eq!(of("ModelDeployment", "spam"), by("ModelDeployment spam"));
+    }
+
+    #[test]
+    fn a_child_that_is_being_deleted_is_terminating_whoever_controls_it() {
+        let child = controlled("ModelDeployment", "fraud", "u");
+        let child = Meta { deleting: true, ..child };
+        assert_eq!(owner(&child, true), Ownership::Terminating);
+    }
+
+    #[test]
+    fn a_child_without_a_controller_is_adopted_only_if_it_carries_our_selector() {
+        assert_eq!(owner(&Meta::default(), true), Ownership::Adoptable);
+        let other = Ownership::OwnedByOther("it was made by someone else".into());
+        assert_eq!(owner(&Meta::default(), false), other);
+    }
+}

@@ -1,27 +1,23 @@
+use serde_json::json;
+
 use super::*;
 use crate::{
     api::condition::Time,
-    plan::observed::{Why, WorkloadCondition},
+    plan::{
+        arbitrary::{self, at as after},
+        observed::{Why, WorkloadCondition},
+    },
 };
+
+mod deployment;
 
 /// The revision of the rollout in all tests, as pods carry it.
 const REVISION: &str = "aaaaaaaaaaaaaaaa";
 const DEADLINE: i64 = 600;
 
-/// So many seconds after the rollout was recorded.
-fn after(seconds: i64) -> Timestamp {
-    Timestamp::from_second(1_767_225_600 + seconds).unwrap()
-}
-
 fn record() -> ModelRolloutSpec {
-    let json = serde_json::json!({
-        "modelDeploymentRef": {"name": "fraud"}, "number": 2, "direction": "Forward",
-        "admission": {"asked": "Newly"}, "model": "fraud", "version": "8", "recordDigest": "d",
-        "revisionHash": format!("v1:sha256:{REVISION}aaaa"), "contentHash": "c",
-        "revisionName": "x", "renderingDigest": "r", "strategy": "RollingUpdate",
-        "deploymentName": "fraud", "trigger": "SpecChanged", "decidedBy": {"name": "spec"},
-        "startTime": after(0).to_string()});
-    serde_json::from_value(json).unwrap()
+    let revision_hash = format!("v1:sha256:{REVISION}aaaa");
+    ModelRolloutSpec { revision_hash, content_hash: "c".into(), ..arbitrary::record(2, "8") }
 }
 
 fn patience(seconds: i64) -> Patience {
@@ -82,7 +78,7 @@ fn workload(replicas: i32, available: i32, max_unavailable: i32) -> Workload {
     let mut workload = Workload::default();
     workload.spec.replicas = replicas;
     workload.spec.strategy =
-        serde_json::json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": max_unavailable}});
+        json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": max_unavailable}});
     workload.status.available_replicas = available;
     workload
 }
@@ -414,4 +410,58 @@ fn a_content_was_promoted_whatever_its_labels_were() {
         let patience = Patience::new(&spec, &observed, &record(), after(0));
         assert_eq!((patience.was_promoted, patience.restart_limit), (want, 7));
     }
+}
+
+#[test]
+fn a_deadline_that_passed_is_not_waited_for_again() {
+    let observed = Observed { pods: vec![pod(vec![running(50)])], ..Observed::default() };
+    let due = seconds_to_next_deadline(&observed, &record(), patience(DEADLINE + 1));
+    assert_eq!(due, Some(49), "Initialized was a deadline ago");
+}
+
+#[test]
+fn only_a_model_container_that_is_not_ready_is_late() {
+    let proxy = Container { name: "proxy".into(), ..running(0) };
+    assert!(
+        !fails(pod(vec![proxy, running(50)]), patience(DEADLINE)),
+        "a sidecar is not the model"
+    );
+    let ready = Container { ready: true, ..running(0) };
+    assert!(
+        !fails(pod(vec![ready]), patience(9 * DEADLINE)),
+        "a readiness gate keeps the pod back"
+    );
+}
+
+#[test]
+fn a_pod_that_starts_beside_enough_available_ones_delays_no_completion() {
+    let init = Container { name: "wait-for-db".into(), init: true, ..running(0) };
+    for container in [waiting("ContainerCreating"), init] {
+        let pods = [vec![ready_pod(); 3], vec![pod(vec![container.clone()])]].concat();
+        assert!(completes(pods, &workload(4, 3, 1)), "{container:?}");
+    }
+    assert!(!completes(vec![ready_pod()], &workload(0, 1, 0)), "it is being scaled down to 0");
+}
+
+#[test]
+fn of_pods_that_a_quota_allows_each_is_waited_for() {
+    let quota = with_condition(workload(3, 1, 0), "ReplicaFailure", "True", "FailedCreate");
+    let starts = pod(vec![waiting("ContainerCreating")]);
+    assert!(!completes(vec![ready_pod(), starts], &quota));
+    let lifted = with_condition(workload(3, 1, 0), "ReplicaFailure", "False", "FailedCreate");
+    assert!(!completes(vec![ready_pod()], &lifted));
+}
+
+#[test]
+fn a_pod_that_was_evicted_blocks_the_rollout_with_the_kubelets_words() {
+    let ended = why("Evicted", "The node was low on memory.", None);
+    let health = judge(vec![Pod { finished: true, ended, ..pod(Vec::new()) }], patience(9));
+    let sentence = "pod p ended: Evicted: The node was low on memory.";
+    assert_eq!(health, Health::Blocked(sentence.into()));
+}
+
+#[test]
+fn of_a_log_that_just_fits_every_line_is_quoted() {
+    let (first, last) = ("a".repeat(199), "b".repeat(99));
+    assert_eq!(quote_end(&format!("{first}\n{last}\n")), format!("{first} {last}"));
 }

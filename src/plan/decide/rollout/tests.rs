@@ -1,0 +1,95 @@
+use super::*;
+use crate::plan::{
+    Observed,
+    arbitrary::{judge, observed, promoted, record},
+    facts::content,
+    observed::StoredContent,
+};
+
+/// The numbers of rollouts whose pods a rollout of that version would replace.
+fn list_left(observed: &Observed, version: &str) -> Vec<i64> {
+    judge(observed, |facts| {
+        let target = Target::of_record(facts, &record(0, version));
+        find_left(facts, &target).iter().map(|r| r.number).collect()
+    })
+}
+
+#[test]
+fn a_rollout_replaces_pods_of_every_rollout_that_was_left_since_what_serves() {
+    let mut observed = observed("8", vec![promoted(1, "5"), record(2, "6"), record(3, "7")]);
+    assert_eq!(list_left(&observed, "8"), [2, 3]);
+    assert_eq!(list_left(&observed, "6"), [3], "its own pods stay");
+    assert_eq!(list_left(&observed, "7"), [0; 0], "it goes on");
+    observed.deployment.as_mut().unwrap().spec.replicas = 0;
+    assert_eq!(list_left(&observed, "8"), [0; 0], "there are no pods");
+}
+
+/// A stored revision of a record, whose model listens on that port.
+fn store(record: &ModelRolloutSpec, port: (&str, i32)) -> StoredContent {
+    let ports = json!([{"name": port.0, "containerPort": port.1}]);
+    let rendering = json!({"spec": {"containers": [{"name": "model", "ports": ports}]}});
+    let (revision_hash, content) = (record.revision_hash.clone(), Value::Null);
+    let body = Some(ContentBody { revision_hash, content, rendering });
+    let rendering_digest = Some(record.rendering_digest.clone());
+    let name = record.revision_name.clone();
+    StoredContent { name, body, rendering_digest, ..StoredContent::default() }
+}
+
+/// Why version 8 with a port may not replace version 6, which serves, and version 7, which was left.
+fn explain_port(serving: (&str, i32), left: (&str, i32), new: (&str, i32)) -> Option<String> {
+    let mut observed = observed("8", vec![promoted(1, "6"), record(2, "7")]);
+    observed.contents = vec![
+        store(&record(1, "6"), serving),
+        store(&record(2, "7"), left),
+        store(&record(3, "8"), new),
+    ];
+    let check = |facts: &Facts<'_>| check_port(facts, &Target::of_record(facts, &record(3, "8")));
+    match judge(&observed, check).err()? {
+        Unready::Problem(problem) => Some(problem.sentence().to_owned()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn pods_share_a_port_with_all_that_they_replace_by_name_or_by_number() {
+    assert_eq!(explain_port(("a", 1), ("a", 2), ("a", 3)), None);
+    assert_eq!(explain_port(("a", 1), ("b", 1), ("c", 1)), None);
+    let why = explain_port(("a", 1), ("b", 2), ("b", 2)).unwrap();
+    assert!(why.starts_with("The port of container model was a (1) and is b (2):"), "{why}");
+    let why = explain_port(("a", 1), ("b", 2), ("a", 2)).unwrap();
+    assert!(why.contains("the name with some of the pods that it replaces"), "{why}");
+}
+
+#[test]
+fn a_restart_that_the_spec_asks_for_is_part_of_the_rollout() {
+    let mut observed = observed("7", Vec::new());
+    let find = |observed: &Observed| judge(observed, find_restart_in_spec);
+    assert_eq!(find(&observed), None);
+    let template = json!({"metadata": {"annotations": {names::RESTARTED_AT: "t"}}});
+    observed.deployment.as_mut().unwrap().spec.template = Some(template);
+    assert_eq!(find(&observed).as_deref(), Some("t"));
+    let made = judge(&observed, |facts| match prepare_desired(facts) {
+        Ok(target) => target.restarted_at,
+        Err(other) => panic!("{other:?}"),
+    });
+    assert_eq!(made.as_deref(), Some("t"));
+}
+
+#[test]
+fn a_repetition_has_the_direction_of_the_rollout_in_progress() {
+    let repeat = |newest: ModelRolloutSpec| {
+        let records = vec![promoted(1, "6"), newest];
+        judge(&observed("6", records), |facts| repeat_direction(&facts.history))
+    };
+    let back = |record| ModelRolloutSpec { direction: Direction::Back, ..record };
+    assert_eq!(repeat(back(record(2, "6"))), Direction::Back);
+    assert_eq!(repeat(record(2, "6")), Direction::Forward);
+    assert_eq!(repeat(back(promoted(2, "6"))), Direction::Forward, "nothing is in progress");
+}
+
+#[test]
+fn the_digest_of_a_record_is_that_of_what_it_was_created_with() {
+    assert_eq!(digest_creation(&record(1, "6")), digest_creation(&promoted(1, "6")));
+    assert_ne!(digest_creation(&record(1, "6")), digest_creation(&record(1, "7")));
+    assert_eq!(content::digest(&json!({})).len(), digest_creation(&record(1, "6")).len());
+}
