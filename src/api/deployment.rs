@@ -307,10 +307,10 @@ pub struct ModelDeploymentStatus {
     pub desired: Option<Desired>,
     /// What answers requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub serving: Option<Revision>,
+    pub serving: Option<RevisionStatus>,
     /// What is on its way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub candidate: Option<Revision>,
+    pub candidate: Option<RevisionStatus>,
     /// What the spec names and is not served, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
@@ -360,7 +360,7 @@ pub struct Desired {
 /// One content with pods.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Revision {
+pub struct RevisionStatus {
     /// Its version.
     #[schemars(length(max = 63))]
     pub version: String,

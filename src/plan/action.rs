@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     facts::content::digest,
-    observed::{ContentBody, KnownRevision},
+    observed::{KnownRevision, RevisionBody},
 };
 use crate::api::{
     ModelDeploymentStatus, ModelRolloutSpec, RolloutRequestStatus, names,
@@ -76,13 +76,13 @@ pub fn requeue_sooner(before: Option<i64>, seconds: i64) -> Option<i64> {
 #[serde(rename_all = "camelCase")]
 pub enum Lookup {
     /// The body of the ControllerRevision of that name.
-    Content(String),
+    Revision(String),
     /// Every record of this ModelDeployment name.
     Records,
     /// The ReplicaSets of its Deployments.
     ReplicaSets,
     /// The Deployment of that name, which the label-selected cache does not show.
-    Workload(String),
+    Deployment(String),
     /// The Service of that name, which the label-selected cache does not show.
     Service(String),
 }
@@ -103,13 +103,13 @@ pub enum Purpose {
 #[serde(tag = "do", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Action {
     /// POST the ControllerRevision; where it exists already, its whole hash must be the same.
-    StoreContent {
+    StoreRevision {
         /// Name of the ControllerRevision.
         name: String,
         /// Labels of the ControllerRevision.
         labels: BTreeMap<String, String>,
         /// The revision and its rendering.
-        body: ContentBody,
+        body: RevisionBody,
     },
     /// POST the record; where its number is taken, everything is planned again.
     CreateRecord {
@@ -126,7 +126,7 @@ pub enum Action {
         ops: Vec<Value>,
     },
     /// POST the Deployment.
-    CreateWorkload {
+    CreateDeployment {
         /// Name of the Deployment.
         name: String,
         /// Number of the rollout that it carries out.
@@ -135,7 +135,7 @@ pub enum Action {
         body: Value,
     },
     /// JSON-patch the Deployment.
-    PatchWorkload {
+    PatchDeployment {
         /// Name of the Deployment.
         name: String,
         /// Settings or decision.
@@ -204,7 +204,7 @@ impl Action {
     #[must_use]
     pub fn decides(&self) -> bool {
         match self {
-            Self::StoreContent { .. } | Self::CreateRecord { .. } => true,
+            Self::StoreRevision { .. } | Self::CreateRecord { .. } => true,
             Self::AmendRecord { decides, .. } => *decides,
             _ => false,
         }
@@ -216,7 +216,7 @@ impl Action {
     #[must_use]
     pub fn write(&self) -> Option<String> {
         Some(match self {
-            Self::StoreContent { name, body, .. } => {
+            Self::StoreRevision { name, body, .. } => {
                 format!("revision {name} {}", short_digest(&body.rendering))
             }
             Self::CreateRecord { spec } => {
@@ -229,11 +229,11 @@ impl Action {
             Self::AmendRecord { name, ops, .. } => {
                 format!("amendment of {name} {}", short_digest(&without_tests_and_times(ops)))
             }
-            Self::CreateWorkload { name, rollout, body } => {
+            Self::CreateDeployment { name, rollout, body } => {
                 let prefix = decision_prefix(*rollout);
                 format!("{prefix}{NEW_DEPLOYMENT} {name} {}", short_digest(&body["spec"]))
             }
-            Self::PatchWorkload { name, purpose, ops, .. } => match purpose {
+            Self::PatchDeployment { name, purpose, ops, .. } => match purpose {
                 Purpose::Settings => {
                     format!("settings of Deployment {name} {}", short_digest(&json!(ops)))
                 }
@@ -341,7 +341,7 @@ mod tests {
     fn patch(purpose: Purpose, generation: i64, ops: Value) -> Action {
         let ops = ops.as_array().unwrap().clone();
         let (name, uid) = ("fraud".to_owned(), "u".to_owned());
-        Action::PatchWorkload { name, purpose, uid, generation, reverts: Vec::new(), ops }
+        Action::PatchDeployment { name, purpose, uid, generation, reverts: Vec::new(), ops }
     }
 
     fn settings(replicas: i64) -> Value {

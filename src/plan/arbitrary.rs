@@ -19,8 +19,8 @@ use crate::{
     plan::{
         facts::Facts,
         observed::{
-            Controller, Meta, Observed, Record, Request, StoredContent, Version, Wanted, Workload,
-            WorkloadSpec,
+            Controller, Deployment, DeploymentSpec, Meta, Observed, ObservedModelDeployment,
+            Record, Request, StoredRevision, Version,
         },
     },
 };
@@ -57,7 +57,13 @@ pub fn promoted(number: i64, version: &str) -> ModelRolloutSpec {
 pub fn observed(version: &str, records: Vec<ModelRolloutSpec>) -> Observed {
     let spec = json!({"model": "fraud", "version": version, "replicas": 3});
     let spec = serde_json::from_value(spec).unwrap();
-    let wanted = Wanted { uid: "u".into(), generation: 1, deleting: false, spec, status: None };
+    let wanted = ObservedModelDeployment {
+        uid: "u".into(),
+        generation: 1,
+        deleting: false,
+        spec,
+        status: None,
+    };
     let stored = |spec| {
         let (uid, resource_version) = (String::new(), String::new());
         Record { uid, resource_version, spec: Arc::new(spec) }
@@ -81,7 +87,7 @@ pub fn observed(version: &str, records: Vec<ModelRolloutSpec>) -> Observed {
 
 /// The Deployment of that ModelDeployment, as it is when a decision was carried out on it:
 /// `decision` is its label, and its template is that of the record.
-pub fn workload(decision: &str, record: &ModelRolloutSpec) -> Workload {
+pub fn workload(decision: &str, record: &ModelRolloutSpec) -> Deployment {
     let controller =
         Controller { kind: "ModelDeployment".into(), name: "fraud".into(), uid: "u".into() };
     let labels = [(names::DECISION.to_owned(), decision.to_owned())].into();
@@ -89,12 +95,12 @@ pub fn workload(decision: &str, record: &ModelRolloutSpec) -> Workload {
         Meta { name: "fraud".into(), labels, controller: Some(controller), ..Meta::default() };
     let template = json!({"metadata": {"labels": {
         names::REVISION: names::hash16(&record.revision_hash), names::TRACK: names::TRACK_MAIN}}});
-    let spec = WorkloadSpec { replicas: 3, template, ..WorkloadSpec::default() };
-    Workload { meta, generation: 1, spec, ..Workload::default() }
+    let spec = DeploymentSpec { replicas: 3, template, ..DeploymentSpec::default() };
+    Deployment { meta, generation: 1, spec, ..Deployment::default() }
 }
 
 /// The tracks of a ModelDeployment with that main Deployment alone.
-pub fn main_track(deployment: Workload) -> BTreeMap<String, Workload> {
+pub fn main_track(deployment: Deployment) -> BTreeMap<String, Deployment> {
     [(names::TRACK_MAIN.to_owned(), deployment)].into()
 }
 
@@ -102,7 +108,7 @@ pub fn main_track(deployment: Workload) -> BTreeMap<String, Workload> {
 pub fn store_revisions(observed: Observed) -> Observed {
     let names: BTreeSet<String> =
         observed.records.iter().map(|r| r.spec.revision_name.clone()).collect();
-    let store = |name| StoredContent { name, ..StoredContent::default() };
+    let store = |name| StoredRevision { name, ..StoredRevision::default() };
     Observed { contents: names.into_iter().map(store).collect(), ..observed }
 }
 

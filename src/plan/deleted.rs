@@ -7,7 +7,7 @@ use super::{
     action::{Action, Plan, Waiting},
     decide::requests,
     facts::history::{Ending, History},
-    observed::{Observed, Record, Wanted},
+    observed::{Observed, ObservedModelDeployment, Record},
     writes::{amend_records, prune},
 };
 use crate::api::{ModelRolloutSpec, names, request::RequestResult, rollout::Outcome};
@@ -58,7 +58,11 @@ pub fn close_records(observed: &Observed, except: Option<&str>, now: Timestamp) 
 /// The writes that end the records of models that the name was given to before: the model of a
 /// ModelDeployment is immutable, so that one with another model was deleted.
 #[must_use]
-pub fn close_other_models(observed: &Observed, wanted: &Wanted, now: Timestamp) -> Vec<Action> {
+pub fn close_other_models(
+    observed: &Observed,
+    wanted: &ObservedModelDeployment,
+    now: Timestamp,
+) -> Vec<Action> {
     let others = list_models(&observed.records).into_iter().filter(|m| *m != wanted.spec.model);
     others.flat_map(|model| close_records_of(observed, &model, Some(&wanted.uid), now)).collect()
 }

@@ -57,7 +57,7 @@ use decide::{
 };
 use facts::{Facts, history::History};
 use jiff::Timestamp;
-use observed::{KnownRevision, Wanted};
+use observed::{KnownRevision, ObservedModelDeployment};
 use refused_writes::find_refused;
 use writes::{Outgoing, prune::prune_unneeded, write_children, write_records};
 
@@ -73,7 +73,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     plan
 }
 
-fn plan_existing(observed: &Observed, wanted: &Wanted, now: Timestamp) -> Plan {
+fn plan_existing(observed: &Observed, wanted: &ObservedModelDeployment, now: Timestamp) -> Plan {
     let facts = Facts::new(observed, wanted, now);
     if !facts.lookups.is_empty() {
         return look_up(facts.lookups);

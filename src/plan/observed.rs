@@ -32,15 +32,15 @@ pub struct Observed {
     pub name: String,
     /// The ModelDeployment; absent if it was deleted or never existed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub deployment: Option<Wanted>,
+    pub deployment: Option<ObservedModelDeployment>,
     /// ModelVersions that the spec or a record names.
     pub versions: Vec<Version>,
     /// ModelRollouts of the name, in any order.
     pub records: Vec<Record>,
     /// ControllerRevisions of the name.
-    pub contents: Vec<StoredContent>,
+    pub contents: Vec<StoredRevision>,
     /// Its Deployments, by the name of their track.
-    pub tracks: BTreeMap<String, Workload>,
+    pub tracks: BTreeMap<String, Deployment>,
     /// Service of the same name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<Service>,
@@ -65,7 +65,7 @@ impl Observed {
 
     /// The Deployment of that name.
     #[must_use]
-    pub fn find_deployment(&self, name: &str) -> Option<&Workload> {
+    pub fn find_deployment(&self, name: &str) -> Option<&Deployment> {
         self.tracks.values().find(|deployment| deployment.meta.name == name)
     }
 
@@ -79,7 +79,7 @@ impl Observed {
 /// A ModelDeployment.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct Wanted {
+pub struct ObservedModelDeployment {
     /// Uid of the ModelDeployment.
     pub uid: String,
     /// Generation of the ModelDeployment.
@@ -166,7 +166,7 @@ pub struct Record {
 /// A ControllerRevision of ours.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
-pub struct StoredContent {
+pub struct StoredRevision {
     /// Name of the ControllerRevision.
     pub name: String,
     /// Uid of the ControllerRevision.
@@ -179,13 +179,13 @@ pub struct StoredContent {
     pub rendering_digest: Option<String>,
     /// Stored body; absent where the cache dropped it, until it is read live.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub body: Option<ContentBody>,
+    pub body: Option<RevisionBody>,
 }
 
 /// The body of a ControllerRevision of ours.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct ContentBody {
+pub struct RevisionBody {
     /// Complete revisionHash.
     pub revision_hash: String,
     /// Content as the user wrote it.
@@ -200,25 +200,25 @@ pub struct Track<'a> {
     /// Name of the track, as in the label `rollmodel.dev/track` of its pods.
     pub name: &'a str,
     /// Deployment of the track.
-    pub deployment: &'a Workload,
+    pub deployment: &'a Deployment,
 }
 
 /// A Deployment, reduced to the fields that are read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Workload {
+pub struct Deployment {
     /// Metadata of the Deployment.
     #[serde(flatten)]
     pub meta: Meta,
     /// Generation of the Deployment.
     pub generation: i64,
     /// Spec as the API server stores it.
-    pub spec: WorkloadSpec,
+    pub spec: DeploymentSpec,
     /// Paths under `spec` that a manager other than ours owns, such as
     /// `template.spec.containers[name=model].image`.
     pub foreign: Vec<String>,
     /// Status of the Deployment.
-    pub status: WorkloadStatus,
+    pub status: DeploymentStatus,
 }
 
 /// Metadata of a Deployment or Service.
@@ -259,7 +259,7 @@ pub struct Controller {
 /// The fields of a Deployment's spec that are read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
-pub struct WorkloadSpec {
+pub struct DeploymentSpec {
     /// Desired number of pods.
     pub replicas: i32,
     /// True if the Deployment is paused.
@@ -281,7 +281,7 @@ pub struct WorkloadSpec {
 /// The fields of a Deployment's status that are read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
-pub struct WorkloadStatus {
+pub struct DeploymentStatus {
     /// Generation that the status describes.
     pub observed_generation: i64,
     /// Total number of pods.
@@ -293,13 +293,13 @@ pub struct WorkloadStatus {
     /// Number of available pods.
     pub available_replicas: i32,
     /// Conditions: Progressing, Available and ReplicaFailure.
-    pub conditions: Vec<WorkloadCondition>,
+    pub conditions: Vec<DeploymentCondition>,
 }
 
 /// A condition of a Deployment, without its times.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(default)]
-pub struct WorkloadCondition {
+pub struct DeploymentCondition {
     /// Type of the condition.
     #[serde(rename = "type")]
     pub type_: String,
@@ -433,7 +433,7 @@ pub struct RefusedWrite {
 
 /// A revision by its version and hashes.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Content {
+pub struct Revision {
     /// Version that is served.
     pub version: String,
     /// The recordDigest of the version.
@@ -452,7 +452,7 @@ pub struct KnownRevision {
     /// The generation of its spec.
     pub generation: i64,
     /// The revision.
-    pub content: Content,
+    pub content: Revision,
 }
 
 impl KnownRevision {

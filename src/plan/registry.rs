@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    observed::{RefusedWrite, Workload},
+    observed::{Deployment, RefusedWrite},
     refused_writes,
 };
 use crate::api::{
@@ -56,7 +56,7 @@ pub struct ObservedRegistry {
     pub status: Option<ModelRegistryStatus>,
     /// Deployment with the name of the importer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub workload: Option<Workload>,
+    pub workload: Option<Deployment>,
     /// Flag `--fetch-image`: the image that contains the importer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
@@ -73,12 +73,12 @@ pub struct ObservedRegistry {
 #[serde(tag = "do", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum RegistryAction {
     /// Creates the Deployment.
-    CreateWorkload {
+    CreateDeployment {
         /// Complete Deployment.
         body: Value,
     },
     /// Patches the Deployment.
-    PatchWorkload {
+    PatchDeployment {
         /// Name of the Deployment.
         name: String,
         /// JSON Patch operations, which begin with tests.
@@ -91,8 +91,8 @@ impl RegistryAction {
     #[must_use]
     pub fn write(&self) -> &'static str {
         match self {
-            Self::CreateWorkload { .. } => "create the importer's Deployment",
-            Self::PatchWorkload { .. } => "patch the importer's Deployment",
+            Self::CreateDeployment { .. } => "create the importer's Deployment",
+            Self::PatchDeployment { .. } => "patch the importer's Deployment",
         }
     }
 }
@@ -140,7 +140,7 @@ pub fn plan_registry(seen: &ObservedRegistry, now: Timestamp) -> RegistryPlan {
     }
 }
 
-fn ours(seen: &ObservedRegistry, workload: &Workload) -> bool {
+fn ours(seen: &ObservedRegistry, workload: &Deployment) -> bool {
     workload.meta.controller.as_ref().is_some_and(|owner| owner.uid == seen.uid)
 }
 
@@ -152,7 +152,7 @@ fn act(seen: &ObservedRegistry) -> (Vec<RegistryAction>, Option<Word>) {
     };
     let body = importer::workload(seen, image);
     match &seen.workload {
-        None => (vec![RegistryAction::CreateWorkload { body }], None),
+        None => (vec![RegistryAction::CreateDeployment { body }], None),
         Some(live) if live.meta.deleting => (Vec::new(), None),
         Some(live) if !ours(seen, live) => {
             let sentence = format!(
@@ -164,7 +164,7 @@ fn act(seen: &ObservedRegistry) -> (Vec<RegistryAction>, Option<Word>) {
         Some(live) => {
             let ops = importer::patch(live, &body);
             let patch = (!ops.is_empty())
-                .then(|| RegistryAction::PatchWorkload { name: live.meta.name.clone(), ops });
+                .then(|| RegistryAction::PatchDeployment { name: live.meta.name.clone(), ops });
             (patch.into_iter().collect(), None)
         }
     }

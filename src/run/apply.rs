@@ -36,7 +36,7 @@ use crate::{
     api::{ModelRolloutSpec, names},
     plan::{
         Action, Observed, Plan, Prunable, action::Purpose, facts::content::digest,
-        observed::ContentBody,
+        observed::RevisionBody,
     },
 };
 
@@ -218,8 +218,8 @@ impl Hand<'_, Observed> {
         if !memo.has_refused() {
             return false;
         }
-        if let Action::PatchWorkload { purpose: Purpose::Decision(rollout), .. }
-        | Action::CreateWorkload { rollout, .. } = action
+        if let Action::PatchDeployment { purpose: Purpose::Decision(rollout), .. }
+        | Action::CreateDeployment { rollout, .. } = action
         {
             return memo.accept_decision(*rollout);
         }
@@ -249,15 +249,15 @@ impl Hand<'_, Observed> {
 
     async fn act(&self, action: &Action, patched: &mut Option<Patched>) -> Result<Applied, Error> {
         match action {
-            Action::StoreContent { name, labels, body } => {
+            Action::StoreRevision { name, labels, body } => {
                 self.store(name, &json!(labels), body).await
             }
             Action::CreateRecord { spec } => self.record(spec).await,
             Action::AmendRecord { name, ops, .. } => {
                 self.patch(Kind::ModelRollout, name, ops, &[]).await
             }
-            Action::CreateWorkload { name, body, .. } => self.create_workload(name, body).await,
-            Action::PatchWorkload { .. } => self.patch_workload(action, patched).await,
+            Action::CreateDeployment { name, body, .. } => self.create_workload(name, body).await,
+            Action::PatchDeployment { .. } => self.patch_workload(action, patched).await,
             Action::CreateService { name, body } => self.create_service(name, body).await,
             Action::PatchService { name, reverts, ops } => {
                 self.patch(Kind::Service, name, ops, reverts).await
@@ -298,7 +298,7 @@ impl Hand<'_, Observed> {
         &self,
         name: &str,
         labels: &Value,
-        body: &ContentBody,
+        body: &RevisionBody,
     ) -> Result<Applied, Error> {
         let object = json!({
             "apiVersion": "apps/v1", "kind": "ControllerRevision",
@@ -317,7 +317,7 @@ impl Hand<'_, Observed> {
 
     /// A name that is taken must be taken by the same rendering. Another one of the same revision
     /// was stored since: once the caches show it, another name is chosen.
-    async fn compare(&self, name: &str, ours: &ContentBody) -> Result<Applied, Error> {
+    async fn compare(&self, name: &str, ours: &RevisionBody) -> Result<Applied, Error> {
         let stored = self
             .api(Kind::ControllerRevision)
             .get_opt(name)

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::plan::{
     Lookup,
-    observed::{Record, StoredContent},
+    observed::{Record, StoredRevision},
     verify::Heard,
 };
 
@@ -58,7 +58,7 @@ pub async fn look(
     found: &mut Found,
 ) -> Result<(), Error> {
     match lookup {
-        Lookup::Content(name) => {
+        Lookup::Revision(name) => {
             let content = get(client, Kind::ControllerRevision, key, name)
                 .await?
                 .map(|object| stored(name, object));
@@ -68,7 +68,7 @@ pub async fn look(
             found.contents.insert(name.clone(), content);
         }
         Lookup::Records => found.records = Some(records(client, key).await?),
-        Lookup::Workload(name) => {
+        Lookup::Deployment(name) => {
             let object = get(client, Kind::Deployment, key, name).await?;
             found.workload =
                 object.map(read_workload).transpose().map_err(|e| decode("Deployment", key, e))?;
@@ -90,9 +90,9 @@ pub async fn look(
     Ok(())
 }
 
-fn stored(name: &str, mut object: Object) -> StoredContent {
+fn stored(name: &str, mut object: Object) -> StoredRevision {
     let body = read_body(&object);
-    StoredContent {
+    StoredRevision {
         name: name.to_owned(),
         uid: object.metadata.uid.take().unwrap_or_default(),
         resource_version: object.metadata.resource_version.take().unwrap_or_default(),

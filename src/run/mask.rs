@@ -10,7 +10,7 @@ use crate::{
     plan::{
         Observed,
         facts::content,
-        observed::StoredContent,
+        observed::StoredRevision,
         registry::{ObservedRegistry, importer},
     },
 };
@@ -25,7 +25,7 @@ const TOLD: [&str; 3] =
 /// # Errors
 /// When what was observed does not serialize.
 pub fn mask(observed: Observed) -> Result<Observed, serde_json::Error> {
-    let before: Vec<Option<crate::plan::observed::Content>> = observed
+    let before: Vec<Option<crate::plan::observed::Revision>> = observed
         .contents
         .iter()
         .map(|c| c.body.as_ref().and_then(|b| hashed(&b.content)))
@@ -65,7 +65,7 @@ pub fn mask(observed: Observed) -> Result<Observed, serde_json::Error> {
 
 /// The digest of each stored template, as records hold it; empty where its body is not at hand.
 fn digest_renderings(observed: &Observed) -> Vec<String> {
-    let digest = |c: &StoredContent| c.body.as_ref().map(|b| content::digest(&b.rendering));
+    let digest = |c: &StoredRevision| c.body.as_ref().map(|b| content::digest(&b.rendering));
     observed.contents.iter().map(|c| digest(c).unwrap_or_default()).collect()
 }
 
@@ -109,7 +109,7 @@ fn own(seen: &ObservedRegistry) -> HashSet<(String, String)> {
 }
 
 /// The hashes of a stored content.
-fn hashed(written: &Value) -> Option<crate::plan::observed::Content> {
+fn hashed(written: &Value) -> Option<crate::plan::observed::Revision> {
     let mut spec = written.clone();
     let digest = spec.as_object_mut()?.remove("recordDigest")?;
     spec["model"] = "model".into();
@@ -192,7 +192,7 @@ mod tests {
 
     use super::*;
     use crate::plan::{
-        observed::{ContentBody, Controller, Record, Wanted, Workload},
+        observed::{Controller, Deployment, ObservedModelDeployment, Record, RevisionBody},
         registry::{RegistryPlan, plan_registry},
     };
 
@@ -202,7 +202,7 @@ mod tests {
                 {"name": "C", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}]}})
     }
 
-    fn record(body: &ContentBody) -> Record {
+    fn record(body: &RevisionBody) -> Record {
         let spec = json!({"modelDeploymentRef": {"name": "fraud"}, "number": 1, "direction": "Forward",
             "admission": {"asked": "Newly"}, "model": "fraud", "version": "7", "recordDigest": "sha256:1",
             "revisionHash": body.revision_hash, "contentHash": "c", "revisionName": "r",
@@ -220,19 +220,19 @@ mod tests {
         .unwrap();
         let content = content::of(&spec, "sha256:1");
         let name = names::revision_name("fraud", &content.revision_hash, 1);
-        let body = ContentBody {
+        let body = RevisionBody {
             revision_hash: content.revision_hash,
             content: content::write_revision(&spec, "sha256:1"),
             rendering: template(secret),
         };
-        let mut workload = Workload::default();
+        let mut workload = Deployment::default();
         workload.spec.template = template(secret);
         workload
             .meta
             .labels
             .insert(names::REVISION.into(), names::hash16(&body.revision_hash).into());
         Observed {
-            deployment: Some(Wanted {
+            deployment: Some(ObservedModelDeployment {
                 uid: "u".into(),
                 generation: 1,
                 deleting: false,
@@ -240,7 +240,7 @@ mod tests {
                 status: None,
             }),
             records: vec![record(&body)],
-            contents: vec![StoredContent { name, body: Some(body), ..StoredContent::default() }],
+            contents: vec![StoredRevision { name, body: Some(body), ..StoredRevision::default() }],
             tracks: [(names::TRACK_MAIN.to_owned(), workload)].into(),
             ..Observed::default()
         }
@@ -296,7 +296,7 @@ mod tests {
         };
         seen.spec = serde_json::from_value(spec).unwrap();
         let body = importer::workload(&seen, "rollmodel:1");
-        let mut workload = Workload::default();
+        let mut workload = Deployment::default();
         workload.spec.template = body["spec"]["template"].clone();
         workload.spec.replicas = 1;
         workload.status.ready_replicas = 1;

@@ -18,7 +18,7 @@ use super::{
 use crate::plan::{
     Lookup,
     action::decision_prefix,
-    observed::{KnownRevision, RefusedWrite, Service, Workload},
+    observed::{Deployment, KnownRevision, RefusedWrite, Service},
 };
 
 /// How long a write of ours is waited for in the caches.
@@ -77,7 +77,7 @@ pub struct Memo {
     /// Reads past the caches to do first.
     pub asked: Vec<Lookup>,
     /// The Deployment of that name, which no cache shows.
-    pub workload: Option<(Box<Workload>, Instant)>,
+    pub workload: Option<(Box<Deployment>, Instant)>,
     /// The Service of that name, which no cache shows.
     pub service: Option<(Box<Service>, Instant)>,
     /// Values that came back after they were reverted, as `path=value`.

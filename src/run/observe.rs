@@ -13,8 +13,8 @@ use crate::{
     plan::{
         Lookup, Observed,
         observed::{
-            AdmissionPolicies, ContentBody, Memory, Pod, Policy, Record, ReplicaSet, Request,
-            Service, StoredContent, Version, Wanted, Workload,
+            AdmissionPolicies, Deployment, Memory, ObservedModelDeployment, Pod, Policy, Record,
+            ReplicaSet, Request, RevisionBody, Service, StoredRevision, Version,
         },
     },
 };
@@ -99,13 +99,13 @@ pub struct Found {
     /// What was looked up, also what turned out to be absent.
     pub looked_up: Vec<Lookup>,
     /// Contents by name; None: there is none.
-    pub contents: BTreeMap<String, Option<StoredContent>>,
+    pub contents: BTreeMap<String, Option<StoredRevision>>,
     /// Every record.
     pub records: Option<Vec<Record>>,
     /// The ReplicaSets of the Deployment.
     pub replica_sets: Option<Vec<ReplicaSet>>,
     /// The Deployment.
-    pub workload: Option<Workload>,
+    pub workload: Option<Deployment>,
     /// The Service.
     pub service: Option<Service>,
 }
@@ -162,7 +162,7 @@ impl Caches {
         })
     }
 
-    fn deployment(&self, key: &Key) -> Result<Option<Wanted>, Unreadable> {
+    fn deployment(&self, key: &Key) -> Result<Option<ObservedModelDeployment>, Unreadable> {
         self.wanted
             .read()
             .get(key)
@@ -171,7 +171,7 @@ impl Caches {
     }
 
     /// The tracks of a name: today the one whose Deployment has that name.
-    fn tracks(&self, key: &Key, found: &Found) -> Result<BTreeMap<String, Workload>, Unreadable> {
+    fn tracks(&self, key: &Key, found: &Found) -> Result<BTreeMap<String, Deployment>, Unreadable> {
         let deployment = match &found.workload {
             Some(deployment) => Some(deployment.clone()),
             None => self.workload(key)?,
@@ -180,7 +180,7 @@ impl Caches {
         Ok(deployment.map(|deployment| (track, deployment)).into_iter().collect())
     }
 
-    fn workload(&self, key: &Key) -> Result<Option<Workload>, Unreadable> {
+    fn workload(&self, key: &Key) -> Result<Option<Deployment>, Unreadable> {
         self.workloads
             .read()
             .get(key)
@@ -214,7 +214,12 @@ impl Caches {
 
     /// The versions that the spec or a record names, each under its own name, whatever it says it
     /// is.
-    fn versions(&self, key: &Key, deployment: Option<&Wanted>, records: &[Record]) -> Vec<Version> {
+    fn versions(
+        &self,
+        key: &Key,
+        deployment: Option<&ObservedModelDeployment>,
+        records: &[Record],
+    ) -> Vec<Version> {
         let asked = deployment.map(|d| names::version_name(&d.spec.model, &d.spec.version));
         let named = records.iter().map(|r| names::version_name(&r.spec.model, &r.spec.version));
         let all: BTreeSet<String> = asked.into_iter().chain(named).collect();
@@ -277,13 +282,13 @@ impl Caches {
         key: &Key,
         records: &[Record],
         found: &Found,
-    ) -> Result<Vec<StoredContent>, Unreadable> {
+    ) -> Result<Vec<StoredRevision>, Unreadable> {
         if !self.keep_bodies {
             self.drop_bodies(key, records);
         }
         let mut contents = owned(&self.contents, key, |name, entry| {
             let body = entry.body.as_ref().map(Packed::unpack).transpose()?;
-            Ok(StoredContent {
+            Ok(StoredRevision {
                 name: name.to_owned(),
                 uid: entry.uid.clone(),
                 resource_version: entry.resource_version.clone(),
@@ -324,7 +329,7 @@ impl Caches {
     }
 
     /// Keeps a body that was looked up, so that it is not asked for again.
-    pub fn keep_body(&self, key: &Key, body: &ContentBody) {
+    pub fn keep_body(&self, key: &Key, body: &RevisionBody) {
         if let Some(Ok(entry)) = self.contents.write().get_mut(key).map(|e| e.value.as_mut()) {
             entry.body = Packed::pack(body).ok();
         }

@@ -217,7 +217,7 @@ impl Context {
             }
             let kept = |kind, there| if there { vec![kind] } else { Vec::new() };
             let mut looked_up =
-                kept(plan::Lookup::Workload(key.name.to_string()), memo.workload.is_some());
+                kept(plan::Lookup::Deployment(key.name.to_string()), memo.workload.is_some());
             looked_up
                 .extend(kept(plan::Lookup::Service(key.name.to_string()), memo.service.is_some()));
             let workload = memo.workload.as_ref().map(|(w, _)| (**w).clone());
@@ -229,7 +229,7 @@ impl Context {
         }
         let (until, mut memo) = (Instant::now() + UNCACHED_FOR, lock(memo));
         memo.asked.retain(|l| !asked.contains(l));
-        if asked.iter().any(|l| matches!(l, plan::Lookup::Workload(_))) {
+        if asked.iter().any(|l| matches!(l, plan::Lookup::Deployment(_))) {
             memo.workload = found.workload.clone().map(|w| (Box::new(w), until));
         }
         if asked.iter().any(|l| matches!(l, plan::Lookup::Service(_))) {

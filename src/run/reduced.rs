@@ -15,13 +15,16 @@ use crate::{
     api::{
         ModelRollout, ModelVersionStatus,
         condition::{Time, bounded},
-        deployment::{Revision, State},
+        deployment::{RevisionStatus, State},
         names,
         version::{Lifecycle, LifecycleState, MUTABLE},
     },
     plan::{
         facts::{content, health},
-        observed::{ContentBody, Controller, Meta, Pod, Record, Request, Service, Version, Wanted},
+        observed::{
+            Controller, Meta, ObservedModelDeployment, Pod, Record, Request, RevisionBody, Service,
+            Version,
+        },
         verify,
         version::SPEC_MAX,
     },
@@ -30,9 +33,9 @@ use crate::{
 /// A ModelDeployment.
 pub struct WantedEntry {
     /// All of it.
-    pub wanted: Packed<Wanted>,
+    pub wanted: Packed<ObservedModelDeployment>,
     /// What its status says serves, and the model, for `usedBy`.
-    pub serving: Option<Revision>,
+    pub serving: Option<RevisionStatus>,
     /// Its model.
     pub model: String,
     /// Its version.
@@ -45,7 +48,7 @@ impl Watched for WantedEntry {
     const KIND: Kind = Kind::ModelDeployment;
 
     fn read(mut object: Object, _: Option<&Self>) -> Result<Self, serde_json::Error> {
-        let wanted = Wanted {
+        let wanted = ObservedModelDeployment {
             uid: object.metadata.uid.take().unwrap_or_default(),
             generation: object.metadata.generation.unwrap_or_default(),
             deleting: object.metadata.deletion_timestamp.is_some(),
@@ -250,7 +253,7 @@ pub struct ContentEntry {
     /// The digest of the rendering that it stores; empty where it stores nothing of ours.
     pub rendering_digest: String,
     /// What it stores; dropped where neither what serves nor the newest record needs it.
-    pub body: Option<Packed<ContentBody>>,
+    pub body: Option<Packed<RevisionBody>>,
 }
 
 impl Watched for ContentEntry {
@@ -275,14 +278,14 @@ impl Watched for ContentEntry {
 
 /// What a ControllerRevision of ours stores.
 #[must_use]
-pub fn read_body(object: &Object) -> Option<ContentBody> {
+pub fn read_body(object: &Object) -> Option<RevisionBody> {
     object.data.or_default()
 }
 
 /// The digest of the rendering that a ControllerRevision of ours stores; empty where it stores
 /// none.
 #[must_use]
-pub fn digest_body(body: Option<&ContentBody>) -> String {
+pub fn digest_body(body: Option<&RevisionBody>) -> String {
     body.map(|body| content::digest(&body.rendering)).unwrap_or_default()
 }
 

@@ -17,7 +17,7 @@ use crate::{
     plan::{
         drift::foreign_paths,
         facts::health::RolloutSignals,
-        observed::{Workload, WorkloadSpec, WorkloadStatus},
+        observed::{Deployment, DeploymentSpec, DeploymentStatus},
     },
 };
 
@@ -25,7 +25,7 @@ use crate::{
 /// seldom.
 pub struct WorkloadEntry {
     written: Arc<Written>,
-    status: Packed<WorkloadStatus>,
+    status: Packed<DeploymentStatus>,
     resource_version: String,
     /// What its status says, less the numbers.
     turn: RolloutSignals,
@@ -35,7 +35,7 @@ pub struct WorkloadEntry {
 struct Written {
     generation: i64,
     meta: u64,
-    workload: Packed<Workload>,
+    workload: Packed<Deployment>,
     hash: u64,
 }
 
@@ -44,7 +44,7 @@ impl WorkloadEntry {
     ///
     /// # Errors
     /// When what was packed does not come out again.
-    pub fn unpack(&self) -> Result<Workload, serde_json::Error> {
+    pub fn unpack(&self) -> Result<Deployment, serde_json::Error> {
         let mut workload = self.written.workload.unpack()?;
         workload.status = self.status.unpack()?;
         workload.meta.resource_version.clone_from(&self.resource_version);
@@ -105,15 +105,15 @@ impl Watched for WorkloadEntry {
 }
 
 /// A Deployment's status, which is taken out of it, and what of its spec a status is measured by.
-fn sketch(object: &mut Object) -> Result<Workload, serde_json::Error> {
+fn sketch(object: &mut Object) -> Result<Deployment, serde_json::Error> {
     let Sketch { replicas, strategy } = object.spec.read()?.unwrap_or_default();
-    let spec = WorkloadSpec { replicas, strategy, ..WorkloadSpec::default() };
+    let spec = DeploymentSpec { replicas, strategy, ..DeploymentSpec::default() };
     let status = std::mem::take(&mut object.status).read()?.unwrap_or_default();
-    Ok(Workload {
+    Ok(Deployment {
         generation: object.metadata.generation.unwrap_or_default(),
         spec,
         status,
-        ..Workload::default()
+        ..Deployment::default()
     })
 }
 
@@ -137,7 +137,7 @@ struct Selector {
 ///
 /// # Errors
 /// When it is not one.
-pub fn read_workload(object: Object) -> Result<Workload, serde_json::Error> {
+pub fn read_workload(object: Object) -> Result<Deployment, serde_json::Error> {
     let foreign = foreign_paths(
         &object.managed_fields.or_default::<Vec<ManagedFieldsEntry>>(),
         names::MANAGER,
@@ -150,9 +150,9 @@ pub fn read_workload(object: Object) -> Result<Workload, serde_json::Error> {
     let selector: Selector = serde_json::from_value(selector)?;
     let selector =
         if selector.match_expressions.is_null() { selector.match_labels } else { BTreeMap::new() };
-    Ok(Workload {
+    Ok(Deployment {
         generation: object.metadata.generation.unwrap_or_default(),
-        spec: WorkloadSpec {
+        spec: DeploymentSpec {
             selector,
             ..serde_json::from_value::<Option<_>>(spec)?.unwrap_or_default()
         },

@@ -3,7 +3,7 @@
 use jiff::{Timestamp, ToSpan};
 use rollmodel::{
     api::{deployment::RESTART_LIMIT, names},
-    plan::observed::{Container, Pod, Why, WorkloadCondition},
+    plan::observed::{Container, DeploymentCondition, Pod, Why},
 };
 
 use crate::world::{Behaviour, World};
@@ -56,8 +56,8 @@ impl World {
     }
 }
 
-fn condition(type_: &str, status: &str, reason: &str) -> WorkloadCondition {
-    WorkloadCondition {
+fn condition(type_: &str, status: &str, reason: &str) -> DeploymentCondition {
+    DeploymentCondition {
         type_: type_.into(),
         status: status.into(),
         reason: reason.into(),

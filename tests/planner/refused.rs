@@ -13,7 +13,7 @@ fn refused(plan: &Plan, which: impl Fn(&Action) -> bool) -> RefusedWrite {
     let write = action.write().unwrap();
     RefusedWrite {
         message: match action {
-            Action::StoreContent { name, .. } => format!("store revision {name}: no"),
+            Action::StoreRevision { name, .. } => format!("store revision {name}: no"),
             Action::CreateRecord { spec } => format!("record rollout {}: no", spec.number),
             Action::CreateService { .. } => "create Service: no".into(),
             _ => format!("{write}: no"),
@@ -80,7 +80,7 @@ fn a_decision_that_cannot_be_written_down_waits_and_nothing_is_done_that_would_s
     world.settle();
     world.want("7");
     let plan = world.plan();
-    let mut content = refused(&plan, |a| matches!(a, Action::StoreContent { .. }));
+    let mut content = refused(&plan, |a| matches!(a, Action::StoreRevision { .. }));
     content.due = true;
     let record = refused(&plan, |a| matches!(a, Action::CreateRecord { .. }));
     world.seen.memory.refused = vec![content, record];
@@ -100,7 +100,7 @@ fn a_spec_that_is_corrected_does_not_wait_for_the_content_that_was_refused() {
     let mut world = World::new();
     world.settle();
     world.want("7");
-    let content = refused(&world.plan(), |a| matches!(a, Action::StoreContent { .. }));
+    let content = refused(&world.plan(), |a| matches!(a, Action::StoreRevision { .. }));
     world.seen.memory.refused.push(content);
     world.settle();
     assert_eq!((world.state(), world.records().len()), (State::Waiting, 1));

@@ -303,7 +303,7 @@ fn what_admission_changes_back_each_time_is_put_back_once_and_does_not_stop_scal
     assert!(!world.plan().actions.is_empty());
     let plan = world.plan();
     let reverts = plan.actions.iter().find_map(|a| match a {
-        Action::PatchWorkload { reverts, .. } => Some(reverts.clone()),
+        Action::PatchDeployment { reverts, .. } => Some(reverts.clone()),
         _ => None,
     });
     world.seen.memory.came_back.extend(reverts.unwrap());

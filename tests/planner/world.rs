@@ -14,7 +14,10 @@ use rollmodel::{
     },
     plan::{
         self, Action, Lookup, Observed, Plan, Prunable,
-        observed::{Meta, Record, Request, Service, StoredContent, Version, Wanted, Workload},
+        observed::{
+            Deployment, Meta, ObservedModelDeployment, Record, Request, Service, StoredRevision,
+            Version,
+        },
         patch::guard_generation,
     },
 };
@@ -97,8 +100,13 @@ impl World {
         let spec =
             serde_json::from_value(json!({"model": "fraud", "version": version, "replicas": 3}))
                 .unwrap();
-        self.seen.deployment =
-            Some(Wanted { uid, generation: 1, deleting: false, spec, status: None });
+        self.seen.deployment = Some(ObservedModelDeployment {
+            uid,
+            generation: 1,
+            deleting: false,
+            spec,
+            status: None,
+        });
     }
 
     /// The ModelDeployment is deleted, and the garbage collector takes its children.
@@ -339,7 +347,7 @@ impl World {
         self.seen.memory.looked_up.clear();
         for lookup in &plan.lookups {
             self.seen.memory.looked_up.push(lookup.clone());
-            if let Lookup::Workload(_) | Lookup::Service(_) = lookup {
+            if let Lookup::Deployment(_) | Lookup::Service(_) = lookup {
                 self.sync();
             }
         }
@@ -362,7 +370,7 @@ impl World {
     fn act(&mut self, action: Action) -> bool {
         self.writes += 1;
         match action {
-            Action::StoreContent { name, body, .. } => {
+            Action::StoreRevision { name, body, .. } => {
                 let (uid, resource_version) = (self.uid(), self.rv());
                 if let Some(have) = self.seen.contents.iter().find(|c| c.name == name) {
                     assert_eq!(have.body.as_ref().unwrap().revision_hash, body.revision_hash);
@@ -374,7 +382,7 @@ impl World {
                     digest || init["name"] != json!(names::FETCH),
                     "nothing is fetched that nobody knows: {init:#}"
                 );
-                self.seen.contents.push(StoredContent {
+                self.seen.contents.push(StoredRevision {
                     name,
                     uid,
                     resource_version,
@@ -392,10 +400,10 @@ impl World {
                 self.seen.records.push(Record { uid, resource_version, spec: (*spec).into() });
             }
             Action::AmendRecord { name, ops, .. } => self.amend(&name, ops),
-            Action::CreateWorkload { ref body, .. } => {
+            Action::CreateDeployment { ref body, .. } => {
                 return self.write_workload(&action, body.clone(), None);
             }
-            Action::PatchWorkload { ref uid, ref ops, .. } => {
+            Action::PatchDeployment { ref uid, ref ops, .. } => {
                 let mut body = self.deployment.clone().unwrap();
                 // A second patch of a plan is tested against the answer to the first.
                 let generation = body["metadata"]["generation"].as_i64().unwrap();
@@ -448,7 +456,7 @@ impl World {
     }
 
     /// The main Deployment as it is observed.
-    pub fn main_deployment(&self) -> Option<&plan::observed::Workload> {
+    pub fn main_deployment(&self) -> Option<&plan::observed::Deployment> {
         self.seen.tracks.get(names::TRACK_MAIN)
     }
 
@@ -521,8 +529,8 @@ fn wakes(plan: &Plan) -> bool {
     };
     let tells = |op: &Value| op["op"] != "test" && op["path"].as_str().is_some_and(told);
     let wakes = |action: &Action| match action {
-        Action::CreateWorkload { .. } => true,
-        Action::PatchWorkload { ops, .. } => ops.iter().any(tells),
+        Action::CreateDeployment { .. } => true,
+        Action::PatchDeployment { ops, .. } => ops.iter().any(tells),
         _ => false,
     };
     plan.requeue_after_seconds == Some(0)
@@ -530,7 +538,7 @@ fn wakes(plan: &Plan) -> bool {
         || plan.actions.iter().any(wakes)
 }
 
-fn controller(wanted: Option<&Wanted>) -> Option<plan::observed::Controller> {
+fn controller(wanted: Option<&ObservedModelDeployment>) -> Option<plan::observed::Controller> {
     wanted.map(|w| plan::observed::Controller {
         kind: "ModelDeployment".into(),
         name: "fraud".into(),
@@ -539,11 +547,11 @@ fn controller(wanted: Option<&Wanted>) -> Option<plan::observed::Controller> {
 }
 
 /// A Deployment as the shell observes it.
-fn observe(d: &Value, status: plan::observed::WorkloadStatus) -> Workload {
+fn observe(d: &Value, status: plan::observed::DeploymentStatus) -> Deployment {
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
     let number = |v: &Value| i32::try_from(v.as_i64().unwrap_or_default()).unwrap();
     let owner = d["metadata"]["ownerReferences"].get(0);
-    Workload {
+    Deployment {
         meta: Meta {
             name: text(&d["metadata"]["name"]),
             uid: text(&d["metadata"]["uid"]),
@@ -560,7 +568,7 @@ fn observe(d: &Value, status: plan::observed::WorkloadStatus) -> Workload {
             deleting: false,
         },
         generation: d["metadata"]["generation"].as_i64().unwrap(),
-        spec: plan::observed::WorkloadSpec {
+        spec: plan::observed::DeploymentSpec {
             replicas: number(&d["spec"]["replicas"]),
             paused: d["spec"]["paused"] == json!(true),
             selector: serde_json::from_value(d["spec"]["selector"]["matchLabels"].clone()).unwrap(),

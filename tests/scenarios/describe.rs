@@ -26,10 +26,10 @@ pub fn actions(case: &Case, plan: &CasePlan) -> Vec<String> {
 
 fn of_deployment(case: &Case, plan: &Plan) -> Vec<String> {
     let lookups = plan.lookups.iter().map(|lookup| match lookup {
-        Lookup::Content(name) => format!("read live: ControllerRevision {name}"),
+        Lookup::Revision(name) => format!("read live: ControllerRevision {name}"),
         Lookup::Records => "read live: every record".into(),
         Lookup::ReplicaSets => "read live: the ReplicaSets of the Deployment".into(),
-        Lookup::Workload(_) => "read live: the Deployment".into(),
+        Lookup::Deployment(_) => "read live: the Deployment".into(),
         Lookup::Service(_) => "read live: the Service".into(),
     });
     let actions = plan.actions.iter().map(|action| line(case, action));
@@ -40,14 +40,14 @@ fn of_deployment(case: &Case, plan: &Plan) -> Vec<String> {
 fn of_registry(plan: &RegistryPlan) -> Vec<String> {
     let hear = plan.hear.then(|| "read live: what the importer's pods said last".into());
     let actions = plan.actions.iter().map(|action| match action {
-        RegistryAction::CreateWorkload { body } => {
+        RegistryAction::CreateDeployment { body } => {
             format!(
                 "create Deployment {}: {}",
                 word(&body["metadata"]["name"]),
                 pods(&body["spec"])
             )
         }
-        RegistryAction::PatchWorkload { name, ops } => {
+        RegistryAction::PatchDeployment { name, ops } => {
             format!("patch Deployment {name}: {}", changes(ops))
         }
     });
@@ -69,7 +69,7 @@ pub fn acts(line: &str) -> bool {
 
 fn line(case: &Case, action: &Action) -> String {
     match action {
-        Action::StoreContent { body, .. } => {
+        Action::StoreRevision { body, .. } => {
             format!("store revision: version {}", version(&body.rendering))
         }
         Action::CreateRecord { spec } => format!("create record {}", record(case, spec)),
@@ -77,10 +77,10 @@ fn line(case: &Case, action: &Action) -> String {
             let number = name.rsplit('-').next().unwrap_or(name);
             format!("amend record {number}: {}", changes(ops))
         }
-        Action::CreateWorkload { body, .. } => {
+        Action::CreateDeployment { body, .. } => {
             format!("create Deployment: {}, {}", decision(body), pods(&body["spec"]))
         }
-        Action::PatchWorkload { purpose, reverts, ops, .. } => {
+        Action::PatchDeployment { purpose, reverts, ops, .. } => {
             let verb = match purpose {
                 Purpose::Settings => "patch settings of Deployment",
                 Purpose::Decision(_) if reverts.is_empty() => "patch Deployment",

@@ -9,7 +9,7 @@ use rollmodel::{
         Action, Prunable,
         action::Purpose,
         facts::content::digest,
-        observed::{Controller, Meta, Record, Service, StoredContent},
+        observed::{Controller, Meta, Record, Service, StoredRevision},
         patch::guard_generation,
     },
 };
@@ -57,13 +57,13 @@ impl Cluster {
     /// Carries out one action of a plan.
     pub fn write(&mut self, action: &Action) -> Answer {
         match action {
-            Action::StoreContent { name, body, .. } => {
+            Action::StoreRevision { name, body, .. } => {
                 self.admit(WriteKind::StoreRevision, "ControllerRevision")?;
                 if self.revisions.iter().any(|r| r.name == *name) {
                     return Err(ApiError::AlreadyExists);
                 }
                 let (uid, resource_version) = (self.give_uid(), self.give_resource_version());
-                self.revisions.push(StoredContent {
+                self.revisions.push(StoredRevision {
                     name: name.clone(),
                     uid,
                     resource_version,
@@ -73,8 +73,8 @@ impl Cluster {
             }
             Action::CreateRecord { spec } => self.create_record(spec)?,
             Action::AmendRecord { name, ops, .. } => self.amend_record(name, ops)?,
-            Action::CreateWorkload { body, .. } => self.create_deployment(body)?,
-            Action::PatchWorkload { purpose, uid, generation, ops, .. } => {
+            Action::CreateDeployment { body, .. } => self.create_deployment(body)?,
+            Action::PatchDeployment { purpose, uid, generation, ops, .. } => {
                 let answered = self.operator.answered_generation;
                 let generation = answered.unwrap_or(*generation);
                 self.patch_deployment(purpose, &guard_generation(uid, generation, ops.clone()))?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use rollmodel::{
     api::{ModelDeploymentSpec, ModelDeploymentStatus, ModelRolloutSpec, names},
-    plan::observed::{Record, Request, Service, StoredContent, Version},
+    plan::observed::{Record, Request, Service, StoredRevision, Version},
 };
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ pub struct Cluster {
     pub model_deployment: Option<ModelDeploymentObject>,
     pub versions: Vec<Version>,
     pub records: Vec<Record>,
-    pub revisions: Vec<StoredContent>,
+    pub revisions: Vec<StoredRevision>,
     pub requests: Vec<Request>,
     /// Metadata and spec of the Deployment, as JSON Patch sees them.
     pub deployment: Option<Arc<Value>>,

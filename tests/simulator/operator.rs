@@ -9,8 +9,8 @@ use rollmodel::{
         self, Action, Lookup, Observed, Plan,
         action::{Purpose, decision_prefix, identify_patch},
         observed::{
-            KnownRevision, Memory, Meta, RefusedWrite, ReplicaSet, Wanted, WorkloadCondition,
-            WorkloadSpec, WorkloadStatus,
+            DeploymentCondition, DeploymentSpec, DeploymentStatus, KnownRevision, Memory, Meta,
+            ObservedModelDeployment, RefusedWrite, ReplicaSet,
         },
     },
 };
@@ -222,13 +222,13 @@ impl Cluster {
             Err(ApiError::Conflict) => Err(Applied::Behind),
             Err(ApiError::Server) => Err(Applied::Failed),
             Err(ApiError::AlreadyExists) => match action {
-                Action::CreateWorkload { .. } => {
-                    self.ask(Lookup::Workload(super::cluster::NAME.into()))
+                Action::CreateDeployment { .. } => {
+                    self.ask(Lookup::Deployment(super::cluster::NAME.into()))
                 }
                 Action::CreateService { .. } => {
                     self.ask(Lookup::Service(super::cluster::NAME.into()))
                 }
-                Action::StoreContent { .. } => Ok(false),
+                Action::StoreRevision { .. } => Ok(false),
                 _ => Err(Applied::Behind),
             },
             Err(ApiError::Invalid { causes: false, message }) if is_patch(action) => {
@@ -250,8 +250,8 @@ impl Cluster {
     /// Forgets that a write was refused; whether it was.
     fn accept(&mut self, action: &Action) -> bool {
         let known = self.operator.refused.len();
-        if let Action::PatchWorkload { purpose: Purpose::Decision(rollout), .. }
-        | Action::CreateWorkload { rollout, .. } = action
+        if let Action::PatchDeployment { purpose: Purpose::Decision(rollout), .. }
+        | Action::CreateDeployment { rollout, .. } = action
         {
             let prefix = decision_prefix(*rollout);
             self.operator.refused.retain(|r| !r.what.write.starts_with(&prefix));
@@ -268,7 +268,7 @@ impl Cluster {
     }
 
     fn note_deployment_write(&mut self, action: &Action, before: Option<&Value>) -> bool {
-        let Action::PatchWorkload { purpose, reverts, .. } = action else { return false };
+        let Action::PatchDeployment { purpose, reverts, .. } = action else { return false };
         let Some(before) = before else { return false };
         let now = self.deployment.clone().unwrap();
         let same = |pointer: &str| before.pointer(pointer) == now.pointer(pointer);
@@ -331,7 +331,7 @@ impl Cluster {
         let mut observed = Observed {
             namespace: "risk".into(),
             name: NAME.into(),
-            deployment: self.model_deployment.as_ref().map(|d| Wanted {
+            deployment: self.model_deployment.as_ref().map(|d| ObservedModelDeployment {
                 uid: d.uid.clone(),
                 generation: d.generation,
                 deleting: false,
@@ -394,13 +394,13 @@ impl Cluster {
         versions
     }
 
-    fn observe_deployment(&self) -> Option<plan::observed::Workload> {
+    fn observe_deployment(&self) -> Option<plan::observed::Deployment> {
         let (body, deployment) = (self.deployment.as_deref()?, self.workload.deployment.as_ref()?);
         let meta = &body["metadata"];
         let text = |field: &str| meta[field].as_str().unwrap_or_default().to_owned();
         let map = |field: &str| serde_json::from_value(meta[field].clone()).unwrap_or_default();
         let (spec, status) = (&deployment.spec, &deployment.status);
-        Some(plan::observed::Workload {
+        Some(plan::observed::Deployment {
             meta: Meta {
                 name: text("name"),
                 uid: text("uid"),
@@ -412,7 +412,7 @@ impl Cluster {
                 deleting: false,
             },
             generation: deployment.generation,
-            spec: WorkloadSpec {
+            spec: DeploymentSpec {
                 replicas: spec.replicas,
                 paused: spec.paused,
                 selector: serde_json::from_value(body["spec"]["selector"]["matchLabels"].clone())
@@ -424,7 +424,7 @@ impl Cluster {
                 template: (*spec.template.value).clone(),
             },
             foreign: Vec::new(),
-            status: WorkloadStatus {
+            status: DeploymentStatus {
                 observed_generation: status.observed_generation,
                 replicas: status.replicas,
                 updated_replicas: status.updated_replicas,
@@ -436,7 +436,7 @@ impl Cluster {
     }
 }
 
-fn observe_conditions(status: &super::objects::DeploymentStatus) -> Vec<WorkloadCondition> {
+fn observe_conditions(status: &super::objects::DeploymentStatus) -> Vec<DeploymentCondition> {
     let all = [
         ("Available", &status.available),
         ("Progressing", &status.progressing),
@@ -444,7 +444,7 @@ fn observe_conditions(status: &super::objects::DeploymentStatus) -> Vec<Workload
     ];
     let shown = all.into_iter().filter_map(|(type_, condition)| {
         let condition = condition.as_ref()?;
-        Some(WorkloadCondition {
+        Some(DeploymentCondition {
             type_: type_.into(),
             status: condition.status.into(),
             reason: condition.reason.into(),
@@ -468,7 +468,7 @@ fn show_stale(observed: &mut Observed, (kind, past): &(StaleKind, Observed)) {
 fn identify_action(action: &Action) -> String {
     match action {
         Action::AmendRecord { name, ops, .. } => format!("{name} {}", identify_patch(ops)),
-        Action::PatchWorkload { generation, ops, .. } => {
+        Action::PatchDeployment { generation, ops, .. } => {
             format!("{generation} {}", identify_patch(ops))
         }
         Action::PatchService { ops, .. } => identify_patch(ops),
@@ -479,17 +479,17 @@ fn identify_action(action: &Action) -> String {
 fn is_patch(action: &Action) -> bool {
     matches!(
         action,
-        Action::PatchWorkload { .. } | Action::PatchService { .. } | Action::AmendRecord { .. }
+        Action::PatchDeployment { .. } | Action::PatchService { .. } | Action::AmendRecord { .. }
     )
 }
 
 fn name_action(action: &Action) -> &'static str {
     match action {
-        Action::StoreContent { .. } => "store revision",
+        Action::StoreRevision { .. } => "store revision",
         Action::CreateRecord { .. } => "create record",
         Action::AmendRecord { .. } => "amend record",
-        Action::CreateWorkload { .. } => "create Deployment",
-        Action::PatchWorkload { .. } => "patch Deployment",
+        Action::CreateDeployment { .. } => "create Deployment",
+        Action::PatchDeployment { .. } => "patch Deployment",
         Action::CreateService { .. } => "create Service",
         Action::PatchService { .. } => "patch Service",
         Action::AnswerRequest { .. } => "answer request",

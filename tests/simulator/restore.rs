@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rollmodel::{
     api::ModelDeploymentSpec,
-    plan::observed::{Meta, Record, Request, Service, StoredContent, Version},
+    plan::observed::{Meta, Record, Request, Service, StoredRevision, Version},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ pub struct Backup {
     spec: Option<ModelDeploymentSpec>,
     versions: Vec<Version>,
     records: Vec<Record>,
-    pub revisions: Vec<StoredContent>,
+    pub revisions: Vec<StoredRevision>,
     requests: Vec<Request>,
     deployment: Option<Arc<Value>>,
     service: Option<Service>,
@@ -110,7 +110,7 @@ impl Cluster {
             Part::Revisions => {
                 for revision in backup.revisions.clone() {
                     let (uid, resource_version) = (self.give_uid(), self.give_resource_version());
-                    self.revisions.push(StoredContent { uid, resource_version, ..revision });
+                    self.revisions.push(StoredRevision { uid, resource_version, ..revision });
                 }
             }
             Part::Records => {

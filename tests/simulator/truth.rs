@@ -154,7 +154,7 @@ impl Cluster {
         match action {
             Action::CreateRecord { spec } => self.witness_record(spec),
             Action::AmendRecord { name, .. } => self.witness_amendment(name),
-            Action::PatchWorkload { purpose: Purpose::Decision(_), .. } => {
+            Action::PatchDeployment { purpose: Purpose::Decision(_), .. } => {
                 self.witness_patch(before);
             }
             Action::AnswerRequest { name, status } => {

@@ -24,7 +24,7 @@ use crate::{
             problem::Problem,
             stores,
         },
-        observed::{Content, ContentBody},
+        observed::{Revision, RevisionBody},
         render,
     },
 };
@@ -42,7 +42,7 @@ pub struct NewRollout {
     /// The record to create.
     pub record: ModelRolloutSpec,
     /// The ControllerRevision to store before it, by name.
-    pub store: Option<(String, ContentBody)>,
+    pub store: Option<(String, RevisionBody)>,
 }
 
 /// The revision that a rollout serves.
@@ -56,7 +56,7 @@ pub struct Target {
     revision_name: String,
     rendering_digest: String,
     restarted_at: Option<String>,
-    store: Option<ContentBody>,
+    store: Option<RevisionBody>,
 }
 
 impl Rejectable for Target {
@@ -115,7 +115,7 @@ impl Target {
             target.rendering_digest = digest(&rendering);
             let place = find_place(facts, record.revision_name.clone(), &target);
             let (revision_hash, content) = (record.revision_hash.clone(), Value::Null);
-            let body = ContentBody { revision_hash, content, rendering };
+            let body = RevisionBody { revision_hash, content, rendering };
             target.revision_name = place.0;
             target.store = (!place.1).then_some(body);
         }
@@ -188,7 +188,7 @@ pub fn prepare_desired(facts: &Facts<'_>) -> Result<Target, Unready> {
     Ok(target)
 }
 
-fn render_desired(facts: &Facts<'_>, desired: &Content) -> Result<Target, Unready> {
+fn render_desired(facts: &Facts<'_>, desired: &Revision) -> Result<Target, Unready> {
     // An earlier rollout of it, which never was complete.
     let mut earlier =
         facts.history.records().rev().filter(|r| r.revision_hash == desired.revision_hash);
@@ -220,17 +220,22 @@ fn find_place(facts: &Facts<'_>, first: String, target: &Target) -> (String, boo
 ///
 /// # Errors
 /// Why it cannot be rendered.
-pub fn make_body(facts: &Facts<'_>, desired: &Content) -> Result<ContentBody, Problem> {
+pub fn make_body(facts: &Facts<'_>, desired: &Revision) -> Result<RevisionBody, Problem> {
     let rendering = content::rendering(facts.observed, &facts.wanted.spec, desired)?;
     let revision_hash = desired.revision_hash.clone();
     let content = content::write_revision(&facts.wanted.spec, &desired.record_digest);
-    Ok(ContentBody { revision_hash, content, rendering })
+    Ok(RevisionBody { revision_hash, content, rendering })
 }
 
 /// The target of a rendering of the revision that the spec names, stored as its rendering of that
 /// number or a later one.
 #[must_use]
-pub fn make_target(facts: &Facts<'_>, desired: &Content, body: ContentBody, number: u32) -> Target {
+pub fn make_target(
+    facts: &Facts<'_>,
+    desired: &Revision,
+    body: RevisionBody,
+    number: u32,
+) -> Target {
     let version = content::find(facts.observed, &facts.wanted.spec).ok().flatten();
     let name = names::revision_name(&facts.observed.name, &desired.revision_hash, number);
     let mut target = Target {

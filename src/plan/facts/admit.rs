@@ -8,7 +8,7 @@ use super::{Facts, content, problem::Problem};
 use crate::{
     api::{reason::Reason, rollout::Asked, version::LifecycleState},
     plan::{
-        observed::{Content, Version},
+        observed::{Revision, Version},
         version::{explain_size, shorten_digest},
     },
 };
@@ -29,7 +29,7 @@ const RULES: [(Rule, Asked); 4] = [
 ///
 /// # Errors
 /// The first rule that speaks against it.
-pub fn admit_desired(facts: &Facts<'_>, desired: &Content) -> Result<(), Problem> {
+pub fn admit_desired(facts: &Facts<'_>, desired: &Revision) -> Result<(), Problem> {
     let serves = |s: &crate::api::ModelRolloutSpec| s.content_hash == desired.content_hash;
     if facts.history.serving().is_some_and(serves) {
         return Ok(());

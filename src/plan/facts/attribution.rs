@@ -9,7 +9,7 @@ use crate::{
     api::{ModelRolloutSpec, names},
     plan::{
         drift,
-        observed::{Track, Workload},
+        observed::{Deployment, Track},
     },
 };
 
@@ -45,7 +45,7 @@ pub enum ExternalChange {
 
 /// The decision that the Deployment says was carried out on it.
 #[must_use]
-pub fn read_decision_label(live: &Workload) -> Option<DecisionLabel> {
+pub fn read_decision_label(live: &Deployment) -> Option<DecisionLabel> {
     live.meta.labels.get(names::DECISION).and_then(|value| DecisionLabel::parse(value))
 }
 
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use crate::plan::arbitrary::{observed, promoted, record, workload};
 
-    fn on_main(deployment: &Workload) -> Track<'_> {
+    fn on_main(deployment: &Deployment) -> Track<'_> {
         Track { name: names::TRACK_MAIN, deployment }
     }
 

@@ -13,7 +13,7 @@ use crate::{
     plan::{
         drift::{is_quantity, nanos},
         fetcher,
-        observed::{Content, Observed, Version},
+        observed::{Observed, Revision, Version},
         render::{self, Source},
     },
 };
@@ -23,7 +23,7 @@ use crate::{
 ///
 /// # Errors
 /// When there is no such version, or its name is taken by another.
-pub fn desired(seen: &Observed, spec: &ModelDeploymentSpec) -> Result<Content, Problem> {
+pub fn desired(seen: &Observed, spec: &ModelDeploymentSpec) -> Result<Revision, Problem> {
     let digest = match find(seen, spec)? {
         Some(version) => version.record_digest.clone(),
         None => bound(seen, spec).ok_or_else(|| absent(spec))?,
@@ -37,11 +37,11 @@ pub fn desired(seen: &Observed, spec: &ModelDeploymentSpec) -> Result<Content, P
 
 /// The revision that `spec` makes of the record with that digest.
 #[must_use]
-pub fn of(spec: &ModelDeploymentSpec, record_digest: &str) -> Content {
+pub fn of(spec: &ModelDeploymentSpec, record_digest: &str) -> Revision {
     let written = write_revision(spec, record_digest);
     let (bare, whole) = (without_labels(written.clone()), hash(&written));
     let content_hash = if bare == written { whole.clone() } else { hash(&bare) };
-    Content {
+    Revision {
         version: spec.version.clone(),
         record_digest: record_digest.to_owned(),
         revision_hash: whole,
@@ -154,7 +154,7 @@ pub fn absent(spec: &ModelDeploymentSpec) -> Problem {
 pub fn rendering(
     seen: &Observed,
     spec: &ModelDeploymentSpec,
-    content: &Content,
+    content: &Revision,
 ) -> Result<Value, Problem> {
     let version = find(seen, spec)?.ok_or_else(|| absent(spec))?;
     let delivered = delivery::delivered(seen, spec, version)?;
@@ -180,7 +180,7 @@ pub fn rendering(
 
 /// The digest of the artifact that serves while this revision is fetched, and that may be gone back
 /// to. It is the same when the revision is rendered again.
-fn find_previous_digest<'a>(observed: &'a Observed, content: &Content) -> Option<&'a str> {
+fn find_previous_digest<'a>(observed: &'a Observed, content: &Revision) -> Option<&'a str> {
     let mut newest_first: Vec<&ModelRolloutSpec> =
         observed.records.iter().map(|r| &*r.spec).collect();
     newest_first.sort_by_key(|r| std::cmp::Reverse(r.number));
@@ -341,7 +341,7 @@ mod tests {
             }
             let revision_hash = record(0, "7").revision_hash;
             let spec = &seen.deployment.as_ref().unwrap().spec;
-            let content = Content { revision_hash, ..of(spec, "sha256:7") };
+            let content = Revision { revision_hash, ..of(spec, "sha256:7") };
             find_previous_digest(&seen, &content).map(str::to_owned)
         };
         let six = Some(format!("sha256:{}", "6".repeat(64)));

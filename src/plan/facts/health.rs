@@ -9,7 +9,7 @@ use crate::{
     api::{ModelDeploymentSpec, ModelRolloutSpec, condition::bounded, names},
     plan::{
         fetcher,
-        observed::{Container, Observed, Pod, Workload},
+        observed::{Container, Deployment, Observed, Pod},
         redact::redact_credentials,
     },
 };
@@ -97,7 +97,7 @@ impl Patience {
 #[must_use]
 pub fn judge_rollout(
     observed: &Observed,
-    live: &Workload,
+    live: &Deployment,
     record: &ModelRolloutSpec,
     patience: Patience,
 ) -> Health {
@@ -194,7 +194,7 @@ fn has_started(container: &Container) -> bool {
 #[must_use]
 pub fn is_complete(
     observed: &Observed,
-    live: &Workload,
+    live: &Deployment,
     record: &ModelRolloutSpec,
     now: Timestamp,
 ) -> bool {
@@ -225,7 +225,7 @@ pub fn is_complete(
 
 /// maxUnavailable of the Deployment's strategy, as Kubernetes rounds it: down, and to 1 where
 /// maxSurge is 0 too.
-fn max_unavailable(live: &Workload) -> i32 {
+fn max_unavailable(live: &Deployment) -> i32 {
     let replicas = i64::from(live.spec.replicas);
     let bounds = &live.spec.strategy["rollingUpdate"];
     let resolve = |name: &str, round_up: i64| {
@@ -243,19 +243,19 @@ fn max_unavailable(live: &Workload) -> i32 {
 
 /// Whether as many pods are available as the Deployment's own strategy asks for.
 #[must_use]
-pub fn has_minimum_available(live: &Workload) -> bool {
+pub fn has_minimum_available(live: &Deployment) -> bool {
     live.status.available_replicas >= (live.spec.replicas - max_unavailable(live)).max(0)
 }
 
 /// Whether the Deployment controller saw the newest spec.
 #[must_use]
-pub fn observed_generation_is_current(live: &Workload) -> bool {
+pub fn observed_generation_is_current(live: &Deployment) -> bool {
     live.status.observed_generation >= live.generation
 }
 
 /// Whether the progress deadline passed, as the Deployment controller counts it.
 #[must_use]
-pub fn progress_deadline_exceeded(live: &Workload) -> bool {
+pub fn progress_deadline_exceeded(live: &Deployment) -> bool {
     observed_generation_is_current(live)
         && live.status.conditions.iter().any(|c| {
             c.type_ == "Progressing"
@@ -279,7 +279,7 @@ pub struct RolloutSignals {
 impl RolloutSignals {
     /// Reads them from a Deployment.
     #[must_use]
-    pub fn new(live: &Workload) -> Self {
+    pub fn new(live: &Deployment) -> Self {
         let (want, status) = (live.spec.replicas, &live.status);
         let only_updated = status.replicas == status.updated_replicas;
         let current = observed_generation_is_current(live);
@@ -447,8 +447,8 @@ fn describe_ended(pod: &Pod) -> Option<String> {
 }
 
 /// Why pods could not be created: a quota, or admission.
-fn describe_missing_pods(live: &Workload) -> Option<String> {
-    let failed = |c: &&crate::plan::observed::WorkloadCondition| {
+fn describe_missing_pods(live: &Deployment) -> Option<String> {
+    let failed = |c: &&crate::plan::observed::DeploymentCondition| {
         c.type_ == "ReplicaFailure" && c.status == "True"
     };
     let failure = live.status.conditions.iter().find(failed)?;

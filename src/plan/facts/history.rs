@@ -13,7 +13,7 @@ use crate::{
         rollout::{Decision, DecisionVerb, ModelRolloutSpec, Outcome, Rejection, Scope, Trigger},
         version::LifecycleState,
     },
-    plan::observed::{Content, Observed, Record},
+    plan::observed::{Observed, Record, Revision},
 };
 
 /// The records of one ModelDeployment name, oldest first.
@@ -74,7 +74,7 @@ impl Rejectable for ModelRolloutSpec {
     }
 }
 
-impl Rejectable for Content {
+impl Rejectable for Revision {
     fn rejection_keys(&self) -> (&str, &str, &str) {
         (&self.record_digest, &self.content_hash, &self.revision_hash)
     }

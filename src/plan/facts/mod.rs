@@ -32,7 +32,10 @@ use self::{
 };
 use super::{
     action::Lookup,
-    observed::{Content, ContentBody, Observed, StoredContent, Track, Wanted, Workload},
+    observed::{
+        Deployment, Observed, ObservedModelDeployment, Revision, RevisionBody, StoredRevision,
+        Track,
+    },
     refused_writes,
 };
 use crate::api::{ModelRolloutSpec, names, rollout::Trigger};
@@ -42,13 +45,13 @@ pub struct Facts<'a> {
     /// The observation.
     pub observed: &'a Observed,
     /// The ModelDeployment.
-    pub wanted: &'a Wanted,
+    pub wanted: &'a ObservedModelDeployment,
     /// The time of this plan.
     pub now: Timestamp,
     /// The records of its name and model.
     pub history: History,
     /// The revision that the spec names.
-    pub desired: Result<Content, Problem>,
+    pub desired: Result<Revision, Problem>,
     /// The tracks that there are.
     pub tracks: Vec<TrackFacts<'a>>,
     /// The decision that a Deployment carries and whose records are missing, also when read live.
@@ -60,7 +63,11 @@ pub struct Facts<'a> {
 impl<'a> Facts<'a> {
     /// Computes the facts of an observation.
     #[must_use]
-    pub fn new(observed: &'a Observed, wanted: &'a Wanted, now: Timestamp) -> Self {
+    pub fn new(
+        observed: &'a Observed,
+        wanted: &'a ObservedModelDeployment,
+        now: Timestamp,
+    ) -> Self {
         let history = History::new(observed, &wanted.spec.model);
         let mut facts = Self {
             observed,
@@ -168,7 +175,7 @@ impl<'a> Facts<'a> {
     /// Whether a Deployment was paused before it ever had a ReplicaSet, as a backup restores it:
     /// Kubernetes gives it no pods until it is resumed.
     #[must_use]
-    pub fn is_restored_paused(&self, live: &Workload) -> bool {
+    pub fn is_restored_paused(&self, live: &Deployment) -> bool {
         let memory = &self.observed.memory;
         let controls = |s: &super::observed::ReplicaSet| {
             s.controller_uid.as_deref().is_none_or(|uid| uid == live.meta.uid)
@@ -192,7 +199,7 @@ impl<'a> Facts<'a> {
 
     /// The main Deployment, where it is ours or can be adopted.
     #[must_use]
-    pub fn deployment(&self) -> Option<&'a Workload> {
+    pub fn deployment(&self) -> Option<&'a Deployment> {
         self.main_track()?.deployment()
     }
 
@@ -202,20 +209,20 @@ impl<'a> Facts<'a> {
         &self,
         record: &ModelRolloutSpec,
         history: &History,
-    ) -> Option<&'a Workload> {
+    ) -> Option<&'a Deployment> {
         let track = self.find_track(&record.deployment_name)?;
         track.deployment().filter(|_| track.is_up_to_date(history))
     }
 
     /// A stored revision by its name.
     #[must_use]
-    pub fn find_stored(&self, name: &str) -> Option<&'a StoredContent> {
+    pub fn find_stored(&self, name: &str) -> Option<&'a StoredRevision> {
         self.observed.contents.iter().find(|c| c.name == name)
     }
 
     /// The stored body of a record's revision, if it is at hand and is the one that was recorded.
     #[must_use]
-    pub fn find_stored_body(&self, record: &ModelRolloutSpec) -> Option<&'a ContentBody> {
+    pub fn find_stored_body(&self, record: &ModelRolloutSpec) -> Option<&'a RevisionBody> {
         find_stored_revision(self.observed, record)?.body.as_ref()
     }
 
@@ -226,9 +233,9 @@ impl<'a> Facts<'a> {
     pub fn require_stored_body(
         &self,
         record: &ModelRolloutSpec,
-    ) -> Result<Option<&'a ContentBody>, Lookup> {
+    ) -> Result<Option<&'a RevisionBody>, Lookup> {
         let body = self.find_stored_body(record);
-        let lookup = Lookup::Content(record.revision_name.clone());
+        let lookup = Lookup::Revision(record.revision_name.clone());
         let is_asked = self.observed.memory.looked_up.contains(&lookup);
         let is_stored = find_stored_revision(self.observed, record).is_some();
         if body.is_none() && !is_asked && is_stored {
@@ -287,7 +294,7 @@ impl<'a> Facts<'a> {
     }
 }
 
-fn is_paused_without_pods(live: &Workload) -> bool {
+fn is_paused_without_pods(live: &Deployment) -> bool {
     live.spec.paused
         && live.spec.replicas > 0
         && live.status.replicas == 0
@@ -300,7 +307,7 @@ fn is_paused_without_pods(live: &Workload) -> bool {
 pub fn find_stored_revision<'a>(
     observed: &'a Observed,
     record: &ModelRolloutSpec,
-) -> Option<&'a StoredContent> {
+) -> Option<&'a StoredRevision> {
     let mut contents = observed.contents.iter();
     contents.find(|c| c.name == record.revision_name && stores(c, &record.rendering_digest))
 }
@@ -308,7 +315,7 @@ pub fn find_stored_revision<'a>(
 /// Whether a ControllerRevision stores the rendering of that digest. One of which nothing is known
 /// may, until it is read live.
 #[must_use]
-pub fn stores(stored: &StoredContent, rendering_digest: &str) -> bool {
+pub fn stores(stored: &StoredRevision, rendering_digest: &str) -> bool {
     match (&stored.rendering_digest, &stored.body) {
         (Some(known), _) => known == rendering_digest,
         (None, Some(body)) => content::digest(&body.rendering) == rendering_digest,

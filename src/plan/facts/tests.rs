@@ -110,7 +110,7 @@ fn a_paused_deployment_without_pods_may_come_from_a_backup() {
 
 #[test]
 fn a_deployment_that_runs_has_pods_or_wants_none_is_not_restored_paused() {
-    let changes: [fn(&mut Workload); 4] = [
+    let changes: [fn(&mut Deployment); 4] = [
         |live| live.spec.paused = false,
         |live| live.spec.replicas = 0,
         |live| live.status.replicas = 1,

@@ -5,7 +5,7 @@ use super::{
     history::{DecisionLabel, History},
     ownership::Ownership,
 };
-use crate::plan::observed::{Track, Workload};
+use crate::plan::observed::{Deployment, Track};
 
 /// The facts of one track.
 pub struct TrackFacts<'a> {
@@ -22,7 +22,7 @@ pub struct TrackFacts<'a> {
 impl<'a> TrackFacts<'a> {
     /// The Deployment, where it is ours or can be adopted.
     #[must_use]
-    pub fn deployment(&self) -> Option<&'a Workload> {
+    pub fn deployment(&self) -> Option<&'a Deployment> {
         let ours = matches!(self.ownership, Ownership::Ours | Ownership::Adoptable);
         ours.then_some(self.track.deployment)
     }

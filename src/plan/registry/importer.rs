@@ -10,7 +10,7 @@ use crate::{
         drift,
         facts::{attribution::paths_below, content},
         fetcher,
-        observed::Workload,
+        observed::Deployment,
         patch::{add_op, escape_key, guard_generation, replace_op},
     },
 };
@@ -61,7 +61,7 @@ pub fn workload(seen: &ObservedRegistry, image: &str) -> Value {
 
 /// Builds the operations that change a Deployment to the wanted one; none where it is up to date.
 #[must_use]
-pub fn patch(live: &Workload, want: &Value) -> Vec<Value> {
+pub fn patch(live: &Deployment, want: &Value) -> Vec<Value> {
     let mut ops = Vec::new();
     // Additions by admission are left, so that only the label shows what the user removed.
     let (label, have) = (&want["metadata"]["labels"][REVISION], live.meta.labels.get(REVISION));

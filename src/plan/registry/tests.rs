@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::condition::Time,
-    plan::observed::{Controller, Meta, WorkloadSpec, WorkloadStatus},
+    plan::observed::{Controller, DeploymentSpec, DeploymentStatus, Meta},
 };
 
 fn at(second: i64) -> Timestamp {
@@ -34,7 +34,7 @@ fn registry() -> ObservedRegistry {
 /// With the Deployment that it asks for, and so many ready pods.
 fn running(seen: &ObservedRegistry, ready: i32) -> ObservedRegistry {
     let body = importer::workload(seen, "rollmodel:1");
-    let workload = Workload {
+    let workload = Deployment {
         meta: Meta {
             name: importer::name(&seen.name),
             uid: "w".into(),
@@ -46,17 +46,17 @@ fn running(seen: &ObservedRegistry, ready: i32) -> ObservedRegistry {
             }),
             ..Meta::default()
         },
-        spec: WorkloadSpec {
+        spec: DeploymentSpec {
             replicas: 1,
             template: body["spec"]["template"].clone(),
-            ..WorkloadSpec::default()
+            ..DeploymentSpec::default()
         },
-        status: WorkloadStatus {
+        status: DeploymentStatus {
             ready_replicas: ready,
             available_replicas: ready,
-            ..WorkloadStatus::default()
+            ..DeploymentStatus::default()
         },
-        ..Workload::default()
+        ..Deployment::default()
     };
     ObservedRegistry { workload: Some(workload), ..seen.clone() }
 }
@@ -70,7 +70,7 @@ fn says(plan: &RegistryPlan) -> String {
 #[test]
 fn an_importer_is_made_as_the_user_completed_it() {
     let plan = plan_registry(&registry(), at(0));
-    let [RegistryAction::CreateWorkload { body }] = plan.actions.as_slice() else {
+    let [RegistryAction::CreateDeployment { body }] = plan.actions.as_slice() else {
         panic!("{plan:?}")
     };
     let pod = &body["spec"]["template"]["spec"];
@@ -149,7 +149,7 @@ fn a_changed_spec_changes_the_deployment_and_suspending_takes_its_pod() {
     seen.spec.service_account_name = "other".into();
     let plan = plan_registry(&seen, at(0));
     assert!(
-        matches!(plan.actions.as_slice(), [RegistryAction::PatchWorkload { ops, .. }] if ops[2]["path"] == "/spec/template"),
+        matches!(plan.actions.as_slice(), [RegistryAction::PatchDeployment { ops, .. }] if ops[2]["path"] == "/spec/template"),
         "{plan:?}"
     );
     // What was taken out of the template goes from the pod, too.
@@ -160,7 +160,7 @@ fn a_changed_spec_changes_the_deployment_and_suspending_takes_its_pod() {
     seen.spec.suspend = true;
     let plan = plan_registry(&seen, at(0));
     assert!(
-        matches!(plan.actions.as_slice(), [RegistryAction::PatchWorkload { ops, .. }] if ops[2]["value"] == 0),
+        matches!(plan.actions.as_slice(), [RegistryAction::PatchDeployment { ops, .. }] if ops[2]["value"] == 0),
         "{plan:?}"
     );
     assert_eq!(says(&plan), "Ready=True Suspended");

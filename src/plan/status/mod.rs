@@ -14,13 +14,13 @@ use super::{
     action::Waiting,
     decide::{Decided, requests::describe_decision},
     facts::{Facts, health, history::History, track::TrackFacts},
-    observed::{RefusedWrite, Workload},
+    observed::{Deployment, RefusedWrite},
     writes::Outgoing,
 };
 use crate::api::{
     ModelDeploymentStatus, ModelRolloutSpec,
     condition::{MESSAGE_MAX, Time, bounded},
-    deployment::{Desired, HistoryEntry, Hold, Rejected, Revision},
+    deployment::{Desired, HistoryEntry, Hold, Rejected, RevisionStatus},
     names,
     rollout::StrategyKind,
 };
@@ -75,14 +75,14 @@ struct View<'a> {
 impl<'a> View<'a> {
     /// The Deployment of a rollout, where it carries the newest decision on it, that of this pass
     /// included.
-    fn find_carried_out(&self, record: &ModelRolloutSpec) -> Option<&'a Workload> {
+    fn find_carried_out(&self, record: &ModelRolloutSpec) -> Option<&'a Deployment> {
         self.facts.deployment_if_up_to_date(record, self.history)
     }
 }
 
 /// A status without the numbers that change with every pod.
 fn without_counters(status: &ModelDeploymentStatus) -> ModelDeploymentStatus {
-    let still = |r: &Revision| Revision { replicas: 0, ready: 0, ..r.clone() };
+    let still = |r: &RevisionStatus| RevisionStatus { replicas: 0, ready: 0, ..r.clone() };
     ModelDeploymentStatus {
         replicas: 0,
         serving: status.serving.as_ref().map(still),
@@ -164,7 +164,7 @@ fn describe_revision(
     record: &ModelRolloutSpec,
     since: Option<&Time>,
     is_replaced: bool,
-) -> Revision {
+) -> RevisionStatus {
     let ready = health::pods_of(facts.observed, record).filter(|p| p.ready && !p.deleting).count();
     let track = facts.find_track(&record.deployment_name).and_then(TrackFacts::deployment);
     let status = track.map(|live| live.status.clone()).unwrap_or_default();
@@ -173,7 +173,7 @@ fn describe_revision(
     } else {
         status.updated_replicas
     };
-    Revision {
+    RevisionStatus {
         version: record.version.clone(),
         record_digest: record.record_digest.clone(),
         revision_hash: names::hash16(&record.revision_hash).into(),

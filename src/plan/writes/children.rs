@@ -19,7 +19,7 @@ use crate::{
             history::DecisionLabel,
             ownership::{Ownership, build_selector},
         },
-        observed::{Meta, Observed, Service, Wanted, WorkloadSpec},
+        observed::{DeploymentSpec, Meta, Observed, ObservedModelDeployment, Service},
         patch::{add_op, escape_key, guard_version},
         render::Port,
     },
@@ -52,7 +52,7 @@ pub fn build_template(rendering: &Value, track: &str, restarted_at: Option<&str>
     template
 }
 
-fn build_owner(wanted: &Wanted, name: &str) -> Value {
+fn build_owner(wanted: &ObservedModelDeployment, name: &str) -> Value {
     json!({"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelDeployment", "name": name,
         "uid": wanted.uid, "controller": true, "blockOwnerDeletion": true})
 }
@@ -85,7 +85,10 @@ fn build_settings(spec: &ModelDeploymentSpec) -> [(&'static str, Value); 5] {
 
 /// The settings that differ: field, wanted value, live value.
 #[must_use]
-pub fn compare_settings(wanted: &Wanted, live: &WorkloadSpec) -> Vec<(&'static str, Value, Value)> {
+pub fn compare_settings(
+    wanted: &ObservedModelDeployment,
+    live: &DeploymentSpec,
+) -> Vec<(&'static str, Value, Value)> {
     let have = [
         json!(live.replicas),
         live.strategy.clone(),
@@ -104,7 +107,7 @@ pub fn compare_settings(wanted: &Wanted, live: &WorkloadSpec) -> Vec<(&'static s
 #[must_use]
 pub fn build_deployment(
     observed: &Observed,
-    wanted: &Wanted,
+    wanted: &ObservedModelDeployment,
     target: &DeploymentTarget<'_>,
 ) -> Value {
     let spec = &wanted.spec;
@@ -154,7 +157,7 @@ fn build_map_ops(path: &str, is_absent: bool, key: &str, value: &str) -> Vec<Val
 #[must_use]
 pub fn build_meta_ops(
     observed: &Observed,
-    wanted: &Wanted,
+    wanted: &ObservedModelDeployment,
     live: &Meta,
     ownership: &Ownership,
 ) -> Vec<Value> {
@@ -177,7 +180,12 @@ pub fn build_meta_ops(
 
 /// The whole Service, for a POST.
 #[must_use]
-pub fn build_service(observed: &Observed, wanted: &Wanted, port: &Port, target: &Value) -> Value {
+pub fn build_service(
+    observed: &Observed,
+    wanted: &ObservedModelDeployment,
+    port: &Port,
+    target: &Value,
+) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {
@@ -206,7 +214,7 @@ fn build_service_port(spec: &ModelDeploymentSpec, port: &Port, target: &Value) -
 #[must_use]
 pub fn patch_service(
     observed: &Observed,
-    wanted: &Wanted,
+    wanted: &ObservedModelDeployment,
     live: &Service,
     port: Option<(Port, Value)>,
     ownership: &Ownership,

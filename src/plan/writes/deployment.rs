@@ -20,7 +20,7 @@ use crate::{
             history::History,
             track::TrackFacts,
         },
-        observed::Workload,
+        observed::Deployment,
         patch::{add_op, replace_op},
         strategy::{self, TrackTarget},
     },
@@ -72,16 +72,16 @@ fn create_deployment(
     };
     let body = children::build_deployment(facts.observed, facts.wanted, &wanted);
     let name = target.deployment_name.to_owned();
-    Some(Action::CreateWorkload { name, rollout: record.number, body })
+    Some(Action::CreateDeployment { name, rollout: record.number, body })
 }
 
 fn make_patch(
-    live: &Workload,
+    live: &Deployment,
     purpose: Purpose,
     reverts: Vec<String>,
     ops: Vec<Value>,
 ) -> Option<Action> {
-    (!ops.is_empty()).then(|| Action::PatchWorkload {
+    (!ops.is_empty()).then(|| Action::PatchDeployment {
         name: live.meta.name.clone(),
         purpose,
         uid: live.meta.uid.clone(),
@@ -179,7 +179,7 @@ fn patch_decision(
 }
 
 /// Whether the Deployment has a template of a rollout, by its revision and restartedAt.
-fn has_template_of(live: &Workload, record: &ModelRolloutSpec) -> bool {
+fn has_template_of(live: &Deployment, record: &ModelRolloutSpec) -> bool {
     let template = &live.spec.template;
     read_revision(template) == names::hash16(&record.revision_hash)
         && read_restarted_at(template) == record.restarted_at.as_deref()
@@ -217,7 +217,7 @@ fn is_decided_now(facts: &Facts<'_>, track: &TrackFacts<'_>, history: &History) 
     newest(history) != newest(&facts.history)
 }
 
-fn tell_reverted(live: &Workload, paths: &[String], out: &mut Outgoing) {
+fn tell_reverted(live: &Deployment, paths: &[String], out: &mut Outgoing) {
     let shown: Vec<String> = paths.iter().take(3).map(|p| format!("template.{p}")).collect();
     let message = format!(
         "Someone else changed Deployment {} ({}). The change was reverted: edit the ModelDeployment's \
@@ -238,7 +238,7 @@ fn is_overtaking(facts: &Facts<'_>, track: &TrackFacts<'_>, history: &History) -
 fn tell_overtaken(
     facts: &Facts<'_>,
     history: &History,
-    live: &Workload,
+    live: &Deployment,
     newest: &ModelRolloutSpec,
     out: &mut Outgoing,
 ) {

@@ -75,7 +75,7 @@ pub fn write_records(facts: &Facts<'_>, decided: &Decided, history: &History) ->
         if let Some((name, body)) = &new.store {
             let labels = revision_labels(&facts.observed.name, &body.revision_hash);
             let (name, body) = (name.clone(), body.clone());
-            actions.push(Action::StoreContent { name, labels, body });
+            actions.push(Action::StoreRevision { name, labels, body });
         }
         actions.push(Action::CreateRecord { spec: Box::new(new.record.clone()) });
     }

@@ -46,7 +46,7 @@ impl Hand<'_, Observed> {
                 self.count("create_workload", Kind::Deployment, name);
                 Ok(Applied::Done)
             }
-            Err(error) if taken(&error) => Ok(self.ask(Lookup::Workload(name.to_owned()))),
+            Err(error) if taken(&error) => Ok(self.ask(Lookup::Deployment(name.to_owned()))),
             Err(source) => Err(self.error("create Deployment", name, source)),
         }
     }
@@ -78,7 +78,8 @@ impl Hand<'_, Observed> {
         action: &Action,
         patched: &mut Option<Patched>,
     ) -> Result<Applied, Error> {
-        let Action::PatchWorkload { name, purpose, uid, generation, reverts, ops } = action else {
+        let Action::PatchDeployment { name, purpose, uid, generation, reverts, ops } = action
+        else {
             return Ok(Applied::Done);
         };
         let seen = self.seen.find_deployment(name);

@@ -51,10 +51,10 @@ impl Hand<'_, ObservedRegistry> {
     async fn act(&self, action: &RegistryAction) -> Result<Applied, Error> {
         let name = importer::name(&self.key.name);
         let (verb, answer) = match action {
-            RegistryAction::CreateWorkload { body } => {
+            RegistryAction::CreateDeployment { body } => {
                 ("create_importer", self.post(Kind::Deployment, body).await)
             }
-            RegistryAction::PatchWorkload { ops, .. } => {
+            RegistryAction::PatchDeployment { ops, .. } => {
                 ("patch_importer", self.send_patch(Kind::Deployment, &name, ops).await?)
             }
         };

@@ -4,7 +4,7 @@ use crate::{
     plan::{
         Action, Lookup, Observed,
         arbitrary::{judge, main_track, observed, promoted, record, workload},
-        observed::StoredContent,
+        observed::StoredRevision,
     },
 };
 
@@ -17,9 +17,9 @@ fn changed(records: Vec<ModelRolloutSpec>, live: &ModelRolloutSpec) -> Observed 
         live_workload.spec.template["metadata"]["annotations"][names::RESTARTED_AT] =
             at.as_str().into();
     }
-    let stored = |r: &ModelRolloutSpec| StoredContent {
+    let stored = |r: &ModelRolloutSpec| StoredRevision {
         name: r.revision_name.clone(),
-        ..StoredContent::default()
+        ..StoredRevision::default()
     };
     let contents = records.iter().map(stored).collect();
     let (version, tracks) = (newest.version.clone(), main_track(live_workload));

@@ -12,7 +12,7 @@ use crate::{
             self, judge, main_track, observed, promoted, record, store_revisions, workload,
         },
         facts::content,
-        observed::{ContentBody, StoredContent},
+        observed::{RevisionBody, StoredRevision},
     },
 };
 
@@ -135,7 +135,7 @@ fn a_restart_asks_for_the_replica_sets_where_the_revision_is_lost() {
 }
 
 /// What the spec names serves, exactly.
-fn named() -> (Observed, ContentBody) {
+fn named() -> (Observed, RevisionBody) {
     let mut observed = rolling(promoted(2, "7"));
     let named = content::of(&observed.deployment.as_ref().unwrap().spec, "sha256:7");
     let (revision_hash, content_hash) = (named.revision_hash.clone(), named.content_hash.clone());
@@ -154,10 +154,10 @@ fn a_rendering_is_stored_under_the_first_name_that_is_free_or_holds_the_same() {
     let (mut observed, body) = named();
     let name = |n: u32| names::revision_name("fraud", &body.revision_hash, n);
     assert_eq!(done(rerender(&observed)).revision_name, name(2));
-    let store = |rendering: &serde_json::Value| StoredContent {
+    let store = |rendering: &serde_json::Value| StoredRevision {
         name: name(2),
         rendering_digest: Some(content::digest(rendering)),
-        ..StoredContent::default()
+        ..StoredRevision::default()
     };
     observed.contents.push(store(&body.rendering));
     assert_eq!(done(rerender(&observed)).revision_name, name(2), "stored before a crash");

@@ -3,7 +3,7 @@ use crate::plan::{
     Observed,
     arbitrary::{judge, observed, promoted, record},
     facts::content,
-    observed::StoredContent,
+    observed::StoredRevision,
 };
 
 /// The numbers of rollouts whose pods a rollout of that version would replace.
@@ -25,14 +25,14 @@ fn a_rollout_replaces_pods_of_every_rollout_that_was_left_since_what_serves() {
 }
 
 /// A stored revision of a record, whose model listens on that port.
-fn store(record: &ModelRolloutSpec, port: (&str, i32)) -> StoredContent {
+fn store(record: &ModelRolloutSpec, port: (&str, i32)) -> StoredRevision {
     let ports = json!([{"name": port.0, "containerPort": port.1}]);
     let rendering = json!({"spec": {"containers": [{"name": "model", "ports": ports}]}});
     let (revision_hash, content) = (record.revision_hash.clone(), Value::Null);
-    let body = Some(ContentBody { revision_hash, content, rendering });
+    let body = Some(RevisionBody { revision_hash, content, rendering });
     let rendering_digest = Some(record.rendering_digest.clone());
     let name = record.revision_name.clone();
-    StoredContent { name, body, rendering_digest, ..StoredContent::default() }
+    StoredRevision { name, body, rendering_digest, ..StoredRevision::default() }
 }
 
 /// Why version 8 with a port may not replace version 6, which serves, and version 7, which was left.

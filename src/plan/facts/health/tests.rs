@@ -5,7 +5,7 @@ use crate::{
     api::condition::Time,
     plan::{
         arbitrary::{self, at as after},
-        observed::{Why, WorkloadCondition},
+        observed::{DeploymentCondition, Why},
     },
 };
 
@@ -74,8 +74,8 @@ fn waiting(reason: &str) -> Container {
 }
 
 /// A Deployment with so many replicas of which so many are available.
-fn workload(replicas: i32, available: i32, max_unavailable: i32) -> Workload {
-    let mut workload = Workload::default();
+fn workload(replicas: i32, available: i32, max_unavailable: i32) -> Deployment {
+    let mut workload = Deployment::default();
     workload.spec.replicas = replicas;
     workload.spec.strategy =
         json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": max_unavailable}});
@@ -83,10 +83,10 @@ fn workload(replicas: i32, available: i32, max_unavailable: i32) -> Workload {
     workload
 }
 
-fn with_condition(mut workload: Workload, type_: &str, status: &str, reason: &str) -> Workload {
+fn with_condition(mut workload: Deployment, type_: &str, status: &str, reason: &str) -> Deployment {
     let (type_, status, reason) = (type_.into(), status.into(), reason.into());
     let message = "exceeded quota".into();
-    workload.status.conditions.push(WorkloadCondition { type_, status, reason, message });
+    workload.status.conditions.push(DeploymentCondition { type_, status, reason, message });
     workload
 }
 
@@ -99,7 +99,7 @@ fn fails(pod: Pod, patience: Patience) -> bool {
     matches!(judge(vec![pod], patience), Health::Failed(_))
 }
 
-fn completes(pods: Vec<Pod>, workload: &Workload) -> bool {
+fn completes(pods: Vec<Pod>, workload: &Deployment) -> bool {
     is_complete(&Observed { pods, ..Observed::default() }, workload, &record(), after(60))
 }
 
@@ -246,7 +246,7 @@ fn a_rollout_is_complete_when_only_enough_pods_of_it_are_left() {
     let restarted = Pod { restarted_at: Some("t".into()), ..ready_pod() };
     assert!(!with(restarted), "a pod of before the restart is left");
     assert!(with(other(true, false)) && with(other(false, true)));
-    let unseen = Workload { generation: 2, ..workload(2, 2, 0) };
+    let unseen = Deployment { generation: 2, ..workload(2, 2, 0) };
     assert!(!completes(vec![ready_pod(), ready_pod()], &unseen), "the controller saw no write");
     let unready = pod(vec![running(2)]);
     let pods = || vec![ready_pod(), ready_pod(), ready_pod()];

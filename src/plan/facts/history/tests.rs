@@ -3,7 +3,7 @@ use crate::{
     api::rollout::{DecidedBy, RequestRef},
     plan::{
         arbitrary::{at, promoted, record},
-        observed::StoredContent,
+        observed::StoredRevision,
     },
 };
 
@@ -155,7 +155,7 @@ fn rollouts_serve_the_same_only_with_the_same_revision_rendering_and_restart() {
 
 #[test]
 fn a_rollout_is_kept_while_its_revision_is_stored() {
-    let content = |name: String| StoredContent { name, ..StoredContent::default() };
+    let content = |name: String| StoredRevision { name, ..StoredRevision::default() };
     let contents = vec![content(record(1, "6").revision_name), content("other".into())];
     let observed = Observed { contents, ..Observed::default() };
     assert!(is_kept(&observed, &record(1, "6")));
