@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    facts::content::digest,
+    facts::revision::digest,
     observed::{KnownRevision, RevisionBody},
 };
 use crate::api::{

@@ -78,7 +78,7 @@ pub fn observed(version: &str, records: Vec<ModelRolloutSpec>) -> Observed {
     };
     Observed {
         name: "fraud".into(),
-        deployment: Some(wanted),
+        model_deployment: Some(wanted),
         records: records.into_iter().map(stored).collect(),
         versions: ["6", "7", "8"].map(register).into(),
         ..Observed::default()
@@ -109,7 +109,7 @@ pub fn store_revisions(observed: Observed) -> Observed {
     let names: BTreeSet<String> =
         observed.records.iter().map(|r| r.spec.revision_name.clone()).collect();
     let store = |name| StoredRevision { name, ..StoredRevision::default() };
-    Observed { contents: names.into_iter().map(store).collect(), ..observed }
+    Observed { revisions: names.into_iter().map(store).collect(), ..observed }
 }
 
 /// A request of someone who saw that decision.
@@ -123,7 +123,7 @@ pub fn request(verb: Verb, if_decision: &str) -> Request {
 
 /// The answer to a question about the facts of an observation, a minute after the records were made.
 pub fn judge<T>(observed: &Observed, question: impl Fn(&Facts<'_>) -> T) -> T {
-    question(&Facts::new(observed, observed.deployment.as_ref().unwrap(), at(60)))
+    question(&Facts::new(observed, observed.model_deployment.as_ref().unwrap(), at(60)))
 }
 
 /// JSON in which strings match `words` and fields match `names`: with the names that a pod template

@@ -22,7 +22,7 @@ pub fn plan_deleted(observed: &Observed, now: Timestamp) -> Plan {
         meta.controller.is_none() && meta.labels.contains_key(names::DECISION)
     });
     // While it is being deleted, nobody knows whether its Deployment will be orphaned.
-    let is_leaving = observed.deployment.is_some();
+    let is_leaving = observed.model_deployment.is_some();
     let mut actions =
         if serves_on || is_leaving { Vec::new() } else { close_records(observed, None, now) };
     for asked in requests::sort_unanswered(&observed.requests) {

@@ -65,7 +65,7 @@ use writes::{Outgoing, prune::prune_unneeded, write_children, write_records};
 /// records.
 #[must_use]
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
-    let mut plan = match observed.deployment.as_ref().filter(|d| !d.deleting) {
+    let mut plan = match observed.model_deployment.as_ref().filter(|d| !d.deleting) {
         Some(wanted) => plan_existing(observed, wanted, now),
         None => deleted::plan_deleted(observed, now),
     };

@@ -32,13 +32,13 @@ pub struct Observed {
     pub name: String,
     /// The ModelDeployment; absent if it was deleted or never existed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub deployment: Option<ObservedModelDeployment>,
+    pub model_deployment: Option<ObservedModelDeployment>,
     /// ModelVersions that the spec or a record names.
     pub versions: Vec<Version>,
     /// ModelRollouts of the name, in any order.
     pub records: Vec<Record>,
     /// ControllerRevisions of the name.
-    pub contents: Vec<StoredRevision>,
+    pub revisions: Vec<StoredRevision>,
     /// Its Deployments, by the name of their track.
     pub tracks: BTreeMap<String, Deployment>,
     /// Service of the same name.
@@ -459,7 +459,7 @@ impl KnownRevision {
     /// Whether it is what the observed spec names with the record of that digest.
     #[must_use]
     pub fn is_of(&self, observed: &Observed, record_digest: &str) -> bool {
-        let wanted = observed.deployment.as_ref();
+        let wanted = observed.model_deployment.as_ref();
         self.content.record_digest == record_digest
             && wanted.is_some_and(|w| w.uid == self.uid && w.generation == self.generation)
     }

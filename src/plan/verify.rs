@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    facts::content,
+    facts::revision,
     fetcher,
     observed::{RefusedWrite, Unverified, Version},
     version::{ObservedVersion, problem},
@@ -360,7 +360,7 @@ impl Verifier<'_> {
     /// interval, spread so that not all are due at once.
     fn first(&self, policy: Timestamp, interval: i64) -> Timestamp {
         let since = self.seen.used_by.iter().map(|u| u.since.0).min().unwrap_or(policy).max(policy);
-        let digest = content::digest(&Value::from(self.seen.uid.as_str()));
+        let digest = revision::digest(&Value::from(self.seen.uid.as_str()));
         let place =
             digest.get(7..11).and_then(|hex| i64::from_str_radix(hex, 16).ok()).unwrap_or_default();
         later(since, interval * place / 0xffff)

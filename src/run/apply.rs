@@ -35,7 +35,7 @@ use super::{
 use crate::{
     api::{ModelRolloutSpec, names},
     plan::{
-        Action, Observed, Plan, Prunable, action::Purpose, facts::content::digest,
+        Action, Observed, Plan, Prunable, action::Purpose, facts::revision::digest,
         observed::RevisionBody,
     },
 };
@@ -197,7 +197,7 @@ impl Hand<'_, Observed> {
     }
 
     async fn write_own_status(&self, plan: &Plan) -> Result<Applied, Error> {
-        let (Some(status), Some(wanted)) = (&plan.status, &self.seen.deployment) else {
+        let (Some(status), Some(wanted)) = (&plan.status, &self.seen.model_deployment) else {
             return Ok(Applied::Done);
         };
         sure(self.leads, self.key)?;
@@ -277,7 +277,7 @@ impl Hand<'_, Observed> {
                 self.delete(*kind, name, uid, resource_version).await
             }
             Action::Event { warning, reason, message, key } => {
-                if let Some(wanted) = self.seen.deployment.as_ref() {
+                if let Some(wanted) = self.seen.model_deployment.as_ref() {
                     let regarding =
                         Regarding { kind: Kind::ModelDeployment, key: self.key, uid: &wanted.uid };
                     tell(self.client, self.memo, &regarding, *warning, (reason, message, key))

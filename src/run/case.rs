@@ -197,9 +197,9 @@ async fn deployment(
     caches.kubernetes.store(watch::minor(client).await.unwrap_or_default(), Ordering::Relaxed);
     let observed =
         caches.observe(key, &Found::default(), Memory { fetch_image, ..Memory::default() })?;
-    if observed.deployment.is_none()
+    if observed.model_deployment.is_none()
         && observed.records.is_empty()
-        && observed.contents.is_empty()
+        && observed.revisions.is_empty()
         && observed.requests.is_empty()
     {
         return Err(Error::Nothing(key.clone()));

@@ -9,7 +9,7 @@ use crate::{
     api::{ModelDeploymentSpec, names},
     plan::{
         Observed,
-        facts::content,
+        facts::revision,
         observed::StoredRevision,
         registry::{ObservedRegistry, importer},
     },
@@ -26,7 +26,7 @@ const TOLD: [&str; 3] =
 /// When what was observed does not serialize.
 pub fn mask(observed: Observed) -> Result<Observed, serde_json::Error> {
     let before: Vec<Option<crate::plan::observed::Revision>> = observed
-        .contents
+        .revisions
         .iter()
         .map(|c| c.body.as_ref().and_then(|b| hashed(&b.content)))
         .collect();
@@ -35,7 +35,7 @@ pub fn mask(observed: Observed) -> Result<Observed, serde_json::Error> {
     Masks::default().all(&mut value);
     let masked: Observed = serde_json::from_value(value)?;
     let mut renamed = Vec::new();
-    for (old, stored) in before.into_iter().zip(&masked.contents) {
+    for (old, stored) in before.into_iter().zip(&masked.revisions) {
         let new = stored.body.as_ref().and_then(|b| hashed(&b.content));
         if let Some((old, new)) =
             old.zip(new).filter(|(old, new)| old.revision_hash != new.revision_hash)
@@ -65,8 +65,8 @@ pub fn mask(observed: Observed) -> Result<Observed, serde_json::Error> {
 
 /// The digest of each stored template, as records hold it; empty where its body is not at hand.
 fn digest_renderings(observed: &Observed) -> Vec<String> {
-    let digest = |c: &StoredRevision| c.body.as_ref().map(|b| content::digest(&b.rendering));
-    observed.contents.iter().map(|c| digest(c).unwrap_or_default()).collect()
+    let digest = |c: &StoredRevision| c.body.as_ref().map(|b| revision::digest(&b.rendering));
+    observed.revisions.iter().map(|c| digest(c).unwrap_or_default()).collect()
 }
 
 /// The same of what was observed of a ModelRegistry; its importer's Deployment is hashed anew,
@@ -115,7 +115,7 @@ fn hashed(written: &Value) -> Option<crate::plan::observed::Revision> {
     spec["model"] = "model".into();
     spec["version"] = "version".into();
     let spec: ModelDeploymentSpec = serde_json::from_value(spec).ok()?;
-    Some(content::of(&spec, digest.as_str()?))
+    Some(revision::of(&spec, digest.as_str()?))
 }
 
 fn rename(value: &mut Value, renamed: &[(String, String)]) {
@@ -206,7 +206,7 @@ mod tests {
         let spec = json!({"modelDeploymentRef": {"name": "fraud"}, "number": 1, "direction": "Forward",
             "admission": {"asked": "Newly"}, "model": "fraud", "version": "7", "recordDigest": "sha256:1",
             "revisionHash": body.revision_hash, "contentHash": "c", "revisionName": "r",
-            "renderingDigest": content::digest(&body.rendering), "strategy": "RollingUpdate",
+            "renderingDigest": revision::digest(&body.rendering), "strategy": "RollingUpdate",
             "deploymentName": "fraud", "trigger": "SpecChanged", "decidedBy": {"name": "spec"},
             "startTime": "2026-01-01T00:00:00Z"});
         let spec = serde_json::from_value(spec).unwrap();
@@ -218,11 +218,11 @@ mod tests {
             json!({"model": "fraud", "version": "7", "template": template(secret)}),
         )
         .unwrap();
-        let content = content::of(&spec, "sha256:1");
+        let content = revision::of(&spec, "sha256:1");
         let name = names::revision_name("fraud", &content.revision_hash, 1);
         let body = RevisionBody {
             revision_hash: content.revision_hash,
-            content: content::write_revision(&spec, "sha256:1"),
+            content: revision::write_revision(&spec, "sha256:1"),
             rendering: template(secret),
         };
         let mut workload = Deployment::default();
@@ -232,7 +232,7 @@ mod tests {
             .labels
             .insert(names::REVISION.into(), names::hash16(&body.revision_hash).into());
         Observed {
-            deployment: Some(ObservedModelDeployment {
+            model_deployment: Some(ObservedModelDeployment {
                 uid: "u".into(),
                 generation: 1,
                 deleting: false,
@@ -240,7 +240,7 @@ mod tests {
                 status: None,
             }),
             records: vec![record(&body)],
-            contents: vec![StoredRevision { name, body: Some(body), ..StoredRevision::default() }],
+            revisions: vec![StoredRevision { name, body: Some(body), ..StoredRevision::default() }],
             tracks: [(names::TRACK_MAIN.to_owned(), workload)].into(),
             ..Observed::default()
         }
@@ -254,20 +254,20 @@ mod tests {
             !text.contains("s3cret") && text.contains("secretKeyRef") && text.contains("rollout 1"),
             "{text}"
         );
-        let stored = masked.contents[0].body.as_ref().unwrap();
+        let stored = masked.revisions[0].body.as_ref().unwrap();
         assert_eq!(stored.rendering, masked.tracks[names::TRACK_MAIN].spec.template);
         assert_eq!(
             masked.records[0].spec.rendering_digest,
-            content::digest(&stored.rendering),
+            revision::digest(&stored.rendering),
             "the stored template is still the recorded one"
         );
-        let desired = content::of(&masked.deployment.as_ref().unwrap().spec, "sha256:1");
+        let desired = revision::of(&masked.model_deployment.as_ref().unwrap().spec, "sha256:1");
         assert_eq!(
             desired.revision_hash, stored.revision_hash,
             "the hash is that of the masked content"
         );
         assert_eq!(
-            masked.contents[0].name,
+            masked.revisions[0].name,
             names::revision_name("fraud", &desired.revision_hash, 1)
         );
         assert_eq!(
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn different_values_stay_different() {
         let masked = serde_json::to_value(mask(observed("s3cret")).unwrap()).unwrap();
-        let env = &masked["deployment"]["spec"]["template"]["spec"]["containers"][0]["env"];
+        let env = &masked["modelDeployment"]["spec"]["template"]["spec"]["containers"][0]["env"];
         assert_ne!(env[0]["value"], env[1]["value"]);
     }
 

@@ -141,7 +141,7 @@ impl Caches {
             namespace: key.namespace.to_string(),
             name: key.name.to_string(),
             versions: self.versions(key, deployment.as_ref(), &records),
-            contents: self.contents(key, &records, found)?,
+            revisions: self.contents(key, &records, found)?,
             tracks: self.tracks(key, found)?,
             service: found.service.clone().map_or_else(|| self.service(key), |s| Ok(Some(s)))?,
             pods: owned(&self.pods, key, |_, pod| Ok(pod.clone()))?,
@@ -157,7 +157,7 @@ impl Caches {
                     .filter(|minor| *minor > 0),
                 ..memory
             },
-            deployment,
+            model_deployment: deployment,
             records,
         })
     }

@@ -348,9 +348,9 @@ impl Context {
 
 /// Whether there is nothing of that name, and nothing to plan.
 fn is_empty(seen: &Observed) -> bool {
-    seen.deployment.is_none()
+    seen.model_deployment.is_none()
         && seen.records.is_empty()
-        && seen.contents.is_empty()
+        && seen.revisions.is_empty()
         && seen.requests.is_empty()
 }
 

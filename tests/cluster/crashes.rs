@@ -7,7 +7,7 @@
 
 mod corner;
 
-use rollmodel::plan::facts::content::digest;
+use rollmodel::plan::facts::revision::digest;
 use serde_json::{Value, json};
 
 use corner::{Corner, OTHERWISE, Tale, tell};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use rollmodel::plan::facts::content::digest;
+use rollmodel::plan::facts::revision::digest;
 use serde_json::{Value, json};
 
 use crate::harness::{

@@ -5,7 +5,7 @@ use rollmodel::{
         names::SCHEMA_LEVEL_NOW,
         rollout::{ADDED_ONCE, APPENDED},
     },
-    plan::facts::content::digest,
+    plan::facts::revision::digest,
 };
 use serde_json::{Value, json};
 

@@ -366,7 +366,7 @@ fn a_request_replayed_by_a_backup_is_refused() {
 #[test]
 fn a_request_for_a_deployment_that_is_not_there_is_refused() {
     let mut world = World::new();
-    world.seen.deployment = None;
+    world.seen.model_deployment = None;
     let request = world.ask(Verb::Undo);
     world.carry_out(world.plan(), usize::MAX);
     assert_eq!(
@@ -423,11 +423,11 @@ fn a_sentence_names_the_version_the_template_or_that_the_same_is_rolled_out_agai
 
 /// Someone deletes a stored revision and creates another under its name, with its labels and hash.
 fn replace_body(world: &mut World, revision_name: &str) {
-    let found = world.seen.contents.iter_mut().find(|c| c.name == revision_name);
+    let found = world.seen.revisions.iter_mut().find(|c| c.name == revision_name);
     let stored = found.unwrap();
     let body = stored.body.as_mut().unwrap();
     body.rendering["spec"]["containers"][0]["image"] = json!("evil:1");
-    stored.rendering_digest = Some(rollmodel::plan::facts::content::digest(&body.rendering));
+    stored.rendering_digest = Some(rollmodel::plan::facts::revision::digest(&body.rendering));
 }
 
 #[test]
@@ -468,7 +468,7 @@ fn a_body_that_no_record_vouches_for_is_never_rolled_out() {
     // Killed after the revision is stored; then someone replaces what it stored.
     let plan = world.plan();
     world.carry_out(plan, 1);
-    let name = world.seen.contents.last().unwrap().name.clone();
+    let name = world.seen.revisions.last().unwrap().name.clone();
     replace_body(&mut world, &name);
     world.settle();
     assert!(world.image().ends_with("fraud:8"));

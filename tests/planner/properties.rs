@@ -126,10 +126,10 @@ fn happen(world: &mut World, op: &Op) {
             ];
             world.policy(demands[usize::from(*n)].clone());
         }
-        Op::EraseStatus => world.seen.deployment.as_mut().unwrap().status = None,
+        Op::EraseStatus => world.seen.model_deployment.as_mut().unwrap().status = None,
         Op::LoseDeployment => world.lose_deployment(),
         Op::Recreate => {
-            let version = world.seen.deployment.as_ref().unwrap().spec.version.clone();
+            let version = world.seen.model_deployment.as_ref().unwrap().spec.version.clone();
             world.delete();
             world.create(&version);
         }
@@ -262,10 +262,12 @@ fn mutilate(world: &mut World, what: u8, which: usize, label: &str) {
     let seen = &mut world.seen;
     match what {
         0 if !seen.records.is_empty() => drop(seen.records.remove(which % seen.records.len())),
-        1 if !seen.contents.is_empty() => drop(seen.contents.remove(which % seen.contents.len())),
-        2 if !seen.contents.is_empty() => {
-            let index = which % seen.contents.len();
-            seen.contents[index].body = None;
+        1 if !seen.revisions.is_empty() => {
+            drop(seen.revisions.remove(which % seen.revisions.len()))
+        }
+        2 if !seen.revisions.is_empty() => {
+            let index = which % seen.revisions.len();
+            seen.revisions[index].body = None;
         }
         3 => seen.versions.clear(),
         4 => seen

@@ -66,7 +66,7 @@ fn a_spec_that_goes_back_is_a_rollout_like_any_other_and_stores_nothing_anew() {
     world.settle();
     assert_eq!(world.serving(), "6");
     assert_eq!(world.record(3).revision_name, world.record(1).revision_name);
-    assert_eq!(world.seen.contents.len(), 2);
+    assert_eq!(world.seen.revisions.len(), 2);
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn an_erased_status_is_rebuilt_as_it_was() {
     let mut world = World::new();
     world.settle();
     let before = world.status();
-    world.seen.deployment.as_mut().unwrap().status = None;
+    world.seen.model_deployment.as_mut().unwrap().status = None;
     world.settle();
     let after = world.status();
     assert_eq!(

@@ -100,7 +100,7 @@ impl World {
         let spec =
             serde_json::from_value(json!({"model": "fraud", "version": version, "replicas": 3}))
                 .unwrap();
-        self.seen.deployment = Some(ObservedModelDeployment {
+        self.seen.model_deployment = Some(ObservedModelDeployment {
             uid,
             generation: 1,
             deleting: false,
@@ -111,7 +111,7 @@ impl World {
 
     /// The ModelDeployment is deleted, and the garbage collector takes its children.
     pub fn delete(&mut self) {
-        self.seen.deployment = None;
+        self.seen.model_deployment = None;
         self.deployment = None;
         self.seen.service = None;
         self.sync();
@@ -128,7 +128,7 @@ impl World {
     }
 
     pub fn spec(&mut self, change: impl FnOnce(&mut rollmodel::api::ModelDeploymentSpec)) {
-        let wanted = self.seen.deployment.as_mut().unwrap();
+        let wanted = self.seen.model_deployment.as_mut().unwrap();
         change(&mut wanted.spec);
         wanted.generation += 1;
     }
@@ -223,7 +223,7 @@ impl World {
         let record = self.record(to);
         let body = self
             .seen
-            .contents
+            .revisions
             .iter()
             .find(|c| c.name == record.revision_name)
             .unwrap()
@@ -245,7 +245,7 @@ impl World {
         let records = self.records();
         let record = records.iter().find(|r| r.number == to);
         !paused
-            && record.is_some_and(|r| self.seen.contents.iter().any(|c| c.name == r.revision_name))
+            && record.is_some_and(|r| self.seen.revisions.iter().any(|c| c.name == r.revision_name))
     }
 
     /// Someone deletes the Deployment.
@@ -283,7 +283,7 @@ impl World {
     }
 
     pub fn status(&self) -> ModelDeploymentStatus {
-        self.seen.deployment.as_ref().and_then(|d| d.status.clone()).unwrap_or_default()
+        self.seen.model_deployment.as_ref().and_then(|d| d.status.clone()).unwrap_or_default()
     }
 
     pub fn state(&self) -> State {
@@ -363,7 +363,7 @@ impl World {
         {
             self.writes += 1;
             self.seen.memory.status_written = Some(self.now);
-            self.seen.deployment.as_mut().unwrap().status = Some(status);
+            self.seen.model_deployment.as_mut().unwrap().status = Some(status);
         }
     }
 
@@ -372,7 +372,7 @@ impl World {
         match action {
             Action::StoreRevision { name, body, .. } => {
                 let (uid, resource_version) = (self.uid(), self.rv());
-                if let Some(have) = self.seen.contents.iter().find(|c| c.name == name) {
+                if let Some(have) = self.seen.revisions.iter().find(|c| c.name == name) {
                     assert_eq!(have.body.as_ref().unwrap().revision_hash, body.revision_hash);
                     return true;
                 }
@@ -382,11 +382,11 @@ impl World {
                     digest || init["name"] != json!(names::FETCH),
                     "nothing is fetched that nobody knows: {init:#}"
                 );
-                self.seen.contents.push(StoredRevision {
+                self.seen.revisions.push(StoredRevision {
                     name,
                     uid,
                     resource_version,
-                    rendering_digest: Some(plan::facts::content::digest(&body.rendering)),
+                    rendering_digest: Some(plan::facts::revision::digest(&body.rendering)),
                     body: Some(body),
                 });
             }
@@ -423,7 +423,7 @@ impl World {
                     Some(*status);
             }
             Action::Delete { kind, name, .. } => match kind {
-                Prunable::ControllerRevision => self.seen.contents.retain(|c| c.name != name),
+                Prunable::ControllerRevision => self.seen.revisions.retain(|c| c.name != name),
                 Prunable::ModelRollout => {
                     self.seen.records.retain(|r| names::record_name("fraud", r.spec.number) != name)
                 }
@@ -497,7 +497,7 @@ impl World {
             uid: body["metadata"]["uid"].as_str().map_or_else(|| self.uid(), str::to_owned),
             resource_version: self.rv(),
             labels: serde_json::from_value(body["metadata"]["labels"].clone()).unwrap_or_default(),
-            controller: controller(self.seen.deployment.as_ref()),
+            controller: controller(self.seen.model_deployment.as_ref()),
             ..Meta::default()
         };
         self.seen.service = Some(Service {

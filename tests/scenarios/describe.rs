@@ -132,7 +132,7 @@ fn record(case: &Case, spec: &ModelRolloutSpec) -> String {
 }
 
 fn deleted(case: &Case, kind: Prunable, name: &str) -> String {
-    let revisions = case.observed.iter().flat_map(|observed| &observed.contents);
+    let revisions = case.observed.iter().flat_map(|observed| &observed.revisions);
     let rendering = revisions.filter(|c| c.name == name).find_map(|c| c.body.as_ref());
     match rendering.map(|body| version(&body.rendering)).filter(|version| !version.is_empty()) {
         Some(version) => format!("delete {kind:?} of version {version}"),
@@ -272,7 +272,8 @@ impl Status {
 pub fn status(case: &Case, plan: &CasePlan) -> Status {
     match plan {
         CasePlan::Deployment(plan) => {
-            let wanted = case.observed.as_ref().and_then(|observed| observed.deployment.as_ref());
+            let wanted =
+                case.observed.as_ref().and_then(|observed| observed.model_deployment.as_ref());
             let written = wanted.and_then(|wanted| wanted.status.as_ref());
             let Some(status) = plan.status.as_ref().or(written) else { return Status::default() };
             Status {

@@ -4,7 +4,7 @@ use std::fs;
 
 use jiff::Timestamp;
 use rollmodel::{
-    plan::{self, Action, Observed, facts::content::digest, registry::ObservedRegistry},
+    plan::{self, Action, Observed, facts::revision::digest, registry::ObservedRegistry},
     run::case::Case,
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -44,7 +44,9 @@ pub struct Raw {
 /// When there is no such base, or it cannot be read.
 pub fn base(name: &str) -> Result<Raw, String> {
     let mut raw = raw_base(name)?;
-    if raw.is_registry || raw.observed.get("deployment").is_none_or(|d| d.get("status").is_some()) {
+    if raw.is_registry
+        || raw.observed.get("modelDeployment").is_none_or(|d| d.get("status").is_some())
+    {
         return Ok(raw);
     }
     let mut whole = raw.observed.clone();
@@ -55,7 +57,7 @@ pub fn base(name: &str) -> Result<Raw, String> {
         return Err(format!("base {name} is not at rest: {} {plan:?}", plan.waiting.sentence));
     }
     let status = serde_yaml::to_value(&plan.status).map_err(|e| e.to_string())?;
-    patch(&mut raw.observed["deployment"], &mapping("status", status));
+    patch(&mut raw.observed["modelDeployment"], &mapping("status", status));
     Ok(raw)
 }
 
@@ -108,7 +110,7 @@ pub fn case(
 
 /// Fills in what follows from the rest.
 fn fill_in(observed: &mut Value, now: Timestamp) {
-    let bodies = observed.get("contents").cloned().unwrap_or_default();
+    let bodies = observed.get("revisions").cloned().unwrap_or_default();
     for record in items_mut(observed, "records") {
         let Some(spec) = record.get_mut("spec") else { continue };
         set_default(spec, "direction", || "Forward".into());
@@ -139,8 +141,8 @@ fn set_default(target: &mut Value, field: &str, make: impl FnOnce() -> Value) {
 }
 
 /// The digest of a stored template; one that no stored template has where there is none.
-fn digest_rendering(contents: &Value, name: &Value) -> String {
-    let all = contents.as_sequence().into_iter().flatten();
+fn digest_rendering(revisions: &Value, name: &Value) -> String {
+    let all = revisions.as_sequence().into_iter().flatten();
     let stored = all.into_iter().find(|c| c.get("name") == Some(name));
     let rendering = stored.and_then(|c| c.get("body")?.get("rendering"));
     match rendering.and_then(|r| serde_json::to_value(r).ok()) {
@@ -266,7 +268,7 @@ pub fn patch(target: &mut Value, change: &Value) {
 
 /// Whether a field that is not there yet is a list of named items.
 fn is_list(name: &str, value: &Value) -> bool {
-    let lists = ["versions", "records", "contents", "pods", "requests", "containers", "decisions"];
+    let lists = ["versions", "records", "revisions", "pods", "requests", "containers", "decisions"];
     lists.contains(&name) && value.is_mapping()
 }
 

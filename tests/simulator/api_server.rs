@@ -8,7 +8,7 @@ use rollmodel::{
     plan::{
         Action, Prunable,
         action::Purpose,
-        facts::content::digest,
+        facts::revision::digest,
         observed::{Controller, Meta, Record, Service, StoredRevision},
         patch::guard_generation,
     },

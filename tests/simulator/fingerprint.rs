@@ -145,7 +145,7 @@ impl Cluster {
         let Some((kind, past)) = operator.stale.as_deref() else { return };
         canon.json(kind);
         match kind {
-            StaleKind::ModelDeployment => canon.json(&past.deployment),
+            StaleKind::ModelDeployment => canon.json(&past.model_deployment),
             StaleKind::Records => canon.json(&past.records),
             StaleKind::Deployment => canon.json_of(&past.tracks, Kind::Generation),
             StaleKind::Pods => canon.json(&past.pods),

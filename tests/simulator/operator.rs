@@ -180,7 +180,7 @@ impl Cluster {
     }
 
     fn write_status(&mut self, observed: &Observed, plan: &Plan) -> Applied {
-        let (Some(status), Some(seen)) = (&plan.status, &observed.deployment) else {
+        let (Some(status), Some(seen)) = (&plan.status, &observed.model_deployment) else {
             return Applied::Done;
         };
         if self.spend_write("status") {
@@ -331,7 +331,7 @@ impl Cluster {
         let mut observed = Observed {
             namespace: "risk".into(),
             name: NAME.into(),
-            deployment: self.model_deployment.as_ref().map(|d| ObservedModelDeployment {
+            model_deployment: self.model_deployment.as_ref().map(|d| ObservedModelDeployment {
                 uid: d.uid.clone(),
                 generation: d.generation,
                 deleting: false,
@@ -340,7 +340,7 @@ impl Cluster {
             }),
             versions: self.observe_versions(),
             records: self.records.clone(),
-            contents: self.revisions.clone(),
+            revisions: self.revisions.clone(),
             tracks: self
                 .observe_deployment()
                 .map(|d| (names::TRACK_MAIN.into(), d))
@@ -456,7 +456,7 @@ fn observe_conditions(status: &super::objects::DeploymentStatus) -> Vec<Deployme
 
 fn show_stale(observed: &mut Observed, (kind, past): &(StaleKind, Observed)) {
     match kind {
-        StaleKind::ModelDeployment => observed.deployment.clone_from(&past.deployment),
+        StaleKind::ModelDeployment => observed.model_deployment.clone_from(&past.model_deployment),
         StaleKind::Records => observed.records.clone_from(&past.records),
         StaleKind::Deployment => observed.tracks.clone_from(&past.tracks),
         StaleKind::Pods => observed.pods.clone_from(&past.pods),

@@ -143,7 +143,7 @@ impl Cluster {
         let ready = status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
         let available =
             observed.tracks.get(names::TRACK_MAIN).map_or(0, |w| w.status.available_replicas);
-        let replicas = observed.deployment.as_ref().map_or(0, |d| d.spec.replicas);
+        let replicas = observed.model_deployment.as_ref().map_or(0, |d| d.spec.replicas);
         if ready && replicas > 0 && available == 0 {
             let says = status.message.clone().unwrap_or_default();
             self.violate("ready-implies-available", format!("Ready with no pod available: {says}"));

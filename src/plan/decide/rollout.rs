@@ -18,10 +18,10 @@ use crate::{
         facts::{
             Facts, admit,
             attribution::{read_decision_label, read_restarted_at},
-            content::{self, digest},
             find_live_template, find_stored_revision,
             history::{History, Rejectable, is_kept, make_rejection, rejection_covers},
             problem::Problem,
+            revision::{self, digest},
             stores,
         },
         observed::{Revision, RevisionBody},
@@ -221,9 +221,9 @@ fn find_place(facts: &Facts<'_>, first: String, target: &Target) -> (String, boo
 /// # Errors
 /// Why it cannot be rendered.
 pub fn make_body(facts: &Facts<'_>, desired: &Revision) -> Result<RevisionBody, Problem> {
-    let rendering = content::rendering(facts.observed, &facts.wanted.spec, desired)?;
+    let rendering = revision::rendering(facts.observed, &facts.wanted.spec, desired)?;
     let revision_hash = desired.revision_hash.clone();
-    let content = content::write_revision(&facts.wanted.spec, &desired.record_digest);
+    let content = revision::write_revision(&facts.wanted.spec, &desired.record_digest);
     Ok(RevisionBody { revision_hash, content, rendering })
 }
 
@@ -236,12 +236,12 @@ pub fn make_target(
     body: RevisionBody,
     number: u32,
 ) -> Target {
-    let version = content::find(facts.observed, &facts.wanted.spec).ok().flatten();
+    let version = revision::find(facts.observed, &facts.wanted.spec).ok().flatten();
     let name = names::revision_name(&facts.observed.name, &desired.revision_hash, number);
     let mut target = Target {
         version: desired.version.clone(),
         record_digest: desired.record_digest.clone(),
-        artifact_digest: version.and_then(content::find_pinned_digest).map(str::to_owned),
+        artifact_digest: version.and_then(revision::find_pinned_digest).map(str::to_owned),
         revision_hash: desired.revision_hash.clone(),
         content_hash: desired.content_hash.clone(),
         revision_name: name.clone(),

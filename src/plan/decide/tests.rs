@@ -11,7 +11,7 @@ use crate::{
         arbitrary::{
             at, judge, main_track, observed, promoted, record, request, store_revisions, workload,
         },
-        facts::{content, history::Ending},
+        facts::{history::Ending, revision},
         observed::{Container, Pod},
     },
 };
@@ -80,7 +80,7 @@ fn the_last_decision_that_a_record_holds_is_a_resume() {
 /// The rollout of version 7 that the spec names, complete: every pod runs these images.
 fn complete(images: &[&str]) -> Observed {
     let named = observed("7", Vec::new());
-    let named = content::of(&named.deployment.unwrap().spec, "sha256:7");
+    let named = revision::of(&named.model_deployment.unwrap().spec, "sha256:7");
     let (revision_hash, content_hash) = (named.revision_hash, named.content_hash);
     let open = ModelRolloutSpec { revision_hash, content_hash, ..record(2, "7") };
     let mut live = workload("2.0", &open);
@@ -131,7 +131,7 @@ fn a_promotion_records_the_images_of_its_pods_once_each() {
 #[test]
 fn a_rollout_that_the_spec_names_no_longer_is_not_promoted() {
     let mut observed = complete(&["a"]);
-    observed.deployment.as_mut().unwrap().spec.version = "8".into();
+    observed.model_deployment.as_mut().unwrap().spec.version = "8".into();
     assert!(find_ending(&observed).is_none());
 }
 

@@ -4,7 +4,7 @@
 //! A version that was promoted in this ModelDeployment before is served *again*, and asks only for
 //! the rules that are marked so; what serves already asks for none.
 
-use super::{Facts, content, problem::Problem};
+use super::{Facts, problem::Problem, revision};
 use crate::{
     api::{reason::Reason, rollout::Asked, version::LifecycleState},
     plan::{
@@ -35,7 +35,7 @@ pub fn admit_desired(facts: &Facts<'_>, desired: &Revision) -> Result<(), Proble
         return Ok(());
     }
     let again = facts.history.was_promoted(&desired.record_digest);
-    let version = content::find(facts.observed, &facts.wanted.spec)?;
+    let version = revision::find(facts.observed, &facts.wanted.spec)?;
     let asked = RULES.iter().filter(|(_, asked)| !again || *asked == Asked::Again);
     match asked.into_iter().find_map(|(rule, _)| rule(facts, version)) {
         Some(problem) => Err(problem),
@@ -44,7 +44,7 @@ pub fn admit_desired(facts: &Facts<'_>, desired: &Revision) -> Result<(), Proble
 }
 
 fn require_presence(facts: &Facts<'_>, version: Option<&Version>) -> Option<Problem> {
-    version.is_none().then(|| content::absent(&facts.wanted.spec))
+    version.is_none().then(|| revision::absent(&facts.wanted.spec))
 }
 
 /// A version keeps the record that it was rolled out with.
@@ -91,9 +91,9 @@ mod tests {
 
     /// The reason against serving version 7 where version 6 serves.
     fn find_reason(observed: &Observed) -> Option<Reason> {
-        let wanted = observed.deployment.as_ref().unwrap();
+        let wanted = observed.model_deployment.as_ref().unwrap();
         let facts = Facts::new(observed, wanted, at(60));
-        let desired = content::of(&wanted.spec, "sha256:7");
+        let desired = revision::of(&wanted.spec, "sha256:7");
         match admit_desired(&facts, &desired).err()? {
             Problem::Pending(reason, _) | Problem::Invalid(reason, _) => Some(reason),
         }
@@ -156,8 +156,8 @@ mod tests {
     fn what_serves_is_asked_nothing() {
         let mut observed = serve(false);
         yank(&mut observed);
-        let wanted = observed.deployment.clone().unwrap();
-        let desired = content::of(&wanted.spec, "sha256:7");
+        let wanted = observed.model_deployment.clone().unwrap();
+        let desired = revision::of(&wanted.spec, "sha256:7");
         let serving = crate::api::ModelRolloutSpec {
             content_hash: desired.content_hash.clone(),
             ..promoted(2, "7")

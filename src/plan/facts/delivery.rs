@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::{content::find_pinned_digest, problem::Problem};
+use super::{problem::Problem, revision::find_pinned_digest};
 use crate::{
     api::{
         ModelDeploymentSpec, ModelPolicySpec,

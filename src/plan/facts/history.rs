@@ -356,7 +356,7 @@ impl History {
     ) -> Option<String> {
         if !is_kept(observed, record) {
             let name = &record.revision_name;
-            let why = match observed.contents.iter().any(|c| c.name == *name) {
+            let why = match observed.revisions.iter().any(|c| c.name == *name) {
                 true => {
                     format!("ControllerRevision {name} was changed and no longer fits its record")
                 }

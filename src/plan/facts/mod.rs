@@ -12,12 +12,12 @@
 
 pub mod admit;
 pub mod attribution;
-pub mod content;
 pub mod delivery;
 pub mod health;
 pub mod history;
 pub mod ownership;
 pub mod problem;
+pub mod revision;
 pub mod track;
 
 use jiff::Timestamp;
@@ -73,7 +73,7 @@ impl<'a> Facts<'a> {
             observed,
             wanted,
             now,
-            desired: content::desired(observed, &wanted.spec),
+            desired: revision::desired(observed, &wanted.spec),
             tracks: Vec::new(),
             missing: None,
             lookups: Vec::new(),
@@ -217,7 +217,7 @@ impl<'a> Facts<'a> {
     /// A stored revision by its name.
     #[must_use]
     pub fn find_stored(&self, name: &str) -> Option<&'a StoredRevision> {
-        self.observed.contents.iter().find(|c| c.name == name)
+        self.observed.revisions.iter().find(|c| c.name == name)
     }
 
     /// The stored body of a record's revision, if it is at hand and is the one that was recorded.
@@ -308,7 +308,7 @@ pub fn find_stored_revision<'a>(
     observed: &'a Observed,
     record: &ModelRolloutSpec,
 ) -> Option<&'a StoredRevision> {
-    let mut contents = observed.contents.iter();
+    let mut contents = observed.revisions.iter();
     contents.find(|c| c.name == record.revision_name && stores(c, &record.rendering_digest))
 }
 
@@ -318,7 +318,7 @@ pub fn find_stored_revision<'a>(
 pub fn stores(stored: &StoredRevision, rendering_digest: &str) -> bool {
     match (&stored.rendering_digest, &stored.body) {
         (Some(known), _) => known == rendering_digest,
-        (None, Some(body)) => content::digest(&body.rendering) == rendering_digest,
+        (None, Some(body)) => revision::digest(&body.rendering) == rendering_digest,
         (None, None) => true,
     }
 }

@@ -68,7 +68,7 @@ fn where_every_template_to_go_back_to_is_lost_the_replica_sets_are_read() {
     observed.versions[0].lifecycle = Some(yanked);
     assert_eq!(find(&observed), Ok(None), "its template is there, and it is not served");
     observed.versions[0].lifecycle = None;
-    observed.contents.remove(0);
+    observed.revisions.remove(0);
     assert_eq!(find(&observed), Err(Lookup::ReplicaSets));
     observed.memory.looked_up = vec![Lookup::ReplicaSets];
     assert_eq!(find(&observed), Ok(None));
@@ -100,7 +100,7 @@ fn asks_for_replica_sets(observed: &Observed) -> bool {
 fn a_paused_deployment_without_pods_may_come_from_a_backup() {
     let mut observed = paused();
     assert!(asks_for_replica_sets(&observed), "its ModelDeployment has no status");
-    observed.deployment.as_mut().unwrap().status = told();
+    observed.model_deployment.as_mut().unwrap().status = told();
     assert!(!asks_for_replica_sets(&observed));
     let live = observed.tracks.get_mut("main").unwrap();
     live.meta.controller = None;
@@ -156,7 +156,7 @@ fn records_of_another_uid_belong_to_a_model_deployment_that_was_deleted() {
     observed.tracks = main_track(workload("1.0", &record(1, "6")));
     assert!(!was_recreated(&observed), "its Deployment is taken over");
     observed.tracks.clear();
-    observed.deployment.as_mut().unwrap().status = told();
+    observed.model_deployment.as_mut().unwrap().status = told();
     assert!(!was_recreated(&observed), "it was told of them");
     assert!(!was_recreated(&super::super::arbitrary::observed("6", vec![promoted(1, "6")])));
     assert!(!was_recreated(&super::super::arbitrary::observed("6", Vec::new())));

@@ -8,7 +8,7 @@ use crate::{
     api::names::{MANAGED_BY, MANAGER, REGISTRY, REVISION, hash16},
     plan::{
         drift,
-        facts::{attribution::paths_below, content},
+        facts::{attribution::paths_below, revision},
         fetcher,
         observed::Deployment,
         patch::{add_op, escape_key, guard_generation, replace_op},
@@ -44,7 +44,7 @@ pub fn workload(seen: &ObservedRegistry, image: &str) -> Value {
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {
             "name": name(&seen.name), "namespace": seen.namespace,
-            "labels": {MANAGED_BY: MANAGER, REGISTRY: seen.name, REVISION: hash16(&content::digest(&template))},
+            "labels": {MANAGED_BY: MANAGER, REGISTRY: seen.name, REVISION: hash16(&revision::digest(&template))},
             "ownerReferences": [{"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRegistry", "name": seen.name, "uid": seen.uid, "controller": true}],
         },
         "spec": {

@@ -16,10 +16,11 @@ use crate::{
     plan::{
         action::Waiting,
         facts::{
-            admit, content,
+            admit,
             health::{self, Health, Patience, judge_rollout},
             ownership::{Ownership, build_selector, find_ownership},
             problem::Problem,
+            revision,
         },
         observed::{RefusedWrite, Version},
         refused_writes::{self, describe_refused},
@@ -480,7 +481,7 @@ fn find_rejected_twin(view: &View<'_>, newest: &ModelRolloutSpec) -> Option<Stri
             None => None,
         };
         let artifact = match &v.artifact {
-            Some(_) => Some(content::find_pinned_digest(v)?.to_owned()),
+            Some(_) => Some(revision::find_pinned_digest(v)?.to_owned()),
             None => None,
         };
         (image.is_some() || artifact.is_some()).then_some((image, artifact))

@@ -8,7 +8,7 @@ use crate::{
         version::Artifact,
     },
     plan::{
-        facts::content,
+        facts::revision,
         fetcher::{self, Fetcher},
         version::ObservedVersion,
     },
@@ -46,7 +46,7 @@ pub fn body(
         ]},
         "template": {"metadata": {"labels": {MODEL: seen.facts.model, VERSION: seen.facts.version}}, "spec": pod},
     });
-    let name = names::job_name(&seen.name, &content::digest(&json!([seen.uid, number, spec])));
+    let name = names::job_name(&seen.name, &revision::digest(&json!([seen.uid, number, spec])));
     let mut job = json!({
         "apiVersion": "batch/v1", "kind": "Job",
         "metadata": {

@@ -15,8 +15,8 @@ use super::{
     decide::{Decided, Decision},
     facts::{
         Facts,
-        content::digest,
         history::{DecisionLabel, History},
+        revision::digest,
     },
     observed::{Observed, Record},
     patch::{add_op, guard_version},

@@ -106,7 +106,7 @@ fn prune_revisions(
     now: Timestamp,
     pruned: &mut Pruned,
 ) {
-    for stored in observed.contents.iter().filter(|c| !is_kept(&c.name)) {
+    for stored in observed.revisions.iter().filter(|c| !is_kept(&c.name)) {
         let kind = Prunable::ControllerRevision;
         let deletion = delete(kind, &stored.name, &stored.uid, &stored.resource_version);
         pruned.prune(&observed.memory, now, deletion);

@@ -82,7 +82,7 @@ fn versions_are_those_of_the_spec_and_the_records_under_their_own_name() {
 fn bodies_are_kept_for_what_serves_the_newest_and_the_new() {
     let seen = observe(&world());
     let bodies: Vec<(&str, bool)> =
-        seen.contents.iter().map(|c| (c.name.as_str(), c.body.is_some())).collect();
+        seen.revisions.iter().map(|c| (c.name.as_str(), c.body.is_some())).collect();
     assert_eq!(
         bodies,
         [("fraud-a", false), ("fraud-b", true), ("fraud-c", true), ("fraud-new", true)]
@@ -95,7 +95,7 @@ fn what_was_looked_up_takes_precedence() {
     found.contents.insert("fraud-b".into(), None);
     let seen = world().observe(&Key::new("ml", "fraud"), &found, Memory::default()).unwrap();
     assert!(seen.records.is_empty());
-    assert!(seen.contents.iter().all(|c| c.name != "fraud-b"));
+    assert!(seen.revisions.iter().all(|c| c.name != "fraud-b"));
 }
 
 #[test]

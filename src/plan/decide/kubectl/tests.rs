@@ -21,9 +21,9 @@ fn changed(records: Vec<ModelRolloutSpec>, live: &ModelRolloutSpec) -> Observed 
         name: r.revision_name.clone(),
         ..StoredRevision::default()
     };
-    let contents = records.iter().map(stored).collect();
+    let revisions = records.iter().map(stored).collect();
     let (version, tracks) = (newest.version.clone(), main_track(live_workload));
-    Observed { contents, tracks, ..observed(&version, records) }
+    Observed { revisions, tracks, ..observed(&version, records) }
 }
 
 fn restarted(record: ModelRolloutSpec, at: &str) -> ModelRolloutSpec {
@@ -111,7 +111,7 @@ fn a_restart_of_a_revision_that_is_lost_asks_for_the_replica_sets() {
     let records = vec![promoted(1, "6")];
     let mut observed = changed(records, &restarted(record(1, "6"), "t"));
     assert_eq!(find_record(&observed).trigger, Trigger::Restart);
-    observed.contents.clear();
+    observed.revisions.clear();
     let decided = handle(&observed);
     assert_eq!((decided.decision, decided.lookups), (None, vec![Lookup::ReplicaSets]));
 }

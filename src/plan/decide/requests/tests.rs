@@ -11,7 +11,7 @@ use crate::{
         arbitrary::{
             self, judge, main_track, observed, promoted, record, store_revisions, workload,
         },
-        facts::content,
+        facts::revision,
         observed::{RevisionBody, StoredRevision},
     },
 };
@@ -99,7 +99,7 @@ fn an_undo_to_a_rollout_that_may_not_serve_is_refused() {
     assert_eq!(done(undo(&observed)).version, "6");
     refused(undo(&yank(observed.clone(), 0)), "is yanked");
     let mut lost = observed;
-    lost.contents.remove(0);
+    lost.revisions.remove(0);
     assert_eq!(undo(&lost).unwrap_err(), [Lookup::ReplicaSets]);
     lost.memory.looked_up = vec![Lookup::ReplicaSets];
     refused(undo(&lost), "kept no longer");
@@ -127,7 +127,7 @@ fn a_restart_is_refused_only_if_it_would_newly_serve_what_is_yanked() {
 #[test]
 fn a_restart_asks_for_the_replica_sets_where_the_revision_is_lost() {
     let mut observed = rolling(promoted(2, "7"));
-    observed.contents.clear();
+    observed.revisions.clear();
     let restart = |observed: &Observed| ask(observed, Verb::Restart, |_| ());
     assert_eq!(restart(&observed).unwrap_err(), [Lookup::ReplicaSets]);
     observed.memory.looked_up = vec![Lookup::ReplicaSets];
@@ -137,7 +137,7 @@ fn a_restart_asks_for_the_replica_sets_where_the_revision_is_lost() {
 /// What the spec names serves, exactly.
 fn named() -> (Observed, RevisionBody) {
     let mut observed = rolling(promoted(2, "7"));
-    let named = content::of(&observed.deployment.as_ref().unwrap().spec, "sha256:7");
+    let named = revision::of(&observed.model_deployment.as_ref().unwrap().spec, "sha256:7");
     let (revision_hash, content_hash) = (named.revision_hash.clone(), named.content_hash.clone());
     let serving = ModelRolloutSpec { revision_hash, content_hash, ..promoted(2, "7") };
     observed.records[1].spec = Arc::new(serving);
@@ -156,19 +156,19 @@ fn a_rendering_is_stored_under_the_first_name_that_is_free_or_holds_the_same() {
     assert_eq!(done(rerender(&observed)).revision_name, name(2));
     let store = |rendering: &serde_json::Value| StoredRevision {
         name: name(2),
-        rendering_digest: Some(content::digest(rendering)),
+        rendering_digest: Some(revision::digest(rendering)),
         ..StoredRevision::default()
     };
-    observed.contents.push(store(&body.rendering));
+    observed.revisions.push(store(&body.rendering));
     assert_eq!(done(rerender(&observed)).revision_name, name(2), "stored before a crash");
-    observed.contents.pop();
-    observed.contents.push(store(&serde_json::json!({"spec": {}})));
+    observed.revisions.pop();
+    observed.revisions.push(store(&serde_json::json!({"spec": {}})));
     assert_eq!(done(rerender(&observed)).revision_name, name(3));
 }
 
 #[test]
 fn only_what_the_spec_names_is_rendered_again() {
     let (mut observed, _) = named();
-    observed.deployment.as_mut().unwrap().spec.version = "6".into();
+    observed.model_deployment.as_mut().unwrap().spec.version = "6".into();
     refused(rerender(&observed), "the spec has to name what serves");
 }

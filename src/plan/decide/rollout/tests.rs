@@ -2,7 +2,7 @@ use super::*;
 use crate::plan::{
     Observed,
     arbitrary::{judge, observed, promoted, record},
-    facts::content,
+    facts::revision,
     observed::StoredRevision,
 };
 
@@ -20,7 +20,7 @@ fn a_rollout_replaces_pods_of_every_rollout_that_was_left_since_what_serves() {
     assert_eq!(list_left(&observed, "8"), [2, 3]);
     assert_eq!(list_left(&observed, "6"), [3], "its own pods stay");
     assert_eq!(list_left(&observed, "7"), [0; 0], "it goes on");
-    observed.deployment.as_mut().unwrap().spec.replicas = 0;
+    observed.model_deployment.as_mut().unwrap().spec.replicas = 0;
     assert_eq!(list_left(&observed, "8"), [0; 0], "there are no pods");
 }
 
@@ -38,7 +38,7 @@ fn store(record: &ModelRolloutSpec, port: (&str, i32)) -> StoredRevision {
 /// Why version 8 with a port may not replace version 6, which serves, and version 7, which was left.
 fn explain_port(serving: (&str, i32), left: (&str, i32), new: (&str, i32)) -> Option<String> {
     let mut observed = observed("8", vec![promoted(1, "6"), record(2, "7")]);
-    observed.contents = vec![
+    observed.revisions = vec![
         store(&record(1, "6"), serving),
         store(&record(2, "7"), left),
         store(&record(3, "8"), new),
@@ -66,7 +66,7 @@ fn a_restart_that_the_spec_asks_for_is_part_of_the_rollout() {
     let find = |observed: &Observed| judge(observed, find_restart_in_spec);
     assert_eq!(find(&observed), None);
     let template = json!({"metadata": {"annotations": {names::RESTARTED_AT: "t"}}});
-    observed.deployment.as_mut().unwrap().spec.template = Some(template);
+    observed.model_deployment.as_mut().unwrap().spec.template = Some(template);
     assert_eq!(find(&observed).as_deref(), Some("t"));
     let made = judge(&observed, |facts| match prepare_desired(facts) {
         Ok(target) => target.restarted_at,
@@ -91,5 +91,5 @@ fn a_repetition_has_the_direction_of_the_rollout_in_progress() {
 fn the_digest_of_a_record_is_that_of_what_it_was_created_with() {
     assert_eq!(digest_creation(&record(1, "6")), digest_creation(&promoted(1, "6")));
     assert_ne!(digest_creation(&record(1, "6")), digest_creation(&record(1, "7")));
-    assert_eq!(content::digest(&json!({})).len(), digest_creation(&record(1, "6")).len());
+    assert_eq!(revision::digest(&json!({})).len(), digest_creation(&record(1, "6")).len());
 }

@@ -156,8 +156,8 @@ fn rollouts_serve_the_same_only_with_the_same_revision_rendering_and_restart() {
 #[test]
 fn a_rollout_is_kept_while_its_revision_is_stored() {
     let content = |name: String| StoredRevision { name, ..StoredRevision::default() };
-    let contents = vec![content(record(1, "6").revision_name), content("other".into())];
-    let observed = Observed { contents, ..Observed::default() };
+    let revisions = vec![content(record(1, "6").revision_name), content("other".into())];
+    let observed = Observed { revisions, ..Observed::default() };
     assert!(is_kept(&observed, &record(1, "6")));
     assert!(!is_kept(&observed, &record(1, "7")));
 }

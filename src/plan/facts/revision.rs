@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn a_name_that_another_version_of_the_model_has_is_taken() {
         let mut seen = observed("1-2", Vec::new());
-        let spec = seen.deployment.clone().unwrap().spec;
+        let spec = seen.model_deployment.clone().unwrap().spec;
         seen.versions[0].name = "fraud-1-2".into();
         for (model, version) in [("fraud", "1_2"), ("fraud-1", "1-2"), ("fraud-1", "2")] {
             seen.versions[0].model = model.into();
@@ -340,7 +340,7 @@ mod tests {
                 version.pin = Some(format!("sha256:{}", version.version.repeat(64)));
             }
             let revision_hash = record(0, "7").revision_hash;
-            let spec = &seen.deployment.as_ref().unwrap().spec;
+            let spec = &seen.model_deployment.as_ref().unwrap().spec;
             let content = Revision { revision_hash, ..of(spec, "sha256:7") };
             find_previous_digest(&seen, &content).map(str::to_owned)
         };
