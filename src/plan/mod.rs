@@ -4,7 +4,8 @@
 //! Read [`plan`] first. The stages, each a folder, in which arrows point down only:
 //!
 //! 1. [`observed`]: plain data, what the caches show of one ModelDeployment name.
-//! 2. [`facts`]: everything that follows from it, before anything is decided.
+//! 2. [`facts`]: everything that follows from it, before anything is decided; [`make`] renders the
+//!    pod template of a revision.
 //! 3. [`decide`]: at most one decision, as a value.
 //! 4. [`strategy`]: how a rollout is carried out on its Deployment.
 //! 5. [`writes`]: the actions.
@@ -18,7 +19,7 @@
 //! | whose write that was | [`facts::attribution`] |
 //! | a verb of a RolloutRequest | [`decide::requests`] |
 //! | the order of decisions | [`decide`] |
-//! | what makes a pod of a version | [`render`] |
+//! | what makes a pod of a version | [`make`] |
 //! | when an artifact is verified, and what follows | [`verify`] |
 //! | what is kept | [`writes::prune`] |
 //! | what happens after a deletion | [`deleted`] |
@@ -32,13 +33,12 @@ pub mod decide;
 pub mod deleted;
 pub mod drift;
 pub mod facts;
-pub mod fetcher;
+pub mod make;
 pub mod observed;
 pub mod patch;
 pub mod redact;
 pub mod refused_writes;
 pub mod registry;
-pub mod render;
 pub mod status;
 pub mod strategy;
 pub mod verify;

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     facts::revision,
-    fetcher,
+    make::fetch_container,
     observed::{RefusedWrite, Unverified, Version},
     version::{ObservedVersion, problem},
 };
@@ -143,9 +143,9 @@ pub struct Step {
 pub fn add_found(version: &mut Version, status: Option<&ModelVersionStatus>) {
     (version.pin, version.unverified) = (None, None);
     // What the record names needs no pin.
-    let Some(status) = status
-        .filter(|_| version.artifact.as_ref().is_some_and(|a| fetcher::recorded(a).is_none()))
-    else {
+    let Some(status) = status.filter(|_| {
+        version.artifact.as_ref().is_some_and(|a| fetch_container::recorded(a).is_none())
+    }) else {
         return;
     };
     version.pin = status.resolved.as_ref().and_then(|r| r.artifact_digest.clone());
@@ -216,7 +216,7 @@ impl Verifier<'_> {
 
     /// Expected digest, where the record or a pin names it.
     fn known<'s>(&'s self, step: &'s Step) -> Option<&'s str> {
-        fetcher::recorded(self.artifact)
+        fetch_container::recorded(self.artifact)
             .or_else(|| step.resolved.as_ref()?.artifact_digest.as_deref())
     }
 

@@ -4,7 +4,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    fetcher,
+    make::fetch_container,
     observed::{Policy, RefusedWrite, Version},
     verify::{self, Heard, Job, Step, VersionAction, outcome},
 };
@@ -179,7 +179,7 @@ fn verified(facts: &Version, step: &Step) -> (&'static str, Reason, String) {
         (Some(v), None) => tell(v),
         (Some(v), _) if tell(v).0 != "Unknown" => tell(v),
         (_, Some((reason, message))) => ("Unknown", *reason, message.clone()),
-        (None, None) if fetcher::recorded(artifact).is_some() => (
+        (None, None) if fetch_container::recorded(artifact).is_some() => (
             "Unknown",
             Reason::CheckedAtPodStart,
             "Each pod checks the digest before it serves.".into(),

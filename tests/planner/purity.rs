@@ -53,7 +53,7 @@ fn words(code: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The stages of the planner, each a folder; a stage uses those before it.
-const STAGES: [&str; 5] = ["facts", "decide", "strategy", "writes", "status"];
+const STAGES: [&str; 6] = ["make", "facts", "decide", "strategy", "writes", "status"];
 
 #[test]
 fn a_stage_of_the_planner_uses_only_stages_before_it() {

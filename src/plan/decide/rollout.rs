@@ -24,8 +24,8 @@ use crate::{
             revision::{self, digest},
             stores,
         },
+        make,
         observed::{Revision, RevisionBody},
-        render,
     },
 };
 
@@ -277,20 +277,20 @@ fn check_port(facts: &Facts<'_>, target: &Target) -> Result<(), Unready> {
             .and_then(|s| s.body.as_ref())
             .map(|body| &body.rendering),
     };
-    let (Some(new), Some(old)) = (rendering.map(render::port), facts.find_port(serving)) else {
+    let (Some(new), Some(old)) = (rendering.map(make::port), facts.find_port(serving)) else {
         return Ok(());
     };
     let mut others = vec![old];
     for left in find_left(facts, target) {
         let body = facts.require_stored_body(left).map_err(Unready::Lookup)?;
-        others.extend(body.map(|body| render::port(&body.rendering)));
+        others.extend(body.map(|body| make::port(&body.rendering)));
     }
     if others.iter().all(|old| old.name == new.name)
         || others.iter().all(|old| old.number == new.number)
     {
         return Ok(());
     }
-    let differs = |old: &&render::Port| old.name != new.name && old.number != new.number;
+    let differs = |old: &&make::Port| old.name != new.name && old.number != new.number;
     let sentence = match others.iter().find(differs) {
         Some(old) => format!(
             "The port of container {} was {} ({}) and is {} ({}): change its name and its number in \

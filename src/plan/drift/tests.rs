@@ -3,8 +3,7 @@ use crate::{
     api::deployment::{DeliveryMode, Protocol},
     plan::{
         arbitrary,
-        facts::delivery::Delivered,
-        render::{Source, render},
+        make::{Delivered, Source, render},
     },
 };
 use proptest::prelude::*;

@@ -16,22 +16,13 @@ use crate::{
         version::{Artifact, Signature},
     },
     plan::{
-        fetcher,
+        make::{Delivered, fetch_container},
         observed::{Observed, Version},
     },
 };
 
 /// The first minor version of Kubernetes 1 whose kubelet mounts images.
 pub const IMAGE_VOLUMES_FROM: u32 = 35;
-
-/// How an artifact reaches the pods.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Delivered<'a> {
-    /// The way.
-    pub mode: DeliveryMode,
-    /// What the bytes have to be; always there but with InImage.
-    pub digest: Option<&'a str>,
-}
 
 /// How the artifact of a version reaches the pods, if it may.
 ///
@@ -81,7 +72,7 @@ fn digest_demanded(
     version: &Version,
     artifact: &Artifact,
 ) -> Result<(), Problem> {
-    if !policy.require_artifact_digest || fetcher::recorded(artifact).is_some() {
+    if !policy.require_artifact_digest || fetch_container::recorded(artifact).is_some() {
         return Ok(());
     }
     Err(Problem::Invalid(
@@ -125,7 +116,7 @@ fn signature_demanded(
 
 /// Whether the kubelet can mount the artifact.
 fn mountable(seen: &Observed, version: &Version, artifact: &Artifact) -> Result<(), Problem> {
-    if fetcher::reference(&artifact.uri, "").is_none() {
+    if fetch_container::reference(&artifact.uri, "").is_none() {
         let scheme = artifact.uri.split("://").next().unwrap_or_default();
         let sentence = format!(
             "spec.delivery.mode ImageVolume mounts oci:// artifacts, and that of ModelVersion {} is at {scheme}://: set spec.delivery.mode to Init.",

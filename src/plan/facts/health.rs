@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::{
     api::{ModelDeploymentSpec, ModelRolloutSpec, condition::bounded, names},
     plan::{
-        fetcher,
+        make::fetch_container,
         observed::{Container, Deployment, Observed, Pod},
         redact::redact_credentials,
     },
@@ -299,7 +299,8 @@ impl RolloutSignals {
 #[must_use]
 pub fn describe_pod(pod: &Pod) -> Option<String> {
     // The prefix tells trouble that turned into a failure with the same words from what it was.
-    let fetched = find_fetch_end(pod, fetcher::AT_FAULT).map(|line| format!("failed: {line}"));
+    let fetched =
+        find_fetch_end(pod, fetch_container::AT_FAULT).map(|line| format!("failed: {line}"));
     fetched
         .or_else(|| find_fetch_trouble(pod))
         .or_else(|| pod.containers.iter().find_map(|c| describe_crash(c, 1)))
@@ -327,7 +328,7 @@ fn find_fetch_end(pod: &Pod, code: i32) -> Option<String> {
 
 /// Why the artifact could not be fetched for a reason that may pass, however often it was tried.
 fn find_fetch_trouble(pod: &Pod) -> Option<String> {
-    find_fetch_end(pod, fetcher::IN_TROUBLE)
+    find_fetch_end(pod, fetch_container::IN_TROUBLE)
 }
 
 /// Reasons to wait that can be the content's own fault, but need not be: a device plugin or a
@@ -342,9 +343,9 @@ fn find_failure(
     started: bool,
 ) -> Option<Failure> {
     let name = &pod.name;
-    if let Some(line) = find_fetch_end(pod, fetcher::AT_FAULT) {
+    if let Some(line) = find_fetch_end(pod, fetch_container::AT_FAULT) {
         let (version, fetch) = (&record.version, names::FETCH);
-        let code = fetcher::AT_FAULT;
+        let code = fetch_container::AT_FAULT;
         let reason = format!(
             "version {version} cannot be fetched (container {fetch} of pod {name}, exit code {code})"
         );

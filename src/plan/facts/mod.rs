@@ -275,8 +275,8 @@ impl<'a> Facts<'a> {
 
     /// The port that clients talk to, of a record's rendering.
     #[must_use]
-    pub fn find_port(&self, record: &ModelRolloutSpec) -> Option<super::render::Port> {
-        self.find_stored_body(record).map(|body| super::render::port(&body.rendering))
+    pub fn find_port(&self, record: &ModelRolloutSpec) -> Option<super::make::Port> {
+        self.find_stored_body(record).map(|body| super::make::port(&body.rendering))
     }
 
     /// Whether a record has the content of what serves, so that whatever happens to it is not the

@@ -12,9 +12,9 @@ use crate::{
     api::{ModelDeploymentSpec, names, reason::Reason, rollout::ModelRolloutSpec},
     plan::{
         drift::{is_quantity, nanos},
-        fetcher,
+        make::fetch_container,
+        make::{self, Source},
         observed::{Observed, Revision, Version},
-        render::{self, Source},
     },
 };
 
@@ -158,7 +158,7 @@ pub fn rendering(
 ) -> Result<Value, Problem> {
     let version = find(seen, spec)?.ok_or_else(|| absent(spec))?;
     let delivered = delivery::delivered(seen, spec, version)?;
-    let rendering = render::render(&Source {
+    let rendering = make::render(&Source {
         deployment: &seen.name,
         model: &spec.model,
         version: &content.version,
@@ -193,7 +193,7 @@ fn find_previous_digest<'a>(observed: &'a Observed, content: &Revision) -> Optio
 /// The digest of a version's artifact: from its record, or pinned by a verification or a rollout.
 #[must_use]
 pub fn find_pinned_digest(version: &Version) -> Option<&str> {
-    fetcher::recorded(version.artifact.as_ref()?).or(version.pin.as_deref())
+    fetch_container::recorded(version.artifact.as_ref()?).or(version.pin.as_deref())
 }
 
 /// `v1:sha256:<hex>` of a value's canonical JSON.

@@ -9,7 +9,7 @@ use crate::{
     plan::{
         drift,
         facts::{attribution::paths_below, revision},
-        fetcher,
+        make::fetch_container,
         observed::Deployment,
         patch::{add_op, escape_key, guard_generation, replace_op},
     },
@@ -150,7 +150,7 @@ fn container(
     own.entry("resources").or_insert(
         json!({"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}}),
     );
-    own.entry("securityContext").or_insert_with(fetcher::security_context);
+    own.entry("securityContext").or_insert_with(fetch_container::security_context);
     own
 }
 

@@ -9,7 +9,7 @@ use crate::{
     },
     plan::{
         facts::revision,
-        fetcher::{self, Fetcher},
+        make::fetch_container::{self, Fetcher},
         version::ObservedVersion,
     },
 };
@@ -41,7 +41,7 @@ pub fn body(
         "activeDeadlineSeconds": DEADLINE_SECONDS,
         "ttlSecondsAfterFinished": KEPT_SECONDS,
         "podFailurePolicy": {"rules": [
-            {"action": "FailJob", "onExitCodes": {"containerName": names::FETCH, "operator": "In", "values": [fetcher::AT_FAULT]}},
+            {"action": "FailJob", "onExitCodes": {"containerName": names::FETCH, "operator": "In", "values": [fetch_container::AT_FAULT]}},
             {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         ]},
         "template": {"metadata": {"labels": {MODEL: seen.facts.model, VERSION: seen.facts.version}}, "spec": pod},
@@ -73,7 +73,7 @@ fn pod(fetcher: &Fetcher<'_>, image: &str, account: &str) -> Value {
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [fetcher::container(image, &args, &fetcher.env(), &fetcher.mounts())],
+        "containers": [fetch_container::container(image, &args, &fetcher.env(), &fetcher.mounts())],
     });
     let volumes = fetcher.volumes();
     if !volumes.is_empty() {

@@ -8,7 +8,7 @@ use crate::{
         version::{Artifact, Resolved, Verification},
     },
     plan::{
-        fetcher::{self, AT_FAULT},
+        make::fetch_container::{self, AT_FAULT},
         version::shorten_digest,
     },
 };
@@ -82,7 +82,7 @@ fn found(
     let Some((digest, size)) = parse(&words.message) else {
         return trouble(job, Some(words));
     };
-    let recorded = fetcher::recorded(artifact);
+    let recorded = fetch_container::recorded(artifact);
     let pinned = resolved.and_then(|r| r.artifact_digest.as_deref());
     if let Some(other) = [recorded, pinned].into_iter().flatten().find(|known| *known != digest) {
         return at_fault(

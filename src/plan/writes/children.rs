@@ -19,9 +19,9 @@ use crate::{
             history::DecisionLabel,
             ownership::{Ownership, build_selector},
         },
+        make::Port,
         observed::{DeploymentSpec, Meta, Observed, ObservedModelDeployment, Service},
         patch::{add_op, escape_key, guard_version},
-        render::Port,
     },
 };
 

@@ -6,16 +6,17 @@
 use serde_json::{Map, Value, json};
 
 use self::template::{list, object};
-use super::{drift::empty, facts::delivery::Delivered};
+use super::drift::empty;
 use crate::api::{
     ModelPolicySpec,
-    deployment::{Delivery, Protocol},
+    deployment::{Delivery, DeliveryMode, Protocol},
     names,
     reason::Reason,
     version::Artifact,
 };
 
 mod artifact;
+pub mod fetch_container;
 mod template;
 
 /// Seconds for which a pod continues to serve after it left the endpoints, so that no request meets
@@ -24,6 +25,15 @@ const DRAIN_SECONDS: i64 = 5;
 
 /// Name of the port for clients, where the user did not name it.
 const MODEL_PORT: &str = "model";
+
+/// How an artifact reaches the pods.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Delivered<'a> {
+    /// Mode of delivery.
+    pub mode: DeliveryMode,
+    /// Digest that the bytes have to have; always there but with InImage.
+    pub digest: Option<&'a str>,
+}
 
 /// The input of a rendering.
 #[derive(Clone, Copy, Debug)]

@@ -12,7 +12,7 @@ use crate::{
     },
     plan::{
         drift::empty,
-        fetcher::{self, ARTIFACT_VOLUME, CACHE_VOLUME, Fetcher},
+        make::fetch_container::{self, ARTIFACT_VOLUME, CACHE_VOLUME, Fetcher},
     },
 };
 
@@ -41,7 +41,7 @@ pub(super) fn add(source: &Source<'_>, spec: &mut Map<String, Value>) -> Result<
 type Mounted = (Value, Vec<Value>);
 
 fn image(source: &Source<'_>, artifact: &Artifact, digest: &str) -> Mounted {
-    let reference = fetcher::reference(&artifact.uri, digest).unwrap_or_default();
+    let reference = fetch_container::reference(&artifact.uri, digest).unwrap_or_default();
     let mut mount = json!({"name": ARTIFACT_VOLUME, "mountPath": MODELS, "readOnly": true});
     if let Some(path) = source.delivery.and_then(|d| d.sub_path.as_deref()) {
         mount["subPath"] = json!(path);
@@ -61,7 +61,9 @@ fn fetched(
     digest: &str,
 ) -> Result<Mounted, Error> {
     let version = || names::version_name(source.model, source.version);
-    if let Some(claim) = fetcher::claim(&artifact.uri).filter(|claim| !fetcher::is_claim(claim)) {
+    if let Some(claim) =
+        fetch_container::claim(&artifact.uri).filter(|claim| !fetch_container::is_claim(claim))
+    {
         return Err(Error::NoClaim(version(), claim.to_owned()));
     }
     let written = source.delivery.and_then(|d| d.credentials_secret.as_ref());
@@ -81,7 +83,7 @@ fn fetched(
     let mut mounts = vec![place.mount];
     mounts.extend(fetcher.mounts());
     let image = source.fetch_image.unwrap_or_default();
-    let ours = fetcher::container(image, &args, &fetcher.env(), &mounts);
+    let ours = fetch_container::container(image, &args, &fetcher.env(), &mounts);
     if !init_container(spec, ours) {
         return Err(Error::NoFetchImage(version()));
     }
@@ -113,7 +115,7 @@ fn cached(
     let (claim, limit) = (&cache.claim_name, cache.size_limit.as_deref());
     let mut args = vec!["--cache".to_owned(), CACHE.to_owned()];
     if let Some(limit) = limit {
-        let bytes = fetcher::bytes(limit).ok_or_else(|| Error::NoSize(limit.to_owned()))?;
+        let bytes = fetch_container::bytes(limit).ok_or_else(|| Error::NoSize(limit.to_owned()))?;
         args.extend(["--cache-size-limit".to_owned(), bytes.to_string()]);
         // The serving artifact is the rollback target, and must not be evicted to make room.
         args.extend(
@@ -186,7 +188,9 @@ fn completed(mut theirs: Map<String, Value>, mut ours: Value) -> Value {
 fn add_volumes(spec: &mut Map<String, Value>, ours: Vec<Value>) -> Result<(), Error> {
     let mut volumes = list(spec, "volumes");
     for (index, volume) in volumes.iter().enumerate() {
-        if let Some(name) = volume["name"].as_str().filter(|name| fetcher::VOLUMES.contains(name)) {
+        if let Some(name) =
+            volume["name"].as_str().filter(|name| fetch_container::VOLUMES.contains(name))
+        {
             return Err(Error::VolumeTaken {
                 path: format!("spec.template.spec.volumes[{index}].name"),
                 name: name.to_owned(),

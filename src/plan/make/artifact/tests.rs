@@ -9,7 +9,7 @@ use crate::{
         ModelPolicySpec,
         deployment::{Delivery, Protocol},
     },
-    plan::{facts::delivery::Delivered, render::render},
+    plan::make::{Delivered, render},
 };
 
 const DIGEST: &str = "sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";

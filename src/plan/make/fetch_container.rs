@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::drift::nanos;
 use crate::api::{ModelPolicySpec, names, version::Artifact};
+use crate::plan::drift::nanos;
 
 /// Mount path of the credentials.
 const CREDENTIALS: &str = "/var/run/rollmodel/credentials";
