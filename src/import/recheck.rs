@@ -15,7 +15,7 @@ use super::{
 use crate::{
     api::{ModelRegistry, names::version_name, version::Metric},
     fetch::progress::size as shown_size,
-    plan::version::SPEC_MAX,
+    plan::facts::version::SPEC_MAX,
 };
 
 /// How many versions a look checks again at most.

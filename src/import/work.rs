@@ -19,7 +19,7 @@ use super::{
 use crate::{
     api::{ModelRegistry, condition::bounded, names::version_name},
     fetch::credentials::Credentials,
-    plan::version::SPEC_MAX,
+    plan::facts::version::SPEC_MAX,
 };
 
 /// After how many looks everything is read again, for what no timestamp tells.

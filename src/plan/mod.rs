@@ -41,6 +41,7 @@ pub mod refused_writes;
 pub mod registry;
 pub mod status;
 pub mod strategy;
+pub mod text;
 pub mod verify;
 pub mod version;
 pub mod writes;

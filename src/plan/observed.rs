@@ -11,9 +11,11 @@ use serde_json::Value;
 
 mod admission;
 mod pods;
+mod version;
 
 pub use admission::AdmissionPolicies;
 pub use pods::{Container, Pod, Why};
+pub use version::{Heard, Job, LastWords, ObservedVersion};
 
 use crate::api::{
     ModelDeploymentSpec, ModelDeploymentStatus, ModelPolicySpec, ModelRolloutSpec,

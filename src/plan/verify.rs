@@ -10,10 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    facts::revision,
+    facts::{revision, version::find_problem},
     make::fetch_container,
-    observed::{RefusedWrite, Unverified, Version},
-    version::{ObservedVersion, problem},
+    observed::{Job, ObservedVersion, RefusedWrite, Unverified, Version},
 };
 use crate::api::{
     ModelVersionStatus,
@@ -32,49 +31,6 @@ const AGAIN_SECONDS: i64 = 300;
 const AGAIN_MAX: i64 = 6 * 3600;
 /// Seconds for which a Job may have no running pod before people are told where to look.
 const STUCK_SECONDS: i64 = 60;
-
-/// A verification Job of a version.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Job {
-    /// Name of the Job.
-    pub name: String,
-    /// Uid of the Job.
-    pub uid: String,
-    /// Creation time of the Job.
-    pub created: Timestamp,
-    /// Value of the version's annotation at the creation of the Job, which the Job answers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub asked: Option<String>,
-    /// True if the Job is being deleted.
-    pub deleting: bool,
-    /// True if a pod of the Job runs or ever failed.
-    pub started: bool,
-    /// Result of the Job in Kubernetes' words; absent while it runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ended: Option<String>,
-}
-
-/// The end of one pod of a Job.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct LastWords {
-    /// Exit code of the container.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exit_code: Option<i32>,
-    /// Termination message, or else the reason for the end.
-    pub message: String,
-}
-
-/// Termination messages of the pods of one ended Job.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Heard {
-    /// Uid of the Job.
-    pub job: String,
-    /// One entry for each pod that still exists.
-    pub words: Vec<LastWords>,
-}
 
 /// One write or one Event about a version.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -164,7 +120,7 @@ pub fn step(seen: &ObservedVersion, now: Timestamp) -> Step {
         Step { resolved: status.resolved, verification: status.verification, ..Step::default() };
     // An older CRD prunes what is read and what would be written.
     if let Some(artifact) =
-        seen.facts.artifact.as_ref().filter(|_| !seen.crds_older && problem(seen).is_none())
+        seen.facts.artifact.as_ref().filter(|_| !seen.crds_older && find_problem(seen).is_none())
     {
         Verifier { seen, artifact, now }.next(&mut step);
     }

@@ -4,9 +4,10 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    facts::version::find_problem,
     make::fetch_container,
-    observed::{Policy, RefusedWrite, Version},
-    verify::{self, Heard, Job, Step, VersionAction, outcome},
+    observed::{ObservedVersion, Version},
+    verify::{self, Step, VersionAction, outcome},
 };
 use crate::api::{
     ModelVersionStatus,
@@ -16,56 +17,8 @@ use crate::api::{
     version::{LifecycleState, Resolved, UsedBy, Verification},
 };
 
-/// Maximum size of a ModelVersion's spec in bytes: client-side apply stores the spec again in
-/// annotations, which have at most 256 KiB together.
-pub const SPEC_MAX: usize = 200 * 1024;
 /// Maximum number of ModelDeployments in a version's status.
 pub const USED_BY_MAX: usize = 32;
-
-/// Everything that is known about one ModelVersion.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ObservedVersion {
-    /// Namespace of the ModelVersion.
-    pub namespace: String,
-    /// Name of the ModelVersion.
-    pub name: String,
-    /// Uid of the ModelVersion.
-    pub uid: String,
-    /// Generation of the ModelVersion.
-    pub generation: i64,
-    /// Value of the annotation by which people ask for a verification.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub asked: Option<String>,
-    /// Status as it was last written.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<ModelVersionStatus>,
-    /// Facts of the record, and of the rollouts that are bound to it.
-    pub facts: Version,
-    /// ModelDeployments that serve the version, in any order.
-    pub used_by: Vec<UsedBy>,
-    /// True if the CRDs in the cluster are older than this build. The digest may then lack fields,
-    /// so that no Conflict is concluded.
-    pub crds_older: bool,
-    /// Digest of the image that pods run, where the record names the image by a tag.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_digest: Option<String>,
-    /// The ModelPolicy of the namespace.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub policy: Option<Policy>,
-    /// Verification Jobs of the version.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub jobs: Vec<Job>,
-    /// Termination messages of the pods of an ended Job, where they were read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub heard: Option<Heard>,
-    /// Flag `--fetch-image`: the image that verifies artifacts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fetch_image: Option<String>,
-    /// Writes that the API server refused.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub blocked: Vec<RefusedWrite>,
-}
 
 /// The plan for one ModelVersion: actions and status.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
@@ -132,7 +85,7 @@ fn conditions(seen: &ObservedVersion, step: &Step, now: Timestamp) -> Vec<Condit
     let make = |kind, status, reason: Reason, message: &str| {
         said(old, kind, status, reason, message, seen.generation, now)
     };
-    let mut all = match problem(seen) {
+    let mut all = match find_problem(seen) {
         Some((reason, why)) => {
             vec![make("Ready", "False", reason, &why), make("Stalled", "True", reason, &why)]
         }
@@ -192,36 +145,6 @@ fn verified(facts: &Version, step: &Step) -> (&'static str, Reason, String) {
     }
 }
 
-/// Finds the reason, with a sentence, why the version may not be deployed.
-pub(super) fn problem(seen: &ObservedVersion) -> Option<(Reason, String)> {
-    conflict(seen)
-        .map(|why| (Reason::Conflict, why))
-        .or_else(|| explain_size(&seen.facts).map(|why| (Reason::TooLarge, why)))
-}
-
-/// Explains that the spec of a version is too large.
-#[must_use]
-pub fn explain_size(facts: &Version) -> Option<String> {
-    let size = facts.too_large?;
-    Some(format!(
-        "The spec of ModelVersion {} has {} KiB, and {} at most are stored safely: put large parameters, notes and lists beside the artifact, and register the version again.",
-        facts.name,
-        size.div_ceil(1024),
-        SPEC_MAX / 1024
-    ))
-}
-
-/// Explains that a version was rolled out with another record.
-fn conflict(seen: &ObservedVersion) -> Option<String> {
-    let bound = seen.facts.bound_to.as_ref().filter(|_| !seen.crds_older)?;
-    let Version { model, version, record_digest, .. } = &seen.facts;
-    Some(format!(
-        "Version {version} of {model} was rolled out as {}; this record is another ({}): give it a new version, or delete it.",
-        shorten_digest(bound),
-        shorten_digest(record_digest)
-    ))
-}
-
 /// Computes reason and message of a version that may be deployed.
 fn ready(facts: &Version) -> (Reason, String) {
     match lifecycle(facts) {
@@ -247,7 +170,7 @@ fn ready(facts: &Version) -> (Reason, String) {
 
 /// Explains in a sentence or two where the version serves, or what is wrong.
 fn message(seen: &ObservedVersion, verification: Option<&Verification>) -> String {
-    if let Some((_, why)) = problem(seen) {
+    if let Some((_, why)) = find_problem(seen) {
         return why;
     }
     let wrong = verification
@@ -288,14 +211,6 @@ fn usage(used_by: &[UsedBy]) -> Option<String> {
             one.since.0.to_zoned(TimeZone::UTC).date()
         )),
         many => Some(format!("{} ModelDeployments", many.len())),
-    }
-}
-
-/// Shortens a digest for a sentence.
-pub(super) fn shorten_digest(digest: &str) -> String {
-    match digest.char_indices().nth("sha256:".len() + 12) {
-        Some((end, _)) => format!("{}…", &digest[..end]),
-        None => digest.to_owned(),
     }
 }
 
@@ -392,7 +307,7 @@ mod tests {
     #[test]
     fn a_record_that_is_too_large_to_be_stored_safely_is_stalled() {
         let mut seen = seen();
-        seen.facts.too_large = Some(SPEC_MAX + 1);
+        seen.facts.too_large = Some(crate::plan::facts::version::SPEC_MAX + 1);
         let status = planned(&seen);
         assert_eq!(holds(&status.conditions, "Stalled").unwrap().reason, "TooLarge");
         let says = status.message.unwrap();
@@ -477,14 +392,5 @@ mod tests {
             status.message.unwrap().len() <= MESSAGE_MAX
                 && status.conditions[0].message.len() <= MESSAGE_MAX
         );
-    }
-
-    #[test]
-    fn digests_of_any_text_are_shortened_at_a_character() {
-        for (digest, want) in
-            [("", ""), ("sha256:aa", "sha256:aa"), ("sha256:ééééééééééééé", "sha256:éééééééééééé…")]
-        {
-            assert_eq!(shorten_digest(digest), want);
-        }
     }
 }

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::plan::{
     Lookup,
+    observed::Heard,
     observed::{Record, StoredRevision},
-    verify::Heard,
 };
 
 /// Records a page.

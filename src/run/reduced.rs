@@ -20,13 +20,13 @@ use crate::{
         version::{Lifecycle, LifecycleState, MUTABLE},
     },
     plan::{
+        facts::version::SPEC_MAX,
         facts::{health, revision},
         observed::{
             Controller, Meta, ObservedModelDeployment, Pod, Record, Request, RevisionBody, Service,
             Version,
         },
         verify,
-        version::SPEC_MAX,
     },
 };
 

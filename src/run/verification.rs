@@ -11,7 +11,7 @@ use crate::{
     api::{ModelVersion, condition::bounded, names},
     plan::{
         observed::Policy,
-        verify::{Job, LastWords},
+        observed::{Job, LastWords},
     },
 };
 

@@ -9,9 +9,10 @@ use rollmodel::{
         version::{Role, UsedBy},
     },
     plan::{
+        observed::{Heard, Job, LastWords, ObservedVersion},
         observed::{Policy, RefusedWrite},
-        verify::{Heard, Job, LastWords, VersionAction, add_found},
-        version::{ObservedVersion, VersionPlan, plan_version},
+        verify::{VersionAction, add_found},
+        version::{VersionPlan, plan_version},
     },
 };
 use serde_json::json;

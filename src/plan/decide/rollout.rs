@@ -23,6 +23,7 @@ use crate::{
             problem::Problem,
             revision::{self, digest},
             stores,
+            version::find_pinned_digest,
         },
         make,
         observed::{Revision, RevisionBody},
@@ -241,7 +242,7 @@ pub fn make_target(
     let mut target = Target {
         version: desired.version.clone(),
         record_digest: desired.record_digest.clone(),
-        artifact_digest: version.and_then(revision::find_pinned_digest).map(str::to_owned),
+        artifact_digest: version.and_then(find_pinned_digest).map(str::to_owned),
         revision_hash: desired.revision_hash.clone(),
         content_hash: desired.content_hash.clone(),
         revision_name: name.clone(),

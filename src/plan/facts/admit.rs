@@ -4,12 +4,12 @@
 //! A version that was promoted in this ModelDeployment before is served *again*, and asks only for
 //! the rules that are marked so; what serves already asks for none.
 
-use super::{Facts, problem::Problem, revision};
+use super::{Facts, problem::Problem, revision, version::explain_size};
 use crate::{
     api::{reason::Reason, rollout::Asked, version::LifecycleState},
     plan::{
         observed::{Revision, Version},
-        version::{explain_size, shorten_digest},
+        text::shorten_digest,
     },
 };
 

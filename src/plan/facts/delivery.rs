@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::{problem::Problem, revision::find_pinned_digest};
+use super::{problem::Problem, version::find_pinned_digest};
 use crate::{
     api::{
         ModelDeploymentSpec, ModelPolicySpec,

@@ -19,6 +19,7 @@ pub mod ownership;
 pub mod problem;
 pub mod revision;
 pub mod track;
+pub mod version;
 
 use jiff::Timestamp;
 use serde_json::Value;

@@ -7,12 +7,11 @@
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{delivery, problem::Problem};
+use super::{delivery, problem::Problem, version::find_pinned_digest};
 use crate::{
     api::{ModelDeploymentSpec, names, reason::Reason, rollout::ModelRolloutSpec},
     plan::{
         drift::{is_quantity, nanos},
-        make::fetch_container,
         make::{self, Source},
         observed::{Observed, Revision, Version},
     },
@@ -188,12 +187,6 @@ fn find_previous_digest<'a>(observed: &'a Observed, content: &Revision) -> Optio
     let own = if newest.revision_hash == content.revision_hash { newest.number } else { i64::MAX };
     let record = newest_first.into_iter().find(|r| r.number < own && r.served_from.is_some())?;
     find_pinned_digest(observed.find_version_of(record)?)
-}
-
-/// The digest of a version's artifact: from its record, or pinned by a verification or a rollout.
-#[must_use]
-pub fn find_pinned_digest(version: &Version) -> Option<&str> {
-    fetch_container::recorded(version.artifact.as_ref()?).or(version.pin.as_deref())
 }
 
 /// `v1:sha256:<hex>` of a value's canonical JSON.

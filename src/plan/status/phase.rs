@@ -20,7 +20,7 @@ use crate::{
             health::{self, Health, Patience, judge_rollout},
             ownership::{Ownership, build_selector, find_ownership},
             problem::Problem,
-            revision,
+            version::find_pinned_digest,
         },
         observed::{RefusedWrite, Version},
         refused_writes::{self, describe_refused},
@@ -481,7 +481,7 @@ fn find_rejected_twin(view: &View<'_>, newest: &ModelRolloutSpec) -> Option<Stri
             None => None,
         };
         let artifact = match &v.artifact {
-            Some(_) => Some(revision::find_pinned_digest(v)?.to_owned()),
+            Some(_) => Some(find_pinned_digest(v)?.to_owned()),
             None => None,
         };
         (image.is_some() || artifact.is_some()).then_some((image, artifact))

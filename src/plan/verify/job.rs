@@ -10,7 +10,7 @@ use crate::{
     plan::{
         facts::revision,
         make::fetch_container::{self, Fetcher},
-        version::ObservedVersion,
+        observed::ObservedVersion,
     },
 };
 

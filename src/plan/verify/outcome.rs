@@ -1,6 +1,5 @@
 //! Reads the result of a verification from the termination messages of its pods.
 
-use super::{Heard, Job, LastWords};
 use crate::{
     api::{
         condition::bounded,
@@ -9,7 +8,8 @@ use crate::{
     },
     plan::{
         make::fetch_container::{self, AT_FAULT},
-        version::shorten_digest,
+        observed::{Heard, Job, LastWords},
+        text::shorten_digest,
     },
 };
 

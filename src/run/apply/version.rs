@@ -7,10 +7,7 @@ use tracing::{info, warn};
 
 use super::{Applied, Error, Hand, Regarding, sure, taken, tell};
 use crate::{
-    plan::{
-        verify::VersionAction,
-        version::{ObservedVersion, VersionPlan},
-    },
+    plan::{observed::ObservedVersion, verify::VersionAction, version::VersionPlan},
     run::{
         kinds::Kind,
         object::{Kept, NameOnly},

@@ -3,7 +3,7 @@
 use super::Caches;
 use crate::{
     api::version::{Role, UsedBy},
-    plan::{observed::Version, verify::Job, version::ObservedVersion},
+    plan::observed::{Job, ObservedVersion, Version},
     run::{cache::Entry, kinds::Key, reduced::WantedEntry},
 };
 
