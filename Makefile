@@ -92,6 +92,10 @@ bench: tools servers ## Measure rollouts against bare Deployments, and fetches a
 	cargo bench --locked --bench rollouts
 	cargo bench --locked --bench fetching
 
+.PHONY: bench-beside
+bench-beside: tools ## Measure rollouts beside those of an older commit, in turns (BASE=750aaa7): requests, CPU and time, as ratios.
+	tests/bench/beside.py $(or $(BASE),750aaa7)
+
 # Runs a test of tests/e2e on the machine that enter.sh makes of namespaces.
 E2E = cargo test --locked --config "target.'cfg(unix)'.runner = 'tests/e2e/enter.sh'" --test e2e -- --ignored --test-threads 1
 
