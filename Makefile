@@ -11,6 +11,8 @@ export ROLLMODEL_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rollmodel
 
 DENY_VERSION := 0.20.2
 DENY := $(ROLLMODEL_CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+MUTANTS_VERSION := 27.1.0
+MUTANTS := $(ROLLMODEL_CACHE)/cargo-mutants-$(MUTANTS_VERSION)/bin/cargo-mutants
 IMAGE ?= rollmodel:dev
 ENGINE ?= docker
 
@@ -53,6 +55,10 @@ keep-history: ## Keep the last history that was found as the test tests/historie
 	@test -n "$(NAME)" || { echo "make keep-history: name it, as in NAME=label-with-a-slash" >&2; exit 2; }
 	cp target/histories/last.yaml tests/histories/$(NAME).yaml
 	@echo "now write its title, and run: cargo test --test planner every_kept_history"
+
+.PHONY: mutants
+mutants: $(MUTANTS) ## Break the deciding part in every small way, and print what no test notices (SHARD=0/4, ONLY=health: a part; runs resume).
+	tests/mutants/mutants.py $(MUTANTS)
 
 .PHONY: lint
 lint: ## Check formatting, lints, generated files and licences.
@@ -148,3 +154,7 @@ binaries:
 $(DENY):
 	@echo "building cargo-deny $(DENY_VERSION) once, into $(ROLLMODEL_CACHE): two or three minutes"
 	@cargo install --quiet --locked --debug --root $(ROLLMODEL_CACHE)/cargo-deny-$(DENY_VERSION) cargo-deny --version $(DENY_VERSION)
+
+$(MUTANTS):
+	@echo "building cargo-mutants $(MUTANTS_VERSION) once, into $(ROLLMODEL_CACHE): two or three minutes"
+	@cargo install --quiet --locked --debug --root $(ROLLMODEL_CACHE)/cargo-mutants-$(MUTANTS_VERSION) cargo-mutants --version $(MUTANTS_VERSION)

@@ -308,6 +308,7 @@ mod tests {
         assert_ne!(hash(image("a")), hash(image("b")));
         let named = json!({"metadata": {"name": "x", "labels": {"commit": "1"}}});
         assert_eq!(hash(named), hash(json!({"metadata": {"name": "x"}})));
+        assert_ne!(hash(json!({"metadata": {"name": "x"}})), hash(json!({})));
         assert_eq!(hash(json!({"metadata": {"labels": {"commit": "1"}}})), hash(json!({})));
     }
 

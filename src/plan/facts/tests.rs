@@ -170,3 +170,15 @@ fn what_serves_exactly_is_what_serves_with_the_same_restart() {
     assert!(!is_exact(record(2, "7")));
     assert!(!is_exact(ModelRolloutSpec { restarted_at: Some("t".into()), ..record(2, "6") }));
 }
+
+#[test]
+fn a_stored_body_that_is_not_at_hand_is_read_live_once() {
+    let mut observed = store_revisions(observed("6", vec![promoted(1, "6")]));
+    let read = |observed: &Observed, version: &str| {
+        judge(observed, |facts| facts.require_stored_body(&record(1, version)).map(|b| b.is_some()))
+    };
+    assert_eq!(read(&observed, "6"), Err(Lookup::Content("fraud-6".into())));
+    assert_eq!(read(&observed, "7"), Ok(false), "it is not stored");
+    observed.memory.looked_up = vec![Lookup::Content("fraud-6".into())];
+    assert_eq!(read(&observed, "6"), Ok(false), "it was changed, or is gone");
+}
