@@ -177,8 +177,8 @@ fn a_stored_body_that_is_not_at_hand_is_read_live_once() {
     let read = |observed: &Observed, version: &str| {
         judge(observed, |facts| facts.require_stored_body(&record(1, version)).map(|b| b.is_some()))
     };
-    assert_eq!(read(&observed, "6"), Err(Lookup::Content("fraud-6".into())));
+    assert_eq!(read(&observed, "6"), Err(Lookup::Revision("fraud-6".into())));
     assert_eq!(read(&observed, "7"), Ok(false), "it is not stored");
-    observed.memory.looked_up = vec![Lookup::Content("fraud-6".into())];
+    observed.memory.looked_up = vec![Lookup::Revision("fraud-6".into())];
     assert_eq!(read(&observed, "6"), Ok(false), "it was changed, or is gone");
 }
