@@ -32,6 +32,7 @@ pub mod fingerprint;
 pub mod history;
 pub mod kubelet;
 pub mod objects;
+pub mod observe;
 pub mod operator;
 pub mod protection;
 pub mod replica_set_controller;
