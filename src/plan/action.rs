@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    facts::revision::digest,
+    facts::revision::compute_digest,
     observed::{KnownRevision, RevisionBody},
 };
 use crate::api::{
@@ -202,7 +202,7 @@ pub enum Action {
 impl Action {
     /// Whether the write records a decision, which everything after it depends on.
     #[must_use]
-    pub fn decides(&self) -> bool {
+    pub fn records_decision(&self) -> bool {
         match self {
             Self::StoreRevision { .. } | Self::CreateRecord { .. } => true,
             Self::AmendRecord { decides, .. } => *decides,
@@ -214,7 +214,7 @@ impl Action {
     /// identity, and a corrected value has another. An Event has none, and is lost where it is
     /// refused.
     #[must_use]
-    pub fn write(&self) -> Option<String> {
+    pub fn identify_write(&self) -> Option<String> {
         Some(match self {
             Self::StoreRevision { name, body, .. } => {
                 format!("revision {name} {}", short_digest(&body.rendering))
@@ -270,7 +270,7 @@ pub const TEMPLATE: &str = "with template";
 pub const NEW_DEPLOYMENT: &str = "on new Deployment";
 
 fn short_digest(value: &Value) -> String {
-    names::hash16(&digest(value)).to_owned()
+    names::hash16(&compute_digest(value)).to_owned()
 }
 
 /// The operations of a patch without its preconditions and its times, which differ with every try.
@@ -364,8 +364,8 @@ mod tests {
             ),
         ];
         for (one, other) in same {
-            assert_eq!(one.write(), other.write());
-            assert!(one.write().is_some());
+            assert_eq!(one.identify_write(), other.identify_write());
+            assert!(one.identify_write().is_some());
         }
     }
 
@@ -385,13 +385,13 @@ mod tests {
             ),
         ];
         for (one, other) in differ {
-            assert_ne!(one.write(), other.write());
+            assert_ne!(one.identify_write(), other.identify_write());
         }
     }
 
     #[test]
     fn a_refused_decision_is_found_by_its_rollout_and_says_whether_it_has_the_template() {
-        let write = |ops| patch(Purpose::Decision(2), 1, ops).write().unwrap();
+        let write = |ops| patch(Purpose::Decision(2), 1, ops).identify_write().unwrap();
         let paused = json!([{"op": "add", "path": "/spec/paused", "value": true}]);
         assert!(write(template("a")).starts_with(&decision_prefix(2)));
         assert!(write(template("a")).contains(TEMPLATE) && !write(paused).contains(TEMPLATE));

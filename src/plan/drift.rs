@@ -11,11 +11,11 @@ use serde_json::{Map, Value};
 
 pub use self::{
     foreign::{FOREIGN_MAX, foreign_paths},
-    quantity::nanos,
+    quantity::parse_quantity,
 };
 
 pub(in crate::plan) use path::is_quantity;
-use path::{Place, keys, text};
+use path::{Place, format_item_keys, format_scalar};
 
 mod foreign;
 mod path;
@@ -65,10 +65,10 @@ const DEFAULTS: [(&str, &str); 16] = [
 /// Paths at which `live` differs from `want`, or has something that a manager of the `foreign`
 /// paths added, in the order of the fields.
 #[must_use]
-pub fn differences(want: &Value, live: &Value, foreign: &[String]) -> Vec<String> {
+pub fn find_differences(want: &Value, live: &Value, foreign: &[String]) -> Vec<String> {
     let mut walk =
         Walk { foreign: foreign.iter().map(String::as_str).collect(), found: Vec::new() };
-    walk.value(&Place::default(), want, live);
+    walk.compare_value(&Place::default(), want, live);
     walk.found
 }
 
@@ -78,31 +78,33 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn value(&mut self, at: &Place, want: &Value, live: &Value) {
-        if silent(&at.field, want) {
-            return self.extra(at, live);
+    fn compare_value(&mut self, at: &Place, want: &Value, live: &Value) {
+        if is_same_as_absent(&at.field, want) {
+            return self.report_extra(at, live);
         }
-        let at = &Place { owned: self.owned(at), ..at.clone() };
+        let at = &Place { owned: self.is_owned(at), ..at.clone() };
         match (want, live) {
-            (Value::Object(want), Value::Object(live)) => self.fields(at, want, live),
-            (Value::Array(want), Value::Array(live)) => self.items(at, want, live),
-            _ if same(want, live, at.quantity) => {}
+            (Value::Object(want), Value::Object(live)) => self.compare_fields(at, want, live),
+            (Value::Array(want), Value::Array(live)) => self.compare_items(at, want, live),
+            _ if values_match(want, live, at.quantity) => {}
             _ => self.found.push(at.path.clone()),
         }
     }
 
-    fn fields(&mut self, at: &Place, want: &Map<String, Value>, live: &Map<String, Value>) {
+    fn compare_fields(&mut self, at: &Place, want: &Map<String, Value>, live: &Map<String, Value>) {
         for (name, value) in want {
-            self.value(&at.field(name), value, live.get(name).unwrap_or(&Value::Null));
+            self.compare_value(&at.at_field(name), value, live.get(name).unwrap_or(&Value::Null));
         }
         for (name, value) in live.iter().filter(|(name, _)| !want.contains_key(*name)) {
-            self.extra(&at.field(name), value);
+            self.report_extra(&at.at_field(name), value);
         }
     }
 
-    fn items(&mut self, at: &Place, want: &[Value], live: &[Value]) {
-        let (Some(wanted), Some(there)) = (keys(&at.field, want), keys(&at.field, live)) else {
-            return self.indexed(at, want, live);
+    fn compare_items(&mut self, at: &Place, want: &[Value], live: &[Value]) {
+        let (Some(wanted), Some(there)) =
+            (format_item_keys(&at.field, want), format_item_keys(&at.field, live))
+        else {
+            return self.compare_by_index(at, want, live);
         };
         let place: BTreeMap<&str, usize> =
             there.iter().enumerate().map(|(index, key)| (key.as_str(), index)).collect();
@@ -110,8 +112,8 @@ impl Walk<'_> {
         for (key, item) in wanted.iter().zip(want) {
             let found = place.get(key.as_str()).copied();
             order.extend(found);
-            self.value(
-                &at.item(key),
+            self.compare_value(
+                &at.at_item(key),
                 item,
                 found.and_then(|index| live.get(index)).unwrap_or(&Value::Null),
             );
@@ -122,85 +124,92 @@ impl Walk<'_> {
         }
         let wanted: BTreeSet<&String> = wanted.iter().collect();
         for (key, item) in there.iter().zip(live).filter(|(key, _)| !wanted.contains(key)) {
-            self.extra_item(&at.item(key), item);
+            self.report_extra_item(&at.at_item(key), item);
         }
     }
 
-    fn indexed(&mut self, at: &Place, want: &[Value], live: &[Value]) {
+    fn compare_by_index(&mut self, at: &Place, want: &[Value], live: &[Value]) {
         if want.len() != live.len() {
             return self.found.push(at.path.clone());
         }
         for (index, (want, live)) in want.iter().zip(live).enumerate() {
-            self.value(&at.item(&format!("[{index}]")), want, live);
+            self.compare_value(&at.at_item(&format!("[{index}]")), want, live);
         }
     }
 
     /// Handles a live value that was not written: it is drift if another manager set it.
-    fn extra(&mut self, at: &Place, live: &Value) {
-        if empty(live) || default(&at.path, live) {
+    fn report_extra(&mut self, at: &Place, live: &Value) {
+        if is_empty_value(live) || is_default(&at.path, live) {
             return;
         }
-        if self.owned(at) {
+        if self.is_owned(at) {
             return self.found.push(at.path.clone());
         }
         match live {
             Value::Object(fields) => {
-                fields.iter().for_each(|(name, value)| self.extra(&at.field(name), value))
+                fields.iter().for_each(|(name, value)| self.report_extra(&at.at_field(name), value))
             }
             Value::Array(items) => {
-                let keys = keys(&at.field, items).unwrap_or_default();
-                keys.iter().zip(items).for_each(|(key, item)| self.extra_item(&at.item(key), item));
+                let keys = format_item_keys(&at.field, items).unwrap_or_default();
+                keys.iter()
+                    .zip(items)
+                    .for_each(|(key, item)| self.report_extra_item(&at.at_item(key), item));
             }
             _ => {}
         }
     }
 
     /// Reports an added list item once, not field by field.
-    fn extra_item(&mut self, at: &Place, live: &Value) {
-        if !empty(live) && (at.owned || self.foreign.iter().any(|path| path.starts_with(&at.path)))
+    fn report_extra_item(&mut self, at: &Place, live: &Value) {
+        if !is_empty_value(live)
+            && (at.owned || self.foreign.iter().any(|path| path.starts_with(&at.path)))
         {
             self.found.push(at.path.clone());
         }
     }
 
-    fn owned(&self, at: &Place) -> bool {
+    fn is_owned(&self, at: &Place) -> bool {
         at.owned || self.foreign.contains(at.path.as_str())
     }
 }
 
 /// Reports whether a value is null or empty, which is the same as absent.
 #[must_use]
-pub fn empty(value: &Value) -> bool {
+pub fn is_empty_value(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.values().all(empty),
+        Value::Object(fields) => fields.values().all(is_empty_value),
         Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
-fn silent(field: &str, want: &Value) -> bool {
+fn is_same_as_absent(field: &str, want: &Value) -> bool {
     let zero = *want == Value::Bool(false) || want.as_f64() == Some(0.0);
-    empty(want) || (zero && ZERO_IS_ABSENT.contains(&field))
+    is_empty_value(want) || (zero && ZERO_IS_ABSENT.contains(&field))
 }
 
-fn default(path: &str, live: &Value) -> bool {
+fn is_default(path: &str, live: &Value) -> bool {
     // The deprecated serviceAccount mirrors serviceAccountName, which wins.
     let is = |(end, value): &(&str, &str)| {
-        path.ends_with(end) && text(live).is_some_and(|live| live == *value)
+        path.ends_with(end) && format_scalar(live).is_some_and(|live| live == *value)
     };
     path.ends_with("spec.serviceAccount") || DEFAULTS.iter().any(is)
 }
 
-fn same(want: &Value, live: &Value, quantity: bool) -> bool {
-    let (Some(a), Some(b)) = (text(want), text(live)) else { return want == live };
+fn values_match(want: &Value, live: &Value, quantity: bool) -> bool {
+    let (Some(a), Some(b)) = (format_scalar(want), format_scalar(live)) else {
+        return want == live;
+    };
     // One text is one value: a field's type is fixed, but for IntOrString and quantities, which may
     // be a number or a string.
-    a == b || (quantity && nanos(&a).is_some() && nanos(&a) == nanos(&b)) || numerically(want, live)
+    a == b
+        || (quantity && parse_quantity(&a).is_some() && parse_quantity(&a) == parse_quantity(&b))
+        || numbers_match(want, live)
 }
 
-fn numerically(want: &Value, live: &Value) -> bool {
+fn numbers_match(want: &Value, live: &Value) -> bool {
     // Compared as floats only if one is a float, because large integers can share a float.
     let floats = want.is_f64() || live.is_f64();
     floats && want.as_f64().is_some() && want.as_f64() == live.as_f64()

@@ -27,7 +27,7 @@ pub fn escape_key(key: &str) -> String {
 
 /// The same operations behind tests that it is the object that was seen, in the state that was seen:
 /// `state` is the field of its metadata that tells one state from another. No operations stay none.
-fn guard(uid: &str, state: &str, value: Value, ops: Vec<Value>) -> Vec<Value> {
+fn guard_state(uid: &str, state: &str, value: Value, ops: Vec<Value>) -> Vec<Value> {
     if ops.is_empty() {
         return ops;
     }
@@ -41,12 +41,12 @@ fn guard(uid: &str, state: &str, value: Value, ops: Vec<Value>) -> Vec<Value> {
 /// changed since. No operations stay none.
 #[must_use]
 pub fn guard_generation(uid: &str, generation: i64, ops: Vec<Value>) -> Vec<Value> {
-    guard(uid, "generation", json!(generation), ops)
+    guard_state(uid, "generation", json!(generation), ops)
 }
 
 /// The operations of a patch behind tests of the object's uid and resourceVersion. No operations stay
 /// none.
 #[must_use]
 pub fn guard_version(uid: &str, resource_version: &str, ops: Vec<Value>) -> Vec<Value> {
-    guard(uid, "resourceVersion", json!(resource_version), ops)
+    guard_state(uid, "resourceVersion", json!(resource_version), ops)
 }

@@ -14,7 +14,7 @@ pub fn find_refused<'a>(observed: &'a Observed, actions: &[Action]) -> Vec<&'a R
     if observed.memory.refused.is_empty() {
         return Vec::new();
     }
-    let writes: Vec<String> = actions.iter().filter_map(Action::write).collect();
+    let writes: Vec<String> = actions.iter().filter_map(Action::identify_write).collect();
     observed.memory.refused.iter().filter(|refused| writes.contains(&refused.write)).collect()
 }
 
@@ -27,10 +27,11 @@ pub fn leave_out_refused(observed: &Observed, plan: &mut Plan) {
         return;
     }
     let all = plan.actions.len();
-    let waits =
-        |action: &Action| action.write().is_some_and(|write| waiting.contains(&write.as_str()));
+    let waits = |action: &Action| {
+        action.identify_write().is_some_and(|write| waiting.contains(&write.as_str()))
+    };
     plan.actions.retain(|action| !waits(action));
-    let writes_nothing = plan.actions.iter().all(|action| action.write().is_none());
+    let writes_nothing = plan.actions.iter().all(|action| action.identify_write().is_none());
     if plan.actions.len() < all && writes_nothing {
         plan.requeue_after_seconds = plan.requeue_after_seconds.filter(|seconds| *seconds > 0);
     }

@@ -89,7 +89,7 @@ pub enum RegistryAction {
 impl RegistryAction {
     /// Identifies the write, so that the same write of a later plan is recognized.
     #[must_use]
-    pub fn write(&self) -> &'static str {
+    pub fn identify_write(&self) -> &'static str {
         match self {
             Self::CreateDeployment { .. } => "create the importer's Deployment",
             Self::PatchDeployment { .. } => "patch the importer's Deployment",
@@ -120,41 +120,44 @@ type Word = (&'static str, Reason, String);
 
 /// Plans for one ModelRegistry.
 #[must_use]
-pub fn plan_registry(seen: &ObservedRegistry, now: Timestamp) -> RegistryPlan {
-    let runs = seen.workload.as_ref().is_some_and(|w| w.status.ready_replicas > 0);
-    let waits =
-        seen.workload.as_ref().is_some_and(|w| ours(seen, w)) && !runs && !seen.spec.suspend;
-    if waits && seen.words.is_none() {
+pub fn plan_registry(observed: &ObservedRegistry, now: Timestamp) -> RegistryPlan {
+    let runs = observed.workload.as_ref().is_some_and(|w| w.status.ready_replicas > 0);
+    let waits = observed.workload.as_ref().is_some_and(|w| is_ours(observed, w))
+        && !runs
+        && !observed.spec.suspend;
+    if waits && observed.words.is_none() {
         return RegistryPlan { hear: true, ..RegistryPlan::default() };
     }
-    let (actions, word) = act(seen);
+    let (actions, word) = build_actions(observed);
     let due = |action: &RegistryAction| {
-        seen.blocked.iter().find(|b| b.write == action.write()).is_none_or(|b| b.due)
+        observed.blocked.iter().find(|b| b.write == action.identify_write()).is_none_or(|b| b.due)
     };
-    let word = word.or_else(|| refused(seen, &actions)).or_else(|| speak(seen, runs, now));
+    let word = word
+        .or_else(|| report_refused(observed, &actions))
+        .or_else(|| report_importer(observed, runs, now));
     RegistryPlan {
         hear: false,
         actions: actions.into_iter().filter(due).collect(),
-        conditions: word.and_then(|word| conditions(seen, &word, now)),
+        conditions: word.and_then(|word| build_conditions(observed, &word, now)),
         requeue_after_seconds: waits.then_some(AGAIN),
     }
 }
 
-fn ours(seen: &ObservedRegistry, workload: &Deployment) -> bool {
-    workload.meta.controller.as_ref().is_some_and(|owner| owner.uid == seen.uid)
+fn is_ours(observed: &ObservedRegistry, workload: &Deployment) -> bool {
+    workload.meta.controller.as_ref().is_some_and(|owner| owner.uid == observed.uid)
 }
 
 /// Builds the actions, or the reason why nothing can be done.
-fn act(seen: &ObservedRegistry) -> (Vec<RegistryAction>, Option<Word>) {
-    let Some(image) = &seen.image else {
+fn build_actions(observed: &ObservedRegistry) -> (Vec<RegistryAction>, Option<Word>) {
+    let Some(image) = &observed.image else {
         let sentence = "Nothing is imported, since this operator was started without --fetch-image: have its administrator set it (ROLLMODEL_FETCH_IMAGE).";
         return (Vec::new(), Some(("False", Reason::ImporterNotReady, sentence.into())));
     };
-    let body = importer::workload(seen, image);
-    match &seen.workload {
+    let body = importer::build_deployment(observed, image);
+    match &observed.workload {
         None => (vec![RegistryAction::CreateDeployment { body }], None),
         Some(live) if live.meta.deleting => (Vec::new(), None),
-        Some(live) if !ours(seen, live) => {
+        Some(live) if !is_ours(observed, live) => {
             let sentence = format!(
                 "Deployment {} is there already and is not this ModelRegistry's: rename one of the two, or delete it.",
                 live.meta.name
@@ -162,7 +165,7 @@ fn act(seen: &ObservedRegistry) -> (Vec<RegistryAction>, Option<Word>) {
             (Vec::new(), Some(("False", Reason::NameTaken, sentence)))
         }
         Some(live) => {
-            let ops = importer::patch(live, &body);
+            let ops = importer::build_patch(live, &body);
             let patch = (!ops.is_empty())
                 .then(|| RegistryAction::PatchDeployment { name: live.meta.name.clone(), ops });
             (patch.into_iter().collect(), None)
@@ -170,22 +173,24 @@ fn act(seen: &ObservedRegistry) -> (Vec<RegistryAction>, Option<Word>) {
     }
 }
 
-fn refused(seen: &ObservedRegistry, actions: &[RegistryAction]) -> Option<Word> {
-    let refused =
-        seen.blocked.iter().find(|b| actions.iter().any(|action| action.write() == b.write))?;
+fn report_refused(observed: &ObservedRegistry, actions: &[RegistryAction]) -> Option<Word> {
+    let refused = observed
+        .blocked
+        .iter()
+        .find(|b| actions.iter().any(|action| action.identify_write() == b.write))?;
     Some(("False", Reason::ImporterNotReady, refused_writes::describe_refused(refused)))
 }
 
 /// Builds the conditions while the importer does not report them.
-fn speak(seen: &ObservedRegistry, runs: bool, now: Timestamp) -> Option<Word> {
-    if seen.spec.suspend {
+fn report_importer(observed: &ObservedRegistry, runs: bool, now: Timestamp) -> Option<Word> {
+    if observed.spec.suspend {
         return Some((
             "True",
             Reason::Suspended,
             "Nothing is imported while spec.suspend is true; what was imported stays.".into(),
         ));
     }
-    let status = seen.status.clone().unwrap_or_default();
+    let status = observed.status.clone().unwrap_or_default();
     let theirs = status
         .conditions
         .iter()
@@ -193,15 +198,15 @@ fn speak(seen: &ObservedRegistry, runs: bool, now: Timestamp) -> Option<Word> {
     if runs {
         // An importer that exits immediately, for example because it lacks permissions, was never
         // available, so that its last condition stays.
-        let stays = seen.workload.as_ref().is_some_and(|w| w.status.available_replicas > 0);
-        return (stays && !theirs).then(|| ("False", Reason::FirstPoll, first_poll(seen)));
+        let stays = observed.workload.as_ref().is_some_and(|w| w.status.available_replicas > 0);
+        return (stays && !theirs).then(|| ("False", Reason::FirstPoll, first_poll(observed)));
     }
-    let words = seen.words.as_deref().unwrap_or_default().trim();
+    let words = observed.words.as_deref().unwrap_or_default().trim();
     if let Some(why) = words.strip_prefix(RBAC_MISSING) {
         return Some((
             "False",
             Reason::RBACMissing,
-            why.replace(":NAME)", &format!(":{})", seen.spec.service_account_name)),
+            why.replace(":NAME)", &format!(":{})", observed.spec.service_account_name)),
         ));
     }
     if !words.is_empty() {
@@ -217,28 +222,28 @@ fn speak(seen: &ObservedRegistry, runs: bool, now: Timestamp) -> Option<Word> {
     if fresh && theirs {
         return None;
     }
-    let name = importer::name(&seen.name);
+    let name = importer::build_name(&observed.name);
     let sentence = format!(
         "No pod of Deployment {name} runs: `kubectl describe deployment {name}` and its pods say why; look for ServiceAccount {}, the Secret, a quota, and the image.",
-        seen.spec.service_account_name
+        observed.spec.service_account_name
     );
     Some(("False", Reason::ImporterNotReady, sentence))
 }
 
-fn first_poll(seen: &ObservedRegistry) -> String {
-    let url = seen.spec.mlflow.as_ref().map(|mlflow| mlflow.url.as_str()).unwrap_or_default();
+fn first_poll(observed: &ObservedRegistry) -> String {
+    let url = observed.spec.mlflow.as_ref().map(|mlflow| mlflow.url.as_str()).unwrap_or_default();
     format!("The importer runs; its first look at {url} is under way.")
 }
 
 /// Builds the conditions to write; None where they are written already.
-fn conditions(
-    seen: &ObservedRegistry,
+fn build_conditions(
+    observed: &ObservedRegistry,
     (ready, reason, sentence): &Word,
     now: Timestamp,
 ) -> Option<Vec<Condition>> {
-    let status = seen.status.clone().unwrap_or_default();
+    let status = observed.status.clone().unwrap_or_default();
     let make = |kind, value| {
-        said(&status.conditions, kind, value, *reason, sentence, seen.generation, now)
+        said(&status.conditions, kind, value, *reason, sentence, observed.generation, now)
     };
     let mut all = vec![make("Ready", ready)];
     match *reason {
@@ -246,7 +251,8 @@ fn conditions(
         Reason::ImporterNotReady | Reason::FirstPoll => all.push(make("Reconciling", "True")),
         _ => all.push(make("Stalled", "True")),
     }
-    (status.conditions != all || status.observed_generation != Some(seen.generation)).then_some(all)
+    (status.conditions != all || status.observed_generation != Some(observed.generation))
+        .then_some(all)
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ impl VersionAction {
     /// Identifies the write, so that the same write of a later plan is recognized. None for an
     /// Event, which is lost if it is refused.
     #[must_use]
-    pub fn write(&self) -> Option<String> {
+    pub fn identify_write(&self) -> Option<String> {
         match self {
             Self::CreateJob { name, .. } => Some(format!("create Job {name}")),
             Self::DeleteJob { name, .. } => Some(format!("delete Job {name}")),
@@ -100,49 +100,56 @@ pub fn add_found(version: &mut Version, status: Option<&ModelVersionStatus>) {
     (version.pin, version.unverified) = (None, None);
     // What the record names needs no pin.
     let Some(status) = status.filter(|_| {
-        version.artifact.as_ref().is_some_and(|a| fetch_container::recorded(a).is_none())
+        version
+            .artifact
+            .as_ref()
+            .is_some_and(|a| fetch_container::find_recorded_digest(a).is_none())
     }) else {
         return;
     };
     version.pin = status.resolved.as_ref().and_then(|r| r.artifact_digest.clone());
     let newest = status.verification.as_ref().filter(|_| version.pin.is_none());
     version.unverified = newest.map(|v| Unverified {
-        failed: outcome::status(outcome::read_reason(v)) == "False",
+        failed: outcome::condition_status(outcome::read_reason(v)) == "False",
         message: v.message.clone(),
     });
 }
 
 /// Decides the next step of a version's verification.
 #[must_use]
-pub fn step(seen: &ObservedVersion, now: Timestamp) -> Step {
-    let status = seen.status.clone().unwrap_or_default();
+pub fn plan_step(observed: &ObservedVersion, now: Timestamp) -> Step {
+    let status = observed.status.clone().unwrap_or_default();
     let mut step =
         Step { resolved: status.resolved, verification: status.verification, ..Step::default() };
     // An older CRD prunes what is read and what would be written.
-    if let Some(artifact) =
-        seen.facts.artifact.as_ref().filter(|_| !seen.crds_older && find_problem(seen).is_none())
+    if let Some(artifact) = observed
+        .facts
+        .artifact
+        .as_ref()
+        .filter(|_| !observed.crds_older && find_problem(observed).is_none())
     {
-        Verifier { seen, artifact, now }.next(&mut step);
+        Verifier { observed, artifact, now }.decide_next(&mut step);
     }
     step
 }
 
 /// The inputs of a decision about a verification.
 struct Verifier<'a> {
-    seen: &'a ObservedVersion,
+    observed: &'a ObservedVersion,
     artifact: &'a Artifact,
     now: Timestamp,
 }
 
 impl Verifier<'_> {
-    fn next(&self, step: &mut Step) {
+    fn decide_next(&self, step: &mut Step) {
         let number = step.verification.as_ref().map_or(0, |v| v.number) + 1;
-        let body = job::body(self.seen, self.artifact, self.known(step), number);
-        let name = body.as_ref().map(job::name).unwrap_or_default();
+        let body =
+            job::build_job(self.observed, self.artifact, self.find_known_digest(step), number);
+        let name = body.as_ref().map(job::read_name).unwrap_or_default();
         let running = |job: &&Job| job.ended.is_none();
-        let mine = self.seen.jobs.iter().find(|job| job.name == name && !job.deleting);
+        let mine = self.observed.jobs.iter().find(|job| job.name == name && !job.deleting);
         let others: Vec<&Job> = self
-            .seen
+            .observed
             .jobs
             .iter()
             .filter(|job| job.name != name || job.deleting)
@@ -156,13 +163,13 @@ impl Verifier<'_> {
             }),
         );
         match mine {
-            Some(job) if job.ended.is_some() => self.ended(step, job, number),
-            Some(job) => self.goes_on(step, job),
+            Some(job) if job.ended.is_some() => self.finish_job(step, job, number),
+            Some(job) => self.watch_job(step, job),
             None => {
-                let due = self.due(step);
-                step.unheard = self.asks(step) && !self.verifies();
+                let due = self.find_due_time(step);
+                step.unheard = self.is_requested(step) && !self.has_verifier();
                 if due.is_some_and(|at| at <= self.now) {
-                    self.begin(step, name, body, others.is_empty());
+                    self.create_job(step, name, body, others.is_empty());
                 } else if let Some(at) = due {
                     step.again = Some((at.as_second() - self.now.as_second()).max(1));
                 }
@@ -171,20 +178,24 @@ impl Verifier<'_> {
     }
 
     /// Expected digest, where the record or a pin names it.
-    fn known<'s>(&'s self, step: &'s Step) -> Option<&'s str> {
-        fetch_container::recorded(self.artifact)
+    fn find_known_digest<'s>(&'s self, step: &'s Step) -> Option<&'s str> {
+        fetch_container::find_recorded_digest(self.artifact)
             .or_else(|| step.resolved.as_ref()?.artifact_digest.as_deref())
     }
 
     /// Creates the Job, unless an older one has to be deleted first.
-    fn begin(&self, step: &mut Step, name: String, body: Option<Value>, alone: bool) {
+    fn create_job(&self, step: &mut Step, name: String, body: Option<Value>, alone: bool) {
         let Some(body) = body else {
             step.doing = Some((Reason::VerificationTrouble, NO_IMAGE.to_owned()));
             return;
         };
         step.doing = Some((Reason::Verifying, format!("Job {name} verifies the artifact.")));
         let action = VersionAction::CreateJob { name, body };
-        let refused = self.seen.blocked.iter().find(|b| Some(&b.write) == action.write().as_ref());
+        let refused = self
+            .observed
+            .blocked
+            .iter()
+            .find(|b| Some(&b.write) == action.identify_write().as_ref());
         if let Some(refused) = refused {
             step.doing = Some((
                 Reason::VerificationTrouble,
@@ -196,7 +207,7 @@ impl Verifier<'_> {
         }
     }
 
-    fn goes_on(&self, step: &mut Step, job: &Job) {
+    fn watch_job(&self, step: &mut Step, job: &Job) {
         let waited = self.now.as_second() - job.created.as_second();
         step.doing = Some((Reason::Verifying, format!("Job {} verifies the artifact.", job.name)));
         if job.started {
@@ -207,7 +218,7 @@ impl Verifier<'_> {
             return;
         }
         let account = self
-            .seen
+            .observed
             .policy
             .as_ref()
             .and_then(|p| p.spec.verification.as_ref())
@@ -220,18 +231,19 @@ impl Verifier<'_> {
         step.doing = Some((Reason::VerificationTrouble, sentence));
     }
 
-    fn ended(&self, step: &mut Step, job: &Job, number: i64) {
-        let Some(heard) = self.seen.heard.as_ref().filter(|heard| heard.job == job.uid) else {
+    fn finish_job(&self, step: &mut Step, job: &Job, number: i64) {
+        let Some(heard) = self.observed.heard.as_ref().filter(|heard| heard.job == job.uid) else {
             step.lookup = Some(job.uid.clone());
             return;
         };
-        let found = outcome::of(self.artifact, step.resolved.as_ref(), job, heard);
+        let found = outcome::read_outcome(self.artifact, step.resolved.as_ref(), job, heard);
         let past = step.verification.take();
         let attempts =
             found.trouble.then(|| past.as_ref().and_then(|v| v.attempts).unwrap_or(0) + 1);
         // A failure that was found stays a failure while later attempts meet trouble.
-        let stands =
-            past.filter(|v| found.trouble && outcome::status(outcome::read_reason(v)) == "False");
+        let stands = past.filter(|v| {
+            found.trouble && outcome::condition_status(outcome::read_reason(v)) == "False"
+        });
         let (reason, message) = match stands {
             Some(was) => (was.reason, was.message),
             None => (found.reason.to_string(), found.message.clone()),
@@ -263,50 +275,53 @@ impl Verifier<'_> {
             message,
             attempts,
         });
-        step.again = self.due(step).map(|at| (at.as_second() - self.now.as_second()).max(1));
+        step.again =
+            self.find_due_time(step).map(|at| (at.as_second() - self.now.as_second()).max(1));
     }
 
     /// Reports whether someone asked for a verification that no Job answered yet.
-    fn asks(&self, step: &Step) -> bool {
-        self.seen.asked.is_some()
-            && self.seen.asked.as_ref()
+    fn is_requested(&self, step: &Step) -> bool {
+        self.observed.asked.is_some()
+            && self.observed.asked.as_ref()
                 != step.verification.as_ref().and_then(|v| v.requested.as_ref())
     }
 
     /// Reports whether a policy names a verifier.
-    fn verifies(&self) -> bool {
-        self.seen.policy.as_ref().is_some_and(|p| p.spec.verification.is_some())
+    fn has_verifier(&self) -> bool {
+        self.observed.policy.as_ref().is_some_and(|p| p.spec.verification.is_some())
     }
 
     /// Computes the time of the next verification; None if nothing asks for one.
-    fn due(&self, step: &Step) -> Option<Timestamp> {
-        let policy = self.seen.policy.as_ref()?;
+    fn find_due_time(&self, step: &Step) -> Option<Timestamp> {
+        let policy = self.observed.policy.as_ref()?;
         let verification = policy.spec.verification.as_ref()?;
         let past = step.verification.as_ref();
-        if self.asks(step) {
+        if self.is_requested(step) {
             return Some(self.now);
         }
-        if self.seen.facts.lifecycle.as_ref().is_some_and(|l| l.state == LifecycleState::Yanked) {
+        if self.observed.facts.lifecycle.as_ref().is_some_and(|l| l.state == LifecycleState::Yanked)
+        {
             return None;
         }
-        let (known, used) = (self.known(step).is_some(), !self.seen.used_by.is_empty());
+        let (known, used) =
+            (self.find_known_digest(step).is_some(), !self.observed.used_by.is_empty());
         match past {
             None if !known => Some(self.now),
             Some(v) if v.attempts.is_some() => {
                 let wanted = !known || used || v.requested.is_some();
-                wanted.then(|| later(v.time.0, backoff(v.attempts.unwrap_or(1))))
+                wanted.then(|| add_seconds(v.time.0, compute_backoff(v.attempts.unwrap_or(1))))
             }
             // The Job has other inputs now, which may fix the cause of the failure.
             Some(v) if !known => {
-                let again = job::body(self.seen, self.artifact, None, v.number);
-                again.is_some_and(|body| job::name(&body) != v.job).then_some(self.now)
+                let again = job::build_job(self.observed, self.artifact, None, v.number);
+                again.is_some_and(|body| job::read_name(&body) != v.job).then_some(self.now)
             }
             _ if !used => None,
             past => {
                 let interval = i64::from(verification.interval_hours?) * 3600;
                 Some(past.map_or_else(
-                    || self.first(policy.created, interval),
-                    |v| later(v.time.0, interval),
+                    || self.spread_first_time(policy.created, interval),
+                    |v| add_seconds(v.time.0, interval),
                 ))
             }
         }
@@ -314,22 +329,23 @@ impl Verifier<'_> {
 
     /// Computes the time of the first verification of a version that serves: within the first
     /// interval, spread so that not all are due at once.
-    fn first(&self, policy: Timestamp, interval: i64) -> Timestamp {
-        let since = self.seen.used_by.iter().map(|u| u.since.0).min().unwrap_or(policy).max(policy);
-        let digest = revision::digest(&Value::from(self.seen.uid.as_str()));
+    fn spread_first_time(&self, policy: Timestamp, interval: i64) -> Timestamp {
+        let since =
+            self.observed.used_by.iter().map(|u| u.since.0).min().unwrap_or(policy).max(policy);
+        let digest = revision::compute_digest(&Value::from(self.observed.uid.as_str()));
         let place =
             digest.get(7..11).and_then(|hex| i64::from_str_radix(hex, 16).ok()).unwrap_or_default();
-        later(since, interval * place / 0xffff)
+        add_seconds(since, interval * place / 0xffff)
     }
 }
 
 const NO_IMAGE: &str = "It cannot be verified, since this operator was started without --fetch-image: have its administrator set it (ROLLMODEL_FETCH_IMAGE).";
 
-fn backoff(attempts: i64) -> i64 {
+fn compute_backoff(attempts: i64) -> i64 {
     let doublings = u32::try_from(attempts.clamp(1, 16) - 1).unwrap_or_default();
     AGAIN_SECONDS.saturating_mul(1 << doublings).min(AGAIN_MAX)
 }
 
-fn later(from: Timestamp, seconds: i64) -> Timestamp {
+fn add_seconds(from: Timestamp, seconds: i64) -> Timestamp {
     Timestamp::from_second(from.as_second().saturating_add(seconds)).unwrap_or(Timestamp::MAX)
 }

@@ -40,73 +40,82 @@ pub struct VersionPlan {
 
 /// Plans for one ModelVersion.
 #[must_use]
-pub fn plan_version(seen: &ObservedVersion, now: Timestamp) -> VersionPlan {
-    let mut step = verify::step(seen, now);
+pub fn plan_version(observed: &ObservedVersion, now: Timestamp) -> VersionPlan {
+    let mut step = verify::plan_step(observed, now);
     if step.lookup.is_some() {
         return VersionPlan { lookup: step.lookup, ..VersionPlan::default() };
     }
     let (actions, requeue_after_seconds) = (std::mem::take(&mut step.actions), step.again);
-    VersionPlan { lookup: None, actions, status: status(seen, step, now), requeue_after_seconds }
+    VersionPlan {
+        lookup: None,
+        actions,
+        status: build_status(observed, step, now),
+        requeue_after_seconds,
+    }
 }
 
 /// Builds the status to write; None where it is written already.
-fn status(seen: &ObservedVersion, step: Step, now: Timestamp) -> Option<ModelVersionStatus> {
-    let mut used_by = seen.used_by.clone();
+fn build_status(
+    observed: &ObservedVersion,
+    step: Step,
+    now: Timestamp,
+) -> Option<ModelVersionStatus> {
+    let mut used_by = observed.used_by.clone();
     used_by.sort_by(|a, b| (&a.model_deployment, a.rollout).cmp(&(&b.model_deployment, b.rollout)));
     used_by.truncate(USED_BY_MAX);
     let status = ModelVersionStatus {
-        observed_generation: Some(seen.generation),
-        conditions: conditions(seen, &step, now),
-        record_digest: Some(seen.facts.record_digest.clone()),
+        observed_generation: Some(observed.generation),
+        conditions: build_conditions(observed, &step, now),
+        record_digest: Some(observed.facts.record_digest.clone()),
         used_by,
-        used_by_count: i64::try_from(seen.used_by.len()).unwrap_or(i64::MAX),
-        message: Some(bounded(&message(seen, step.verification.as_ref()), MESSAGE_MAX)),
+        used_by_count: i64::try_from(observed.used_by.len()).unwrap_or(i64::MAX),
+        message: Some(bounded(&build_message(observed, step.verification.as_ref()), MESSAGE_MAX)),
         resolved: step.resolved,
         verification: step.verification,
     };
-    if seen.status.as_ref() == Some(&status) {
+    if observed.status.as_ref() == Some(&status) {
         return None;
     }
     // The digest of an image alone does not cause a write.
     let mut status = status;
     if status.resolved.as_ref().is_none_or(|r| r.image_digest.is_none())
-        && seen.image_digest.is_some()
+        && observed.image_digest.is_some()
     {
         status.resolved = Some(Resolved {
-            image_digest: seen.image_digest.clone(),
+            image_digest: observed.image_digest.clone(),
             ..status.resolved.unwrap_or_default()
         });
     }
     Some(status)
 }
 
-fn conditions(seen: &ObservedVersion, step: &Step, now: Timestamp) -> Vec<Condition> {
-    let old = seen.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+fn build_conditions(observed: &ObservedVersion, step: &Step, now: Timestamp) -> Vec<Condition> {
+    let old = observed.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
     let make = |kind, status, reason: Reason, message: &str| {
-        said(old, kind, status, reason, message, seen.generation, now)
+        said(old, kind, status, reason, message, observed.generation, now)
     };
-    let mut all = match find_problem(seen) {
+    let mut all = match find_problem(observed) {
         Some((reason, why)) => {
             vec![make("Ready", "False", reason, &why), make("Stalled", "True", reason, &why)]
         }
         None => {
-            let (reason, message) = ready(&seen.facts);
+            let (reason, message) = describe_readiness(&observed.facts);
             vec![make("Ready", "True", reason, &message)]
         }
     };
-    let (status, reason, mut message) = verified(&seen.facts, step);
+    let (status, reason, mut message) = describe_verification(&observed.facts, step);
     if step.unheard && reason != Reason::NoDigest {
         message.push_str(&format!(
             " It is not verified although {} asks for it: {}",
             names::VERIFY,
-            nobody_verifies()
+            explain_missing_verifier()
         ));
     }
     all.push(make("Verified", status, reason, &message));
     all
 }
 
-fn nobody_verifies() -> String {
+fn explain_missing_verifier() -> String {
     format!(
         "nobody verifies artifacts here until there is a ModelPolicy {} with spec.verification.serviceAccountName.",
         names::POLICY
@@ -114,7 +123,7 @@ fn nobody_verifies() -> String {
 }
 
 /// Computes the condition Verified: status, reason and message.
-fn verified(facts: &Version, step: &Step) -> (&'static str, Reason, String) {
+fn describe_verification(facts: &Version, step: &Step) -> (&'static str, Reason, String) {
     let Some(artifact) = &facts.artifact else {
         return match &facts.image {
             Some(image) if !image.contains('@') => {
@@ -125,14 +134,14 @@ fn verified(facts: &Version, step: &Step) -> (&'static str, Reason, String) {
     };
     let tell = |v: &Verification| {
         let reason = outcome::read_reason(v);
-        (outcome::status(reason), reason, v.message.clone())
+        (outcome::condition_status(reason), reason, v.message.clone())
     };
     match (&step.verification, &step.doing) {
         // A result stays until there is another one.
         (Some(v), None) => tell(v),
         (Some(v), _) if tell(v).0 != "Unknown" => tell(v),
         (_, Some((reason, message))) => ("Unknown", *reason, message.clone()),
-        (None, None) if fetch_container::recorded(artifact).is_some() => (
+        (None, None) if fetch_container::find_recorded_digest(artifact).is_some() => (
             "Unknown",
             Reason::CheckedAtPodStart,
             "Each pod checks the digest before it serves.".into(),
@@ -140,14 +149,14 @@ fn verified(facts: &Version, step: &Step) -> (&'static str, Reason, String) {
         (None, None) => (
             "False",
             Reason::NoDigest,
-            format!("The record names no digest of the artifact: {}", nobody_verifies()),
+            format!("The record names no digest of the artifact: {}", explain_missing_verifier()),
         ),
     }
 }
 
 /// Computes reason and message of a version that may be deployed.
-fn ready(facts: &Version) -> (Reason, String) {
-    match lifecycle(facts) {
+fn describe_readiness(facts: &Version) -> (Reason, String) {
+    match read_lifecycle(facts) {
         (LifecycleState::Yanked, why) => {
             (Reason::Yanked, format!("Stays where it serves, and is not served anew. {why}"))
         }
@@ -169,14 +178,14 @@ fn ready(facts: &Version) -> (Reason, String) {
 }
 
 /// Explains in a sentence or two where the version serves, or what is wrong.
-fn message(seen: &ObservedVersion, verification: Option<&Verification>) -> String {
-    if let Some((_, why)) = find_problem(seen) {
+fn build_message(observed: &ObservedVersion, verification: Option<&Verification>) -> String {
+    if let Some((_, why)) = find_problem(observed) {
         return why;
     }
     let wrong = verification
-        .filter(|v| outcome::status(outcome::read_reason(v)) == "False")
+        .filter(|v| outcome::condition_status(outcome::read_reason(v)) == "False")
         .map(|v| format!("{}: {} ", v.reason, v.message));
-    let life = match (lifecycle(&seen.facts), usage(&seen.used_by)) {
+    let life = match (read_lifecycle(&observed.facts), describe_usage(&observed.used_by)) {
         ((LifecycleState::Active, _), Some(place)) => format!("Serving in {place}."),
         ((LifecycleState::Active, _), None) => "Not used.".into(),
         ((_, why), Some(place)) => format!("{why} Still serving in {place}."),
@@ -186,7 +195,7 @@ fn message(seen: &ObservedVersion, verification: Option<&Verification>) -> Strin
 }
 
 /// Reads the lifecycle, with a sentence about the state and its reason.
-fn lifecycle(facts: &Version) -> (LifecycleState, String) {
+fn read_lifecycle(facts: &Version) -> (LifecycleState, String) {
     let Some(lifecycle) = &facts.lifecycle else { return (LifecycleState::Active, String::new()) };
     let state = match lifecycle.state {
         LifecycleState::Active => "Active",
@@ -202,7 +211,7 @@ fn lifecycle(facts: &Version) -> (LifecycleState, String) {
     (lifecycle.state, sentence)
 }
 
-fn usage(used_by: &[UsedBy]) -> Option<String> {
+fn describe_usage(used_by: &[UsedBy]) -> Option<String> {
     match used_by {
         [] => None,
         [one] => Some(format!(
@@ -228,7 +237,7 @@ mod tests {
         at("2026-11-24T00:00:00Z")
     }
 
-    fn seen() -> ObservedVersion {
+    fn observed() -> ObservedVersion {
         let facts = Version {
             name: "fraud-7".into(),
             model: "fraud".into(),
@@ -251,8 +260,8 @@ mod tests {
         Some(Lifecycle { state, reason: reason.map(str::to_owned) })
     }
 
-    fn planned(seen: &ObservedVersion) -> ModelVersionStatus {
-        plan_version(seen, now()).status.unwrap()
+    fn planned(observed: &ObservedVersion) -> ModelVersionStatus {
+        plan_version(observed, now()).status.unwrap()
     }
 
     #[test]
@@ -279,9 +288,9 @@ mod tests {
             ),
         ];
         for (lifecycle, deployments, message) in cases {
-            let mut seen = ObservedVersion { used_by: used(deployments), ..seen() };
-            seen.facts.lifecycle = lifecycle;
-            assert_eq!(planned(&seen).message.as_deref(), Some(message));
+            let mut observed = ObservedVersion { used_by: used(deployments), ..observed() };
+            observed.facts.lifecycle = lifecycle;
+            assert_eq!(planned(&observed).message.as_deref(), Some(message));
         }
     }
 
@@ -289,16 +298,16 @@ mod tests {
     fn every_record_that_may_be_deployed_is_ready_and_the_reason_says_more() {
         let tag = Some("registry.example.com/fraud:7".to_owned());
         let cases = [
-            (seen().facts.image, None, "Active"),
+            (observed().facts.image, None, "Active"),
             (None, None, "Active"),
             (tag.clone(), None, "ImageTag"),
             (tag.clone(), lifecycle(LifecycleState::Deprecated, None), "Deprecated"),
             (tag, lifecycle(LifecycleState::Yanked, Some("Leaks")), "Yanked"),
         ];
         for (image, lifecycle, reason) in cases {
-            let mut seen = seen();
-            (seen.facts.image, seen.facts.lifecycle) = (image, lifecycle);
-            let status = planned(&seen);
+            let mut observed = observed();
+            (observed.facts.image, observed.facts.lifecycle) = (image, lifecycle);
+            let status = planned(&observed);
             assert_eq!(status.conditions.len(), 2);
             assert_eq!(holds(&status.conditions, "Ready").unwrap().reason, reason);
         }
@@ -306,9 +315,9 @@ mod tests {
 
     #[test]
     fn a_record_that_is_too_large_to_be_stored_safely_is_stalled() {
-        let mut seen = seen();
-        seen.facts.too_large = Some(crate::plan::facts::version::SPEC_MAX + 1);
-        let status = planned(&seen);
+        let mut observed = observed();
+        observed.facts.too_large = Some(crate::plan::facts::version::SPEC_MAX + 1);
+        let status = planned(&observed);
         assert_eq!(holds(&status.conditions, "Stalled").unwrap().reason, "TooLarge");
         let says = status.message.unwrap();
         assert!(
@@ -321,9 +330,9 @@ mod tests {
 
     #[test]
     fn a_record_that_was_rolled_out_as_another_is_stalled() {
-        let mut seen = seen();
-        seen.facts.bound_to = Some(format!("sha256:{}", "a".repeat(64)));
-        let status = planned(&seen);
+        let mut observed = observed();
+        observed.facts.bound_to = Some(format!("sha256:{}", "a".repeat(64)));
+        let status = planned(&observed);
         let sentence = "Version 7 of fraud was rolled out as sha256:aaaaaaaaaaaa…; this record is another (sha256:dddddddddddd…): give it a new version, or delete it.";
         assert_eq!(status.message.as_deref(), Some(sentence));
         assert_eq!(holds(&status.conditions, "Ready"), None);
@@ -333,16 +342,16 @@ mod tests {
 
     #[test]
     fn no_conflict_is_concluded_while_the_crds_are_older() {
-        let mut seen = ObservedVersion { crds_older: true, ..seen() };
-        seen.facts.bound_to = Some("sha256:aa".into());
-        assert!(holds(&planned(&seen).conditions, "Ready").is_some());
+        let mut observed = ObservedVersion { crds_older: true, ..observed() };
+        observed.facts.bound_to = Some("sha256:aa".into());
+        assert!(holds(&planned(&observed).conditions, "Ready").is_some());
     }
 
     #[test]
     fn users_are_sorted_bounded_and_counted() {
         let names: Vec<String> = (0..40).rev().map(|n| format!("d{n:02}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let status = planned(&ObservedVersion { used_by: used(&names), ..seen() });
+        let status = planned(&ObservedVersion { used_by: used(&names), ..observed() });
         assert_eq!((status.used_by.len(), status.used_by_count), (USED_BY_MAX, 40));
         assert_eq!(
             (
@@ -355,28 +364,28 @@ mod tests {
 
     #[test]
     fn a_status_that_is_written_is_not_written_again() {
-        let mut seen = ObservedVersion { used_by: used(&["b", "a"]), ..seen() };
-        let status = planned(&seen);
+        let mut observed = ObservedVersion { used_by: used(&["b", "a"]), ..observed() };
+        let status = planned(&observed);
         // As it comes back from the API server.
-        seen.status = serde_json::from_value(serde_json::to_value(&status).unwrap()).unwrap();
-        seen.used_by.reverse();
-        assert_eq!(plan_version(&seen, at("2027-01-01T00:00:00.5Z")), VersionPlan::default());
+        observed.status = serde_json::from_value(serde_json::to_value(&status).unwrap()).unwrap();
+        observed.used_by.reverse();
+        assert_eq!(plan_version(&observed, at("2027-01-01T00:00:00.5Z")), VersionPlan::default());
         assert_eq!(status.observed_generation, Some(3));
     }
 
     #[test]
     fn a_conflict_that_is_over_leaves_no_trace_and_ready_gets_a_new_time() {
-        let mut seen = seen();
-        seen.facts.bound_to = Some("sha256:aa".into());
-        seen.status = plan_version(&seen, now()).status;
-        seen.facts.bound_to = None;
+        let mut observed = observed();
+        observed.facts.bound_to = Some("sha256:aa".into());
+        observed.status = plan_version(&observed, now()).status;
+        observed.facts.bound_to = None;
         let later = at("2026-12-01T00:00:00Z");
-        let healed = plan_version(&seen, later).status.unwrap();
+        let healed = plan_version(&observed, later).status.unwrap();
         assert_eq!(healed.conditions.len(), 2);
         assert_eq!(healed.conditions[0].last_transition_time.0, later);
-        seen.status = Some(healed);
-        seen.generation = 4;
-        let again = plan_version(&seen, at("2026-12-02T00:00:00Z")).status.unwrap();
+        observed.status = Some(healed);
+        observed.generation = 4;
+        let again = plan_version(&observed, at("2026-12-02T00:00:00Z")).status.unwrap();
         assert_eq!(
             (again.conditions[0].last_transition_time.0, again.conditions[0].observed_generation),
             (later, Some(4))
@@ -385,9 +394,9 @@ mod tests {
 
     #[test]
     fn a_message_fits_its_field() {
-        let mut seen = seen();
-        seen.facts.lifecycle = lifecycle(LifecycleState::Yanked, Some(&"é".repeat(1024)));
-        let status = planned(&seen);
+        let mut observed = observed();
+        observed.facts.lifecycle = lifecycle(LifecycleState::Yanked, Some(&"é".repeat(1024)));
+        let status = planned(&observed);
         assert!(
             status.message.unwrap().len() <= MESSAGE_MAX
                 && status.conditions[0].message.len() <= MESSAGE_MAX

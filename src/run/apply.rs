@@ -35,7 +35,7 @@ use super::{
 use crate::{
     api::{ModelRolloutSpec, names},
     plan::{
-        Action, Observed, Plan, Prunable, action::Purpose, facts::revision::digest,
+        Action, Observed, Plan, Prunable, action::Purpose, facts::revision::compute_digest,
         observed::RevisionBody,
     },
 };
@@ -183,7 +183,7 @@ impl Hand<'_, Observed> {
                 // tells them.
                 Err(error) => {
                     learned |= self.refuse(action, error)?;
-                    if action.decides() {
+                    if action.records_decision() {
                         return Ok(if learned { Applied::Again } else { Applied::Done });
                     }
                 }
@@ -223,7 +223,7 @@ impl Hand<'_, Observed> {
         {
             return memo.accept_decision(*rollout);
         }
-        action.write().is_some_and(|write| memo.accept(&write))
+        action.identify_write().is_some_and(|write| memo.accept(&write))
     }
 
     /// Remembers a refused write; whether that is news.
@@ -231,8 +231,8 @@ impl Hand<'_, Observed> {
     /// # Errors
     /// The error itself, where it is trouble that passes.
     fn refuse(&self, action: &Action, error: Error) -> Result<bool, Error> {
-        let Some(write) = action.write() else { return Err(error) };
-        let Some(refused) = error.to_refused_write(write, action.decides()) else {
+        let Some(write) = action.identify_write() else { return Err(error) };
+        let Some(refused) = error.to_refused_write(write, action.records_decision()) else {
             return Err(error);
         };
         let says = refused.message.clone();
@@ -324,7 +324,9 @@ impl Hand<'_, Observed> {
             .await
             .map_err(|e| self.error("get content", name, e))?;
         match stored.map(|object| read_body(&object.0)) {
-            Some(Some(body)) if digest(&body.rendering) == digest(&ours.rendering) => {
+            Some(Some(body))
+                if compute_digest(&body.rendering) == compute_digest(&ours.rendering) =>
+            {
                 Ok(Applied::Done)
             }
             Some(Some(body)) if body.revision_hash == ours.revision_hash => Ok(Applied::Behind),

@@ -39,7 +39,7 @@ pub fn event(
     (reason, message, key): (&str, &str, &str),
 ) -> Value {
     let (namespace, name) = (&about.key.namespace, &about.key.name);
-    let digest = revision::digest(&json!([about.uid, key]));
+    let digest = revision::compute_digest(&json!([about.uid, key]));
     json!({
         "apiVersion": "events.k8s.io/v1", "kind": "Event",
         "metadata": {"name": format!("{name}.{}", names::hash16(&digest)), "namespace": namespace},

@@ -65,7 +65,8 @@ pub fn mask(observed: Observed) -> Result<Observed, serde_json::Error> {
 
 /// The digest of each stored template, as records hold it; empty where its body is not at hand.
 fn digest_renderings(observed: &Observed) -> Vec<String> {
-    let digest = |c: &StoredRevision| c.body.as_ref().map(|b| revision::digest(&b.rendering));
+    let digest =
+        |c: &StoredRevision| c.body.as_ref().map(|b| revision::compute_digest(&b.rendering));
     observed.revisions.iter().map(|c| digest(c).unwrap_or_default()).collect()
 }
 
@@ -77,7 +78,8 @@ fn digest_renderings(observed: &Observed) -> Vec<String> {
 pub fn registry(seen: ObservedRegistry) -> Result<ObservedRegistry, serde_json::Error> {
     let hash = |seen: &ObservedRegistry| {
         Some(
-            importer::workload(seen, seen.image.as_deref()?)["metadata"]["labels"][names::REVISION]
+            importer::build_deployment(seen, seen.image.as_deref()?)["metadata"]["labels"]
+                [names::REVISION]
                 .clone(),
         )
     };
@@ -100,7 +102,7 @@ pub fn registry(seen: ObservedRegistry) -> Result<ObservedRegistry, serde_json::
 fn own(seen: &ObservedRegistry) -> HashSet<(String, String)> {
     let mut bare = seen.clone();
     bare.spec.template = None;
-    let workload = importer::workload(&bare, "");
+    let workload = importer::build_deployment(&bare, "");
     let env = workload.pointer("/spec/template/spec/containers/0/env").and_then(Value::as_array);
     let pair = |variable: &Value| {
         Some((variable["name"].as_str()?.to_owned(), variable["value"].as_str()?.to_owned()))
@@ -115,7 +117,7 @@ fn hashed(written: &Value) -> Option<crate::plan::observed::Revision> {
     spec["model"] = "model".into();
     spec["version"] = "version".into();
     let spec: ModelDeploymentSpec = serde_json::from_value(spec).ok()?;
-    Some(revision::of(&spec, digest.as_str()?))
+    Some(revision::compute_revision(&spec, digest.as_str()?))
 }
 
 fn rename(value: &mut Value, renamed: &[(String, String)]) {
@@ -206,7 +208,7 @@ mod tests {
         let spec = json!({"modelDeploymentRef": {"name": "fraud"}, "number": 1, "direction": "Forward",
             "admission": {"asked": "Newly"}, "model": "fraud", "version": "7", "recordDigest": "sha256:1",
             "revisionHash": body.revision_hash, "contentHash": "c", "revisionName": "r",
-            "renderingDigest": revision::digest(&body.rendering), "strategy": "RollingUpdate",
+            "renderingDigest": revision::compute_digest(&body.rendering), "strategy": "RollingUpdate",
             "deploymentName": "fraud", "trigger": "SpecChanged", "decidedBy": {"name": "spec"},
             "startTime": "2026-01-01T00:00:00Z"});
         let spec = serde_json::from_value(spec).unwrap();
@@ -218,7 +220,7 @@ mod tests {
             json!({"model": "fraud", "version": "7", "template": template(secret)}),
         )
         .unwrap();
-        let content = revision::of(&spec, "sha256:1");
+        let content = revision::compute_revision(&spec, "sha256:1");
         let name = names::revision_name("fraud", &content.revision_hash, 1);
         let body = RevisionBody {
             revision_hash: content.revision_hash,
@@ -258,10 +260,11 @@ mod tests {
         assert_eq!(stored.rendering, masked.tracks[names::TRACK_MAIN].spec.template);
         assert_eq!(
             masked.records[0].spec.rendering_digest,
-            revision::digest(&stored.rendering),
+            revision::compute_digest(&stored.rendering),
             "the stored template is still the recorded one"
         );
-        let desired = revision::of(&masked.model_deployment.as_ref().unwrap().spec, "sha256:1");
+        let desired =
+            revision::compute_revision(&masked.model_deployment.as_ref().unwrap().spec, "sha256:1");
         assert_eq!(
             desired.revision_hash, stored.revision_hash,
             "the hash is that of the masked content"
@@ -295,7 +298,7 @@ mod tests {
             ..Default::default()
         };
         seen.spec = serde_json::from_value(spec).unwrap();
-        let body = importer::workload(&seen, "rollmodel:1");
+        let body = importer::build_deployment(&seen, "rollmodel:1");
         let mut workload = Deployment::default();
         workload.spec.template = body["spec"]["template"].clone();
         workload.spec.replicas = 1;

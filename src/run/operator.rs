@@ -284,7 +284,7 @@ impl Queues {
                 .for_each(|name| self.deployments.touched(key(name), kind, touched)),
         }
         if let Some(name) =
-            importer::registry_of(&touched.key.name).filter(|_| kind == Kind::Deployment)
+            importer::find_registry(&touched.key.name).filter(|_| kind == Kind::Deployment)
         {
             self.registries.touched(key(&name.to_owned()), kind, touched);
         }

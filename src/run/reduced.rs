@@ -189,7 +189,7 @@ pub fn record_digest(mut spec: Value) -> String {
     if let Some(fields) = spec.as_object_mut() {
         fields.retain(|name, _| !MUTABLE.contains(&name.as_str()));
     }
-    revision::digest(&spec)
+    revision::compute_digest(&spec)
 }
 
 fn drop_nulls(value: &mut Value) {
@@ -286,7 +286,7 @@ pub fn read_body(object: &Object) -> Option<RevisionBody> {
 /// none.
 #[must_use]
 pub fn digest_body(body: Option<&RevisionBody>) -> String {
-    body.map(|body| revision::digest(&body.rendering)).unwrap_or_default()
+    body.map(|body| revision::compute_digest(&body.rendering)).unwrap_or_default()
 }
 
 /// The Service in front of the pods of a ModelDeployment.

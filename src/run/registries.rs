@@ -61,7 +61,7 @@ impl Caches {
     pub fn observe_registry(&self, key: &Key) -> Option<ObservedRegistry> {
         let registries = self.registries.read();
         let entry = registries.get(key)?.value.as_ref().ok()?;
-        let workload = Key::new(key.namespace.clone(), importer::name(&key.name));
+        let workload = Key::new(key.namespace.clone(), importer::build_name(&key.name));
         let workloads = self.workloads.read();
         Some(ObservedRegistry {
             namespace: key.namespace.to_string(),

@@ -38,8 +38,8 @@ fn rendered(version: &Value, deployment: &Value, policy: Option<Value>) -> Value
         let spec: ModelPolicySpec = serde_json::from_value(policy).unwrap();
         seen.policy = Some(rollmodel::plan::observed::Policy { spec, ..Default::default() });
     }
-    let content = rollmodel::plan::facts::revision::desired(&seen, &spec).unwrap();
-    rollmodel::plan::facts::revision::rendering(&seen, &spec, &content).unwrap()
+    let content = rollmodel::plan::facts::revision::find_desired_revision(&seen, &spec).unwrap();
+    rollmodel::plan::facts::revision::render_revision(&seen, &spec, &content).unwrap()
 }
 
 /// Runs the init container as the kubelet would, its mounts below the fetcher's place.

@@ -7,7 +7,7 @@
 
 mod corner;
 
-use rollmodel::plan::facts::revision::digest;
+use rollmodel::plan::facts::revision::compute_digest;
 use serde_json::{Value, json};
 
 use corner::{Corner, OTHERWISE, Tale, tell};
@@ -282,7 +282,7 @@ fn rendered_otherwise(corner: &Corner) {
             (stored["metadata"]["name"].clone(), stored["metadata"]["labels"].clone());
         corner.rest.delete(&format!("controllerrevisions/{}", name.as_str().unwrap()));
         stored["data"]["rendering"]["spec"]["terminationGracePeriodSeconds"] = json!(OTHERWISE);
-        let recorded = json!(digest(&stored["data"]["rendering"]));
+        let recorded = json!(compute_digest(&stored["data"]["rendering"]));
         stored["metadata"] = json!({"name": name, "labels": labels});
         corner.rest.create("controllerrevisions", &stored);
         for mut record in corner.rest.list("modelrollouts") {

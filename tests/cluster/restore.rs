@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use rollmodel::plan::facts::revision::digest;
+use rollmodel::plan::facts::revision::compute_digest;
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -255,7 +255,7 @@ fn render_otherwise(story: &Story) {
     for mut stored in story.list("controllerrevisions") {
         let name = stored["metadata"]["name"].as_str().unwrap().to_owned();
         stored["data"]["rendering"]["spec"]["terminationGracePeriodSeconds"] = json!(77);
-        digests.insert(name.clone(), digest(&stored["data"]["rendering"]));
+        digests.insert(name.clone(), compute_digest(&stored["data"]["rendering"]));
         story.kubectl(&["delete", "controllerrevision", &name]);
         story.cluster.kubectl_in(
             &["-n", &story.namespace, "create", "-f", "-"],

@@ -5,7 +5,7 @@ use rollmodel::{
         names::SCHEMA_LEVEL_NOW,
         rollout::{ADDED_ONCE, APPENDED},
     },
-    plan::facts::revision::digest,
+    plan::facts::revision::compute_digest,
 };
 use serde_json::{Value, json};
 
@@ -66,7 +66,7 @@ fn digest_created(mut record: Value) -> String {
     for later in ADDED_ONCE.iter().chain(&APPENDED) {
         record.as_object_mut().unwrap().remove(*later);
     }
-    digest(&record)
+    compute_digest(&record)
 }
 
 #[test]

@@ -427,7 +427,8 @@ fn replace_body(world: &mut World, revision_name: &str) {
     let stored = found.unwrap();
     let body = stored.body.as_mut().unwrap();
     body.rendering["spec"]["containers"][0]["image"] = json!("evil:1");
-    stored.rendering_digest = Some(rollmodel::plan::facts::revision::digest(&body.rendering));
+    stored.rendering_digest =
+        Some(rollmodel::plan::facts::revision::compute_digest(&body.rendering));
 }
 
 #[test]

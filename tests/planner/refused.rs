@@ -10,7 +10,7 @@ use crate::world::World;
 /// What is remembered of the first of these writes that was refused.
 fn refused(plan: &Plan, which: impl Fn(&Action) -> bool) -> RefusedWrite {
     let action = plan.actions.iter().find(|a| which(a)).unwrap();
-    let write = action.write().unwrap();
+    let write = action.identify_write().unwrap();
     RefusedWrite {
         message: match action {
             Action::StoreRevision { name, .. } => format!("store revision {name}: no"),
@@ -20,7 +20,7 @@ fn refused(plan: &Plan, which: impl Fn(&Action) -> bool) -> RefusedWrite {
         },
         write,
         due: false,
-        deciding: action.decides(),
+        deciding: action.records_decision(),
         forbidden: true,
         names_template: false,
     }
@@ -31,7 +31,7 @@ fn service(action: &Action) -> bool {
 }
 
 fn writes(plan: &Plan) -> Vec<String> {
-    plan.actions.iter().filter_map(Action::write).collect()
+    plan.actions.iter().filter_map(Action::identify_write).collect()
 }
 
 /// A world that serves version 6 and whose Service was deleted, and what is planned then.

@@ -462,7 +462,7 @@ fn a_policy_that_changes_while_a_job_goes_on_replaces_the_job() {
 fn a_job_that_is_refused_or_gets_no_pod_is_told() {
     let mut bucket = Bucket::new(None, []);
     let plan = bucket.plan();
-    let write = plan.actions[0].write().unwrap();
+    let write = plan.actions[0].identify_write().unwrap();
     bucket.seen.blocked = vec![RefusedWrite {
         message: format!("{write}: exceeded quota"),
         write,

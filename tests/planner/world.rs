@@ -386,7 +386,7 @@ impl World {
                     name,
                     uid,
                     resource_version,
-                    rendering_digest: Some(plan::facts::revision::digest(&body.rendering)),
+                    rendering_digest: Some(plan::facts::revision::compute_digest(&body.rendering)),
                     body: Some(body),
                 });
             }
@@ -467,7 +467,7 @@ impl World {
             && body["spec"]["template"]["metadata"]["labels"][names::VERSION] == json!("7")
         {
             self.seen.memory.refused.push(plan::observed::RefusedWrite {
-                write: action.write().unwrap(),
+                write: action.identify_write().unwrap(),
                 names_template: message.contains("spec.template"),
                 message,
                 ..plan::observed::RefusedWrite::default()

@@ -4,7 +4,7 @@ use std::fs;
 
 use jiff::Timestamp;
 use rollmodel::{
-    plan::{self, Action, Observed, facts::revision::digest, registry::ObservedRegistry},
+    plan::{self, Action, Observed, facts::revision::compute_digest, registry::ObservedRegistry},
     run::case::Case,
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -146,7 +146,7 @@ fn digest_rendering(revisions: &Value, name: &Value) -> String {
     let stored = all.into_iter().find(|c| c.get("name") == Some(name));
     let rendering = stored.and_then(|c| c.get("body")?.get("rendering"));
     match rendering.and_then(|r| serde_json::to_value(r).ok()) {
-        Some(rendering) => digest(&rendering),
+        Some(rendering) => compute_digest(&rendering),
         None => "sha256:lost".into(),
     }
 }
@@ -165,7 +165,7 @@ fn find_start(records: &Value, hash: &str) -> Option<String> {
 fn name_refused_writes(observed: &mut Observed, now: Timestamp) -> Result<(), String> {
     let mut refused = std::mem::take(&mut observed.memory.refused);
     let planned: Vec<String> =
-        plan::plan(observed, now).actions.iter().filter_map(Action::write).collect();
+        plan::plan(observed, now).actions.iter().filter_map(Action::identify_write).collect();
     for refused in &mut refused {
         let begins = |write: &&String| write.starts_with(&refused.write);
         let whole = planned.iter().find(begins).cloned();

@@ -8,7 +8,7 @@ use rollmodel::{
     plan::{
         Action, Prunable,
         action::Purpose,
-        facts::revision::digest,
+        facts::revision::compute_digest,
         observed::{Controller, Meta, Record, Service, StoredRevision},
         patch::guard_generation,
     },
@@ -67,7 +67,7 @@ impl Cluster {
                     name: name.clone(),
                     uid,
                     resource_version,
-                    rendering_digest: Some(digest(&body.rendering)),
+                    rendering_digest: Some(compute_digest(&body.rendering)),
                     body: Some(body.clone()),
                 });
             }

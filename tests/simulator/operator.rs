@@ -249,7 +249,7 @@ impl Cluster {
             let prefix = decision_prefix(*rollout);
             self.operator.refused.retain(|r| !r.what.write.starts_with(&prefix));
         } else {
-            let name = action.write();
+            let name = action.identify_write();
             self.operator.refused.retain(|r| Some(&r.what.write) != name.as_ref());
         }
         self.operator.refused.len() < known
@@ -283,11 +283,11 @@ impl Cluster {
     ) -> Result<bool, Applied> {
         let wait = |attempts: u32| Seconds::min(300, 30 << (attempts - 1).min(4));
         let now = self.now;
-        let Some(write) = action.write() else { return Ok(false) };
+        let Some(write) = action.identify_write() else { return Ok(false) };
         let at = self.operator.refused.iter().position(|r| r.what.write == write);
         let before = at.map(|at| self.operator.refused.remove(at));
         let attempts = before.as_ref().map_or(1, |r| r.attempts + 1);
-        let deciding = action.decides();
+        let deciding = action.records_decision();
         let mut message = message;
         message.truncate(1024);
         let names_template = causes && message.contains(TEMPLATE);

@@ -41,15 +41,15 @@ fn handle_changes(
     for change in changes {
         match change {
             ExternalChange::Template { hash16, restarted_at } => {
-                undo(facts, track, hash16, restarted_at.as_deref(), decided);
+                handle_undo(facts, track, hash16, restarted_at.as_deref(), decided);
             }
-            ExternalChange::RestartedAt(at) => restart(facts, at.as_deref(), decided),
+            ExternalChange::RestartedAt(at) => handle_restart(facts, at.as_deref(), decided),
             ExternalChange::Paused(now) => paused = Some(*now),
             ExternalChange::Drift(_) => {}
         }
     }
     if let Some(paused) = paused {
-        pause(facts, track, paused, decided);
+        handle_pause(facts, track, paused, decided);
     }
 }
 
@@ -58,7 +58,7 @@ fn event_key(track: &TrackFacts<'_>, verb: &str) -> String {
     format!("kubectl-{verb}-{}-{}", live.meta.name, live.generation)
 }
 
-fn undo(
+fn handle_undo(
     facts: &Facts<'_>,
     track: &TrackFacts<'_>,
     hash16: &str,
@@ -112,10 +112,10 @@ fn go_back(
     let rejects = facts.history.newest().and_then(|left| find_rejection_by_person(left, &target));
     let by = decided_by(KUBECTL, None);
     let cause = Cause { rejects, ..Cause::new(Trigger::Undo, Direction::Back, by) };
-    decided.roll(NewRollout::new(facts, target, cause));
+    decided.decide_rollout(NewRollout::new(facts, target, cause));
 }
 
-fn restart(facts: &Facts<'_>, at: Option<&str>, decided: &mut Decided) {
+fn handle_restart(facts: &Facts<'_>, at: Option<&str>, decided: &mut Decided) {
     let Some(newest) = facts.history.newest().cloned() else { return };
     let serving = facts.history.serving().filter(|s| {
         facts.history.in_progress().is_some()
@@ -131,10 +131,10 @@ fn restart(facts: &Facts<'_>, at: Option<&str>, decided: &mut Decided) {
     let target = Target::of_record(facts, &newest).restarted(at.map(str::to_owned));
     let direction = repeat_direction(&facts.history);
     let cause = Cause::new(Trigger::Restart, direction, decided_by(KUBECTL, None));
-    decided.roll(NewRollout::new(facts, target, cause));
+    decided.decide_rollout(NewRollout::new(facts, target, cause));
 }
 
-fn pause(facts: &Facts<'_>, track: &TrackFacts<'_>, paused: bool, decided: &mut Decided) {
+fn handle_pause(facts: &Facts<'_>, track: &TrackFacts<'_>, paused: bool, decided: &mut Decided) {
     let verb = if paused { DecisionVerb::Pause } else { DecisionVerb::Resume };
     if let Some(Decision::Roll(new)) = &mut decided.decision {
         // One pass saw an undo or a restart, and then a pause: one record says both.
@@ -146,7 +146,7 @@ fn pause(facts: &Facts<'_>, track: &TrackFacts<'_>, paused: bool, decided: &mut 
         return;
     }
     let key = event_key(track, "pause");
-    if !paused && facts.history.pause().is_none() {
+    if !paused && facts.history.standing_pause().is_none() {
         let message = "kubectl rollout resume was reverted: spec.paused pauses the rollout; set \
                        spec.paused to false.";
         return decided.push_event(true, "ResumeRefused", message.into(), key);

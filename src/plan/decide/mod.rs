@@ -55,7 +55,7 @@ pub struct Decided {
 }
 
 impl Decided {
-    fn roll(&mut self, new: NewRollout) {
+    fn decide_rollout(&mut self, new: NewRollout) {
         self.decision = Some(Decision::Roll(Box::new(new)));
     }
 

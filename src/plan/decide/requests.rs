@@ -147,12 +147,12 @@ fn carry_out(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Rep
         )));
     }
     match request.spec.verb {
-        Verb::Undo => undo(facts, request, decided),
-        Verb::Abort => abort(facts, request, decided),
-        Verb::Retry => retry(facts, request, decided),
-        Verb::Pause => pause(facts, request, decided),
-        Verb::Resume => resume(facts, request, decided),
-        Verb::Restart => restart(facts, request, decided),
+        Verb::Undo => answer_undo(facts, request, decided),
+        Verb::Abort => answer_abort(facts, request, decided),
+        Verb::Retry => answer_retry(facts, request, decided),
+        Verb::Pause => answer_pause(facts, request, decided),
+        Verb::Resume => answer_resume(facts, request, decided),
+        Verb::Restart => answer_restart(facts, request, decided),
         Verb::Unknown => Ok(Answer::refused(
             "This operator does not know the verb: it is older than the CRDs. Upgrade it, then ask \
              again.",
@@ -163,7 +163,7 @@ fn carry_out(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Rep
 /// `<rollout>.<decisions>` of the newest decision, as status.decision says it; "0" before the first.
 #[must_use]
 pub fn describe_decision(history: &History, missing: Option<DecisionLabel>) -> String {
-    let newest = missing.map(DecisionLabel::decision).or_else(|| history.newest_decision());
+    let newest = missing.map(DecisionLabel::decision_numbers).or_else(|| history.newest_decision());
     newest.map_or("0".into(), |(rollout, decisions)| format!("{rollout}.{decisions}"))
 }
 
@@ -203,7 +203,7 @@ fn decided_by(facts: &Facts<'_>, request: &Request) -> DecidedBy {
     }
 }
 
-fn undo(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply {
+fn answer_undo(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply {
     let target = if let Some(number) = request.spec.to_rollout {
         find_named_rollout(facts, number)?
     } else if let Some(version) = &request.spec.to_version {
@@ -292,7 +292,7 @@ fn go_back(
         new.record.number, record.version, record.number
     );
     let number = new.record.number;
-    decided.roll(new);
+    decided.decide_rollout(new);
     Answer::done(message, number)
 }
 
@@ -310,14 +310,14 @@ fn describe_rejection(left: Option<&ModelRolloutSpec>, rejects: Option<&Rejectio
     }
 }
 
-fn abort(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply {
+fn answer_abort(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply {
     let Some(open) = facts.history.in_progress() else {
         return Ok(Answer::nothing(
             "No rollout is in progress: an Undo goes back from one that is complete.",
         ));
     };
     if open.goes_back() {
-        let left = facts.history.rejections().last().map(|(r, _)| r.rollout);
+        let left = facts.history.list_rejections().last().map(|(r, _)| r.rollout);
         let left = left.and_then(|number| facts.history.get(number));
         let hint = left.map(|r| {
             format!(" A Retry returns to version {}, where the spec names it.", r.version)
@@ -336,7 +336,7 @@ fn abort(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply {
     }
 }
 
-fn retry(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply {
+fn answer_retry(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply {
     if facts.observed.memory.crds_older {
         return Ok(Answer::refused(
             "The CRDs are older than the operator, and nothing new is rolled out: apply the CRDs of \
@@ -345,14 +345,14 @@ fn retry(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply {
     }
     let desired = match &facts.desired {
         Ok(desired) => desired,
-        Err(problem) => return Ok(Answer::refused(problem.sentence())),
+        Err(problem) => return Ok(Answer::refused(problem.as_sentence())),
     };
     if facts.history.find_rejection(desired).is_none() && facts.missing.is_none() {
         return Ok(Answer::nothing(format!("Version {} is not rejected.", desired.version)));
     }
     let target = match prepare_desired(facts) {
         Ok(target) => target,
-        Err(Unready::Problem(problem)) => return Ok(Answer::refused(problem.sentence())),
+        Err(Unready::Problem(problem)) => return Ok(Answer::refused(problem.as_sentence())),
         Err(Unready::Lookup(lookup)) => return Err(Wait::Lookup(lookup)),
     };
     let cause = Cause::new(Trigger::Retry, Direction::Forward, decided_by(facts, request));
@@ -366,21 +366,21 @@ fn retry(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply {
         "Recorded as rollout {number}: rolling out version {} again.{paused}",
         desired.version
     );
-    decided.roll(new);
+    decided.decide_rollout(new);
     Ok(Answer::done(message, number))
 }
 
-fn pause(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply {
-    if facts.history.pause().is_some() {
+fn answer_pause(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply {
+    if facts.history.standing_pause().is_some() {
         return Ok(Answer::nothing("It is paused already."));
     }
     let message = "Paused: the rollout in progress, or the next one, waits for a Resume.";
-    Ok(append(facts, request, DecisionVerb::Pause, message, decided))
+    Ok(append_decision(facts, request, DecisionVerb::Pause, message, decided))
 }
 
-fn resume(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply {
+fn answer_resume(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply {
     let by_spec = facts.wanted.spec.paused;
-    if facts.history.pause().is_none() {
+    if facts.history.standing_pause().is_none() {
         return Ok(if by_spec {
             Answer::refused("spec.paused pauses it, not a request: set spec.paused to false.")
         } else {
@@ -392,10 +392,10 @@ fn resume(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply 
     } else {
         "Resumed."
     };
-    Ok(append(facts, request, DecisionVerb::Resume, message, decided))
+    Ok(append_decision(facts, request, DecisionVerb::Resume, message, decided))
 }
 
-fn append(
+fn append_decision(
     facts: &Facts<'_>,
     request: &Request,
     verb: DecisionVerb,
@@ -416,7 +416,7 @@ fn append(
     Answer::done(message, number)
 }
 
-fn restart(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply {
+fn answer_restart(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply {
     let Some(newest) = facts.history.newest() else {
         return Ok(Answer::refused("There is no rollout yet to restart."));
     };
@@ -432,7 +432,7 @@ fn restart(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply
     let is_lost = !is_kept(facts.observed, newest);
     facts.require_templates(is_lost)?;
     let target = if request.spec.rerender == Some(true) {
-        rerender(facts, newest)?
+        render_again(facts, newest)?
     } else if is_lost {
         return Ok(Answer::refused(
             "The stored revision of what serves is lost: ask with rerender: true, or name another \
@@ -448,12 +448,12 @@ fn restart(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply
     let number = new.record.number;
     let message =
         format!("Recorded as rollout {number}: restarting the pods of version {}.", newest.version);
-    decided.roll(new);
+    decided.decide_rollout(new);
     Ok(Answer::done(message, number))
 }
 
 /// Renders the newest revision again.
-fn rerender(facts: &Facts<'_>, newest: &ModelRolloutSpec) -> Result<Target, Wait> {
+fn render_again(facts: &Facts<'_>, newest: &ModelRolloutSpec) -> Result<Target, Wait> {
     let desired = match &facts.desired {
         Ok(desired) if desired.revision_hash == newest.revision_hash => desired,
         _ => {
@@ -464,7 +464,8 @@ fn rerender(facts: &Facts<'_>, newest: &ModelRolloutSpec) -> Result<Target, Wait
             .into());
         }
     };
-    let body = make_body(facts, desired).map_err(|problem| Answer::refused(problem.sentence()))?;
+    let body =
+        make_body(facts, desired).map_err(|problem| Answer::refused(problem.as_sentence()))?;
     Ok(make_target(facts, desired, body, 2))
 }
 

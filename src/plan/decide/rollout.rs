@@ -21,8 +21,8 @@ use crate::{
             find_live_template, find_stored_revision,
             history::{History, Rejectable, is_kept, make_rejection, rejection_covers},
             problem::Problem,
-            revision::{self, digest},
-            stores,
+            revision::{self, compute_digest},
+            stores_rendering,
             version::find_pinned_digest,
         },
         make,
@@ -113,7 +113,7 @@ impl Target {
         if find_stored_revision(facts.observed, record).is_none()
             && let Some(rendering) = find_live_template(facts.observed, record)
         {
-            target.rendering_digest = digest(&rendering);
+            target.rendering_digest = compute_digest(&rendering);
             let place = find_place(facts, record.revision_name.clone(), &target);
             let (revision_hash, content) = (record.revision_hash.clone(), Value::Null);
             let body = RevisionBody { revision_hash, content, rendering };
@@ -210,7 +210,9 @@ fn find_place(facts: &Facts<'_>, first: String, target: &Target) -> (String, boo
     for name in std::iter::once(first.clone()).chain(others) {
         match facts.find_stored(&name) {
             None => return (name, false),
-            Some(stored) if stores(stored, &target.rendering_digest) => return (name, true),
+            Some(stored) if stores_rendering(stored, &target.rendering_digest) => {
+                return (name, true);
+            }
             Some(_) => {}
         }
     }
@@ -222,7 +224,7 @@ fn find_place(facts: &Facts<'_>, first: String, target: &Target) -> (String, boo
 /// # Errors
 /// Why it cannot be rendered.
 pub fn make_body(facts: &Facts<'_>, desired: &Revision) -> Result<RevisionBody, Problem> {
-    let rendering = revision::rendering(facts.observed, &facts.wanted.spec, desired)?;
+    let rendering = revision::render_revision(facts.observed, &facts.wanted.spec, desired)?;
     let revision_hash = desired.revision_hash.clone();
     let content = revision::write_revision(&facts.wanted.spec, &desired.record_digest);
     Ok(RevisionBody { revision_hash, content, rendering })
@@ -237,7 +239,7 @@ pub fn make_target(
     body: RevisionBody,
     number: u32,
 ) -> Target {
-    let version = revision::find(facts.observed, &facts.wanted.spec).ok().flatten();
+    let version = revision::find_version(facts.observed, &facts.wanted.spec).ok().flatten();
     let name = names::revision_name(&facts.observed.name, &desired.revision_hash, number);
     let mut target = Target {
         version: desired.version.clone(),
@@ -246,7 +248,7 @@ pub fn make_target(
         revision_hash: desired.revision_hash.clone(),
         content_hash: desired.content_hash.clone(),
         revision_name: name.clone(),
-        rendering_digest: digest(&body.rendering),
+        rendering_digest: compute_digest(&body.rendering),
         restarted_at: find_restart_in_spec(facts),
         store: None,
     };
@@ -278,13 +280,14 @@ fn check_port(facts: &Facts<'_>, target: &Target) -> Result<(), Unready> {
             .and_then(|s| s.body.as_ref())
             .map(|body| &body.rendering),
     };
-    let (Some(new), Some(old)) = (rendering.map(make::port), facts.find_port(serving)) else {
+    let (Some(new), Some(old)) = (rendering.map(make::find_client_port), facts.find_port(serving))
+    else {
         return Ok(());
     };
     let mut others = vec![old];
     for left in find_left(facts, target) {
         let body = facts.require_stored_body(left).map_err(Unready::Lookup)?;
-        others.extend(body.map(|body| make::port(&body.rendering)));
+        others.extend(body.map(|body| make::find_client_port(&body.rendering)));
     }
     if others.iter().all(|old| old.name == new.name)
         || others.iter().all(|old| old.number == new.number)
@@ -415,7 +418,7 @@ pub fn digest_creation(record: &ModelRolloutSpec) -> String {
             fields.remove(*later);
         }
     }
-    digest(&fields)
+    compute_digest(&fields)
 }
 
 #[cfg(test)]

@@ -28,17 +28,17 @@ pub fn follow_spec(facts: &Facts<'_>, decided: &mut Decided) {
     if facts.history.find_rejection(desired).is_some() {
         return match newest {
             Some(_) => leave_rollout(facts, decided),
-            None => recreate(facts, decided),
+            None => serve_last_again(facts, decided),
         };
     }
     if facts.should_pause(&facts.history) {
         if newest.is_none() {
-            recreate(facts, decided);
+            serve_last_again(facts, decided);
         }
         return;
     }
     match prepare_desired(facts) {
-        Ok(target) => roll(facts, target, decided),
+        Ok(target) => roll_out_desired(facts, target, decided),
         Err(Unready::Lookup(lookup)) => decided.lookups.push(lookup),
         Err(Unready::Problem(problem)) => {
             if matches!(problem, Problem::Invalid(..)) {
@@ -49,7 +49,7 @@ pub fn follow_spec(facts: &Facts<'_>, decided: &mut Decided) {
     }
 }
 
-fn roll(facts: &Facts<'_>, target: Target, decided: &mut Decided) {
+fn roll_out_desired(facts: &Facts<'_>, target: Target, decided: &mut Decided) {
     // A spec that returns to what serves goes back: its pods are there already.
     let returns = facts
         .desired
@@ -57,7 +57,7 @@ fn roll(facts: &Facts<'_>, target: Target, decided: &mut Decided) {
         .is_ok_and(|d| facts.history.serving().is_some_and(|s| s.revision_hash == d.revision_hash));
     let direction = if returns { Direction::Back } else { Direction::Forward };
     let cause = Cause::new(Trigger::SpecChanged, direction, decided_by(SPEC, None));
-    decided.roll(NewRollout::new(facts, target, cause));
+    decided.decide_rollout(NewRollout::new(facts, target, cause));
 }
 
 /// Goes back from a rollout in progress that the spec names no longer, where what it names cannot
@@ -74,7 +74,7 @@ fn leave_rollout(facts: &Facts<'_>, decided: &mut Decided) {
     let target = Target::of_record(facts, target);
     let by = decided_by(SPEC, Some("the spec no longer names the rollout in progress"));
     let cause = Cause::new(Trigger::SpecChanged, Direction::Back, by);
-    decided.roll(NewRollout::new(facts, target, cause));
+    decided.decide_rollout(NewRollout::new(facts, target, cause));
 }
 
 /// Whether the rollout in progress goes forward to something new that the spec names no longer.
@@ -91,7 +91,7 @@ pub fn is_left_behind(facts: &Facts<'_>) -> bool {
 
 /// A ModelDeployment that was created again on something rejected, or while a pause stands, first
 /// serves what served last. That is not what the spec names, so it goes back.
-fn recreate(facts: &Facts<'_>, decided: &mut Decided) {
+fn serve_last_again(facts: &Facts<'_>, decided: &mut Decided) {
     let history = &facts.history;
     let eligible = |r: &&crate::api::ModelRolloutSpec| {
         history.explain_ineligibility(facts.observed, r).is_none()
@@ -102,5 +102,5 @@ fn recreate(facts: &Facts<'_>, decided: &mut Decided) {
     };
     let target = Target::of_record(facts, target).restarted(None);
     let cause = Cause::new(Trigger::Recreated, Direction::Back, decided_by(SPEC, None));
-    decided.roll(NewRollout::new(facts, target, cause));
+    decided.decide_rollout(NewRollout::new(facts, target, cause));
 }

@@ -80,7 +80,7 @@ fn the_last_decision_that_a_record_holds_is_a_resume() {
 /// The rollout of version 7 that the spec names, complete: every pod runs these images.
 fn complete(images: &[&str]) -> Observed {
     let named = observed("7", Vec::new());
-    let named = revision::of(&named.model_deployment.unwrap().spec, "sha256:7");
+    let named = revision::compute_revision(&named.model_deployment.unwrap().spec, "sha256:7");
     let (revision_hash, content_hash) = (named.revision_hash, named.content_hash);
     let open = ModelRolloutSpec { revision_hash, content_hash, ..record(2, "7") };
     let mut live = workload("2.0", &open);

@@ -43,7 +43,7 @@ pub fn roll_back_if_failed(facts: &Facts<'_>, decided: &mut Decided) {
     let target = Target::of_record(facts, target);
     let rejects = verdict.scope.and_then(|scope| reject_rollout(open, scope, &target));
     let (what, back) = name_difference(open, &target);
-    let message = format!("{what}: {}. Going back to {back}.", verdict.failure.sentence());
+    let message = format!("{what}: {}. Going back to {back}.", verdict.failure.to_sentence());
     decided.push_event(
         true,
         event_reason(verdict.trigger),
@@ -53,7 +53,7 @@ pub fn roll_back_if_failed(facts: &Facts<'_>, decided: &mut Decided) {
     let by = decided_by(OPERATOR, Some(&verdict.failure.reason));
     let cause = Cause { rejects, ..Cause::new(verdict.trigger, Direction::Back, by) };
     decided.failure = Some(verdict.failure);
-    decided.roll(NewRollout::new(facts, target, cause));
+    decided.decide_rollout(NewRollout::new(facts, target, cause));
 }
 
 /// Names what was not rolled out and what is gone back to, by what differs between them: the

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::Value;
 
-use super::path::{bracket, join, text};
+use super::path::{format_keys, format_scalar, join_path};
 
 /// Maximum number of paths of other managers that are kept.
 pub const FOREIGN_MAX: usize = 256;
@@ -23,7 +23,7 @@ pub fn foreign_paths(managed_fields: &[ManagedFieldsEntry], ours: &str) -> Vec<S
         let Some(spec) = entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:spec")) else {
             continue;
         };
-        leaves(
+        collect_leaves(
             spec,
             "",
             if entry.manager.as_deref() == Some(ours) { &mut mine } else { &mut theirs },
@@ -32,40 +32,40 @@ pub fn foreign_paths(managed_fields: &[ManagedFieldsEntry], ours: &str) -> Vec<S
     theirs.difference(&mine).take(FOREIGN_MAX).cloned().collect()
 }
 
-fn leaves(node: &Value, path: &str, out: &mut BTreeSet<String>) {
+fn collect_leaves(node: &Value, path: &str, out: &mut BTreeSet<String>) {
     let children: Vec<_> =
         node.as_object().into_iter().flatten().filter(|(element, _)| *element != ".").collect();
     if children.is_empty() && !path.is_empty() {
         out.insert(path.to_owned());
     }
     for (element, child) in children {
-        leaves(child, &step(path, element), out);
+        collect_leaves(child, &append_element(path, element), out);
     }
 }
 
 /// Appends one element of FieldsV1 to a path: `f:name`, `k:{"name":"model"}`, `v:"a"` or `i:0`.
-fn step(path: &str, element: &str) -> String {
+fn append_element(path: &str, element: &str) -> String {
     let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
     match element.split_once(':') {
-        Some(("f", name)) => join(path, name),
+        Some(("f", name)) => join_path(path, name),
         Some(("k", keys)) => {
             let keys = json(keys);
             let pairs = keys
                 .as_object()
                 .into_iter()
                 .flatten()
-                .map(|(name, value)| (name.clone(), plain(value)))
+                .map(|(name, value)| (name.clone(), format_value(value)))
                 .collect();
-            format!("{path}{}", bracket(pairs))
+            format!("{path}{}", format_keys(pairs))
         }
-        Some(("v", value)) => format!("{path}[v={}]", plain(&json(value))),
+        Some(("v", value)) => format!("{path}[v={}]", format_value(&json(value))),
         Some(("i", index)) => format!("{path}[{index}]"),
-        _ => join(path, element),
+        _ => join_path(path, element),
     }
 }
 
-fn plain(value: &Value) -> String {
-    text(value).unwrap_or_else(|| value.to_string())
+fn format_value(value: &Value) -> String {
+    format_scalar(value).unwrap_or_else(|| value.to_string())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::empty;
+use super::is_empty_value;
 
 /// A place in the tree: its path, and the facts about the way there.
 #[derive(Clone, Default)]
@@ -35,18 +35,23 @@ pub(in crate::plan) fn is_quantity(parent: &str, name: &str) -> bool {
 }
 
 impl Place {
-    pub fn field(&self, name: &str) -> Self {
+    pub fn at_field(&self, name: &str) -> Self {
         let quantity = is_quantity(&self.field, name);
-        Self { path: join(&self.path, name), field: name.to_owned(), quantity, owned: self.owned }
+        Self {
+            path: join_path(&self.path, name),
+            field: name.to_owned(),
+            quantity,
+            owned: self.owned,
+        }
     }
 
-    pub fn item(&self, key: &str) -> Self {
+    pub fn at_item(&self, key: &str) -> Self {
         Self { path: format!("{}{key}", self.path), ..self.clone() }
     }
 }
 
 /// Formats a string or number for a path.
-pub(super) fn text(value: &Value) -> Option<String> {
+pub(super) fn format_scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
@@ -56,13 +61,14 @@ pub(super) fn text(value: &Value) -> Option<String> {
 
 /// Formats the keys of a list's items for paths; None where an item has no key, or two have the
 /// same.
-pub(super) fn keys(field: &str, items: &[Value]) -> Option<Vec<String>> {
-    let keys: Vec<String> = items.iter().map(|item| key(field, item)).collect::<Option<_>>()?;
+pub(super) fn format_item_keys(field: &str, items: &[Value]) -> Option<Vec<String>> {
+    let keys: Vec<String> =
+        items.iter().map(|item| format_item_key(field, item)).collect::<Option<_>>()?;
     let distinct: BTreeSet<&String> = keys.iter().collect();
     (distinct.len() == keys.len()).then_some(keys)
 }
 
-fn key(field: &str, item: &Value) -> Option<String> {
+fn format_item_key(field: &str, item: &Value) -> Option<String> {
     let names: &[&str] = match field {
         "volumeMounts" => &["mountPath"],
         "volumeDevices" => &["devicePath"],
@@ -73,20 +79,20 @@ fn key(field: &str, item: &Value) -> Option<String> {
         _ => &["name"],
     };
     let pair = |name: &&str| {
-        let value = item.get(*name).filter(|value| !empty(value)).and_then(text);
+        let value = item.get(*name).filter(|value| !is_empty_value(value)).and_then(format_scalar);
         let value = value.or_else(|| (*name == "protocol").then(|| "TCP".to_owned()))?;
         Some((String::from(*name), value))
     };
-    Some(bracket(names.iter().map(pair).collect::<Option<_>>()?))
+    Some(format_keys(names.iter().map(pair).collect::<Option<_>>()?))
 }
 
-pub(super) fn bracket(mut pairs: Vec<(String, String)>) -> String {
+pub(super) fn format_keys(mut pairs: Vec<(String, String)>) -> String {
     pairs.sort();
     let pairs: Vec<String> =
         pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
     format!("[{}]", pairs.join(","))
 }
 
-pub(super) fn join(path: &str, name: &str) -> String {
+pub(super) fn join_path(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }

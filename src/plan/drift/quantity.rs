@@ -3,7 +3,7 @@
 /// Parses a quantity such as `500m` or `4Gi` into billionths, rounded up and capped as Kubernetes
 /// does; None for any other text.
 #[must_use]
-pub fn nanos(text: &str) -> Option<i128> {
+pub fn parse_quantity(text: &str) -> Option<i128> {
     const CAP: i128 = i64::MAX as i128 * 1_000_000_000;
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
@@ -12,21 +12,21 @@ pub fn nanos(text: &str) -> Option<i128> {
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
         return None;
     }
-    let (twos, tens) = scale(suffix)?;
+    let (twos, tens) = find_scale(suffix)?;
     let fraction = fraction.trim_end_matches('0');
     let tens =
         tens.saturating_add(9).saturating_sub(i32::try_from(fraction.len()).unwrap_or(i32::MAX));
     let amount = format!("0{whole}{fraction}")
         .parse()
         .ok()
-        .and_then(|digits| scaled(digits, twos, tens))
+        .and_then(|digits| apply_scale(digits, twos, tens))
         .unwrap_or(CAP)
         .min(CAP);
     Some(if text.starts_with('-') { -amount } else { amount })
 }
 
 /// Computes digits × 2^twos × 10^tens; None on overflow.
-fn scaled(digits: i128, twos: u32, tens: i32) -> Option<i128> {
+fn apply_scale(digits: i128, twos: u32, tens: i32) -> Option<i128> {
     let binary = digits.checked_mul(1_i128.checked_shl(twos)?)?;
     match 10_i128.checked_pow(tens.unsigned_abs()) {
         Some(power) if tens < 0 => Some(binary / power + i128::from(binary % power != 0)),
@@ -37,7 +37,7 @@ fn scaled(digits: i128, twos: u32, tens: i32) -> Option<i128> {
 }
 
 /// The powers of two and of ten that a suffix stands for.
-fn scale(suffix: &str) -> Option<(u32, i32)> {
+fn find_scale(suffix: &str) -> Option<(u32, i32)> {
     Some(match suffix {
         "n" => (0, -9),
         "u" => (0, -6),
@@ -87,11 +87,11 @@ mod tests {
             ("1.50", "1.5"),
         ];
         for (a, b) in same {
-            assert!(nanos(a).is_some(), "{a}");
-            assert_eq!(nanos(a), nanos(b), "{a} and {b}");
+            assert!(parse_quantity(a).is_some(), "{a}");
+            assert_eq!(parse_quantity(a), parse_quantity(b), "{a} and {b}");
         }
-        assert_ne!(nanos("1G"), nanos("1Gi"));
-        assert_eq!(nanos("-1"), Some(-1_000_000_000));
+        assert_ne!(parse_quantity("1G"), parse_quantity("1Gi"));
+        assert_eq!(parse_quantity("-1"), Some(-1_000_000_000));
     }
 
     #[test]
@@ -100,21 +100,21 @@ mod tests {
             "", ".", "-", "+-1", "m", "1GB", "1 Gi", "1K", "1.2.3", "1e", "1e1.5", "0x1", "1ki",
             "٣", "true", "1eE1",
         ] {
-            assert_eq!(nanos(text), None, "{text}");
+            assert_eq!(parse_quantity(text), None, "{text}");
         }
     }
 
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in "\\PC{0,12}|[-+]?[0-9.]{0,50}(e[-+]?[0-9]{1,12}|[a-zA-Z]{0,3})") {
-            if let Some(amount) = nanos(&text) {
+            if let Some(amount) = parse_quantity(&text) {
                 prop_assert!(amount.unsigned_abs() <= i64::MAX.unsigned_abs() as u128 * 1_000_000_000);
             }
         }
 
         #[test]
         fn thousandths_and_units_agree(n in any::<u32>()) {
-            prop_assert_eq!(nanos(&format!("{n}")), nanos(&format!("{n}000m")));
+            prop_assert_eq!(parse_quantity(&format!("{n}")), parse_quantity(&format!("{n}000m")));
         }
     }
 }

@@ -3,14 +3,14 @@ use crate::{
     api::deployment::{DeliveryMode, Protocol},
     plan::{
         arbitrary,
-        make::{Delivered, Source, render},
+        make::{Delivered, Source, render_template},
     },
 };
 use proptest::prelude::*;
 use serde_json::json;
 
 fn found(want: Value, live: Value, foreign: &[&str]) -> Vec<String> {
-    differences(&want, &live, &foreign.iter().map(|p| String::from(*p)).collect::<Vec<_>>())
+    find_differences(&want, &live, &foreign.iter().map(|p| String::from(*p)).collect::<Vec<_>>())
 }
 
 fn containers(items: Value) -> Value {
@@ -188,7 +188,7 @@ fn rendering(written: &Value, protocol: Protocol) -> Value {
         before: None,
         template: Some(written),
     };
-    render(&source).unwrap()
+    render_template(&source).unwrap()
 }
 
 /// What the API server makes of a rendering: its defaults, the usual forms of quantities,
@@ -269,7 +269,7 @@ fn whatever_of_a_rendering_is_changed_or_removed_is_found() {
         for other in [json!("other"), json!(77), json!(null)] {
             let mut live = stored(want.clone());
             *live.pointer_mut(&pointer).unwrap() = other;
-            assert_eq!(differences(&want, &live, &[]).len(), 1, "{pointer}");
+            assert_eq!(find_differences(&want, &live, &[]).len(), 1, "{pointer}");
         }
     }
 }
@@ -283,13 +283,13 @@ fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn a_value_does_not_differ_from_itself(value in any_json()) {
-        prop_assert_eq!(differences(&value, &value, &[]), [""; 0]);
+        prop_assert_eq!(find_differences(&value, &value, &[]), [""; 0]);
     }
 
     #[test]
     fn any_two_values_are_compared(want in any_json(), live in any_json(), foreign in prop::collection::vec("[a-c.]{0,3}", 0..3)) {
-        let silent = empty(&want) && foreign.is_empty();
-        prop_assert!(!silent || differences(&want, &live, &foreign).is_empty());
+        let silent = is_empty_value(&want) && foreign.is_empty();
+        prop_assert!(!silent || find_differences(&want, &live, &foreign).is_empty());
     }
 
     #[test]
@@ -311,6 +311,6 @@ proptest! {
         let live = stored(want.clone());
         // Even where a backup was restored by a manager that then owns it all.
         let foreign = if owned { vec!["metadata".to_owned(), "spec".to_owned()] } else { Vec::new() };
-        prop_assert_eq!(differences(&want, &live, &foreign), [""; 0]);
+        prop_assert_eq!(find_differences(&want, &live, &foreign), [""; 0]);
     }
 }

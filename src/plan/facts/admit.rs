@@ -35,7 +35,7 @@ pub fn admit_desired(facts: &Facts<'_>, desired: &Revision) -> Result<(), Proble
         return Ok(());
     }
     let again = facts.history.was_promoted(&desired.record_digest);
-    let version = revision::find(facts.observed, &facts.wanted.spec)?;
+    let version = revision::find_version(facts.observed, &facts.wanted.spec)?;
     let asked = RULES.iter().filter(|(_, asked)| !again || *asked == Asked::Again);
     match asked.into_iter().find_map(|(rule, _)| rule(facts, version)) {
         Some(problem) => Err(problem),
@@ -44,7 +44,7 @@ pub fn admit_desired(facts: &Facts<'_>, desired: &Revision) -> Result<(), Proble
 }
 
 fn require_presence(facts: &Facts<'_>, version: Option<&Version>) -> Option<Problem> {
-    version.is_none().then(|| revision::absent(&facts.wanted.spec))
+    version.is_none().then(|| revision::report_missing_version(&facts.wanted.spec))
 }
 
 /// A version keeps the record that it was rolled out with.
@@ -93,7 +93,7 @@ mod tests {
     fn find_reason(observed: &Observed) -> Option<Reason> {
         let wanted = observed.model_deployment.as_ref().unwrap();
         let facts = Facts::new(observed, wanted, at(60));
-        let desired = revision::of(&wanted.spec, "sha256:7");
+        let desired = revision::compute_revision(&wanted.spec, "sha256:7");
         match admit_desired(&facts, &desired).err()? {
             Problem::Pending(reason, _) | Problem::Invalid(reason, _) => Some(reason),
         }
@@ -157,7 +157,7 @@ mod tests {
         let mut observed = serve(false);
         yank(&mut observed);
         let wanted = observed.model_deployment.clone().unwrap();
-        let desired = revision::of(&wanted.spec, "sha256:7");
+        let desired = revision::compute_revision(&wanted.spec, "sha256:7");
         let serving = crate::api::ModelRolloutSpec {
             content_hash: desired.content_hash.clone(),
             ..promoted(2, "7")

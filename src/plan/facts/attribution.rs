@@ -79,7 +79,7 @@ pub fn attribute_changes<'a>(
         return read_decision_label(live)
             .map_or(Attribution::NotYetApplied, Attribution::CacheBehind);
     };
-    let base = match label.decision().cmp(&newest) {
+    let base = match label.decision_numbers().cmp(&newest) {
         std::cmp::Ordering::Greater => return Attribution::CacheBehind(label),
         std::cmp::Ordering::Less if !newest_is_refused => return Attribution::NotYetApplied,
         std::cmp::Ordering::Less => history.find_labelled(label),
@@ -118,7 +118,7 @@ fn compare_template(
 pub fn compare_rendering(track: Track<'_>, rendering: &Value) -> Vec<String> {
     let template = &track.deployment.spec.template;
     let owned_by_others = paths_below(&track.deployment.foreign, "template.");
-    let mut paths = drift::differences(rendering, template, &owned_by_others);
+    let mut paths = drift::find_differences(rendering, template, &owned_by_others);
     if template["metadata"]["labels"][names::TRACK] != track.name {
         paths.push(format!("metadata.labels[{}]", names::TRACK));
     }

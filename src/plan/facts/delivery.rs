@@ -28,8 +28,8 @@ pub const IMAGE_VOLUMES_FROM: u32 = 35;
 ///
 /// # Errors
 /// What the policy demands and is not so, or that nobody knows yet what the bytes have to be.
-pub fn delivered<'a>(
-    seen: &'a Observed,
+pub fn resolve_delivery<'a>(
+    observed: &'a Observed,
     spec: &ModelDeploymentSpec,
     version: &'a Version,
 ) -> Result<Delivered<'a>, Problem> {
@@ -39,25 +39,25 @@ pub fn delivered<'a>(
             None | Some(DeliveryMode::InImage) => {
                 Ok(Delivered { mode: DeliveryMode::InImage, digest: None })
             }
-            Some(mode) => Err(no_artifact(version, mode)),
+            Some(mode) => Err(report_missing_artifact(version, mode)),
         };
     };
     let mode = written.unwrap_or(DeliveryMode::Init);
-    if let Some(policy) = seen.policy.as_ref().map(|p| &p.spec) {
-        digest_demanded(policy, version, artifact)?;
-        signature_demanded(policy, version, artifact, mode)?;
+    if let Some(policy) = observed.policy.as_ref().map(|p| &p.spec) {
+        require_digest(policy, version, artifact)?;
+        require_signature(policy, version, artifact, mode)?;
     }
     if mode == DeliveryMode::ImageVolume {
-        mountable(seen, version, artifact)?;
+        require_mountable(observed, version, artifact)?;
     }
     let digest = find_pinned_digest(version);
     if digest.is_none() && mode != DeliveryMode::InImage {
-        return Err(not_verified(seen, version));
+        return Err(report_unverified(observed, version));
     }
     Ok(Delivered { mode, digest })
 }
 
-fn no_artifact(version: &Version, mode: DeliveryMode) -> Problem {
+fn report_missing_artifact(version: &Version, mode: DeliveryMode) -> Problem {
     Problem::Invalid(
         Reason::NoArtifact,
         format!(
@@ -67,12 +67,13 @@ fn no_artifact(version: &Version, mode: DeliveryMode) -> Problem {
     )
 }
 
-fn digest_demanded(
+fn require_digest(
     policy: &ModelPolicySpec,
     version: &Version,
     artifact: &Artifact,
 ) -> Result<(), Problem> {
-    if !policy.require_artifact_digest || fetch_container::recorded(artifact).is_some() {
+    if !policy.require_artifact_digest || fetch_container::find_recorded_digest(artifact).is_some()
+    {
         return Ok(());
     }
     Err(Problem::Invalid(
@@ -85,7 +86,7 @@ fn digest_demanded(
     ))
 }
 
-fn signature_demanded(
+fn require_signature(
     policy: &ModelPolicySpec,
     version: &Version,
     artifact: &Artifact,
@@ -115,8 +116,12 @@ fn signature_demanded(
 }
 
 /// Whether the kubelet can mount the artifact.
-fn mountable(seen: &Observed, version: &Version, artifact: &Artifact) -> Result<(), Problem> {
-    if fetch_container::reference(&artifact.uri, "").is_none() {
+fn require_mountable(
+    observed: &Observed,
+    version: &Version,
+    artifact: &Artifact,
+) -> Result<(), Problem> {
+    if fetch_container::build_image_reference(&artifact.uri, "").is_none() {
         let scheme = artifact.uri.split("://").next().unwrap_or_default();
         let sentence = format!(
             "spec.delivery.mode ImageVolume mounts oci:// artifacts, and that of ModelVersion {} is at {scheme}://: set spec.delivery.mode to Init.",
@@ -124,7 +129,7 @@ fn mountable(seen: &Observed, version: &Version, artifact: &Artifact) -> Result<
         );
         return Err(Problem::Invalid(Reason::ImageVolumeUnsupported, sentence));
     }
-    match seen.memory.kubernetes {
+    match observed.memory.kubernetes {
         Some(minor) if minor >= IMAGE_VOLUMES_FROM => Ok(()),
         Some(minor) => Err(Problem::Invalid(
             Reason::ImageVolumeUnsupported,
@@ -141,7 +146,7 @@ fn mountable(seen: &Observed, version: &Version, artifact: &Artifact) -> Result<
 }
 
 /// Nobody knows yet what the bytes have to be.
-fn not_verified(seen: &Observed, version: &Version) -> Problem {
+fn report_unverified(observed: &Observed, version: &Version) -> Problem {
     let Version { name, version: number, .. } = version;
     if let Some(found) = version.unverified.as_ref().filter(|u| u.failed) {
         let again = format!(
@@ -153,7 +158,7 @@ fn not_verified(seen: &Observed, version: &Version) -> Problem {
             format!("The artifact of version {number} was not accepted: {} {again}", found.message),
         );
     }
-    let verifies = seen.policy.as_ref().is_some_and(|p| p.spec.verification.is_some());
+    let verifies = observed.policy.as_ref().is_some_and(|p| p.spec.verification.is_some());
     let sentence = match &version.unverified {
         _ if !verifies => format!(
             "ModelVersion {name} names no digest of its artifact, and nobody verifies artifacts here: register it with artifact.digest (`rollmodel-fetch digest URI` prints it), or make ModelPolicy {} with spec.verification.serviceAccountName.",
@@ -174,8 +179,12 @@ fn not_verified(seen: &Observed, version: &Version) -> Problem {
 ///
 /// # Errors
 /// When the policy demands images by digest, and it is named by a tag.
-pub fn image(seen: &Observed, version: &Version, rendering: &Value) -> Result<(), Problem> {
-    let demanded = seen.policy.as_ref().is_some_and(|p| p.spec.require_image_digest);
+pub fn require_image_digest(
+    observed: &Observed,
+    version: &Version,
+    rendering: &Value,
+) -> Result<(), Problem> {
+    let demanded = observed.policy.as_ref().is_some_and(|p| p.spec.require_image_digest);
     let containers = rendering["spec"]["containers"].as_array().into_iter().flatten();
     let image = containers
         .filter(|c| c["name"] == names::CONTAINER)
@@ -210,7 +219,12 @@ mod tests {
         let accepts = |name: &str| {
             let containers = json!([{"name": "proxy", "image": "proxy:1"},
                 {"name": "model", "image": name}]);
-            image(&seen, &seen.versions[0], &json!({"spec": {"containers": containers}})).is_ok()
+            require_image_digest(
+                &seen,
+                &seen.versions[0],
+                &json!({"spec": {"containers": containers}}),
+            )
+            .is_ok()
         };
         assert!(accepts("fraud@sha256:abc") && accepts("fraud@sha512:abc"));
         assert!(!accepts("fraud:1"));

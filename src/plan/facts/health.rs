@@ -43,7 +43,7 @@ impl Failure {
 
     /// The whole sentence, for status.
     #[must_use]
-    pub fn sentence(&self) -> String {
+    pub fn to_sentence(&self) -> String {
         match &self.quote {
             Some(quote) => format!("{}: {quote}", self.reason),
             None => self.reason.clone(),

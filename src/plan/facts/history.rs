@@ -51,7 +51,7 @@ impl DecisionLabel {
 
     /// The decision alone, for comparing.
     #[must_use]
-    pub fn decision(self) -> (i64, usize) {
+    pub fn decision_numbers(self) -> (i64, usize) {
         (self.rollout, self.decisions)
     }
 }
@@ -276,14 +276,14 @@ impl History {
 
     /// The pause that people decided and did not lift.
     #[must_use]
-    pub fn pause(&self) -> Option<&Decision> {
+    pub fn standing_pause(&self) -> Option<&Decision> {
         self.find_pause().map(|(_, decision)| decision)
     }
 
     /// Every standing rejection with the record that rejects, oldest first. They follow from the
     /// records alone: a record that goes back rejects, and a Retry clears what covers its revision.
     #[must_use]
-    pub fn rejections(&self) -> Vec<(&Rejection, &ModelRolloutSpec)> {
+    pub fn list_rejections(&self) -> Vec<(&Rejection, &ModelRolloutSpec)> {
         let mut out: Vec<(&Rejection, &ModelRolloutSpec)> = Vec::new();
         for record in self.records() {
             if record.trigger == Trigger::Retry {
@@ -302,14 +302,14 @@ impl History {
         &self,
         revision: &impl Rejectable,
     ) -> Option<(&Rejection, &ModelRolloutSpec)> {
-        self.rejections().into_iter().rev().find(|(r, _)| rejection_covers(r, revision))
+        self.list_rejections().into_iter().rev().find(|(r, _)| rejection_covers(r, revision))
     }
 
     /// Numbers of the rollouts that a new decision depends on: the one that serves, and those with
     /// a standing rejection or pause.
     #[must_use]
     pub fn find_foundations(&self) -> Vec<i64> {
-        let mut numbers: Vec<i64> = self.rejections().iter().map(|(_, r)| r.number).collect();
+        let mut numbers: Vec<i64> = self.list_rejections().iter().map(|(_, r)| r.number).collect();
         numbers.extend(self.served_last().map(|r| r.number));
         numbers.extend(self.find_pause().map(|(r, _)| r.number));
         numbers.sort_unstable();

@@ -74,7 +74,7 @@ impl<'a> Facts<'a> {
             observed,
             wanted,
             now,
-            desired: revision::desired(observed, &wanted.spec),
+            desired: revision::find_desired_revision(observed, &wanted.spec),
             tracks: Vec::new(),
             missing: None,
             lookups: Vec::new(),
@@ -259,7 +259,7 @@ impl<'a> Facts<'a> {
     /// Whether people pause the next step: by the spec, or by the verb.
     #[must_use]
     pub fn should_pause(&self, history: &History) -> bool {
-        self.wanted.spec.paused || history.pause().is_some()
+        self.wanted.spec.paused || history.standing_pause().is_some()
     }
 
     /// Whether the records belong to a ModelDeployment that was deleted before this one was created,
@@ -277,7 +277,7 @@ impl<'a> Facts<'a> {
     /// The port that clients talk to, of a record's rendering.
     #[must_use]
     pub fn find_port(&self, record: &ModelRolloutSpec) -> Option<super::make::Port> {
-        self.find_stored_body(record).map(|body| super::make::port(&body.rendering))
+        self.find_stored_body(record).map(|body| super::make::find_client_port(&body.rendering))
     }
 
     /// Whether a record has the content of what serves, so that whatever happens to it is not the
@@ -310,16 +310,17 @@ pub fn find_stored_revision<'a>(
     record: &ModelRolloutSpec,
 ) -> Option<&'a StoredRevision> {
     let mut contents = observed.revisions.iter();
-    contents.find(|c| c.name == record.revision_name && stores(c, &record.rendering_digest))
+    contents
+        .find(|c| c.name == record.revision_name && stores_rendering(c, &record.rendering_digest))
 }
 
 /// Whether a ControllerRevision stores the rendering of that digest. One of which nothing is known
 /// may, until it is read live.
 #[must_use]
-pub fn stores(stored: &StoredRevision, rendering_digest: &str) -> bool {
+pub fn stores_rendering(stored: &StoredRevision, rendering_digest: &str) -> bool {
     match (&stored.rendering_digest, &stored.body) {
         (Some(known), _) => known == rendering_digest,
-        (None, Some(body)) => revision::digest(&body.rendering) == rendering_digest,
+        (None, Some(body)) => revision::compute_digest(&body.rendering) == rendering_digest,
         (None, None) => true,
     }
 }

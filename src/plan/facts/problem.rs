@@ -15,7 +15,7 @@ pub enum Problem {
 impl Problem {
     /// The sentence for people.
     #[must_use]
-    pub fn sentence(&self) -> &str {
+    pub fn as_sentence(&self) -> &str {
         match self {
             Self::Pending(_, sentence) | Self::Invalid(_, sentence) => sentence,
         }

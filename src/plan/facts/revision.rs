@@ -11,7 +11,7 @@ use super::{delivery, problem::Problem, version::find_pinned_digest};
 use crate::{
     api::{ModelDeploymentSpec, names, reason::Reason, rollout::ModelRolloutSpec},
     plan::{
-        drift::{is_quantity, nanos},
+        drift::{is_quantity, parse_quantity},
         make::{self, Source},
         observed::{Observed, Revision, Version},
     },
@@ -22,24 +22,29 @@ use crate::{
 ///
 /// # Errors
 /// When there is no such version, or its name is taken by another.
-pub fn desired(seen: &Observed, spec: &ModelDeploymentSpec) -> Result<Revision, Problem> {
-    let digest = match find(seen, spec)? {
+pub fn find_desired_revision(
+    observed: &Observed,
+    spec: &ModelDeploymentSpec,
+) -> Result<Revision, Problem> {
+    let digest = match find_version(observed, spec)? {
         Some(version) => version.record_digest.clone(),
-        None => bound(seen, spec).ok_or_else(|| absent(spec))?,
+        None => find_bound_digest(observed, spec).ok_or_else(|| report_missing_version(spec))?,
     };
     // Hashing costs more than everything else of a settled pass.
-    if let Some(known) = seen.memory.desired.as_ref().filter(|known| known.is_of(seen, &digest)) {
+    if let Some(known) =
+        observed.memory.desired.as_ref().filter(|known| known.is_of(observed, &digest))
+    {
         return Ok(known.content.clone());
     }
-    Ok(of(spec, &digest))
+    Ok(compute_revision(spec, &digest))
 }
 
 /// The revision that `spec` makes of the record with that digest.
 #[must_use]
-pub fn of(spec: &ModelDeploymentSpec, record_digest: &str) -> Revision {
+pub fn compute_revision(spec: &ModelDeploymentSpec, record_digest: &str) -> Revision {
     let written = write_revision(spec, record_digest);
-    let (bare, whole) = (without_labels(written.clone()), hash(&written));
-    let content_hash = if bare == written { whole.clone() } else { hash(&bare) };
+    let (bare, whole) = (without_labels(written.clone()), compute_hash(&written));
+    let content_hash = if bare == written { whole.clone() } else { compute_hash(&bare) };
     Revision {
         version: spec.version.clone(),
         record_digest: record_digest.to_owned(),
@@ -77,7 +82,8 @@ fn canonicalize_quantities(parent: &str, value: &mut Value) {
                     Value::Number(number) => Some(number.to_string()),
                     _ => None,
                 };
-                let amount = text.filter(|_| is_quantity(parent, name)).and_then(|t| nanos(&t));
+                let amount =
+                    text.filter(|_| is_quantity(parent, name)).and_then(|t| parse_quantity(&t));
                 match amount {
                     Some(amount) => *value = json!(format_nanos(amount)),
                     None => canonicalize_quantities(name, value),
@@ -103,12 +109,12 @@ fn format_nanos(nanos: i128) -> String {
 ///
 /// # Errors
 /// When the name is taken by another version.
-pub fn find<'a>(
-    seen: &'a Observed,
+pub fn find_version<'a>(
+    observed: &'a Observed,
     spec: &ModelDeploymentSpec,
 ) -> Result<Option<&'a Version>, Problem> {
     let name = names::version_name(&spec.model, &spec.version);
-    let Some(version) = seen.versions.iter().find(|v| v.name == name) else { return Ok(None) };
+    let Some(version) = observed.versions.iter().find(|v| v.name == name) else { return Ok(None) };
     if version.model == spec.model && version.version == spec.version {
         return Ok(Some(version));
     }
@@ -122,9 +128,10 @@ pub fn find<'a>(
 }
 
 /// The recordDigest that this deployment's records bind the version to.
-fn bound(seen: &Observed, spec: &ModelDeploymentSpec) -> Option<String> {
+fn find_bound_digest(observed: &Observed, spec: &ModelDeploymentSpec) -> Option<String> {
     let of_version = |r: &&ModelRolloutSpec| r.model == spec.model && r.version == spec.version;
-    seen.records
+    observed
+        .records
         .iter()
         .map(|r| &*r.spec)
         .filter(of_version)
@@ -134,7 +141,7 @@ fn bound(seen: &Observed, spec: &ModelDeploymentSpec) -> Option<String> {
 
 /// The sentence for a version that is not there.
 #[must_use]
-pub fn absent(spec: &ModelDeploymentSpec) -> Problem {
+pub fn report_missing_version(spec: &ModelDeploymentSpec) -> Problem {
     let name = names::version_name(&spec.model, &spec.version);
     Problem::Pending(
         Reason::VersionNotFound,
@@ -150,15 +157,15 @@ pub fn absent(spec: &ModelDeploymentSpec) -> Problem {
 /// # Errors
 /// When the version is not there to render from or may not be delivered so, or the template is not
 /// one.
-pub fn rendering(
-    seen: &Observed,
+pub fn render_revision(
+    observed: &Observed,
     spec: &ModelDeploymentSpec,
     content: &Revision,
 ) -> Result<Value, Problem> {
-    let version = find(seen, spec)?.ok_or_else(|| absent(spec))?;
-    let delivered = delivery::delivered(seen, spec, version)?;
-    let rendering = make::render(&Source {
-        deployment: &seen.name,
+    let version = find_version(observed, spec)?.ok_or_else(|| report_missing_version(spec))?;
+    let delivered = delivery::resolve_delivery(observed, spec, version)?;
+    let rendering = make::render_template(&Source {
+        deployment: &observed.name,
         model: &spec.model,
         version: &content.version,
         hash: &content.revision_hash,
@@ -167,13 +174,13 @@ pub fn rendering(
         artifact: version.artifact.as_ref(),
         delivered,
         delivery: spec.delivery.as_ref(),
-        policy: seen.policy.as_ref().map(|p| &p.spec),
-        fetch_image: seen.memory.fetch_image.as_deref(),
-        before: find_previous_digest(seen, content),
+        policy: observed.policy.as_ref().map(|p| &p.spec),
+        fetch_image: observed.memory.fetch_image.as_deref(),
+        before: find_previous_digest(observed, content),
         template: spec.template.as_ref(),
     })
     .map_err(|error| Problem::Invalid(error.reason(), error.to_string()))?;
-    delivery::image(seen, version, &rendering)?;
+    delivery::require_image_digest(observed, version, &rendering)?;
     Ok(rendering)
 }
 
@@ -191,13 +198,13 @@ fn find_previous_digest<'a>(observed: &'a Observed, content: &Revision) -> Optio
 
 /// `v1:sha256:<hex>` of a value's canonical JSON.
 #[must_use]
-pub fn hash(value: &Value) -> String {
-    format!("v1:{}", digest(value))
+pub fn compute_hash(value: &Value) -> String {
+    format!("v1:{}", compute_digest(value))
 }
 
 /// `sha256:<hex>` of a value's canonical JSON (RFC 8785).
 #[must_use]
-pub fn digest(value: &Value) -> String {
+pub fn compute_digest(value: &Value) -> String {
     // A JSON value always has a canonical form; if a library thought otherwise, its own text still
     // names it.
     let canonical =
@@ -247,8 +254,8 @@ mod tests {
         b.paused = true;
         b.progress_deadline_seconds = Some(7);
         assert_eq!(
-            of(&spec(json!({})), "sha256:1").revision_hash,
-            of(&b, "sha256:1").revision_hash
+            compute_revision(&spec(json!({})), "sha256:1").revision_hash,
+            compute_revision(&b, "sha256:1").revision_hash
         );
     }
 
@@ -257,7 +264,8 @@ mod tests {
         let hash = |cpu: Value| {
             let resources = json!({"limits": {"cpu": cpu}});
             let containers = json!([{"name": "model", "resources": resources}]);
-            of(&spec(json!({"spec": {"containers": containers}})), "sha256:1").revision_hash
+            compute_revision(&spec(json!({"spec": {"containers": containers}})), "sha256:1")
+                .revision_hash
         };
         assert_eq!(hash(json!("1000m")), hash(json!(1)));
         assert_eq!(hash(json!("1.5")), hash(json!("1500m")));
@@ -266,8 +274,8 @@ mod tests {
 
     #[test]
     fn a_new_label_is_another_revision_hash_and_the_same_content_hash() {
-        let a = of(&spec(json!({"spec": {"containers": []}})), "sha256:1");
-        let b = of(
+        let a = compute_revision(&spec(json!({"spec": {"containers": []}})), "sha256:1");
+        let b = compute_revision(
             &spec(json!({"metadata": {"labels": {"commit": "1"}}, "spec": {"containers": []}})),
             "sha256:1",
         );
@@ -303,7 +311,7 @@ mod tests {
 
     #[test]
     fn labels_are_no_part_of_the_content_and_everything_else_of_the_template_is() {
-        let hash = |template| of(&spec(template), "sha256:1").content_hash;
+        let hash = |template| compute_revision(&spec(template), "sha256:1").content_hash;
         let image = |image| json!({"spec": {"containers": [{"name": "model", "image": image}]}});
         assert_ne!(hash(image("a")), hash(image("b")));
         let named = json!({"metadata": {"name": "x", "labels": {"commit": "1"}}});
@@ -320,7 +328,8 @@ mod tests {
         for (model, version) in [("fraud", "1_2"), ("fraud-1", "1-2"), ("fraud-1", "2")] {
             seen.versions[0].model = model.into();
             seen.versions[0].version = version.into();
-            let taken = matches!(find(&seen, &spec), Err(Problem::Invalid(Reason::NameTaken, _)));
+            let taken =
+                matches!(find_version(&seen, &spec), Err(Problem::Invalid(Reason::NameTaken, _)));
             assert!(taken, "{model} {version}");
         }
     }
@@ -335,7 +344,7 @@ mod tests {
             }
             let revision_hash = record(0, "7").revision_hash;
             let spec = &seen.model_deployment.as_ref().unwrap().spec;
-            let content = Revision { revision_hash, ..of(spec, "sha256:7") };
+            let content = Revision { revision_hash, ..compute_revision(spec, "sha256:7") };
             find_previous_digest(&seen, &content).map(str::to_owned)
         };
         let six = Some(format!("sha256:{}", "6".repeat(64)));
@@ -348,14 +357,14 @@ mod tests {
     #[test]
     fn another_record_is_another_content_hash() {
         assert_ne!(
-            of(&spec(json!({})), "sha256:1").content_hash,
-            of(&spec(json!({})), "sha256:2").content_hash
+            compute_revision(&spec(json!({})), "sha256:1").content_hash,
+            compute_revision(&spec(json!({})), "sha256:2").content_hash
         );
     }
 
     #[test]
     fn the_revision_hash_of_a_content_never_changes() {
-        let content = of(
+        let content = compute_revision(
             &spec(json!({"spec": {"containers": [{"name": "model", "image": "a"}]}})),
             "sha256:1",
         );

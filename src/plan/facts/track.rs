@@ -32,6 +32,6 @@ impl<'a> TrackFacts<'a> {
     pub fn is_up_to_date(&self, history: &History) -> bool {
         let label = self.deployment().and_then(read_decision_label);
         let newest = history.newest_decision_on(&self.track.deployment.meta.name);
-        label.is_some_and(|label| Some(label.decision()) == newest)
+        label.is_some_and(|label| Some(label.decision_numbers()) == newest)
     }
 }

@@ -14,10 +14,10 @@ use crate::{
 pub const SPEC_MAX: usize = 200 * 1024;
 /// Finds the reason, with a sentence, why the version may not be deployed.
 #[must_use]
-pub fn find_problem(seen: &ObservedVersion) -> Option<(Reason, String)> {
-    explain_conflict(seen)
+pub fn find_problem(observed: &ObservedVersion) -> Option<(Reason, String)> {
+    explain_conflict(observed)
         .map(|why| (Reason::Conflict, why))
-        .or_else(|| explain_size(&seen.facts).map(|why| (Reason::TooLarge, why)))
+        .or_else(|| explain_size(&observed.facts).map(|why| (Reason::TooLarge, why)))
 }
 
 /// Explains that the spec of a version is too large.
@@ -33,9 +33,9 @@ pub fn explain_size(facts: &Version) -> Option<String> {
 }
 
 /// Explains that a version was rolled out with another record.
-fn explain_conflict(seen: &ObservedVersion) -> Option<String> {
-    let bound = seen.facts.bound_to.as_ref().filter(|_| !seen.crds_older)?;
-    let Version { model, version, record_digest, .. } = &seen.facts;
+fn explain_conflict(observed: &ObservedVersion) -> Option<String> {
+    let bound = observed.facts.bound_to.as_ref().filter(|_| !observed.crds_older)?;
+    let Version { model, version, record_digest, .. } = &observed.facts;
     Some(format!(
         "Version {version} of {model} was rolled out as {}; this record is another ({}): give it a new version, or delete it.",
         shorten_digest(bound),
@@ -46,5 +46,5 @@ fn explain_conflict(seen: &ObservedVersion) -> Option<String> {
 /// The digest of a version's artifact: from its record, or pinned by a verification or a rollout.
 #[must_use]
 pub fn find_pinned_digest(version: &Version) -> Option<&str> {
-    fetch_container::recorded(version.artifact.as_ref()?).or(version.pin.as_deref())
+    fetch_container::find_recorded_digest(version.artifact.as_ref()?).or(version.pin.as_deref())
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Error, Source, template::list};
+use super::{Error, Source, template::take_list};
 use crate::{
     api::{
         deployment::{Cache, DeliveryMode},
@@ -11,7 +11,7 @@ use crate::{
         version::Artifact,
     },
     plan::{
-        drift::empty,
+        drift::is_empty_value,
         make::fetch_container::{self, ARTIFACT_VOLUME, CACHE_VOLUME, Fetcher},
     },
 };
@@ -24,14 +24,17 @@ const ARTIFACT: &str = "/mnt/rollmodel";
 const CACHE: &str = "/mnt/rollmodel-cache";
 
 /// Adds the volumes, mounts and init container that deliver the artifact.
-pub(super) fn add(source: &Source<'_>, spec: &mut Map<String, Value>) -> Result<(), Error> {
+pub(super) fn deliver_artifact(
+    source: &Source<'_>,
+    spec: &mut Map<String, Value>,
+) -> Result<(), Error> {
     let Some((artifact, digest)) = source.artifact.zip(source.delivered.digest) else {
         return Ok(());
     };
     let (mount, volumes) = match source.delivered.mode {
         DeliveryMode::InImage => return Ok(()),
-        DeliveryMode::ImageVolume => image(source, artifact, digest),
-        DeliveryMode::Init => fetched(source, spec, artifact, digest)?,
+        DeliveryMode::ImageVolume => mount_image(source, artifact, digest),
+        DeliveryMode::Init => mount_fetched(source, spec, artifact, digest)?,
     };
     add_volumes(spec, volumes)?;
     mount_models(spec, mount)
@@ -40,8 +43,9 @@ pub(super) fn add(source: &Source<'_>, spec: &mut Map<String, Value>) -> Result<
 /// The mount of the container `model`, and volumes for it and for the init container.
 type Mounted = (Value, Vec<Value>);
 
-fn image(source: &Source<'_>, artifact: &Artifact, digest: &str) -> Mounted {
-    let reference = fetch_container::reference(&artifact.uri, digest).unwrap_or_default();
+fn mount_image(source: &Source<'_>, artifact: &Artifact, digest: &str) -> Mounted {
+    let reference =
+        fetch_container::build_image_reference(&artifact.uri, digest).unwrap_or_default();
     let mut mount = json!({"name": ARTIFACT_VOLUME, "mountPath": MODELS, "readOnly": true});
     if let Some(path) = source.delivery.and_then(|d| d.sub_path.as_deref()) {
         mount["subPath"] = json!(path);
@@ -54,15 +58,15 @@ fn image(source: &Source<'_>, artifact: &Artifact, digest: &str) -> Mounted {
     )
 }
 
-fn fetched(
+fn mount_fetched(
     source: &Source<'_>,
     spec: &mut Map<String, Value>,
     artifact: &Artifact,
     digest: &str,
 ) -> Result<Mounted, Error> {
     let version = || names::version_name(source.model, source.version);
-    if let Some(claim) =
-        fetch_container::claim(&artifact.uri).filter(|claim| !fetch_container::is_claim(claim))
+    if let Some(claim) = fetch_container::find_claim_name(&artifact.uri)
+        .filter(|claim| !fetch_container::is_claim_name(claim))
     {
         return Err(Error::NoClaim(version(), claim.to_owned()));
     }
@@ -72,19 +76,19 @@ fn fetched(
     let credentials = written.or(usual).map(|secret| secret.name.as_str());
     let fetcher = Fetcher { artifact, digest: Some(digest), credentials, policy: source.policy };
     let (place, mut volumes, store) = match source.delivery.and_then(|d| d.cache.as_ref()) {
-        None => own(),
-        Some(cache) => cached(artifact, digest, source.before, cache)?,
+        None => build_pod_volume(),
+        Some(cache) => build_cache_volume(artifact, digest, source.before, cache)?,
     };
-    volumes.extend(fetcher.volumes());
+    volumes.extend(fetcher.build_volumes());
     let mut args = vec!["fetch".to_owned(), artifact.uri.clone()];
     args.extend(place.args);
-    args.extend(fetcher.args());
+    args.extend(fetcher.build_args());
     args.extend((artifact.unpack == Some(true)).then(|| "--unpack".to_owned()));
     let mut mounts = vec![place.mount];
-    mounts.extend(fetcher.mounts());
+    mounts.extend(fetcher.build_mounts());
     let image = source.fetch_image.unwrap_or_default();
-    let ours = fetch_container::container(image, &args, &fetcher.env(), &mounts);
-    if !init_container(spec, ours) {
+    let ours = fetch_container::build_container(image, &args, &fetcher.build_env(), &mounts);
+    if !put_init_container(spec, ours) {
         return Err(Error::NoFetchImage(version()));
     }
     Ok((store, volumes))
@@ -97,7 +101,7 @@ struct Place {
 }
 
 /// Builds a volume of the pod's own.
-fn own() -> (Place, Vec<Value>, Value) {
+fn build_pod_volume() -> (Place, Vec<Value>, Value) {
     let args = vec!["--to".to_owned(), format!("{ARTIFACT}/model")];
     let place = Place { args, mount: json!({"name": ARTIFACT_VOLUME, "mountPath": ARTIFACT}) };
     let mount =
@@ -106,7 +110,7 @@ fn own() -> (Place, Vec<Value>, Value) {
 }
 
 /// Builds the volume of the cache, in which every artifact has a directory named by its digest.
-fn cached(
+fn build_cache_volume(
     artifact: &Artifact,
     digest: &str,
     before: Option<&str>,
@@ -115,7 +119,8 @@ fn cached(
     let (claim, limit) = (&cache.claim_name, cache.size_limit.as_deref());
     let mut args = vec!["--cache".to_owned(), CACHE.to_owned()];
     if let Some(limit) = limit {
-        let bytes = fetch_container::bytes(limit).ok_or_else(|| Error::NoSize(limit.to_owned()))?;
+        let bytes = fetch_container::parse_size_bytes(limit)
+            .ok_or_else(|| Error::NoSize(limit.to_owned()))?;
         args.extend(["--cache-size-limit".to_owned(), bytes.to_string()]);
         // The serving artifact is the rollback target, and must not be evicted to make room.
         args.extend(
@@ -138,14 +143,14 @@ fn cached(
 
 /// Puts our init container first, or completes the one that the user wrote, in its place. Returns
 /// false if nobody names an image.
-fn init_container(spec: &mut Map<String, Value>, ours: Value) -> bool {
-    let mut containers = list(spec, "initContainers");
+fn put_init_container(spec: &mut Map<String, Value>, ours: Value) -> bool {
+    let mut containers = take_list(spec, "initContainers");
     let at = containers.iter().position(|c| c["name"] == names::FETCH);
     let whole = match at.and_then(|at| containers.get(at)).and_then(Value::as_object) {
-        Some(theirs) => completed(theirs.clone(), ours),
+        Some(theirs) => complete_init_container(theirs.clone(), ours),
         None => ours,
     };
-    let named = !empty(&whole["image"]);
+    let named = !is_empty_value(&whole["image"]);
     match at.and_then(|at| containers.get_mut(at)) {
         Some(slot) => *slot = whole,
         None => containers.insert(0, whole),
@@ -156,7 +161,7 @@ fn init_container(spec: &mut Map<String, Value>, ours: Value) -> bool {
 
 /// Completes the init container that the user wrote: its fields stay, except those that the
 /// operator needs.
-fn completed(mut theirs: Map<String, Value>, mut ours: Value) -> Value {
+fn complete_init_container(mut theirs: Map<String, Value>, mut ours: Value) -> Value {
     // It has to finish before the server starts, and its termination message has to be found.
     for field in [
         "restartPolicy",
@@ -168,12 +173,12 @@ fn completed(mut theirs: Map<String, Value>, mut ours: Value) -> Value {
         theirs.remove(field);
     }
     for field in ["image", "resources", "securityContext"] {
-        if theirs.get(field).is_some_and(|value| !empty(value)) {
+        if theirs.get(field).is_some_and(|value| !is_empty_value(value)) {
             ours[field] = theirs.remove(field).unwrap_or_default();
         }
     }
     for (field, key) in [("env", "name"), ("volumeMounts", "mountPath")] {
-        let mut all = list(&mut theirs, field);
+        let mut all = take_list(&mut theirs, field);
         let mine = ours[field].as_array().cloned().unwrap_or_default();
         all.retain(|item| !mine.iter().any(|m| m[key] == item[key]));
         all.extend(mine);
@@ -186,7 +191,7 @@ fn completed(mut theirs: Map<String, Value>, mut ours: Value) -> Value {
 }
 
 fn add_volumes(spec: &mut Map<String, Value>, ours: Vec<Value>) -> Result<(), Error> {
-    let mut volumes = list(spec, "volumes");
+    let mut volumes = take_list(spec, "volumes");
     for (index, volume) in volumes.iter().enumerate() {
         if let Some(name) =
             volume["name"].as_str().filter(|name| fetch_container::VOLUMES.contains(name))
@@ -204,12 +209,12 @@ fn add_volumes(spec: &mut Map<String, Value>, ours: Vec<Value>) -> Result<(), Er
 
 /// Mounts the artifact into the container `model`, and sets the variables with its path.
 fn mount_models(spec: &mut Map<String, Value>, mount: Value) -> Result<(), Error> {
-    let mut containers = list(spec, "containers");
+    let mut containers = take_list(spec, "containers");
     let index = containers.iter().position(|c| c["name"] == names::CONTAINER).unwrap_or_default();
     let Some(model) = containers.get_mut(index).and_then(Value::as_object_mut) else {
         return Ok(());
     };
-    let mut mounts = list(model, "volumeMounts");
+    let mut mounts = take_list(model, "volumeMounts");
     let below = |path: &str| {
         path.strip_prefix(MODELS).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
@@ -220,7 +225,7 @@ fn mount_models(spec: &mut Map<String, Value>, mount: Value) -> Result<(), Error
     }
     mounts.push(mount);
     model.insert("volumeMounts".into(), Value::Array(mounts));
-    let mut env = list(model, "env");
+    let mut env = take_list(model, "env");
     if !env.iter().any(|e| e["name"] == "MODEL_DIR") {
         env.push(json!({"name": "MODEL_DIR", "value": MODELS}));
     }

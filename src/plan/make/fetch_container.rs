@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::api::{ModelPolicySpec, names, version::Artifact};
-use crate::plan::drift::nanos;
+use crate::plan::drift::parse_quantity;
 
 /// Mount path of the credentials.
 const CREDENTIALS: &str = "/var/run/rollmodel/credentials";
@@ -42,7 +42,7 @@ impl Fetcher<'_> {
     /// Builds the arguments with the expected digest. Signatures are checked only if a policy names
     /// trusted keys.
     #[must_use]
-    pub fn args(&self) -> Vec<String> {
+    pub fn build_args(&self) -> Vec<String> {
         let signature = self
             .artifact
             .signature
@@ -64,7 +64,7 @@ impl Fetcher<'_> {
 
     /// Builds the environment variables that the operator sets.
     #[must_use]
-    pub fn env(&self) -> Vec<Value> {
+    pub fn build_env(&self) -> Vec<Value> {
         let join = |texts: &[String], with: &str| (!texts.is_empty()).then(|| texts.join(with));
         let keys = self.policy.and_then(|p| p.require_signature.as_ref());
         let hosts = self
@@ -86,22 +86,22 @@ impl Fetcher<'_> {
 
     /// Builds the mounts of the credentials and of the claim that holds the artifact.
     #[must_use]
-    pub fn mounts(&self) -> Vec<Value> {
+    pub fn build_mounts(&self) -> Vec<Value> {
         let credentials = self.credentials.map(
             |_| json!({"name": CREDENTIALS_VOLUME, "mountPath": CREDENTIALS, "readOnly": true}),
         );
-        let source = claim(&self.artifact.uri)
+        let source = find_claim_name(&self.artifact.uri)
             .map(|claim| json!({"name": SOURCE_VOLUME, "mountPath": format!("{CLAIMS}/{claim}"), "readOnly": true}));
         credentials.into_iter().chain(source).collect()
     }
 
     /// Builds the volumes for these mounts.
     #[must_use]
-    pub fn volumes(&self) -> Vec<Value> {
+    pub fn build_volumes(&self) -> Vec<Value> {
         let credentials = self
             .credentials
             .map(|name| json!({"name": CREDENTIALS_VOLUME, "secret": {"secretName": name}}));
-        let source = claim(&self.artifact.uri)
+        let source = find_claim_name(&self.artifact.uri)
             .map(|claim| json!({"name": SOURCE_VOLUME, "persistentVolumeClaim": {"claimName": claim, "readOnly": true}}));
         credentials.into_iter().chain(source).collect()
     }
@@ -109,13 +109,13 @@ impl Fetcher<'_> {
 
 /// Builds the resource requests: memory use does not grow with the artifact.
 #[must_use]
-pub fn resources() -> Value {
+pub fn build_resources() -> Value {
     json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}})
 }
 
 /// Builds the security context: the container may only write to its volumes.
 #[must_use]
-pub fn security_context() -> Value {
+pub fn build_security_context() -> Value {
     json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true,
         "seccompProfile": {"type": "RuntimeDefault"}})
 }
@@ -123,7 +123,7 @@ pub fn security_context() -> Value {
 /// Finds the digest that the record of an artifact names: its own field, or the one in an `oci://`
 /// address.
 #[must_use]
-pub fn recorded(artifact: &Artifact) -> Option<&str> {
+pub fn find_recorded_digest(artifact: &Artifact) -> Option<&str> {
     let address = || {
         artifact
             .uri
@@ -140,7 +140,7 @@ pub fn recorded(artifact: &Artifact) -> Option<&str> {
 /// Builds the image reference by digest that the kubelet mounts for an `oci://` address; None for
 /// other addresses.
 #[must_use]
-pub fn reference(uri: &str, digest: &str) -> Option<String> {
+pub fn build_image_reference(uri: &str, digest: &str) -> Option<String> {
     let rest = uri.strip_prefix("oci://")?;
     let named = rest.split_once('@').map_or(rest, |(named, _)| named);
     let (path, last) = named.rsplit_once('/')?;
@@ -150,13 +150,13 @@ pub fn reference(uri: &str, digest: &str) -> Option<String> {
 
 /// Finds the name of the claim in a `pvc://claim/path` address.
 #[must_use]
-pub fn claim(uri: &str) -> Option<&str> {
+pub fn find_claim_name(uri: &str) -> Option<&str> {
     uri.strip_prefix("pvc://").and_then(|rest| rest.split('/').next())
 }
 
 /// Reports whether a text is a valid name of a claim.
 #[must_use]
-pub fn is_claim(name: &str) -> bool {
+pub fn is_claim_name(name: &str) -> bool {
     let label = |part: &str| {
         let ends = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
         ends(part.bytes().next())
@@ -168,16 +168,16 @@ pub fn is_claim(name: &str) -> bool {
 
 /// Parses a size such as `200Gi` into bytes.
 #[must_use]
-pub fn bytes(quantity: &str) -> Option<i128> {
-    nanos(quantity).map(|nanos| nanos / 1_000_000_000).filter(|bytes| *bytes > 0)
+pub fn parse_size_bytes(quantity: &str) -> Option<i128> {
+    parse_quantity(quantity).map(|nanos| nanos / 1_000_000_000).filter(|bytes| *bytes > 0)
 }
 
 /// Builds the name, image and program of the fetch container, which are the same everywhere.
 #[must_use]
-pub fn container(image: &str, args: &[String], env: &[Value], mounts: &[Value]) -> Value {
+pub fn build_container(image: &str, args: &[String], env: &[Value], mounts: &[Value]) -> Value {
     let mut container = json!({
         "name": names::FETCH, "image": image, "command": [PROGRAM], "args": args,
-        "resources": resources(), "securityContext": security_context(),
+        "resources": build_resources(), "securityContext": build_security_context(),
     });
     for (field, items) in [("env", env), ("volumeMounts", mounts)] {
         if !items.is_empty() {
@@ -207,9 +207,9 @@ mod tests {
             ),
         ];
         for (uri, want) in cases {
-            assert_eq!(reference(uri, DIGEST), Some(format!("{want}@{DIGEST}")));
+            assert_eq!(build_image_reference(uri, DIGEST), Some(format!("{want}@{DIGEST}")));
         }
-        assert_eq!(reference("s3://models/fraud", DIGEST), None);
+        assert_eq!(build_image_reference("s3://models/fraud", DIGEST), None);
     }
 
     #[test]
@@ -217,16 +217,22 @@ mod tests {
         let artifact = |uri: String, digest: Option<&str>| -> Artifact {
             serde_json::from_value(json!({"uri": uri, "digest": digest})).unwrap()
         };
-        assert_eq!(recorded(&artifact(format!("oci://r/fraud@{DIGEST}"), None)), Some(DIGEST));
-        assert_eq!(recorded(&artifact("oci://r/fraud:7".into(), None)), None);
-        assert_eq!(recorded(&artifact(format!("s3://r/fraud@{DIGEST}"), None)), None);
-        assert_eq!(recorded(&artifact("s3://r/fraud".into(), Some(DIGEST))), Some(DIGEST));
+        assert_eq!(
+            find_recorded_digest(&artifact(format!("oci://r/fraud@{DIGEST}"), None)),
+            Some(DIGEST)
+        );
+        assert_eq!(find_recorded_digest(&artifact("oci://r/fraud:7".into(), None)), None);
+        assert_eq!(find_recorded_digest(&artifact(format!("s3://r/fraud@{DIGEST}"), None)), None);
+        assert_eq!(
+            find_recorded_digest(&artifact("s3://r/fraud".into(), Some(DIGEST))),
+            Some(DIGEST)
+        );
     }
 
     #[test]
     fn sizes_are_told_in_bytes() {
-        assert_eq!(bytes("200Gi"), Some(200 << 30));
-        assert_eq!(bytes("1.5k"), Some(1500));
-        assert_eq!(bytes("x"), None);
+        assert_eq!(parse_size_bytes("200Gi"), Some(200 << 30));
+        assert_eq!(parse_size_bytes("1.5k"), Some(1500));
+        assert_eq!(parse_size_bytes("x"), None);
     }
 }

@@ -5,8 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
-use self::template::{list, object};
-use super::drift::empty;
+use self::template::{take_list, take_object};
+use super::drift::is_empty_value;
 use crate::api::{
     ModelPolicySpec,
     deployment::{Delivery, DeliveryMode, Protocol},
@@ -190,21 +190,21 @@ pub struct Port {
 ///
 /// # Errors
 /// When the template is invalid, or the pod would lack an image or its artifact.
-pub fn render(source: &Source<'_>) -> Result<Value, Error> {
+pub fn render_template(source: &Source<'_>) -> Result<Value, Error> {
     let written = source.template.unwrap_or(&Value::Null);
-    template::check(written)?;
+    template::check_template(written)?;
     let mut whole = written.as_object().cloned().unwrap_or_default();
-    let mut metadata = object(&mut whole, "metadata");
-    let mut labels = object(&mut metadata, "labels");
+    let mut metadata = take_object(&mut whole, "metadata");
+    let mut labels = take_object(&mut metadata, "labels");
     labels.extend(own_labels(source));
     metadata.insert("labels".into(), Value::Object(labels));
     // A restart that the spec asks for belongs to the record, and is added when it is applied.
     if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
         annotations.remove(names::RESTARTED_AT);
     }
-    let mut spec = object(&mut whole, "spec");
-    complete(source, &mut spec)?;
-    artifact::add(source, &mut spec)?;
+    let mut spec = take_object(&mut whole, "spec");
+    complete_container(source, &mut spec)?;
+    artifact::deliver_artifact(source, &mut spec)?;
     whole.insert("metadata".into(), Value::Object(metadata));
     whole.insert("spec".into(), Value::Object(spec));
     Ok(Value::Object(whole))
@@ -212,7 +212,7 @@ pub fn render(source: &Source<'_>) -> Result<Value, Error> {
 
 /// Finds the port for clients: the first port of the container `model`.
 #[must_use]
-pub fn port(rendering: &Value) -> Port {
+pub fn find_client_port(rendering: &Value) -> Port {
     let containers = rendering["spec"]["containers"].as_array().into_iter().flatten();
     let first =
         containers.filter(|c| c["name"] == names::CONTAINER).find_map(|c| c["ports"].get(0));
@@ -237,8 +237,8 @@ fn own_labels(source: &Source<'_>) -> [(String, Value); 4] {
 }
 
 /// Completes the container `model`, and adds it where it is absent.
-fn complete(source: &Source<'_>, spec: &mut Map<String, Value>) -> Result<(), Error> {
-    let mut containers = list(spec, "containers");
+fn complete_container(source: &Source<'_>, spec: &mut Map<String, Value>) -> Result<(), Error> {
+    let mut containers = take_list(spec, "containers");
     let index =
         containers.iter().position(|c| c["name"] == names::CONTAINER).unwrap_or_else(|| {
             containers.insert(0, json!({"name": names::CONTAINER}));
@@ -260,7 +260,7 @@ fn complete(source: &Source<'_>, spec: &mut Map<String, Value>) -> Result<(), Er
 }
 
 fn set_image(source: &Source<'_>, model: &mut Map<String, Value>) -> Result<(), Error> {
-    if absent(model, "image") {
+    if lacks_field(model, "image") {
         let image = source
             .image
             .ok_or_else(|| Error::NoImage(names::version_name(source.model, source.version)))?;
@@ -270,7 +270,7 @@ fn set_image(source: &Source<'_>, model: &mut Map<String, Value>) -> Result<(), 
 }
 
 fn set_env(source: &Source<'_>, model: &mut Map<String, Value>) {
-    let mut env = list(model, "env");
+    let mut env = take_list(model, "env");
     let ours = [
         ("MODEL_NAME", Some(source.model)),
         ("MODEL_VERSION", Some(source.version)),
@@ -289,13 +289,13 @@ fn set_env(source: &Source<'_>, model: &mut Map<String, Value>) {
 /// user did not name has the same name with every protocol and beside every sidecar, so that the
 /// Service finds it in old and new pods alike.
 fn set_ports(protocol: Protocol, model: &mut Map<String, Value>) -> i64 {
-    let mut ports = list(model, "ports");
+    let mut ports = take_list(model, "ports");
     if ports.is_empty() {
         ports.push(json!({"containerPort": default_port(protocol)}));
     }
     let number = ports.first().and_then(|p| p["containerPort"].as_i64()).unwrap_or_default();
     if let Some(first) =
-        ports.first_mut().and_then(Value::as_object_mut).filter(|first| absent(first, "name"))
+        ports.first_mut().and_then(Value::as_object_mut).filter(|first| lacks_field(first, "name"))
     {
         first.insert("name".into(), json!(MODEL_PORT));
     }
@@ -309,7 +309,7 @@ fn set_ports(protocol: Protocol, model: &mut Map<String, Value>) -> i64 {
 /// may load for many minutes, so that a guessed limit would kill pods which the progress deadline
 /// still allows, and loaded pods which only answer late.
 fn set_probe(source: &Source<'_>, model: &mut Map<String, Value>, port: i64) {
-    if !absent(model, "readinessProbe") {
+    if !lacks_field(model, "readinessProbe") {
         return;
     }
     let mut probe = match source.protocol {
@@ -329,7 +329,7 @@ fn set_drain(spec: &Map<String, Value>, model: &mut Map<String, Value>) {
     // to finish.
     let grace = spec.get("terminationGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(30);
     let seconds = DRAIN_SECONDS.min(grace / 2);
-    if absent(model, "lifecycle") && seconds > 0 {
+    if lacks_field(model, "lifecycle") && seconds > 0 {
         model.insert("lifecycle".into(), json!({"preStop": {"sleep": {"seconds": seconds}}}));
     }
 }
@@ -341,8 +341,8 @@ fn default_port(protocol: Protocol) -> i32 {
     }
 }
 
-fn absent(fields: &Map<String, Value>, name: &str) -> bool {
-    fields.get(name).is_none_or(empty)
+fn lacks_field(fields: &Map<String, Value>, name: &str) -> bool {
+    fields.get(name).is_none_or(is_empty_value)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::Error;
 use crate::{
     api::names,
-    plan::drift::{empty, nanos},
+    plan::drift::{is_empty_value, parse_quantity},
 };
 
 /// Maximum size of a template in bytes of JSON: a revision is stored with its rendering, which
@@ -41,39 +41,41 @@ fn drop_descriptions(schema: &mut Value) {
 }
 
 /// Checks that the user's template is a pod template that a Deployment of ours can have.
-pub(super) fn check(template: &Value) -> Result<(), Error> {
+pub(super) fn check_template(template: &Value) -> Result<(), Error> {
     let size = template.to_string().len();
     if size > MAX {
         return Err(Error::TooLarge(size));
     }
-    metadata(&template["metadata"])?;
-    shape(&SCHEMA, template, ROOT)?;
-    names_of_containers(&template["spec"])?;
-    ports(&template["spec"])?;
+    check_metadata(&template["metadata"])?;
+    check_shape(&SCHEMA, template, ROOT)?;
+    check_container_names(&template["spec"])?;
+    check_port_names(&template["spec"])?;
     match template["spec"]["restartPolicy"].as_str() {
         None | Some("" | "Always") => Ok(()),
         Some(other) => Err(Error::RestartPolicy(other.to_owned())),
     }
 }
 
-fn metadata(metadata: &Value) -> Result<(), Error> {
+fn check_metadata(metadata: &Value) -> Result<(), Error> {
     let mut fields = metadata.as_object().into_iter().flatten();
-    if let Some((name, _)) =
-        fields.find(|(name, value)| *name != "labels" && *name != "annotations" && !empty(value))
+    if let Some((name, _)) = fields
+        .find(|(name, value)| *name != "labels" && *name != "annotations" && !is_empty_value(value))
     {
-        return Err(Error::Metadata(field(&format!("{ROOT}.metadata"), name)));
+        return Err(Error::Metadata(join_field(&format!("{ROOT}.metadata"), name)));
     }
     let mut labels = metadata["labels"].as_object().into_iter().flatten();
     let ours =
         |name: &str| name.strip_prefix(names::GROUP).is_some_and(|rest| rest.starts_with('/'));
     match labels.find(|(name, _)| ours(name)) {
-        Some((name, _)) => Err(Error::OwnLabel(field(&format!("{ROOT}.metadata.labels"), name))),
+        Some((name, _)) => {
+            Err(Error::OwnLabel(join_field(&format!("{ROOT}.metadata.labels"), name)))
+        }
         None => Ok(()),
     }
 }
 
 /// Checks that a value has the shape of a schema, all the way down. Null is the same as absent.
-fn shape(schema: &Value, value: &Value, path: &str) -> Result<(), Error> {
+fn check_shape(schema: &Value, value: &Value, path: &str) -> Result<(), Error> {
     if value.is_null() {
         return Ok(());
     }
@@ -83,22 +85,22 @@ fn shape(schema: &Value, value: &Value, path: &str) -> Result<(), Error> {
             .and_then(|pointer| SCHEMA.pointer(pointer))
             .unwrap_or(&Value::Null);
         return if name == QUANTITY {
-            quantity(value, path)
+            check_quantity(value, path)
         } else {
-            shape(definition, value, path)
+            check_shape(definition, value, path)
         };
     }
-    let wrong =
-        |wanted| Err(Error::WrongType { path: path.to_owned(), found: kind(value), wanted });
-    let integer = || if schema["format"] == "int32" { small(value) } else { value.is_i64() };
+    let wrong = |wanted| {
+        Err(Error::WrongType { path: path.to_owned(), found: describe_type(value), wanted })
+    };
+    let integer = || if schema["format"] == "int32" { fits_int32(value) } else { value.is_i64() };
     match (schema["type"].as_str().unwrap_or_default(), value) {
         ("object", Value::Object(fields)) => {
-            fields.iter().try_for_each(|(name, value)| member(schema, name, value, path))
+            fields.iter().try_for_each(|(name, value)| check_member(schema, name, value, path))
         }
-        ("array", Value::Array(items)) => items
-            .iter()
-            .enumerate()
-            .try_for_each(|(i, item)| element(&schema["items"], item, &format!("{path}[{i}]"))),
+        ("array", Value::Array(items)) => items.iter().enumerate().try_for_each(|(i, item)| {
+            check_element(&schema["items"], item, &format!("{path}[{i}]"))
+        }),
         ("object", _) => wrong("an object"),
         ("array", _) => wrong("a list"),
         ("string", Value::Number(_) | Value::Bool(_)) => wrong("a string: put it in quotes"),
@@ -108,24 +110,24 @@ fn shape(schema: &Value, value: &Value, path: &str) -> Result<(), Error> {
         ("integer", _) if !integer() => wrong("an integer of the field's size"),
         ("number", other) if !other.is_number() => wrong("a number, without quotes"),
         // A schema without a type is an IntOrString.
-        ("", other) if !(other.is_string() || small(other)) => wrong("an integer or a string"),
+        ("", other) if !(other.is_string() || fits_int32(other)) => wrong("an integer or a string"),
         _ => Ok(()),
     }
 }
 
-fn small(value: &Value) -> bool {
+fn fits_int32(value: &Value) -> bool {
     value.as_i64().is_some_and(|n| i32::try_from(n).is_ok())
 }
 
-fn member(schema: &Value, name: &str, value: &Value, path: &str) -> Result<(), Error> {
-    let path = field(path, name);
+fn check_member(schema: &Value, name: &str, value: &Value, path: &str) -> Result<(), Error> {
+    let path = join_field(path, name);
     match schema["properties"].get(name).or_else(|| schema.get("additionalProperties")) {
-        Some(schema) => shape(schema, value, &path),
+        Some(schema) => check_shape(schema, value, &path),
         None => Err(Error::UnknownField(path)),
     }
 }
 
-fn element(schema: &Value, item: &Value, path: &str) -> Result<(), Error> {
+fn check_element(schema: &Value, item: &Value, path: &str) -> Result<(), Error> {
     if item.is_null() {
         return Err(Error::WrongType {
             path: path.to_owned(),
@@ -133,30 +135,30 @@ fn element(schema: &Value, item: &Value, path: &str) -> Result<(), Error> {
             wanted: "something: remove it",
         });
     }
-    shape(schema, item, path)
+    check_shape(schema, item, path)
 }
 
-fn quantity(value: &Value, path: &str) -> Result<(), Error> {
+fn check_quantity(value: &Value, path: &str) -> Result<(), Error> {
     let text = match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    match nanos(&text) {
+    match parse_quantity(&text) {
         Some(_) => Ok(()),
         None => Err(Error::NotAQuantity { path: path.to_owned(), value: value.to_string() }),
     }
 }
 
-fn names_of_containers(spec: &Value) -> Result<(), Error> {
+fn check_container_names(spec: &Value) -> Result<(), Error> {
     // The container `model` is added where it is absent, so that its name is always taken.
-    let absent = !items(&spec["containers"]).any(|c| c["name"] == names::CONTAINER);
-    let mut seen: BTreeSet<&str> = absent.then_some(names::CONTAINER).into_iter().collect();
+    let absent = !list_items(&spec["containers"]).any(|c| c["name"] == names::CONTAINER);
+    let mut taken: BTreeSet<&str> = absent.then_some(names::CONTAINER).into_iter().collect();
     for list in ["containers", "initContainers"] {
-        for (index, container) in items(&spec[list]).enumerate() {
+        for (index, container) in list_items(&spec[list]).enumerate() {
             let path = format!("{ROOT}.spec.{list}[{index}].name");
             match container["name"].as_str().unwrap_or_default() {
                 "" => return Err(Error::Unnamed(path)),
-                name if !seen.insert(name) => {
+                name if !taken.insert(name) => {
                     return Err(Error::SameName { path, name: name.to_owned() });
                 }
                 _ => {}
@@ -168,14 +170,15 @@ fn names_of_containers(spec: &Value) -> Result<(), Error> {
 
 /// Checks names of ports: a Service finds a named port in the first container that has one of that
 /// name, which has to be the model's.
-fn ports(spec: &Value) -> Result<(), Error> {
-    let first = items(&spec["containers"])
+fn check_port_names(spec: &Value) -> Result<(), Error> {
+    let first = list_items(&spec["containers"])
         .find(|c| c["name"] == names::CONTAINER)
         .and_then(|c| c["ports"].get(0)?["name"].as_str());
     let name = first.filter(|name| !name.is_empty()).unwrap_or(super::MODEL_PORT);
-    let own = items(&spec["containers"]).enumerate().filter(|(_, c)| c["name"] == names::CONTAINER);
+    let own =
+        list_items(&spec["containers"]).enumerate().filter(|(_, c)| c["name"] == names::CONTAINER);
     for (index, container) in own {
-        let again = items(&container["ports"]).skip(1).position(|p| p["name"] == name);
+        let again = list_items(&container["ports"]).skip(1).position(|p| p["name"] == name);
         if let Some(port) = again {
             return Err(Error::SamePort {
                 path: format!("{ROOT}.spec.containers[{index}].ports[{}].name", port + 1),
@@ -184,9 +187,9 @@ fn ports(spec: &Value) -> Result<(), Error> {
         }
     }
     let others =
-        items(&spec["containers"]).enumerate().filter(|(_, c)| c["name"] != names::CONTAINER);
+        list_items(&spec["containers"]).enumerate().filter(|(_, c)| c["name"] != names::CONTAINER);
     for (index, container) in others {
-        if let Some(port) = items(&container["ports"]).position(|p| p["name"] == name) {
+        if let Some(port) = list_items(&container["ports"]).position(|p| p["name"] == name) {
             return Err(Error::SamePort {
                 path: format!("{ROOT}.spec.containers[{index}].ports[{port}].name"),
                 name: name.to_owned(),
@@ -197,7 +200,7 @@ fn ports(spec: &Value) -> Result<(), Error> {
 }
 
 /// Removes an object from its parent and returns it; an empty one if it is absent.
-pub(super) fn object(parent: &mut Map<String, Value>, name: &str) -> Map<String, Value> {
+pub(super) fn take_object(parent: &mut Map<String, Value>, name: &str) -> Map<String, Value> {
     match parent.remove(name) {
         Some(Value::Object(fields)) => fields,
         _ => Map::new(),
@@ -205,24 +208,24 @@ pub(super) fn object(parent: &mut Map<String, Value>, name: &str) -> Map<String,
 }
 
 /// Removes a list from its parent and returns it; an empty one if it is absent.
-pub(super) fn list(parent: &mut Map<String, Value>, name: &str) -> Vec<Value> {
+pub(super) fn take_list(parent: &mut Map<String, Value>, name: &str) -> Vec<Value> {
     match parent.remove(name) {
         Some(Value::Array(items)) => items,
         _ => Vec::new(),
     }
 }
 
-fn items(list: &Value) -> impl Iterator<Item = &Value> {
+fn list_items(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
 /// Appends a field to a path as the API server writes it: names with dots or slashes in brackets.
-fn field(path: &str, name: &str) -> String {
+fn join_field(path: &str, name: &str) -> String {
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     if plain { format!("{path}.{name}") } else { format!("{path}[{name}]") }
 }
 
-fn kind(value: &Value) -> &'static str {
+fn describe_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -241,7 +244,7 @@ mod tests {
 
     /// What is said about a template.
     fn said(template: Value) -> String {
-        check(&template).err().map(|e| e.to_string()).unwrap_or_default()
+        check_template(&template).err().map(|e| e.to_string()).unwrap_or_default()
     }
 
     fn container(fields: Value) -> Value {

@@ -25,7 +25,7 @@ fn source(template: Option<&Value>) -> Source<'_> {
 }
 
 fn rendered(template: Value) -> Value {
-    render(&source(Some(&template))).unwrap()
+    render_template(&source(Some(&template))).unwrap()
 }
 
 /// The container `model` made of what the user wrote of it.
@@ -54,7 +54,7 @@ fn without_a_template_the_pod_is_the_versions_image_completed() {
             "lifecycle": {"preStop": {"sleep": {"seconds": 5}}}, "terminationMessagePolicy": "FallbackToLogsOnError",
         }]},
     });
-    assert_eq!(render(&source(None)), Ok(want.clone()));
+    assert_eq!(render_template(&source(None)), Ok(want.clone()));
     assert_eq!(rendered(json!({"metadata": null, "spec": {"containers": []}})), want);
 }
 
@@ -86,7 +86,7 @@ fn the_container_model_is_added_first_where_it_is_absent() {
 #[test]
 fn an_empty_image_is_no_image() {
     assert_eq!(model(json!({"name": "model", "image": ""}))["image"], "a:1");
-    let nobody = render(&Source { image: None, ..source(None) }).unwrap_err();
+    let nobody = render_template(&Source { image: None, ..source(None) }).unwrap_err();
     assert_eq!(nobody.reason(), Reason::NoImage);
     assert_eq!(
         nobody.to_string(),
@@ -109,7 +109,8 @@ fn an_artifact_in_the_image_is_told_to_the_server_and_nothing_else() {
         let artifact = artifact(digest);
         let delivered = Delivered { mode: DeliveryMode::InImage, digest };
         let whole =
-            render(&Source { artifact: Some(&artifact), delivered, ..source(None) }).unwrap();
+            render_template(&Source { artifact: Some(&artifact), delivered, ..source(None) })
+                .unwrap();
         let env = &whole["spec"]["containers"][0]["env"];
         assert_eq!(env[2], json!({"name": "MODEL_URI", "value": "s3://models/fraud/7/"}));
         assert_eq!(env[3]["value"].as_str(), digest);
@@ -133,8 +134,8 @@ fn port_and_probe_follow_the_protocol() {
         (Protocol::GRPC, "model", 8081, json!({"port": 8081}), "grpc"),
     ];
     for (protocol, name, number, probe, kind) in cases {
-        let whole = render(&Source { protocol, ..source(None) }).unwrap();
-        assert_eq!(port(&whole), Port { name: name.into(), number });
+        let whole = render_template(&Source { protocol, ..source(None) }).unwrap();
+        assert_eq!(find_client_port(&whole), Port { name: name.into(), number });
         assert_eq!(whole["spec"]["containers"][0]["readinessProbe"][kind], probe);
     }
 }
@@ -147,7 +148,7 @@ fn the_users_first_port_is_the_one_that_clients_talk_to() {
     ];
     for (ports, name, number) in cases {
         let whole = rendered(json!({"spec": {"containers": [{"name": "model", "ports": ports}]}}));
-        assert_eq!(port(&whole), Port { name: name.into(), number });
+        assert_eq!(find_client_port(&whole), Port { name: name.into(), number });
         assert_eq!(whole["spec"]["containers"][0]["readinessProbe"]["httpGet"]["port"], number);
     }
 }
@@ -157,7 +158,7 @@ fn a_sidecars_port_never_renames_the_port_that_clients_talk_to() {
     let ports = json!([{"name": "http", "containerPort": 80}]);
     let proxy = json!({"name": "proxy", "ports": ports});
     let whole = rendered(json!({"spec": {"containers": [proxy]}}));
-    assert_eq!(port(&whole), Port { name: "model".into(), number: 8080 });
+    assert_eq!(find_client_port(&whole), Port { name: "model".into(), number: 8080 });
 }
 
 #[test]
@@ -193,7 +194,7 @@ fn the_port_of_what_is_no_rendering_is_the_usual_one() {
         json!([]),
         json!({"spec": {"containers": [{"name": "model", "ports": [{"containerPort": 1e30}]}]}}),
     ] {
-        assert_eq!(port(&garbage), Port { name: "model".into(), number: 8080 });
+        assert_eq!(find_client_port(&garbage), Port { name: "model".into(), number: 8080 });
     }
 }
 
@@ -218,8 +219,8 @@ proptest! {
     #[test]
     fn any_template_is_rendered_or_told_in_a_sentence(template in template(), grpc in any::<bool>()) {
         let protocol = if grpc { Protocol::GRPC } else { Protocol::HTTP };
-        match render(&Source { protocol, ..source(Some(&template)) }) {
-            Ok(whole) => prop_assert!(!port(&whole).name.is_empty()),
+        match render_template(&Source { protocol, ..source(Some(&template)) }) {
+            Ok(whole) => prop_assert!(!find_client_port(&whole).name.is_empty()),
             Err(error) => prop_assert!(error.to_string().ends_with('.') && error.reason() == Reason::InvalidTemplate),
         }
     }

@@ -32,17 +32,17 @@ fn registry() -> ObservedRegistry {
 }
 
 /// With the Deployment that it asks for, and so many ready pods.
-fn running(seen: &ObservedRegistry, ready: i32) -> ObservedRegistry {
-    let body = importer::workload(seen, "rollmodel:1");
+fn running(observed: &ObservedRegistry, ready: i32) -> ObservedRegistry {
+    let body = importer::build_deployment(observed, "rollmodel:1");
     let workload = Deployment {
         meta: Meta {
-            name: importer::name(&seen.name),
+            name: importer::build_name(&observed.name),
             uid: "w".into(),
             labels: serde_json::from_value(body["metadata"]["labels"].clone()).unwrap(),
             controller: Some(Controller {
                 kind: "ModelRegistry".into(),
-                name: seen.name.clone(),
-                uid: seen.uid.clone(),
+                name: observed.name.clone(),
+                uid: observed.uid.clone(),
             }),
             ..Meta::default()
         },
@@ -58,7 +58,7 @@ fn running(seen: &ObservedRegistry, ready: i32) -> ObservedRegistry {
         },
         ..Deployment::default()
     };
-    ObservedRegistry { workload: Some(workload), ..seen.clone() }
+    ObservedRegistry { workload: Some(workload), ..observed.clone() }
 }
 
 fn says(plan: &RegistryPlan) -> String {
@@ -96,11 +96,11 @@ fn an_importer_is_made_as_the_user_completed_it() {
 }
 
 /// With that as the reason of Ready.
-fn told(seen: &ObservedRegistry, reason: Reason) -> ObservedRegistry {
+fn told(observed: &ObservedRegistry, reason: Reason) -> ObservedRegistry {
     let conditions = vec![said(&[], "Ready", "False", reason, "", 1, at(0))];
     ObservedRegistry {
         status: Some(ModelRegistryStatus { conditions, ..ModelRegistryStatus::default() }),
-        ..seen.clone()
+        ..observed.clone()
     }
 }
 
@@ -119,46 +119,46 @@ fn an_importer_that_runs_and_said_nothing_yet_is_told_once() {
         told(&running(&registry(), 1), Reason::ImporterNotReady),
         told(&running(&registry(), 1), Reason::RBACMissing),
     ] {
-        let mut seen = before;
-        let plan = plan_registry(&seen, at(0));
+        let mut observed = before;
+        let plan = plan_registry(&observed, at(0));
         assert_eq!(says(&plan), "Ready=False FirstPoll, Reconciling=True FirstPoll");
         let conditions = plan.conditions.unwrap();
         assert_eq!(
             conditions[0].message,
             "The importer runs; its first look at http://mlflow.mlflow:5000 is under way."
         );
-        seen.status = Some(ModelRegistryStatus {
+        observed.status = Some(ModelRegistryStatus {
             observed_generation: Some(1),
             conditions,
             ..ModelRegistryStatus::default()
         });
-        assert_eq!(plan_registry(&seen, at(60)), RegistryPlan::default());
+        assert_eq!(plan_registry(&observed, at(60)), RegistryPlan::default());
     }
 }
 
 #[test]
 fn of_an_importer_that_runs_for_moments_only_what_was_said_stays() {
-    let mut seen = told(&running(&registry(), 1), Reason::RBACMissing);
-    seen.workload.as_mut().unwrap().status.available_replicas = 0;
-    assert_eq!(plan_registry(&seen, at(0)), RegistryPlan::default());
+    let mut observed = told(&running(&registry(), 1), Reason::RBACMissing);
+    observed.workload.as_mut().unwrap().status.available_replicas = 0;
+    assert_eq!(plan_registry(&observed, at(0)), RegistryPlan::default());
 }
 
 #[test]
 fn a_changed_spec_changes_the_deployment_and_suspending_takes_its_pod() {
-    let mut seen = running(&registry(), 1);
-    seen.spec.service_account_name = "other".into();
-    let plan = plan_registry(&seen, at(0));
+    let mut observed = running(&registry(), 1);
+    observed.spec.service_account_name = "other".into();
+    let plan = plan_registry(&observed, at(0));
     assert!(
         matches!(plan.actions.as_slice(), [RegistryAction::PatchDeployment { ops, .. }] if ops[2]["path"] == "/spec/template"),
         "{plan:?}"
     );
     // What was taken out of the template goes from the pod, too.
-    let mut seen = running(&registry(), 1);
-    seen.spec.template = None;
-    assert_eq!(plan_registry(&seen, at(0)).actions.len(), 1);
-    let mut seen = running(&registry(), 1);
-    seen.spec.suspend = true;
-    let plan = plan_registry(&seen, at(0));
+    let mut observed = running(&registry(), 1);
+    observed.spec.template = None;
+    assert_eq!(plan_registry(&observed, at(0)).actions.len(), 1);
+    let mut observed = running(&registry(), 1);
+    observed.spec.suspend = true;
+    let plan = plan_registry(&observed, at(0));
     assert!(
         matches!(plan.actions.as_slice(), [RegistryAction::PatchDeployment { ops, .. }] if ops[2]["value"] == 0),
         "{plan:?}"
@@ -168,8 +168,8 @@ fn a_changed_spec_changes_the_deployment_and_suspending_takes_its_pod() {
 
 #[test]
 fn what_an_importer_that_does_not_run_said_last_is_told() {
-    let mut seen = running(&registry(), 0);
-    assert!(plan_registry(&seen, at(0)).hear);
+    let mut observed = running(&registry(), 0);
+    assert!(plan_registry(&observed, at(0)).hear);
     for (words, told, message) in [
         (
             "",
@@ -187,8 +187,8 @@ fn what_an_importer_that_does_not_run_said_last_is_told() {
             "it may not (--serviceaccount=risk:model-importer)",
         ),
     ] {
-        seen.words = Some(words.into());
-        let plan = plan_registry(&seen, at(0));
+        observed.words = Some(words.into());
+        let plan = plan_registry(&observed, at(0));
         assert_eq!((says(&plan).as_str(), plan.requeue_after_seconds), (told, Some(AGAIN)));
         assert!(plan.conditions.unwrap()[0].message.contains(message), "{words}");
     }
@@ -196,15 +196,15 @@ fn what_an_importer_that_does_not_run_said_last_is_told() {
 
 #[test]
 fn what_the_importer_said_is_not_talked_over_while_it_is_fresh() {
-    let mut seen = ObservedRegistry { words: Some(String::new()), ..running(&registry(), 0) };
+    let mut observed = ObservedRegistry { words: Some(String::new()), ..running(&registry(), 0) };
     let ready = said(&[], "Ready", "True", Reason::Polled, "", 1, at(0));
-    seen.status = Some(ModelRegistryStatus {
+    observed.status = Some(ModelRegistryStatus {
         conditions: vec![ready],
         last_poll_time: Some(Time(at(0))),
         ..ModelRegistryStatus::default()
     });
-    assert_eq!(plan_registry(&seen, at(100)).conditions, None);
-    assert!(plan_registry(&seen, at(500)).conditions.is_some());
+    assert_eq!(plan_registry(&observed, at(100)).conditions, None);
+    assert!(plan_registry(&observed, at(500)).conditions.is_some());
 }
 
 #[test]

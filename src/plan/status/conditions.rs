@@ -81,7 +81,7 @@ pub fn build_conditions(
         all.push(set("Progressing", rolls, phase.reason, &phase.message));
     }
     if facts.should_pause(view.history) {
-        let by = view.history.pause().map(|d| d.decided_by.name.clone());
+        let by = view.history.standing_pause().map(|d| d.decided_by.name.clone());
         let by = by.unwrap_or_else(|| "spec.paused".into());
         all.push(set("Paused", true, Reason::Paused, &format!("Paused by {by}.")));
     }

@@ -101,7 +101,7 @@ fn find_hold(facts: &Facts<'_>, decided: &Decided, history: &History) -> Option<
     let rejected = history.get(rejection.rollout);
     let old = facts.wanted.status.as_ref().and_then(|s| s.hold.as_ref());
     // The words of a container are in no record: they are kept from the status that first had them.
-    let quoted = decided.failure.as_ref().map(health::Failure::sentence).or_else(|| {
+    let quoted = decided.failure.as_ref().map(health::Failure::to_sentence).or_else(|| {
         let same = old.filter(|h| h.rejected.rollout == rejection.rollout && h.at == by.start_time);
         same.and_then(|h| h.reason.clone())
     });

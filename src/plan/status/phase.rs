@@ -211,7 +211,7 @@ fn describe_problem(view: &View<'_>) -> Option<Phase> {
 fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
     let facts = view.facts;
     let what = name_progress(view, open);
-    let quoted = view.decided.failure.as_ref().map(health::Failure::sentence);
+    let quoted = view.decided.failure.as_ref().map(health::Failure::to_sentence);
     let reason = quoted.or_else(|| open.decided_by.reason.clone());
     let why = reason.filter(|_| open.goes_back()).map(|r| format!(": {r}")).unwrap_or_default();
     if let Some(refused) = refused_writes::find_decision(facts.observed, open.number) {
@@ -234,7 +234,7 @@ fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
             Health::Failed(failure) => format!(
                 " It failed: {}. It is not rolled back while it is paused: ask for an Abort, or \
                  resume it.",
-                failure.sentence()
+                failure.to_sentence()
             ),
             _ => String::new(),
         };
@@ -324,7 +324,7 @@ fn explain_failure(
     what: &str,
     failure: &health::Failure,
 ) -> String {
-    let sentence = failure.sentence();
+    let sentence = failure.to_sentence();
     let serving = view.history.serving();
     if serving.is_some_and(|s| s.content_hash == open.content_hash) {
         return format!(
@@ -345,7 +345,7 @@ fn explain_failure(
 }
 
 fn name_pauser(view: &View<'_>) -> String {
-    match view.history.pause() {
+    match view.history.standing_pause() {
         Some(decision) => format!(" by {}", decision.decided_by.name),
         None => " by spec.paused".into(),
     }
@@ -487,7 +487,7 @@ fn find_rejected_twin(view: &View<'_>, newest: &ModelRolloutSpec) -> Option<Stri
         (image.is_some() || artifact.is_some()).then_some((image, artifact))
     };
     let mine = bytes(find(&newest.record_digest)?)?;
-    let rejections = view.history.rejections();
+    let rejections = view.history.list_rejections();
     let mut twins = rejections
         .iter()
         .filter_map(|(r, _)| find(&view.history.get(r.rollout)?.record_digest))

@@ -24,18 +24,18 @@ const KEPT_SECONDS: i64 = 3600;
 /// Builds the Job of a version's verification with that number; None if no policy names a verifier,
 /// or the operator has no image for it.
 #[must_use]
-pub fn body(
-    seen: &ObservedVersion,
+pub fn build_job(
+    observed: &ObservedVersion,
     artifact: &Artifact,
     digest: Option<&str>,
     number: i64,
 ) -> Option<Value> {
-    let policy = &seen.policy.as_ref()?.spec;
+    let policy = &observed.policy.as_ref()?.spec;
     let verification = policy.verification.as_ref()?;
-    let image = seen.fetch_image.as_deref()?;
+    let image = observed.fetch_image.as_deref()?;
     let credentials = verification.credentials_secret.as_ref().map(|s| s.name.as_str());
     let fetcher = Fetcher { artifact, digest, credentials, policy: Some(policy) };
-    let pod = pod(&fetcher, image, &verification.service_account_name);
+    let pod = build_pod(&fetcher, image, &verification.service_account_name);
     let spec = json!({
         "backoffLimit": TRIES,
         "activeDeadlineSeconds": DEADLINE_SECONDS,
@@ -44,28 +44,31 @@ pub fn body(
             {"action": "FailJob", "onExitCodes": {"containerName": names::FETCH, "operator": "In", "values": [fetch_container::AT_FAULT]}},
             {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         ]},
-        "template": {"metadata": {"labels": {MODEL: seen.facts.model, VERSION: seen.facts.version}}, "spec": pod},
+        "template": {"metadata": {"labels": {MODEL: observed.facts.model, VERSION: observed.facts.version}}, "spec": pod},
     });
-    let name = names::job_name(&seen.name, &revision::digest(&json!([seen.uid, number, spec])));
+    let name = names::job_name(
+        &observed.name,
+        &revision::compute_digest(&json!([observed.uid, number, spec])),
+    );
     let mut job = json!({
         "apiVersion": "batch/v1", "kind": "Job",
         "metadata": {
-            "name": name, "namespace": seen.namespace,
-            "labels": {MANAGED_BY: MANAGER, MODEL: seen.facts.model, VERSION: seen.facts.version},
-            "ownerReferences": [{"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelVersion", "name": seen.name, "uid": seen.uid,
+            "name": name, "namespace": observed.namespace,
+            "labels": {MANAGED_BY: MANAGER, MODEL: observed.facts.model, VERSION: observed.facts.version},
+            "ownerReferences": [{"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelVersion", "name": observed.name, "uid": observed.uid,
                 "controller": true}],
         },
         "spec": spec,
     });
-    if let Some(asked) = &seen.asked {
+    if let Some(asked) = &observed.asked {
         job["metadata"]["annotations"] = json!({names::VERIFY: asked});
     }
     Some(job)
 }
 
-fn pod(fetcher: &Fetcher<'_>, image: &str, account: &str) -> Value {
+fn build_pod(fetcher: &Fetcher<'_>, image: &str, account: &str) -> Value {
     let mut args = vec!["verify".to_owned(), fetcher.artifact.uri.clone()];
-    args.extend(fetcher.args());
+    args.extend(fetcher.build_args());
     let mut pod = json!({
         "restartPolicy": "Never",
         "serviceAccountName": account,
@@ -73,9 +76,9 @@ fn pod(fetcher: &Fetcher<'_>, image: &str, account: &str) -> Value {
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [fetch_container::container(image, &args, &fetcher.env(), &fetcher.mounts())],
+        "containers": [fetch_container::build_container(image, &args, &fetcher.build_env(), &fetcher.build_mounts())],
     });
-    let volumes = fetcher.volumes();
+    let volumes = fetcher.build_volumes();
     if !volumes.is_empty() {
         pod["volumes"] = json!(volumes);
     }
@@ -84,6 +87,6 @@ fn pod(fetcher: &Fetcher<'_>, image: &str, account: &str) -> Value {
 
 /// Reads the name of a Job.
 #[must_use]
-pub fn name(body: &Value) -> String {
+pub fn read_name(body: &Value) -> String {
     body["metadata"]["name"].as_str().unwrap_or_default().to_owned()
 }

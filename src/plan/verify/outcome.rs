@@ -49,7 +49,7 @@ pub fn read_reason(verification: &Verification) -> Reason {
 
 /// Maps a verification's reason to the status of the condition Verified.
 #[must_use]
-pub fn status(reason: Reason) -> &'static str {
+pub fn condition_status(reason: Reason) -> &'static str {
     match reason {
         Reason::Verified => "True",
         Reason::VerificationTrouble => "Unknown",
@@ -58,7 +58,7 @@ pub fn status(reason: Reason) -> &'static str {
 }
 
 /// Computes the result from the termination messages of an ended Job's pods.
-pub(super) fn of(
+pub(super) fn read_outcome(
     artifact: &Artifact,
     resolved: Option<&Resolved>,
     job: &Job,
@@ -66,26 +66,26 @@ pub(super) fn of(
 ) -> Outcome {
     let said = |code: i32| heard.words.iter().find(|w| w.exit_code == Some(code));
     match (said(0), said(AT_FAULT)) {
-        (Some(words), _) => found(artifact, resolved, job, words),
-        (None, Some(words)) => at_fault(resolved, &words.message),
-        (None, None) => trouble(job, heard.words.last()),
+        (Some(words), _) => compare_digest(artifact, resolved, job, words),
+        (None, Some(words)) => report_fault(resolved, &words.message),
+        (None, None) => report_trouble(job, heard.words.last()),
     }
 }
 
 /// Handles a found digest: the recorded or pinned one, or the first.
-fn found(
+fn compare_digest(
     artifact: &Artifact,
     resolved: Option<&Resolved>,
     job: &Job,
     words: &LastWords,
 ) -> Outcome {
     let Some((digest, size)) = parse(&words.message) else {
-        return trouble(job, Some(words));
+        return report_trouble(job, Some(words));
     };
-    let recorded = fetch_container::recorded(artifact);
+    let recorded = fetch_container::find_recorded_digest(artifact);
     let pinned = resolved.and_then(|r| r.artifact_digest.as_deref());
     if let Some(other) = [recorded, pinned].into_iter().flatten().find(|known| *known != digest) {
-        return at_fault(
+        return report_fault(
             resolved,
             &format!("Mismatch: the digest is {digest}, and has to be {other}."),
         );
@@ -101,7 +101,7 @@ fn found(
 
 /// Handles wrong files, or a request that cannot be carried out. Files that matched before have
 /// drifted.
-fn at_fault(resolved: Option<&Resolved>, line: &str) -> Outcome {
+fn report_fault(resolved: Option<&Resolved>, line: &str) -> Outcome {
     let (word, sentence) = line.split_once(": ").unwrap_or(("", line));
     let known = REASONS.into_iter().find(|r| r.as_ref() == word);
     let before = resolved.and_then(|r| r.artifact_digest.as_deref());
@@ -120,10 +120,10 @@ fn at_fault(resolved: Option<&Resolved>, line: &str) -> Outcome {
         ),
         (None, _) => (Reason::VerificationFailed, line.to_owned()),
     };
-    Outcome { reason, message: sentence_of(&message), trouble: false, bytes: None }
+    Outcome { reason, message: format_sentence(&message), trouble: false, bytes: None }
 }
 
-fn trouble(job: &Job, words: Option<&LastWords>) -> Outcome {
+fn report_trouble(job: &Job, words: Option<&LastWords>) -> Outcome {
     let code = words
         .and_then(|w| w.exit_code)
         .map(|code| format!(" with exit code {code}"))
@@ -138,7 +138,7 @@ fn trouble(job: &Job, words: Option<&LastWords>) -> Outcome {
     };
     Outcome {
         reason: Reason::VerificationTrouble,
-        message: sentence_of(&message),
+        message: format_sentence(&message),
         trouble: true,
         bytes: None,
     }
@@ -159,7 +159,7 @@ fn parse(line: &str) -> Option<(String, i64)> {
 }
 
 /// Makes one line that ends as a sentence and fits the limit.
-fn sentence_of(text: &str) -> String {
+fn format_sentence(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let line = bounded(&line, MESSAGE_MAX);
     if line.ends_with(['.', '!', '?', '…']) { line } else { format!("{line}.") }

@@ -188,7 +188,7 @@ fn has_template_of(live: &Deployment, record: &ModelRolloutSpec) -> bool {
 /// A changed path of the template and its live value, so that the same value is known when it comes
 /// back.
 fn describe_revert(template: &Value, path: &str) -> String {
-    let value = crate::plan::facts::revision::digest(template);
+    let value = crate::plan::facts::revision::compute_digest(template);
     format!("template.{path}={}", names::hash16(&value))
 }
 

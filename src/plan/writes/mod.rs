@@ -16,7 +16,7 @@ use super::{
     facts::{
         Facts,
         history::{DecisionLabel, History},
-        revision::digest,
+        revision::compute_digest,
     },
     observed::{Observed, Record},
     patch::{add_op, guard_version},
@@ -165,7 +165,7 @@ fn find_rendering<'a>(
 /// Whether a stored template is the one that was recorded.
 #[must_use]
 pub fn is_recorded_rendering(record: &ModelRolloutSpec, rendering: &Value) -> bool {
-    digest(rendering) == record.rendering_digest
+    compute_digest(rendering) == record.rendering_digest
 }
 
 /// The decision label of the newest rollout.

@@ -36,12 +36,12 @@ pub struct Pruned {
 }
 
 impl Pruned {
-    fn wait(&mut self, seconds: i64) {
+    fn requeue_in(&mut self, seconds: i64) {
         self.requeue_after = requeue_sooner(self.requeue_after, seconds);
     }
 
     /// Deletes something unneeded once its time of grace is over.
-    fn prune(&mut self, memory: &Memory, now: Timestamp, deletion: Action) {
+    fn prune_after_grace(&mut self, memory: &Memory, now: Timestamp, deletion: Action) {
         let Action::Delete { name, .. } = &deletion else { return };
         self.unneeded.push(name.clone());
         let grace = memory.prune_grace_seconds.unwrap_or(GRACE_SECONDS);
@@ -50,11 +50,11 @@ impl Pruned {
         if left <= 0 {
             self.deletions.push(deletion);
         } else {
-            self.wait(left);
+            self.requeue_in(left);
         }
     }
 
-    fn limit(mut self) -> Self {
+    fn limit_deletions(mut self) -> Self {
         if self.deletions.len() > AT_ONCE {
             self.deletions.truncate(AT_ONCE);
             self.requeue_after = Some(1);
@@ -75,10 +75,10 @@ pub fn prune_unneeded(
     prune_requests(observed, now, &mut pruned);
     let kept = find_kept_revisions(history, limit);
     for record in find_old_records(observed, history, &kept, now) {
-        pruned.prune(&observed.memory, now, delete_record(observed, record));
+        pruned.prune_after_grace(&observed.memory, now, build_record_deletion(observed, record));
     }
     prune_revisions(observed, |name| kept.contains(name), now, &mut pruned);
-    pruned.limit()
+    pruned.limit_deletions()
 }
 
 /// Prunes what a name without a ModelDeployment leaves: records by age alone, stored revisions with
@@ -90,14 +90,18 @@ pub fn prune_deleted(observed: &Observed, now: Timestamp) -> Pruned {
     let mut named = HashSet::new();
     for record in &observed.records {
         if record.spec.start_time.0.as_second() < horizon {
-            pruned.prune(&observed.memory, now, delete_record(observed, record));
+            pruned.prune_after_grace(
+                &observed.memory,
+                now,
+                build_record_deletion(observed, record),
+            );
         } else {
             named.insert(record.spec.revision_name.as_str());
         }
     }
     prune_revisions(observed, |name| named.contains(name), now, &mut pruned);
     prune_requests(observed, now, &mut pruned);
-    pruned.limit()
+    pruned.limit_deletions()
 }
 
 fn prune_revisions(
@@ -108,8 +112,8 @@ fn prune_revisions(
 ) {
     for stored in observed.revisions.iter().filter(|c| !is_kept(&c.name)) {
         let kind = Prunable::ControllerRevision;
-        let deletion = delete(kind, &stored.name, &stored.uid, &stored.resource_version);
-        pruned.prune(&observed.memory, now, deletion);
+        let deletion = build_deletion(kind, &stored.name, &stored.uid, &stored.resource_version);
+        pruned.prune_after_grace(&observed.memory, now, deletion);
     }
 }
 
@@ -119,21 +123,21 @@ fn prune_requests(observed: &Observed, now: Timestamp, pruned: &mut Pruned) {
         if left <= 0 {
             let kind = Prunable::RolloutRequest;
             let (name, uid) = (&request.name, &request.uid);
-            pruned.deletions.push(delete(kind, name, uid, &request.resource_version));
+            pruned.deletions.push(build_deletion(kind, name, uid, &request.resource_version));
         } else {
-            pruned.wait(left);
+            pruned.requeue_in(left);
         }
     }
 }
 
-fn delete(kind: Prunable, name: &str, uid: &str, resource_version: &str) -> Action {
+fn build_deletion(kind: Prunable, name: &str, uid: &str, resource_version: &str) -> Action {
     let (name, uid) = (name.to_owned(), uid.to_owned());
     Action::Delete { kind, name, uid, resource_version: resource_version.to_owned() }
 }
 
-fn delete_record(observed: &Observed, record: &Record) -> Action {
+fn build_record_deletion(observed: &Observed, record: &Record) -> Action {
     let name = names::record_name(&observed.name, record.spec.number);
-    delete(Prunable::ModelRollout, &name, &record.uid, &record.resource_version)
+    build_deletion(Prunable::ModelRollout, &name, &record.uid, &record.resource_version)
 }
 
 /// Seconds until an answered request may go; None for one that was not answered.

@@ -27,10 +27,10 @@ pub fn write_service(
     actions: &mut Vec<Action>,
 ) {
     let name = facts.observed.name.clone();
-    let newest_port = rendering.map(make::port);
+    let newest_port = rendering.map(make::find_client_port);
     let serving = history.serving().filter(|s| s.revision_name != newest.revision_name);
     let serving_port = match serving.map(|s| facts.require_stored_body(s)).transpose() {
-        Ok(body) => body.flatten().map(|body| make::port(&body.rendering)),
+        Ok(body) => body.flatten().map(|body| make::find_client_port(&body.rendering)),
         Err(lookup) => return out.push_lookup(lookup),
     };
     let Some(live) = &facts.observed.service else {
@@ -51,7 +51,7 @@ pub fn write_service(
         let is_other = |r: &ModelRolloutSpec| r.revision_name != left.revision_name;
         if is_other(newest) && serving.is_none_or(is_other) {
             match facts.require_stored_body(left) {
-                Ok(body) => others.extend(body.map(|body| make::port(&body.rendering))),
+                Ok(body) => others.extend(body.map(|body| make::find_client_port(&body.rendering))),
                 Err(lookup) => return out.push_lookup(lookup),
             }
         }

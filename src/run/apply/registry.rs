@@ -22,13 +22,14 @@ impl Hand<'_, ObservedRegistry> {
             sure(self.leads, self.key)?;
             match self.act(action).await {
                 Ok(Applied::Done) => {
-                    self.memo().accept(action.write());
+                    self.memo().accept(action.identify_write());
                 }
                 Ok(other) => return Ok(other),
                 // People have to know, and the next pass tells them.
                 Err(error) => {
-                    let blocked =
-                        error.to_refused_write(action.write().to_owned(), false).ok_or(error)?;
+                    let blocked = error
+                        .to_refused_write(action.identify_write().to_owned(), false)
+                        .ok_or(error)?;
                     let says = blocked.message.clone();
                     if self.memo().refuse(blocked) {
                         warn!(registry = %self.key, says, "the API server refused a write");
@@ -49,7 +50,7 @@ impl Hand<'_, ObservedRegistry> {
     }
 
     async fn act(&self, action: &RegistryAction) -> Result<Applied, Error> {
-        let name = importer::name(&self.key.name);
+        let name = importer::build_name(&self.key.name);
         let (verb, answer) = match action {
             RegistryAction::CreateDeployment { body } => {
                 ("create_importer", self.post(Kind::Deployment, body).await)

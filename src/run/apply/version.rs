@@ -24,7 +24,7 @@ impl Hand<'_, ObservedVersion> {
         let mut learned = false;
         for action in &plan.actions {
             sure(self.leads, self.key)?;
-            match (self.act(action).await, action.write()) {
+            match (self.act(action).await, action.identify_write()) {
                 (Ok(()), write) => learned |= write.is_some_and(|write| self.memo().accept(&write)),
                 (Err(error), None) => return Err(error),
                 // People have to know, and the next pass tells them.

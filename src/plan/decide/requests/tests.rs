@@ -137,7 +137,8 @@ fn a_restart_asks_for_the_replica_sets_where_the_revision_is_lost() {
 /// What the spec names serves, exactly.
 fn named() -> (Observed, RevisionBody) {
     let mut observed = rolling(promoted(2, "7"));
-    let named = revision::of(&observed.model_deployment.as_ref().unwrap().spec, "sha256:7");
+    let named =
+        revision::compute_revision(&observed.model_deployment.as_ref().unwrap().spec, "sha256:7");
     let (revision_hash, content_hash) = (named.revision_hash.clone(), named.content_hash.clone());
     let serving = ModelRolloutSpec { revision_hash, content_hash, ..promoted(2, "7") };
     observed.records[1].spec = Arc::new(serving);
@@ -156,7 +157,7 @@ fn a_rendering_is_stored_under_the_first_name_that_is_free_or_holds_the_same() {
     assert_eq!(done(rerender(&observed)).revision_name, name(2));
     let store = |rendering: &serde_json::Value| StoredRevision {
         name: name(2),
-        rendering_digest: Some(revision::digest(rendering)),
+        rendering_digest: Some(revision::compute_digest(rendering)),
         ..StoredRevision::default()
     };
     observed.revisions.push(store(&body.rendering));

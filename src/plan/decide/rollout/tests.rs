@@ -45,7 +45,7 @@ fn explain_port(serving: (&str, i32), left: (&str, i32), new: (&str, i32)) -> Op
     ];
     let check = |facts: &Facts<'_>| check_port(facts, &Target::of_record(facts, &record(3, "8")));
     match judge(&observed, check).err()? {
-        Unready::Problem(problem) => Some(problem.sentence().to_owned()),
+        Unready::Problem(problem) => Some(problem.as_sentence().to_owned()),
         other => panic!("{other:?}"),
     }
 }
@@ -91,5 +91,5 @@ fn a_repetition_has_the_direction_of_the_rollout_in_progress() {
 fn the_digest_of_a_record_is_that_of_what_it_was_created_with() {
     assert_eq!(digest_creation(&record(1, "6")), digest_creation(&promoted(1, "6")));
     assert_ne!(digest_creation(&record(1, "6")), digest_creation(&record(1, "7")));
-    assert_eq!(revision::digest(&json!({})).len(), digest_creation(&record(1, "6")).len());
+    assert_eq!(revision::compute_digest(&json!({})).len(), digest_creation(&record(1, "6")).len());
 }

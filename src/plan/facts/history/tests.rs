@@ -37,7 +37,7 @@ fn retry(number: i64, version: &str) -> ModelRolloutSpec {
 }
 
 fn rejected_versions(history: &History) -> Vec<String> {
-    history.rejections().iter().map(|(rejection, _)| rejection.key.clone()).collect()
+    history.list_rejections().iter().map(|(rejection, _)| rejection.key.clone()).collect()
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn a_label_counts_up_to_two_to_the_31st() {
 #[test]
 fn decisions_compare_as_integers() {
     assert!(
-        DecisionLabel::parse("9.11").unwrap().decision()
-            < DecisionLabel::parse("10.2").unwrap().decision()
+        DecisionLabel::parse("9.11").unwrap().decision_numbers()
+            < DecisionLabel::parse("10.2").unwrap().decision_numbers()
     );
 }

@@ -9,7 +9,7 @@ use crate::{
         ModelPolicySpec,
         deployment::{Delivery, Protocol},
     },
-    plan::make::{Delivered, render},
+    plan::make::{Delivered, render_template},
 };
 
 const DIGEST: &str = "sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";
@@ -52,7 +52,7 @@ impl Case {
         let artifact: Artifact = serde_json::from_value(self.artifact.clone()).unwrap();
         let delivery: Delivery = serde_json::from_value(self.delivery.clone()).unwrap();
         let policy: Option<ModelPolicySpec> = serde_json::from_value(self.policy.clone()).unwrap();
-        render(&Source {
+        render_template(&Source {
             deployment: "risk",
             model: "fraud",
             version: "7",
