@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::ObservedRegistry;
 use crate::{
-    api::names::{MANAGED_BY, MANAGER, REGISTRY, REVISION, hash16},
+    api::names::{MANAGED_BY, MANAGER, REGISTRY, REVISION, short_hash},
     plan::{
         drift,
         facts::{attribution::paths_below, revision},
@@ -44,7 +44,7 @@ pub fn workload(seen: &ObservedRegistry, image: &str) -> Value {
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {
             "name": name(&seen.name), "namespace": seen.namespace,
-            "labels": {MANAGED_BY: MANAGER, REGISTRY: seen.name, REVISION: hash16(&revision::digest(&template))},
+            "labels": {MANAGED_BY: MANAGER, REGISTRY: seen.name, REVISION: short_hash(&revision::digest(&template))},
             "ownerReferences": [{"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRegistry", "name": seen.name, "uid": seen.uid, "controller": true}],
         },
         "spec": {

@@ -6,7 +6,7 @@ use super::View;
 use crate::{
     api::{
         ModelRolloutSpec,
-        condition::{MESSAGE_MAX, bounded},
+        condition::{MESSAGE_MAX, truncate_text},
         deployment::{Hold, State},
         names,
         reason::{Reason, WaitingOn},
@@ -87,7 +87,7 @@ pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
     if is_down(view, phase.state) {
         phase.message = format!("No pod is available. {}", phase.message);
     }
-    phase.message = bounded(&phase.message, MESSAGE_MAX);
+    phase.message = truncate_text(&phase.message, MESSAGE_MAX);
     phase
 }
 
