@@ -206,7 +206,7 @@ impl Work {
         let about = About {
             rule,
             candidate,
-            settle: registry.spec.settle(),
+            settle: registry.spec.settle_seconds(),
             now: Timestamp::now(),
         };
         let outcome = match system.describe(&about).await {

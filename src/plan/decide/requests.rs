@@ -75,7 +75,7 @@ pub fn answer_requests(facts: &Facts<'_>, decided: &mut Decided) {
     for request in sort_unanswered(&facts.observed.requests) {
         if let Some(rollout) = facts.history.rollout_for_request(&request.uid) {
             let message =
-                format!("{} is recorded in rollout {rollout}.", request.spec.verb.word());
+                format!("{} is recorded in rollout {rollout}.", request.spec.verb.display_name());
             push_answer(facts, request, Answer::done(message, rollout), decided);
             continue;
         }

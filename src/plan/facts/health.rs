@@ -76,7 +76,7 @@ impl Patience {
     ) -> Self {
         let mut same = observed.records.iter().map(|r| &r.spec);
         Self {
-            deadline_seconds: i64::from(spec.progress_deadline()),
+            deadline_seconds: i64::from(spec.progress_deadline_seconds()),
             restart_limit: spec.restart_limit(),
             was_promoted: same.any(|r| r.is_promoted() && r.content_hash == record.content_hash),
             now,

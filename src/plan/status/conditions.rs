@@ -167,7 +167,7 @@ fn find_progress(
     availability: &Condition,
 ) -> Progress {
     let now = view.facts.now;
-    let deadline = i64::from(view.facts.wanted.spec.progress_deadline());
+    let deadline = i64::from(view.facts.wanted.spec.progress_deadline_seconds());
     let left = |from: Timestamp| from.as_second() + deadline - now.as_second();
     let clocked = phase.state == State::Pending || CLOCKED.contains(&phase.reason);
     let reconciling = find_true_condition(old, "Reconciling");

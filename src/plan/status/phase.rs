@@ -402,7 +402,7 @@ fn describe_hold(view: &View<'_>, hold: &Hold, desired: &str) -> Phase {
     let why = hold.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default();
     let now =
         newest.map_or("Nothing serves".to_owned(), |r| format!("Serving version {}", r.version));
-    if hold.trigger.by_person() {
+    if hold.trigger.is_requested_by_person() {
         let until = match hold.scope {
             Scope::Version => format!("Version {desired} is not served again until a Retry."),
             Scope::Content | Scope::Revision => {
