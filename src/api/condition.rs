@@ -1,17 +1,18 @@
-//! metav1.Condition, and the one rule about it: the transition time moves only when the status
-//! flips.
+//! metav1.Condition, and its one rule: the transition time changes only when the status changes.
 
 use jiff::Timestamp;
 
 use super::reason::Reason;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// The longest message that is written; the API server refuses more than 32768.
+/// Maximum length in bytes of a message that the operator writes. The API server refuses more than
+/// 32768.
 pub const MESSAGE_MAX: usize = 1024;
 
-/// A condition that holds (or not) for `generation`, at `now` unless `old` already said so.
+/// Builds a condition for `generation` with status True if `holds`, else False. The transition time
+/// is that of the condition in `old` if the status is unchanged, else `now`.
 #[must_use]
-pub fn condition(
+pub fn build_condition(
     old: &[Condition],
     kind: &str,
     holds: bool,
@@ -20,12 +21,20 @@ pub fn condition(
     generation: i64,
     now: Timestamp,
 ) -> Condition {
-    said(old, kind, if holds { "True" } else { "False" }, reason, message, generation, now)
+    build_condition_with_status(
+        old,
+        kind,
+        if holds { "True" } else { "False" },
+        reason,
+        message,
+        generation,
+        now,
+    )
 }
 
-/// As [`condition`], with any status: True, False or Unknown.
+/// Builds a condition as [`build_condition`] does, with any status: True, False or Unknown.
 #[must_use]
-pub fn said(
+pub fn build_condition_with_status(
     old: &[Condition],
     kind: &str,
     status: &str,
@@ -42,21 +51,21 @@ pub fn said(
         type_: kind.into(),
         status: status.into(),
         reason: reason.to_string(),
-        message: bounded(message, MESSAGE_MAX),
+        message: truncate_text(message, MESSAGE_MAX),
         observed_generation: Some(generation),
         last_transition_time: since,
     }
 }
 
-/// The condition of that type, if it is there and True.
+/// Returns the condition of this type if its status is True.
 #[must_use]
-pub fn holds<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+pub fn find_true_condition<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
     conditions.iter().find(|c| c.type_ == kind && c.status == "True")
 }
 
-/// `text` cut to at most `max` bytes, at a character, with an ellipsis where something was cut.
+/// Cuts `text` to at most `max` bytes, at a character boundary. An ellipsis marks the cut.
 #[must_use]
-pub fn bounded(text: &str, max: usize) -> String {
+pub fn truncate_text(text: &str, max: usize) -> String {
     if text.len() <= max {
         return text.to_owned();
     }
@@ -74,17 +83,24 @@ mod tests {
     #[test]
     fn the_transition_time_moves_only_when_the_status_flips() {
         let (t0, t1) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(60).unwrap());
-        let first = condition(&[], "Ready", false, Reason::Rolling, "", 1, t0);
-        let again =
-            condition(std::slice::from_ref(&first), "Ready", false, Reason::Failed, "", 1, t1);
+        let first = build_condition(&[], "Ready", false, Reason::Rolling, "", 1, t0);
+        let again = build_condition(
+            std::slice::from_ref(&first),
+            "Ready",
+            false,
+            Reason::Failed,
+            "",
+            1,
+            t1,
+        );
         assert_eq!(again.last_transition_time.0, t0);
-        let flipped = condition(&[again], "Ready", true, Reason::Serving, "", 1, t1);
+        let flipped = build_condition(&[again], "Ready", true, Reason::Serving, "", 1, t1);
         assert_eq!(flipped.last_transition_time.0, t1);
     }
 
     #[test]
     fn a_long_message_is_cut_at_a_character() {
-        assert_eq!(bounded("ééé", 5), "é…");
-        assert_eq!(bounded("short", 5), "short");
+        assert_eq!(truncate_text("ééé", 5), "é…");
+        assert_eq!(truncate_text("short", 5), "short");
     }
 }

@@ -1,5 +1,12 @@
-//! What users write and read: the kinds of `rollmodel.dev/v1alpha1`, with every rule a user can
-//! break as CEL beside its field. No logic.
+//! The API: the kinds of `rollmodel.dev/v1alpha1`. Each rule that a user can break is a CEL rule
+//! next to its field. There is no logic here.
+//!
+//! | to change | open |
+//! |---|---|
+//! | a field, or its description | the file of its kind; then `make generate` |
+//! | a reason of a condition, and the actor that must act on it | `reason.rs` |
+//! | a name, a label or an annotation | `names.rs` |
+//! | immutability, or anything else that is generated for every kind | `schema.rs` |
 
 pub mod condition;
 pub mod deployment;

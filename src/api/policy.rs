@@ -1,4 +1,4 @@
-//! ModelPolicy: what an administrator demands of the models in a namespace.
+//! ModelPolicy: requirements of an administrator for the models in a namespace.
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::deployment::{SUBDOMAIN, SecretRef};
 
-/// What has to be so before a version is newly served in this namespace, and who verifies. What
-/// serves already, and going back, it never touches.
+/// Requirements that a version must meet before it is newly served in this namespace. Versions that
+/// serve already, and rollbacks, are not affected.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[kube(
     group = "rollmodel.dev",
@@ -18,78 +18,104 @@ use super::deployment::{SUBDOMAIN, SecretRef};
     derive = "PartialEq",
     shortname = "mpol",
     category = "rollmodel",
-    doc = "ModelPolicy is what an administrator demands of the models in a namespace, and who verifies their artifacts. There is one, named default.",
-    printcolumn(name = "Artifact-Digest", type_ = "boolean", json_path = ".spec.requireArtifactDigest"),
+    doc = "ModelPolicy states the requirements that versions of models must meet before they are \
+           newly served in a namespace, and how their artifacts are verified. A namespace has at \
+           most one, named default.",
+    printcolumn(
+        name = "Artifact-Digest",
+        type_ = "boolean",
+        json_path = ".spec.requireArtifactDigest"
+    ),
     printcolumn(name = "Image-Digest", type_ = "boolean", json_path = ".spec.requireImageDigest"),
-    printcolumn(name = "Verifier", type_ = "string", json_path = ".spec.verification.serviceAccountName"),
+    printcolumn(
+        name = "Verifier",
+        type_ = "string",
+        json_path = ".spec.verification.serviceAccountName"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("self.metadata.name == 'default'").message("metadata.name must be default: a namespace has one ModelPolicy")
+    validation = Rule::new("self.metadata.name == 'default'")
+        .message("metadata.name must be default: a namespace has one ModelPolicy")
 )]
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
 pub struct ModelPolicySpec {
-    /// Whether the record of a version that has an artifact has to name its digest.
+    /// True if the record of a version with an artifact must name its digest; false when absent.
     #[serde(default)]
     pub require_artifact_digest: bool,
-    /// Whether the image that serves has to be named by digest.
+    /// True if the serving image must be named by digest; false when absent.
     #[serde(default)]
     pub require_image_digest: bool,
-    /// Whose signature an artifact has to carry. Absent: signatures are not looked at.
+    /// Keys with which artifacts must be signed. When absent, signatures are not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require_signature: Option<RequireSignature>,
-    /// Who verifies versions that name no digest, and when versions are verified again. Absent:
-    /// nobody.
+    /// Verification of artifacts by Jobs, for versions that name no digest and for repeated checks.
+    /// When absent, nothing is verified by Jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<VerificationPolicy>,
-    /// How artifacts are fetched where a ModelDeployment does not say.
+    /// Defaults for fetching artifacts, where a ModelDeployment names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<DeliveryPolicy>,
 }
 
-/// The keys that are trusted, in PEM; at least one.
+/// Keys that are trusted, in PEM. At least one is required.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("(has(self.publicKeys) && self.publicKeys.size() > 0) || (has(self.certificates) && self.certificates.size() > 0)")
-    .message("name at least one of publicKeys and certificates: with no key to trust, no signature is good"))]
+#[x_kube(
+    validation = Rule::new(
+        "(has(self.publicKeys) && self.publicKeys.size() > 0) || (has(self.certificates) && \
+         self.certificates.size() > 0)"
+    )
+    .message(
+        "name at least one of publicKeys and certificates: with no key to trust, no signature is \
+         good"
+    )
+)]
 pub struct RequireSignature {
-    /// EC public keys, each `-----BEGIN PUBLIC KEY-----…`.
-    #[x_kube(validation = Rule::new("self.all(key, key.startsWith('-----BEGIN PUBLIC KEY-----'))").message("each of publicKeys is PEM and starts with -----BEGIN PUBLIC KEY-----"))]
+    /// EC public keys, each beginning with `-----BEGIN PUBLIC KEY-----`; at most 8.
+    #[x_kube(
+        validation = Rule::new("self.all(key, key.startsWith('-----BEGIN PUBLIC KEY-----'))")
+            .message("each of publicKeys is PEM and starts with -----BEGIN PUBLIC KEY-----")
+    )]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 1, max = 1024)))]
     pub public_keys: Vec<String>,
-    /// Root certificates of x509 chains, each `-----BEGIN CERTIFICATE-----…`.
-    #[x_kube(validation = Rule::new("self.all(cert, cert.startsWith('-----BEGIN CERTIFICATE-----'))").message("each of certificates is PEM and starts with -----BEGIN CERTIFICATE-----"))]
+    /// Root certificates of X.509 chains, each beginning with `-----BEGIN CERTIFICATE-----`; at
+    /// most 4.
+    #[x_kube(
+        validation = Rule::new("self.all(cert, cert.startsWith('-----BEGIN CERTIFICATE-----'))")
+            .message("each of certificates is PEM and starts with -----BEGIN CERTIFICATE-----")
+    )]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4), inner(length(min = 1, max = 4096)))]
     pub certificates: Vec<String>,
 }
 
-/// Who verifies, with which credentials, and how often.
+/// Identity, credentials and interval of verification Jobs.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VerificationPolicy {
-    /// ServiceAccount of the verification Jobs; workload identity hangs on it.
+    /// ServiceAccount of the verification Jobs. Bind workload identity to it.
     #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub service_account_name: String,
-    /// Secret that they read artifacts with.
+    /// Secret with the credentials with which the Jobs read artifacts. When absent, the identity of
+    /// their ServiceAccount is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret: Option<SecretRef>,
-    /// How many hours after a verification a version that serves is verified again. Absent: only
-    /// when somebody asks.
+    /// Time in hours after which a serving version is verified again. When absent, only on request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 8760))]
     pub interval_hours: Option<i32>,
 }
 
-/// How artifacts are fetched where a ModelDeployment does not say.
+/// Defaults for fetching artifacts, where a ModelDeployment names none.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryPolicy {
-    /// Secret that artifacts are fetched with where the ModelDeployment names none.
+    /// Secret with the credentials to fetch artifacts, where the ModelDeployment names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret: Option<SecretRef>,
     /// Hosts (`minio.storage:9000`) and networks (`10.0.0.0/8`) that a fetch may reach although
-    /// they are not public.
+    /// their addresses are not public.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 259), regex(pattern = r"^[^\s,]+$")))]
     pub allowed_hosts: Vec<String>,

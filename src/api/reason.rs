@@ -1,11 +1,11 @@
-//! The reasons of conditions, all in one list. A reason says what is so, and who or what has to act
-//! before that changes: a new reason is one line here.
+//! The reasons of all conditions, in one list. A reason names a state, and the actor that must act
+//! before that state changes. A new reason is one line here.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{AsRefStr, Display, EnumIter, EnumString, IntoStaticStr};
 
-/// Who or what has to act before something goes on.
+/// The actor on which progress depends.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 pub enum WaitingOn {
     /// Nothing is due.
@@ -13,17 +13,18 @@ pub enum WaitingOn {
     Nothing,
     /// A live read or a write of the operator itself, within seconds.
     Operator,
-    /// Kubernetes: pods that start, objects that are being deleted.
+    /// Kubernetes, for example pods that start or objects that are being deleted.
     Kubernetes,
-    /// A node, a registry, a bucket, a quota or a network, which heals by itself or by its owner.
+    /// A node, a registry, a bucket, a quota or a network. It recovers automatically or through its
+    /// owner.
     Environment,
-    /// Whoever registers versions: a version that is not there, or one that cannot be served.
+    /// The author of versions: a version does not exist, or cannot be served.
     VersionAuthor,
-    /// Whoever writes the spec of the object.
+    /// The author of the object's spec.
     SpecAuthor,
-    /// A person's request: a Retry, an Abort, a Resume.
+    /// A request by a person: a Retry, an Abort or a Resume.
     Request,
-    /// Whoever administers the namespace or the cluster: policies, RBAC, CRDs, flags.
+    /// The administrator of the namespace or the cluster: policies, RBAC, CRDs, flags.
     Administrator,
 }
 
@@ -39,7 +40,7 @@ macro_rules! reasons {
         }
 
         impl Reason {
-            /// Who or what has to act before the reason is gone.
+            /// Returns the actor that must act before this reason goes away.
             #[must_use]
             pub fn waiting_on(self) -> WaitingOn {
                 match self {
@@ -52,21 +53,21 @@ macro_rules! reasons {
 
 reasons! {
     // ModelDeployment: Ready, Available, Reconciling, Stalled, Held, Progressing, Paused.
-    /// Nothing more specific is known: the newest rollout goes on.
+    /// The newest rollout is in progress, and nothing more specific is known.
     Rolling => Kubernetes,
     /// The version that the spec names serves.
     Serving => Nothing,
-    /// It serves at 0 replicas: complete as soon as a pod is available.
+    /// The Deployment has 0 replicas; the rollout is complete once a pod is available.
     ScaledToZero => Nothing,
     /// No pod is available.
     Unavailable => Kubernetes,
-    /// The environment holds the rollout up for longer than its deadline.
+    /// The environment has blocked the rollout for longer than its deadline.
     ProgressDeadlineExceeded => Environment,
-    /// The rollout failed, and there is nothing to go back to or it may not go back.
+    /// The rollout failed, and there is nothing to roll back to or it may not be rolled back.
     Failed => SpecAuthor,
-    /// The rollout failed and was left; what served before serves.
+    /// The rollout failed and was rolled back; the previous revision serves.
     RolledBack => SpecAuthor,
-    /// A person went back from what the spec names.
+    /// A person went back from the revision that the spec names.
     Held => Request,
     /// A person paused the rollout, or the next one.
     Paused => Request,
@@ -74,71 +75,71 @@ reasons! {
     Conflict => SpecAuthor,
     /// A child of the same name is being deleted.
     WaitingForDeletion => Kubernetes,
-    /// Records that the Deployment stands on are missing.
+    /// Records that the Deployment depends on are missing.
     RecordsMissing => Administrator,
-    /// The API server refused a write: admission, quota or RBAC.
+    /// The API server forbade a write: admission, quota or RBAC.
     Forbidden => Administrator,
     /// The API server refused an object, or a request cannot be carried out.
     Refused => SpecAuthor,
     /// The CRDs are older than the operator.
     CRDsOlder => Administrator,
-    /// As many pods as needed are available.
+    /// The minimum number of pods is available.
     MinimumReplicasAvailable => Nothing,
-    /// Fewer pods than needed are available.
+    /// Fewer pods than the minimum are available.
     MinimumReplicasUnavailable => Kubernetes,
-    /// A HorizontalPodAutoscaler scales the Deployment and fights with the spec.
+    /// A HorizontalPodAutoscaler scales the Deployment and conflicts with the spec.
     AutoscaledChild => SpecAuthor,
     /// The shipped admission policies are not in force.
     NotInstalled => Administrator,
     /// The operator may not read the admission policies.
     NotReadable => Administrator,
-    /// The port changed its name and its number at once.
+    /// The name and the number of the port changed in the same spec change.
     PortChanged => SpecAuthor,
-    /// The ModelVersion that the spec names is not there.
+    /// The ModelVersion that the spec names does not exist.
     VersionNotFound => VersionAuthor,
-    /// The version was rolled out with another record.
+    /// The version was rolled out before with another record.
     VersionConflict => VersionAuthor,
     /// The spec of the version is too large.
     VersionTooLarge => VersionAuthor,
     /// The version is yanked.
     VersionYanked => VersionAuthor,
-    /// The name is taken by something else.
+    /// An object of that name exists and belongs to something else.
     NameTaken => SpecAuthor,
     /// The pod template is invalid.
     InvalidTemplate => SpecAuthor,
-    /// The address of the artifact cannot be delivered.
+    /// The artifact cannot be delivered from its address.
     InvalidArtifact => VersionAuthor,
-    /// spec.delivery lacks something.
+    /// The field spec.delivery is incomplete.
     InvalidDelivery => SpecAuthor,
-    /// Neither version nor template names an image.
+    /// Neither the version nor the template names an image.
     NoImage => VersionAuthor,
-    /// The operator was started without an image that fetches artifacts.
+    /// The operator was started without the image that fetches artifacts.
     NoFetchImage => Administrator,
-    /// The version records no artifact, and the spec says how to deliver one.
+    /// The spec says how to deliver an artifact, and the version records none.
     NoArtifact => SpecAuthor,
-    /// The policy demands a digest of the artifact in the record.
+    /// The policy requires a digest of the artifact in the record.
     ArtifactDigestRequired => VersionAuthor,
-    /// The policy demands an image by digest.
+    /// The policy requires an image that is named by digest.
     ImageDigestRequired => VersionAuthor,
-    /// The policy demands a signature.
+    /// The policy requires a signature of the artifact.
     SignatureRequired => VersionAuthor,
-    /// This cluster or this address knows no image volumes.
+    /// The cluster or the address does not support image volumes.
     ImageVolumeUnsupported => SpecAuthor,
-    /// The API server did not tell its version yet.
+    /// The version of the API server is not known yet.
     KubernetesUnknown => Operator,
     /// The artifact is not verified yet.
     NotVerified => VersionAuthor,
-    /// The artifact was not accepted.
+    /// The verification rejected the artifact.
     VerificationFailed => VersionAuthor,
 
     // ModelVersion: Ready, Stalled, Verified.
     /// The version may be deployed.
     Active => Nothing,
-    /// The version may be deployed, and its author advises against it.
+    /// The version may be deployed, although its author advises against it.
     Deprecated => Nothing,
     /// The version is not newly served.
     Yanked => Nothing,
-    /// The spec is larger than is stored safely.
+    /// The spec is larger than what can be stored safely.
     TooLarge => VersionAuthor,
     /// The image is named by a tag, which can be moved to other bytes.
     ImageTag => Nothing,
@@ -146,37 +147,37 @@ reasons! {
     ImagePinned => Nothing,
     /// Each pod checks the digest of the artifact before it serves.
     CheckedAtPodStart => Nothing,
-    /// Nobody knows the digest of the artifact.
+    /// The record names no digest of the artifact, and nobody verifies it.
     NoDigest => VersionAuthor,
     /// A Job verifies the artifact.
     Verifying => Kubernetes,
-    /// The artifact is what was recorded or pinned.
+    /// The artifact has the digest that was recorded or pinned.
     Verified => Nothing,
-    /// Upstream has other bytes than those that were verified.
+    /// The bytes at the address differ from those that were verified.
     Drifted => VersionAuthor,
-    /// The verification is tried again.
+    /// The verification met trouble in the environment and is retried.
     VerificationTrouble => Environment,
-    /// The digest of the artifact is another one.
+    /// The artifact has another digest than was recorded.
     Mismatch => VersionAuthor,
-    /// The size of the artifact is another one.
+    /// The artifact has another size than was recorded.
     SizeMismatch => VersionAuthor,
-    /// The signature does not fit.
+    /// The signature is not valid for the artifact and the trusted keys.
     SignatureInvalid => VersionAuthor,
-    /// There is no signature.
+    /// The artifact has no signature.
     SignatureMissing => VersionAuthor,
-    /// The archive holds what is never unpacked.
+    /// The archive contains entries that are never unpacked, such as links.
     UnsafeArchive => VersionAuthor,
-    /// There is no such artifact.
+    /// The artifact does not exist.
     NotFound => VersionAuthor,
-    /// The kind of artifact or address is not supported.
+    /// The kind of artifact or of address is not supported.
     Unsupported => VersionAuthor,
-    /// What the fetcher was asked for makes no sense.
+    /// The fetcher was given an invalid request.
     InvalidRequest => VersionAuthor,
 
     // RolloutRequest: Handled.
-    /// The request was carried out.
+    /// The request is decided and recorded.
     Done => Nothing,
-    /// The request asks for what is so already.
+    /// The request asks for the state that exists already.
     NothingToDo => Nothing,
 
     // ModelRegistry: Ready, Reconciling, Stalled.
@@ -186,19 +187,19 @@ reasons! {
     FirstPoll => Operator,
     /// The importer does not run.
     ImporterNotReady => Kubernetes,
-    /// The importer lacks permissions.
+    /// The importer lacks permissions in the cluster.
     RBACMissing => Administrator,
     /// Importing is suspended by the spec.
     Suspended => SpecAuthor,
-    /// What is registered conflicts with what is here.
+    /// Registered versions conflict with existing ModelVersions.
     Conflicts => VersionAuthor,
     /// The registry cannot be reached.
     Unreachable => Environment,
-    /// The address of the registry is one that is never asked.
+    /// The registry refuses the host name by which it is addressed.
     HostRefused => SpecAuthor,
-    /// The registry does not know the credentials.
+    /// The registry refuses the credentials.
     Unauthorized => SpecAuthor,
-    /// The registry answers, and not as one.
+    /// The registry does not accept the address, a rule or the credentials.
     Misconfigured => SpecAuthor,
 }
 

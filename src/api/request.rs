@@ -5,8 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A person asks: undo, abort, retry, pause, resume or restart. Created once, answered in its
-/// status, deleted a day after.
+/// A request to undo, abort, retry, pause, resume or restart. Its spec cannot change, its status
+/// carries the answer, and it is deleted a day after the answer.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[kube(
     group = "rollmodel.dev",
@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     shortname = "rreq",
     category = "rollmodel",
-    doc = "RolloutRequest is one person's request on one ModelDeployment. It is immutable, answered in its status, and deleted a day after it was answered.",
+    doc = "RolloutRequest is a request by one person on one ModelDeployment. It is immutable, is \
+           answered in its status, and is deleted a day after the answer.",
     selectable = ".spec.modelDeployment",
     printcolumn(name = "ModelDeployment", type_ = "string", json_path = ".spec.modelDeployment"),
     printcolumn(name = "Verb", type_ = "string", json_path = ".spec.verb"),
@@ -29,72 +30,87 @@ use serde::{Deserialize, Serialize};
 )]
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.toRollout) || self.verb == 'Undo'").message("toRollout goes with verb Undo only"))]
-#[x_kube(validation = Rule::new("!has(self.toVersion) || self.verb == 'Undo'").message("toVersion goes with verb Undo only"))]
-#[x_kube(validation = Rule::new("!has(self.toVersion) || !has(self.toRollout)").message("toRollout and toVersion exclude each other"))]
-#[x_kube(validation = Rule::new("!has(self.rerender) || self.verb == 'Restart'").message("rerender goes with verb Restart only"))]
+#[x_kube(
+    validation = Rule::new("!has(self.toRollout) || self.verb == 'Undo'")
+        .message("toRollout goes with verb Undo only")
+)]
+#[x_kube(
+    validation = Rule::new("!has(self.toVersion) || self.verb == 'Undo'")
+        .message("toVersion goes with verb Undo only")
+)]
+#[x_kube(
+    validation = Rule::new("!has(self.toVersion) || !has(self.toRollout)")
+        .message("toRollout and toVersion exclude each other")
+)]
+#[x_kube(
+    validation = Rule::new("!has(self.rerender) || self.verb == 'Restart'")
+        .message("rerender goes with verb Restart only")
+)]
 pub struct RolloutRequestSpec {
     /// Name of the ModelDeployment, in the same namespace.
     #[schemars(length(min = 1, max = 63))]
     pub model_deployment: String,
-    /// What is asked for.
+    /// Action to take: Undo, Abort, Retry, Pause, Resume or Restart.
     pub verb: Verb,
-    /// Undo: the rollout to go back to. Absent: the newest one that served something else and is
-    /// not rejected.
+    /// For verb Undo: number of the rollout to go back to. When absent, it is the serving rollout
+    /// while a rollout forward is in progress, else the newest rollout that served something else
+    /// and is neither rejected nor yanked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 9_007_199_254_740_991_i64))]
     pub to_rollout: Option<i64>,
-    /// Undo: the version to go back to, in its newest rollout that served.
+    /// For verb Undo: version to go back to. Its newest rollout that served is used. Exclusive with
+    /// toRollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub to_version: Option<String>,
-    /// `status.decision` of the ModelDeployment as the person saw it, such as "12.1"; "12" means
-    /// "12.0", and "0" that nothing was rolled out yet. If something newer was decided by then, the
-    /// request is refused: two people never undo each other by accident, and a request that a
-    /// backup or Git brings back changes nothing.
+    /// The `status.decision` of the ModelDeployment when the person decided, such as "12.1". "12"
+    /// means "12.0", and "0" means that nothing was rolled out yet. If a newer decision exists, the
+    /// request is refused. So nobody reverts someone else's decision by accident, and a request
+    /// that a backup or Git creates again changes nothing.
     #[schemars(
         length(min = 1, max = 32),
         regex(pattern = r"^(0|[1-9][0-9]{0,15})([.](0|[1-9][0-9]?))?$")
     )]
     pub if_decision: String,
-    /// Restart: render the pod template anew, with today's helper images.
+    /// For verb Restart: renders the pod template again, with the current helper images; false when
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerender: Option<bool>,
-    /// Why, in a sentence, for the record.
+    /// Reason for the request in a sentence. It is copied into the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,
-    /// Who asks. With the shipped admission policy it must be the caller.
+    /// User name of the requester. The shipped admission policy requires that it names the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub requested_by: Option<String>,
 }
 
-/// What a person can ask for.
+/// Action that a person requests.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum Verb {
-    /// Go back, and do not serve what is left again until the spec or a Retry says so.
+    /// Goes back to an earlier rollout, and rejects the one that is left until a Retry.
     Undo,
-    /// Stop the rollout that goes on, and go back.
+    /// Stops the rollout in progress, and goes back.
     Abort,
-    /// Serve what the spec names although it was rejected.
+    /// Serves what the spec names although it was rejected.
     Retry,
-    /// Hold the rollout that goes on, or the next one.
+    /// Pauses the rollout in progress, or the next one.
     Pause,
-    /// Go on.
+    /// Resumes a rollout that a person paused.
     Resume,
-    /// New pods of the same revision.
+    /// Replaces the pods with new pods of the same revision.
     Restart,
-    /// A verb that a newer operator knows.
+    /// A verb that only a newer operator knows.
     #[serde(other)]
     #[schemars(skip)]
     Unknown,
 }
 
 impl Verb {
-    /// The word, as it is written in a spec.
+    /// Returns the verb as it is written in a spec, or "This verb" if it is unknown.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn display_name(self) -> &'static str {
         match self {
             Self::Undo => "Undo",
             Self::Abort => "Abort",
@@ -111,33 +127,41 @@ impl Verb {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutRequestStatus {
-    /// Generation this status describes; -1 before the first look.
+    /// Generation of the spec that this status describes; -1 before the operator first handled the
+    /// object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Handled: the request was answered. Ready and Stalled, for tools that wait.
+    /// Conditions Handled, which is True once the request is answered, and Ready and Stalled for
+    /// tools that wait.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(
+        length(max = 8),
+        extend(
+            "x-kubernetes-list-type" = "map",
+            "x-kubernetes-list-map-keys" = ["type"]
+        )
+    )]
     pub conditions: Vec<Condition>,
-    /// Done, Refused or NothingToDo.
+    /// Result of the request: Done, Refused or NothingToDo. Absent until it is answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<RequestResult>,
-    /// The answer, in a sentence.
+    /// Explanation of the result, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
-    /// Number of the rollout that the request made or changed.
+    /// Number of the rollout that the request created or changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<i64>,
 }
 
-/// How the request was answered; absent until it is.
+/// Result of a request. Absent until it is answered.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum RequestResult {
-    /// It is decided and recorded.
+    /// The request is decided and recorded.
     Done,
-    /// It may not be done; the message says why.
+    /// The request is not carried out; the message explains why.
     Refused,
-    /// It is so already.
+    /// The state that was requested exists already.
     NothingToDo,
 }
 
@@ -147,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    fn read(spec: Value) -> RolloutRequest {
+    fn make_request(spec: Value) -> RolloutRequest {
         let mut all = json!({"modelDeployment": "fraud", "verb": "Undo", "ifDecision": "12.1"});
         for (name, value) in spec.as_object().unwrap() {
             all[name] = value.clone();
@@ -155,23 +179,23 @@ mod tests {
         RolloutRequest::new("undo", serde_json::from_value(all).unwrap())
     }
 
-    fn refusal(spec: Value) -> String {
-        read(spec).validate_cel().err().map(|e| e.to_string()).unwrap_or_default()
+    fn validation_error(spec: Value) -> String {
+        make_request(spec).validate_cel().err().map(|e| e.to_string()).unwrap_or_default()
     }
 
     #[test]
-    fn a_target_goes_with_an_undo_and_is_one() {
+    fn a_target_belongs_to_an_undo_and_there_is_at_most_one() {
         for spec in [json!({}), json!({"toRollout": 3}), json!({"toVersion": "7"})] {
-            assert_eq!(refusal(spec.clone()), "", "{spec}");
+            assert_eq!(validation_error(spec.clone()), "", "{spec}");
         }
-        for (spec, why) in [
+        for (spec, part) in [
             (json!({"verb": "Abort", "toRollout": 3}), "toRollout goes with verb Undo only"),
             (json!({"verb": "Retry", "toVersion": "7"}), "toVersion goes with verb Undo only"),
             (json!({"toRollout": 3, "toVersion": "7"}), "exclude each other"),
             (json!({"rerender": true}), "rerender goes with verb Restart only"),
         ] {
-            let refusal = refusal(spec.clone());
-            assert!(refusal.contains(why), "{spec}: {refusal}");
+            let error = validation_error(spec.clone());
+            assert!(error.contains(part), "{spec}: {error}");
         }
     }
 }

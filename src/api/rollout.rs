@@ -1,15 +1,16 @@
-//! ModelRollout: the record of one decision. Like a Lease it has no status: it is the record.
+//! ModelRollout: the record of one rollout. It has no status, as a Lease has none: its spec is the
+//! record.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The most decisions one record holds.
+/// Maximum number of pauses and resumes in one record.
 pub const DECISIONS_MAX: usize = 32;
 
-/// One decision to serve one content, forward or back: what, why and on whose word, written before
-/// anything is done.
+/// One decision to serve one revision, forward or back: its target, its cause and its author. It is
+/// written before anything is done.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[kube(
     group = "rollmodel.dev",
@@ -19,7 +20,8 @@ pub const DECISIONS_MAX: usize = 32;
     derive = "PartialEq",
     shortname = "mro",
     category = "rollmodel",
-    doc = "ModelRollout is the record of one rollout: what was decided, by whom and why, and how it ended. The operator writes it; people read it.",
+    doc = "ModelRollout is the record of one rollout: what was decided, by whom and why, and how \
+           it ended. The operator writes it; people only read it.",
     selectable = ".spec.modelDeploymentRef.name",
     selectable = ".spec.model",
     selectable = ".spec.version",
@@ -49,66 +51,69 @@ pub const DECISIONS_MAX: usize = 32;
 pub struct ModelRolloutSpec {
     /// The ModelDeployment that is rolled out.
     pub model_deployment_ref: ModelDeploymentRef,
-    /// Number of the rollout in its ModelDeployment; numbers only grow.
+    /// Number of the rollout in its ModelDeployment. Each new rollout has a higher number.
     #[schemars(range(min = 1, max = 9_007_199_254_740_991_i64))]
     pub number: i64,
-    /// Number of the newest rollout of the ModelDeployment when this one was decided; absent where
-    /// it had none.
+    /// Number of the newest rollout of the ModelDeployment when this one was decided. Absent for
+    /// the first rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_rollout: Option<i64>,
-    /// Digest (`sha256:<hex>`) of the record of `previousRollout` as it was created: of the RFC 8785
-    /// form of its spec without the fields that are added or appended later. The chain of these
-    /// digests proves the order of rollouts to whoever kept an earlier one. Absent where the
-    /// rollout was decided while the CRDs were older than the operator, because the record may then
+    /// Digest (`sha256:<hex>`) of the record of `previousRollout` as it was created: of the RFC
+    /// 8785 form of its spec, without the fields that are added or appended later. The chain of
+    /// these digests proves the order of rollouts to anyone who kept an earlier one. Absent if the
+    /// CRDs were older than the operator when the rollout was decided, because the record may then
     /// be read in part only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
     pub previous_digest: Option<String>,
-    /// Forward, or Back to something that was served before. A rollout that goes back is never
-    /// rolled back automatically, and skips steps and analysis.
+    /// Forward to something new, or Back to something that was served before. A rollout that goes
+    /// back is never rolled back automatically, and skips steps and analysis.
     pub direction: Direction,
-    /// The grounds on which the version may be served.
+    /// Rules by which the version was admitted.
     pub admission: Admission,
-    /// Model that is served.
+    /// Name of the model.
     #[schemars(length(min = 1, max = 63))]
     pub model: String,
-    /// Version that is served.
+    /// Version of the model.
     #[schemars(length(min = 1, max = 63))]
     pub version: String,
-    /// The recordDigest of the version, to which this record binds it.
+    /// The recordDigest of the version. It binds this record to exactly that ModelVersion.
     #[schemars(length(max = 71))]
     pub record_digest: String,
-    /// Digest of the artifact that is served, as far as it was known when this was decided. It binds
-    /// the version to these bytes.
+    /// Digest of the artifact, if it was known when the rollout was decided. It binds the version
+    /// to these bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
     pub artifact_digest: Option<String>,
-    /// Hash of the revision: version, template, delivery and protocol together.
+    /// Hash (`v1:sha256:<hex>`) of the revision: version, template, delivery and protocol together.
     #[schemars(length(max = 80))]
     pub revision_hash: String,
-    /// The same hash, taken without the template's labels and annotations.
+    /// Hash of the revision without the labels and annotations of its template.
     #[schemars(length(max = 80))]
     pub content_hash: String,
-    /// Name of the ControllerRevision that stores the content and the pod template rendered from it.
+    /// Name of the ControllerRevision that stores the revision and the pod template rendered from
+    /// it.
     #[schemars(length(max = 253))]
     pub revision_name: String,
     /// Digest (`sha256:<hex>`) of the pod template that the ControllerRevision stores. A stored
     /// template with another digest is not used.
     #[schemars(length(max = 71))]
     pub rendering_digest: String,
-    /// How it is rolled out.
+    /// Strategy of the rollout.
     pub strategy: StrategyKind,
     /// Name of the Deployment that is rolled out.
     #[schemars(length(max = 63))]
     pub deployment_name: String,
-    /// What caused the decision.
+    /// Cause of the rollout.
     pub trigger: Trigger,
-    /// Who or what triggered the rollout, and why.
+    /// Who or what triggered the rollout, and the reason.
     pub decided_by: DecidedBy,
-    /// What is not served again after this decision; only on a record that goes back.
+    /// Rejection by this rollout. What it covers is not served again until a Retry. Only a rollout
+    /// that goes back has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejects: Option<Rejection>,
-    /// When the pods were asked to restart.
+    /// Time at which a restart of the pods was requested, as in their annotation
+    /// kubectl.kubernetes.io/restartedAt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub restarted_at: Option<String>,
@@ -118,39 +123,48 @@ pub struct ModelRolloutSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub stands_on: Vec<i64>,
-    /// When it was decided.
+    /// Time at which the rollout was decided.
     pub start_time: Time,
-    /// How it ended; absent while it goes on.
+    /// Outcome of the rollout: Promoted, Failed, Aborted, Superseded or Deleted. Absent while it is
+    /// in progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// How it ended, in a sentence.
+    /// Explanation of the outcome, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
-    /// When it ended.
+    /// Time at which the rollout ended. Absent while it is in progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_time: Option<Time>,
-    /// Since when it had all the traffic; it served until the next record's servedFrom.
+    /// Time at which the rollout was promoted and began to serve. It served until the servedFrom of
+    /// the next record. Absent if it never served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served_from: Option<Time>,
-    /// When its ModelDeployment was deleted, if that ended its serving.
+    /// Time at which its ModelDeployment was deleted, if the deletion ended its serving.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served_until: Option<Time>,
-    /// Images the pods really ran, by digest.
+    /// Images that the pods really ran, by digest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 512)))]
     pub observed_images: Vec<String>,
-    /// Pauses and resumes that people decided during this rollout, appended.
+    /// Pauses and resumes that people decided during this rollout, in order; at most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["number"]))]
+    #[schemars(
+        length(max = 32),
+        extend(
+            "x-kubernetes-list-type" = "map",
+            "x-kubernetes-list-map-keys" = ["number"]
+        )
+    )]
     pub decisions: Vec<Decision>,
 }
 
-/// The fields of a record that are added once, after it was made; every other one is written at
-/// creation.
+/// Fields of a record that are added once, after its creation. All others but [`APPENDED`] are
+/// written at creation.
 pub const ADDED_ONCE: [&str; 6] =
     ["outcome", "message", "endTime", "servedFrom", "servedUntil", "observedImages"];
-/// The direction of a rollout.
+
+/// Direction of a rollout.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum Direction {
     /// To something new, or a repetition of what serves.
@@ -161,170 +175,172 @@ pub enum Direction {
     Back,
 }
 
-/// The grounds on which a version may be served.
+/// Rules by which a version was admitted.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
 pub struct Admission {
-    /// Newly: the version was not served by this ModelDeployment before. Again: it was.
+    /// Rules that apply. Newly: the ModelDeployment has not served this version before, so all
+    /// rules apply. Again: it has, so the version must only be neither rejected nor yanked.
     pub asked: Asked,
 }
 
-/// Which of the rules for serving a version apply.
+/// Rules for serving a version that apply.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum Asked {
-    /// All of them: the version is new to this ModelDeployment.
+    /// All rules, because the version is new to this ModelDeployment.
     #[default]
     Newly,
-    /// That it is neither rejected nor yanked: it was served here before.
+    /// The version must be neither rejected nor yanked, because it was served here before.
     Again,
 }
 
 impl ModelRolloutSpec {
-    /// Whether the rollout goes back: rules ask this, never the trigger.
+    /// True if the rollout goes back. Rules depend on the direction, never on the trigger.
     #[must_use]
     pub fn goes_back(&self) -> bool {
         self.direction == Direction::Back
     }
 
-    /// Whether the rollout was complete once.
+    /// True if the rollout was completed.
     #[must_use]
     pub fn is_promoted(&self) -> bool {
         self.outcome == Some(Outcome::Promoted)
     }
 
-    /// Whether nobody has written yet how the rollout ended.
+    /// True if the record has no outcome yet.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.outcome.is_none()
     }
 }
 
-/// The field of a record that is appended to.
+/// Fields of a record to which items are appended.
 pub const APPENDED: [&str; 1] = ["decisions"];
 
-/// A ModelDeployment by name and uid.
+/// Reference to a ModelDeployment by name and uid.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
 pub struct ModelDeploymentRef {
-    /// Its name.
+    /// Name of the ModelDeployment.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// Its uid, when the decision was made.
+    /// The uid of the ModelDeployment at the time of the decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub uid: Option<String>,
 }
 
-/// Who decided, and why.
+/// Who or what decided, and the reason.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
 pub struct DecidedBy {
-    /// A person, `kubectl (unverified)` where it was kubectl rollout, `spec` where it was the
-    /// spec, `operator` where a rollout failed.
+    /// User name of a person; `kubectl (unverified)` if it was kubectl rollout; `spec` if it was a
+    /// change of the spec; `operator` if a rollout failed.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// Whether an admission policy checked that the request came from this person.
+    /// True if an admission policy checked that the request came from this person.
     #[serde(default)]
     pub verified: bool,
-    /// Why, in a sentence.
+    /// Reason of the decision, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,
-    /// The RolloutRequest it was asked with.
+    /// The RolloutRequest that asked for the decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestRef>,
 }
 
-/// A RolloutRequest by name and uid.
+/// Reference to a RolloutRequest by name and uid.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
 pub struct RequestRef {
-    /// Its name.
+    /// Name of the RolloutRequest.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// Its uid.
+    /// The uid of the RolloutRequest.
     #[schemars(length(max = 64))]
     pub uid: String,
 }
 
-/// What a rollout that goes back rejects.
+/// Rejection that a rollout back causes.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub struct Rejection {
-    /// Number of the rollout that is rejected.
+    /// Number of the rejected rollout.
     pub rollout: i64,
-    /// Version: the version, whatever its template; Content: the content, whatever its labels and
-    /// annotations; Revision: the revision as it was, labels and annotations included.
+    /// Scope of the rejection. Version: the version with any template. Content: the content with
+    /// any labels and annotations. Revision: exactly this revision, with its labels and
+    /// annotations.
     pub scope: Scope,
-    /// The recordDigest, contentHash or revisionHash that is rejected, by scope.
+    /// The rejected recordDigest (scope Version), contentHash (Content) or revisionHash (Revision).
     #[schemars(length(max = 80))]
     pub key: String,
 }
 
-/// How much a rejection covers.
+/// Scope of a rejection.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum Scope {
-    /// The version, whatever template is around it.
+    /// The version with any template.
     Version,
-    /// The content, whatever labels and annotations its template has.
+    /// The content with any labels and annotations of its template.
     Content,
-    /// The revision exactly, labels and annotations of its template included.
+    /// Exactly the revision, with the labels and annotations of its template.
     Revision,
 }
 
-/// What caused a rollout.
+/// Cause of a rollout.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum Trigger {
     /// The spec names something else.
     SpecChanged,
     /// A person asked to go back.
     Undo,
-    /// A person stopped a rollout.
+    /// A person stopped the rollout in progress.
     Abort,
-    /// A person asked to try what was rejected again.
+    /// A person asked to try again what was rejected.
     Retry,
-    /// A person asked for new pods of the same content.
+    /// A person asked for new pods of the same revision.
     Restart,
-    /// The rollout before failed.
+    /// The previous rollout failed.
     Failed,
-    /// The API server refused the template of the rollout before.
+    /// The API server refused the template of the previous rollout.
     Refused,
-    /// The version of the rollout before was yanked, or is in conflict.
+    /// The version of the previous rollout was yanked, or is in conflict.
     Yanked,
     /// The ModelDeployment was created again, and what it names is rejected or paused.
     Recreated,
-    /// A trigger that a newer operator wrote.
+    /// A trigger that only a newer operator knows.
     #[serde(other)]
     #[schemars(skip)]
     Unknown,
 }
 
 impl Trigger {
-    /// Whether a person asked for it.
+    /// True if a person asked for the rollout.
     #[must_use]
-    pub fn by_person(self) -> bool {
+    pub fn is_requested_by_person(self) -> bool {
         matches!(self, Self::Undo | Self::Abort | Self::Retry | Self::Restart)
     }
 }
 
-/// How the rollout ended; absent while it goes on.
+/// Outcome of a rollout. Absent while it is in progress.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum Outcome {
-    /// It serves, or served.
+    /// The rollout was completed and serves, or served.
     Promoted,
-    /// It failed.
+    /// The rollout failed because of its content.
     Failed,
-    /// A person stopped it.
+    /// A person stopped the rollout.
     Aborted,
-    /// Something newer was decided before it ended.
+    /// A newer rollout was decided before this one ended.
     Superseded,
-    /// Its ModelDeployment was deleted before it ended.
+    /// The ModelDeployment was deleted before the rollout ended.
     Deleted,
-    /// An outcome that a newer operator wrote.
+    /// An outcome that only a newer operator knows.
     #[serde(other)]
     #[schemars(skip)]
     Unknown,
 }
 
-/// How it is rolled out.
+/// Strategy of a rollout.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum StrategyKind {
-    /// In place, pod by pod, by Kubernetes' Deployment controller.
+    /// Replaces pods one by one in the same Deployment, as Kubernetes' Deployment controller does.
     #[default]
     RollingUpdate,
 }
@@ -334,22 +350,22 @@ pub enum StrategyKind {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self == oldSelf").message("a decision is never rewritten"))]
 pub struct Decision {
-    /// Number of the decision in its rollout, from 1.
+    /// Number of the decision in its rollout, starting at 1.
     #[schemars(range(min = 1, max = 32))]
     pub number: i64,
-    /// What was decided.
+    /// Action that was decided: Pause or Resume.
     pub verb: DecisionVerb,
-    /// Who decided it, and why.
+    /// Who decided it, and the reason.
     pub decided_by: DecidedBy,
-    /// When.
+    /// Time of the decision.
     pub at: Time,
 }
 
-/// What people decide about a rollout that goes on.
+/// Action on a rollout in progress.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum DecisionVerb {
-    /// Hold it.
+    /// Pauses the rollout.
     Pause,
-    /// Go on.
+    /// Resumes the rollout.
     Resume,
 }

@@ -1,12 +1,12 @@
-//! From the Rust types to the CRDs in `crds/`: what the derive cannot say is added here, for every
-//! kind alike.
+//! The CRDs in `crds/`, generated from the Rust types. This file adds what the derive macro cannot
+//! express, for every kind in the same way:
 //!
-//! - `nullable` goes: an absent field is absent, and the API server must never store `null` (it
-//!   would change digests).
-//! - immutability is generated, one rule a field at spec level, so that fields of the future have
-//!   it too.
-//! - `status` has the default `{observedGeneration: -1}`, so that nothing reads an empty status as
-//!   settled.
+//! - `nullable` is removed: an optional field is left out, and the API server must never store
+//!   `null`, because it would change digests.
+//! - Immutability is generated as one rule per field at spec level, so that fields that are added
+//!   later are immutable too.
+//! - `status` has the default `{observedGeneration: -1}`, so that no tool takes an empty status for
+//!   a settled one.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -17,49 +17,63 @@ use super::{
     rollout, version::MUTABLE,
 };
 
-/// A CRD that could not be made from its type.
+/// Error of a CRD that could not be generated from its type.
 #[derive(Debug, thiserror::Error)]
-#[error("make the CRD of {kind}: {source}; mend the type in src/api")]
+#[error("make the CRD of {kind}: {source}; fix the type in src/api")]
 pub struct Error {
     kind: &'static str,
     source: serde_json::Error,
 }
 
-/// Every CRD as (file name in `crds/`, value), in the order they are applied.
+/// Builds every CRD, as pairs of its file name in `crds/` and its value, in the order in which they
+/// are applied.
 ///
 /// # Errors
-/// When a generated CRD does not serialize.
-pub fn crds() -> Result<Vec<(&'static str, Value)>, Error> {
+///
+/// Fails if a generated CRD cannot be serialized.
+pub fn build_crds() -> Result<Vec<(&'static str, Value)>, Error> {
     Ok(vec![
-        ("modelversions.yaml", finish("ModelVersion", ModelVersion::crd(), version_rule)?),
-        ("modeldeployments.yaml", finish("ModelDeployment", ModelDeployment::crd(), |_| None)?),
-        ("modelrollouts.yaml", finish("ModelRollout", ModelRollout::crd(), record_rule)?),
-        ("rolloutrequests.yaml", finish("RolloutRequest", RolloutRequest::crd(), request_rule)?),
-        ("modelpolicies.yaml", finish("ModelPolicy", ModelPolicy::crd(), |_| None)?),
-        ("modelregistries.yaml", finish("ModelRegistry", ModelRegistry::crd(), |_| None)?),
+        (
+            "modelversions.yaml",
+            complete_crd("ModelVersion", ModelVersion::crd(), choose_version_rule)?,
+        ),
+        (
+            "modeldeployments.yaml",
+            complete_crd("ModelDeployment", ModelDeployment::crd(), |_| None)?,
+        ),
+        (
+            "modelrollouts.yaml",
+            complete_crd("ModelRollout", ModelRollout::crd(), choose_record_rule)?,
+        ),
+        (
+            "rolloutrequests.yaml",
+            complete_crd("RolloutRequest", RolloutRequest::crd(), choose_request_rule)?,
+        ),
+        ("modelpolicies.yaml", complete_crd("ModelPolicy", ModelPolicy::crd(), |_| None)?),
+        ("modelregistries.yaml", complete_crd("ModelRegistry", ModelRegistry::crd(), |_| None)?),
     ])
 }
 
-/// What may happen to a field after creation.
+/// Permitted changes of a field after the creation of its object.
 #[derive(Clone, Copy)]
 enum Rule {
-    /// Neither changed, nor added, nor removed; with what to do instead.
+    /// No change, addition or removal. The text says what to do instead.
     Immutable(&'static str),
     /// Added once, then immutable.
     AddedOnce,
-    /// A list with keys `number`, which only grows; its items guard themselves.
+    /// A list with keys `number` that only grows. Its items have their own rules.
     Appended,
 }
 
-fn version_rule(field: &str) -> Option<Rule> {
+fn choose_version_rule(field: &str) -> Option<Rule> {
     (!MUTABLE.contains(&field)).then_some(Rule::Immutable("register a new version instead"))
 }
 
-fn request_rule(_: &str) -> Option<Rule> {
+fn choose_request_rule(_: &str) -> Option<Rule> {
     Some(Rule::Immutable("make a new RolloutRequest instead"))
 }
 
-fn record_rule(field: &str) -> Option<Rule> {
+fn choose_record_rule(field: &str) -> Option<Rule> {
     Some(if rollout::ADDED_ONCE.contains(&field) {
         Rule::AddedOnce
     } else if rollout::APPENDED.contains(&field) {
@@ -70,32 +84,40 @@ fn record_rule(field: &str) -> Option<Rule> {
 }
 
 impl Rule {
-    fn cel(self, field: &str) -> Value {
+    fn to_cel(self, field: &str) -> Value {
         let (rule, message) = match self {
             Self::Immutable(instead) => (
                 format!(
-                    "has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
+                    "has(self.{field}) == has(oldSelf.{field}) && \
+                     (!has(self.{field}) || self.{field} == oldSelf.{field})"
                 ),
                 format!("{field} is immutable: {instead}"),
             ),
             Self::AddedOnce => (
                 format!(
-                    "!has(oldSelf.{field}) || (has(self.{field}) && self.{field} == oldSelf.{field})"
+                    "!has(oldSelf.{field}) || \
+                     (has(self.{field}) && self.{field} == oldSelf.{field})"
                 ),
                 format!("{field} is written once: a record is never rewritten"),
             ),
             Self::Appended => (
                 format!(
-                    "!has(oldSelf.{field}) || (has(self.{field}) && oldSelf.{field}.all(o, self.{field}.exists(n, n.number == o.number)))"
+                    "!has(oldSelf.{field}) || (has(self.{field}) && \
+                     oldSelf.{field}.all(o, self.{field}.exists(n, n.number == o.number)))"
                 ),
                 format!("{field} are appended, never removed"),
             ),
         };
-        json!({"rule": rule, "message": message, "fieldPath": format!(".{field}"), "reason": "FieldValueForbidden"})
+        json!({
+            "rule": rule,
+            "message": message,
+            "fieldPath": format!(".{field}"),
+            "reason": "FieldValueForbidden",
+        })
     }
 }
 
-fn finish(
+fn complete_crd(
     kind: &'static str,
     crd: CustomResourceDefinition,
     rule: impl Fn(&str) -> Option<Rule>,
@@ -106,7 +128,7 @@ fn finish(
     crd["metadata"]["labels"] = json!({"app.kubernetes.io/part-of": "rollmodel"});
     let schema = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     strip_nullable(schema);
-    guard(&mut schema["properties"]["spec"], rule);
+    add_field_rules(&mut schema["properties"]["spec"], rule);
     if let Some(status) = schema["properties"].get_mut("status") {
         status["default"] = json!({"observedGeneration": -1});
         status["properties"]["observedGeneration"]["default"] = json!(-1);
@@ -114,9 +136,9 @@ fn finish(
     Ok(crd)
 }
 
-fn guard(spec: &mut Value, rule: impl Fn(&str) -> Option<Rule>) {
+fn add_field_rules(spec: &mut Value, rule: impl Fn(&str) -> Option<Rule>) {
     let Some(fields) = spec["properties"].as_object() else { return };
-    let rules: Vec<Value> = fields.keys().filter_map(|f| rule(f).map(|r| r.cel(f))).collect();
+    let rules: Vec<Value> = fields.keys().filter_map(|f| rule(f).map(|r| r.to_cel(f))).collect();
     if rules.is_empty() {
         return;
     }
@@ -138,7 +160,7 @@ fn strip_object(map: &mut Map<String, Value>) {
     if map.get("nullable") == Some(&Value::Bool(true)) {
         map.remove("nullable");
     }
-    // Line breaks inside a paragraph belong to the source file, not to `kubectl explain`.
+    // A line break inside a paragraph is that of the source file: `kubectl explain` wraps lines.
     if let Some(Value::String(text)) = map.get_mut("description") {
         let paragraphs: Vec<String> = text.split("\n\n").map(|p| p.replace('\n', " ")).collect();
         *text = paragraphs.join("\n\n");
@@ -153,18 +175,18 @@ fn strip_object(map: &mut Map<String, Value>) {
 mod tests {
     use super::*;
 
-    /// The schema of a kind's spec or status.
-    fn part(file: &str, part: &str) -> Value {
-        let all = crds().unwrap();
+    /// Returns the schema of the spec or the status of a kind.
+    fn schema_of(file: &str, part: &str) -> Value {
+        let all = build_crds().unwrap();
         let (_, crd) = all.iter().find(|(name, _)| *name == file).unwrap();
         crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][part].clone()
     }
 
-    fn fields(schema: &Value) -> Vec<String> {
+    fn field_names(schema: &Value) -> Vec<String> {
         schema["properties"].as_object().unwrap().keys().cloned().collect()
     }
 
-    /// The CEL rules of a schema that speak of a field.
+    /// Returns the CEL rules of a schema for one field.
     fn rules_of(schema: &Value, field: &str) -> Vec<String> {
         let all = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
         all.filter(|r| r["fieldPath"] == format!(".{field}"))
@@ -172,28 +194,28 @@ mod tests {
             .collect()
     }
 
-    /// Calls `see` with every schema of ours under `schema`, and its path. What a condition holds
-    /// is Kubernetes' own.
-    fn walk(schema: &Value, path: &str, see: &mut impl FnMut(&str, &Value)) {
+    /// Calls `see` with the path and the value of every schema of ours under `schema`. The schema
+    /// of a condition is Kubernetes' own, so it is skipped.
+    fn visit_schemas(schema: &Value, path: &str, see: &mut impl FnMut(&str, &Value)) {
         see(path, schema);
         for (name, field) in schema["properties"].as_object().into_iter().flatten() {
-            walk(field, &format!("{path}.{name}"), see);
+            visit_schemas(field, &format!("{path}.{name}"), see);
         }
         if schema["items"].is_object() && !path.ends_with("status.conditions") {
-            walk(&schema["items"], &format!("{path}[]"), see);
+            visit_schemas(&schema["items"], &format!("{path}[]"), see);
         }
         if schema["additionalProperties"].is_object() {
-            walk(&schema["additionalProperties"], &format!("{path}{{}}"), see);
+            visit_schemas(&schema["additionalProperties"], &format!("{path}{{}}"), see);
         }
     }
 
-    /// What is wrong with every schema of ours, by a sentence for each.
-    fn complaints(see: impl Fn(&str, &Value) -> Option<&'static str>) -> Vec<String> {
+    /// Lists the complaints of `see` about every schema of ours, one sentence each.
+    fn collect_complaints(see: impl Fn(&str, &Value) -> Option<&'static str>) -> Vec<String> {
         let mut found = Vec::new();
-        for (file, crd) in crds().unwrap() {
+        for (file, crd) in build_crds().unwrap() {
             let root = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
             for name in ["spec", "status"].into_iter().filter(|name| root[*name].is_object()) {
-                walk(&root[name], &format!("{file} {name}"), &mut |path, schema| {
+                visit_schemas(&root[name], &format!("{file} {name}"), &mut |path, schema| {
                     found.extend(see(path, schema).map(|what| format!("{path} {what}")));
                 });
             }
@@ -206,8 +228,8 @@ mod tests {
 
     #[test]
     fn every_field_of_a_version_is_immutable_but_the_three_that_can_change() {
-        let spec = part("modelversions.yaml", "spec");
-        for field in fields(&spec) {
+        let spec = schema_of("modelversions.yaml", "spec");
+        for field in field_names(&spec) {
             let want = if MUTABLE.contains(&field.as_str()) {
                 vec![]
             } else {
@@ -219,25 +241,25 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_the_future_is_immutable_too() {
+    fn a_field_that_is_added_later_is_immutable_too() {
         let mut crd = ModelVersion::crd();
         let schema =
             crd.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
         let spec = schema.properties.as_mut().unwrap().get_mut("spec").unwrap();
         spec.properties.as_mut().unwrap().insert("future".into(), Default::default());
-        let crd = finish("ModelVersion", crd, version_rule).unwrap();
+        let crd = complete_crd("ModelVersion", crd, choose_version_rule).unwrap();
         let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
         assert_eq!(rules_of(spec, "future"), [IMMUTABLE.replace(".x", ".future")]);
     }
 
     #[test]
     fn every_field_of_a_request_is_immutable_and_every_field_of_a_record_is_guarded() {
-        let request = part("rolloutrequests.yaml", "spec");
-        for field in fields(&request) {
+        let request = schema_of("rolloutrequests.yaml", "spec");
+        for field in field_names(&request) {
             assert_eq!(rules_of(&request, &field), [IMMUTABLE.replace(".x", &format!(".{field}"))]);
         }
-        let record = part("modelrollouts.yaml", "spec");
-        for field in fields(&record) {
+        let record = schema_of("modelrollouts.yaml", "spec");
+        for field in field_names(&record) {
             assert_eq!(rules_of(&record, &field).len(), 1, "{field}");
         }
         let later = rollout::ADDED_ONCE.iter().chain(&rollout::APPENDED);
@@ -247,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_request_names_the_decision_that_the_person_saw() {
-        let spec = part("rolloutrequests.yaml", "spec");
+        let spec = schema_of("rolloutrequests.yaml", "spec");
         assert!(spec["required"].as_array().unwrap().contains(&json!("ifDecision")));
         let decision = &spec["properties"]["ifDecision"];
         assert_eq!(decision["pattern"], "^(0|[1-9][0-9]{0,15})([.](0|[1-9][0-9]?))?$");
@@ -255,8 +277,8 @@ mod tests {
     }
 
     #[test]
-    fn every_field_explains_itself_in_a_sentence() {
-        let silent = complaints(|path, schema| {
+    fn every_field_has_a_description_in_a_sentence() {
+        let silent = collect_complaints(|path, schema| {
             let text = schema["description"].as_str().unwrap_or_default();
             let nameless = path.ends_with("[]") || path.ends_with("{}");
             (!nameless && !text.ends_with('.')).then_some("has no sentence")
@@ -266,7 +288,7 @@ mod tests {
 
     #[test]
     fn every_string_list_and_map_is_bounded() {
-        let unbounded = complaints(|_, schema| {
+        let unbounded = collect_complaints(|_, schema| {
             let has = |keys: &[&str]| keys.iter().any(|k| !schema[*k].is_null());
             match schema["type"].as_str() {
                 Some("string") if !has(&["maxLength", "enum", "format"]) => {
@@ -284,11 +306,11 @@ mod tests {
     }
 
     #[test]
-    fn every_integer_of_a_version_is_read_alike_by_everyone() {
-        // Canonical JSON (RFC 8785), of which the recordDigest is taken, knows integers up to 2^53
-        // - 1 only.
+    fn every_integer_of_a_version_is_exact_in_canonical_json() {
+        // The recordDigest is taken of canonical JSON (RFC 8785), which is exact for integers up to
+        // 2^53 - 1 only.
         let mut wide = Vec::new();
-        walk(&part("modelversions.yaml", "spec"), "spec", &mut |path, schema| {
+        visit_schemas(&schema_of("modelversions.yaml", "spec"), "spec", &mut |path, schema| {
             let within = |bound: &str| {
                 schema[bound].as_f64().is_some_and(|n| n.abs() <= 9_007_199_254_740_991.0)
             };
@@ -300,12 +322,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_nullable_and_every_status_begins_unseen() {
-        let nullable =
-            complaints(|_, schema| (!schema["nullable"].is_null()).then_some("is nullable"));
+    fn nothing_is_nullable_and_every_status_begins_unobserved() {
+        let nullable = collect_complaints(|_, schema| {
+            (!schema["nullable"].is_null()).then_some("is nullable")
+        });
         assert!(nullable.is_empty(), "{nullable:?}");
         for file in ["modelversions.yaml", "modeldeployments.yaml", "rolloutrequests.yaml"] {
-            let status = part(file, "status");
+            let status = schema_of(file, "status");
             assert_eq!(
                 (&status["default"], &status["properties"]["observedGeneration"]["default"]),
                 (&json!({"observedGeneration": -1}), &json!(-1))
@@ -315,7 +338,7 @@ mod tests {
 
     #[test]
     fn every_crd_is_small_enough_for_a_client_side_apply() {
-        for (file, crd) in crds().unwrap() {
+        for (file, crd) in build_crds().unwrap() {
             assert!(crd.to_string().len() < 256 * 1024, "{file}");
         }
     }

@@ -11,21 +11,27 @@ pub use status::{ModelVersionStatus, Resolved, Role, UsedBy, Verification};
 
 mod status;
 
-/// A sha256 as every digest here is written.
+/// Pattern of a sha256 digest, such as the digest of an artifact.
 pub const DIGEST: &str = "^sha256:[0-9a-f]{64}$";
-/// What is said of a digest that is not written so, beside the pattern.
-const DIGEST_SAID: &str = "digest must be sha256: and 64 hexadecimal digits in lower case";
-/// The address of an artifact: nothing before an `@` in front of the path, where credentials would
-/// be; `hf://` names a revision so, and `abfs://` a container of one of Azure's accounts.
-const URI: &str = r"^(hf://[^\s:]+|abfss?://[a-z0-9-]+@[a-z0-9]+[.](dfs|blob)[.]core[.]windows[.]net(/\S*)?|[a-z][a-z0-9+.-]*://[^\s@/]+(/\S*)?)$";
-/// A version's string.
+/// Message for a digest that does not match the pattern.
+const DIGEST_MESSAGE: &str = "digest must be sha256: and 64 hexadecimal digits in lower case";
+/// Pattern of the address of an artifact. Nothing may stand before an `@` in front of the path,
+/// because credentials would be there. Exceptions: `hf://` uses `@` for a revision, and `abfs://`
+/// for a container of an Azure account.
+const URI: &str = concat!(
+    r"^(hf://[^\s:]+",
+    r"|abfss?://[a-z0-9-]+@[a-z0-9]+[.](dfs|blob)[.]core[.]windows[.]net(/\S*)?",
+    r"|[a-z][a-z0-9+.-]*://[^\s@/]+(/\S*)?)$"
+);
+/// Pattern of a version, such as `1.0-rc1`.
 pub const VERSION: &str =
     r"^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*$";
-/// What is said of a version that is not written so, beside the pattern.
-pub const VERSION_SAID: &str = "version may hold letters, digits, '.', '_' and '-' only, with a letter or a digit at both ends and around each dot";
+/// Message for a version that does not match the pattern.
+pub const VERSION_MESSAGE: &str = "version may hold letters, digits, '.', '_' and '-' only, with a \
+     letter or a digit at both ends and around each dot";
 
-/// One version of one model, and all that reproducing it needs. Everything but description,
-/// evaluations and lifecycle is immutable.
+/// One version of one model, with everything that is needed to reproduce it. Everything but
+/// description, evaluations and lifecycle is immutable.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[kube(
     group = "rollmodel.dev",
@@ -36,69 +42,96 @@ pub const VERSION_SAID: &str = "version may hold letters, digits, '.', '_' and '
     derive = "PartialEq",
     shortname = "mv",
     category = "rollmodel",
-    doc = "ModelVersion is the immutable, verifiable record of one version of a model: what it is, what it was trained on, and how to run it.",
+    doc = "ModelVersion is the immutable, verifiable record of one version of a model: what it is, \
+           what it was trained on, and how to run it.",
     selectable = ".spec.model",
     selectable = ".spec.version",
     printcolumn(name = "Model", type_ = "string", json_path = ".spec.model"),
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
-    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
-    printcolumn(name = "Verified", type_ = "string", json_path = r#".status.conditions[?(@.type=="Verified")].status"#),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Verified",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Verified")].status"#
+    ),
     printcolumn(name = "Used-By", type_ = "integer", json_path = ".status.usedByCount"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("self.metadata.name == (self.spec.model + '-' + self.spec.version).lowerAscii().replace('_', '-')")
-        .message("metadata.name must be <model>-<version> in lower case, with _ as -: the name is the identity")
+    validation = Rule::new(
+        "self.metadata.name == (self.spec.model + '-' + \
+         self.spec.version).lowerAscii().replace('_', '-')"
+    )
+    .message(
+        "metadata.name must be <model>-<version> in lower case, with _ as -: the name is the \
+         identity"
+    )
 )]
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.image) || has(self.artifact)").message("name an image that serves the model, an artifact with the model in it, or both"))]
+#[x_kube(
+    validation = Rule::new("has(self.image) || has(self.artifact)")
+        .message("name an image that serves the model, an artifact with the model in it, or both")
+)]
 pub struct ModelVersionSpec {
     /// Name of the model, a DNS label. Immutable.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub model: String,
-    /// Version of the model: at most 63 of letters, digits, '.', '_' and '-', alphanumeric at both
-    /// ends and around each dot. Quote it in YAML. Immutable.
-    #[x_kube(validation = Rule::new(format!("self.matches(r'{VERSION}')")).message(VERSION_SAID))]
+    /// Version of the model: at most 63 letters, digits, '.', '_' and '-', with a letter or digit
+    /// at both ends and around each dot. Quote it in YAML, such as "7". Immutable.
+    #[x_kube(
+        validation = Rule::new(format!("self.matches(r'{VERSION}')")).message(VERSION_MESSAGE)
+    )]
     #[schemars(length(min = 1, max = 63), regex(pattern = VERSION))]
     pub version: String,
-    /// Container image that serves this version, best pinned by digest. Absent: the
-    /// ModelDeployment's template names one.
-    #[x_kube(validation = Rule::new("!self.contains('@') || self.matches('@(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$')")
-        .message("the digest of an image must be @sha256: and 64 hexadecimal digits in lower case (or @sha512: and 128), at the end"))]
+    /// Container image that serves this version, best pinned by digest. When absent, the template
+    /// of the ModelDeployment must name one.
+    #[x_kube(
+        validation = Rule::new(
+            "!self.contains('@') || self.matches('@(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$')"
+        )
+        .message(
+            "the digest of an image must be @sha256: and 64 hexadecimal digits in lower case (or \
+             @sha512: and 128), at the end"
+        )
+    )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
-    /// The model's bytes. Absent: the image holds the model.
+    /// Files of the model. When absent, the image contains the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<Artifact>,
-    /// Framework the model was trained with.
+    /// Framework with which the model was trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub framework: Option<Framework>,
-    /// Tensors the model takes, in Open Inference Protocol terms.
+    /// Input tensors of the model, in the terms of the Open Inference Protocol.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub inputs: Vec<Tensor>,
-    /// Tensors the model gives, in Open Inference Protocol terms.
+    /// Output tensors of the model, in the terms of the Open Inference Protocol.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub outputs: Vec<Tensor>,
     /// Training parameters, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 512), schema_with = "text_map")]
+    #[schemars(extend("maxProperties" = 512), schema_with = "text_map_schema")]
     pub parameters: BTreeMap<String, String>,
-    /// Metrics known when the version was registered.
+    /// Metrics that were known when the version was registered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub metrics: Vec<Metric>,
-    /// Datasets the version was trained, validated or tested on.
+    /// Datasets with which the version was trained, validated or tested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub datasets: Vec<Dataset>,
-    /// Features the model reads, with the view they come from.
+    /// Features that the model reads, with the view they come from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 512))]
     pub features: Vec<Feature>,
-    /// Environment the version was trained in.
+    /// Environment in which the version was trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<Environment>,
     /// Code that trained the version.
@@ -107,50 +140,59 @@ pub struct ModelVersionSpec {
     /// Training run in the system that tracked it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Run>,
-    /// Versions this one was made from.
+    /// Versions from which this one was made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub parents: Vec<Parent>,
-    /// Where an import found this version; set by the importer.
+    /// Origin of an imported version. The importer sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
-    /// What a person wants to say about this version. Can change.
+    /// Free text about this version. It can change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub description: Option<String>,
-    /// Measurements made after registration. Can change.
+    /// Metrics that were measured after registration. They can change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub evaluations: Vec<Metric>,
-    /// Whether the version may be served. Absent: Active. Can change.
+    /// Lifecycle state of the version; Active when absent. It can change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<Lifecycle>,
 }
 
-/// The fields of a ModelVersion's spec that can change; every other one, also of the future, is
+/// Fields of a ModelVersion's spec that can change. All others, also those of future schemas, are
 /// immutable and part of the recordDigest.
 pub const MUTABLE: [&str; 3] = ["description", "evaluations", "lifecycle"];
 
-fn text_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({"type": "object", "additionalProperties": {"type": "string", "maxLength": 4096}})
+fn text_map_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "additionalProperties": {"type": "string", "maxLength": 4096}
+    })
 }
 
-/// Where the model's bytes are, and what they must be.
+/// Address and digest of the files of a model.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Artifact {
-    /// Address of the bytes: s3, gs, az, abfs, https, hf, oci, pvc or mlflow-artifacts+https. It
-    /// holds no credentials.
-    #[x_kube(validation = Rule::new(format!("self.matches(r'{URI}')")).message("uri must be scheme://path, without spaces and without credentials before the host"))]
+    /// Address of the files, with one of the schemes s3, gs, az, abfs, https, hf, oci, pvc or
+    /// mlflow-artifacts+https, such as s3://models/fraud/7/. It must not contain credentials.
+    #[x_kube(
+        validation = Rule::new(format!("self.matches(r'{URI}')"))
+            .message(
+                "uri must be scheme://path, without spaces and without credentials before the host"
+            )
+    )]
     #[schemars(length(min = 1, max = 2048), regex(pattern = URI))]
     pub uri: String,
-    /// What the bytes must be: the sha256 of one file, the OpenSSF model-signing root of a
-    /// directory, the manifest digest of an OCI artifact.
-    #[x_kube(validation = Rule::new(format!("self.matches('{DIGEST}')")).message(DIGEST_SAID))]
+    /// Expected digest: the sha256 of one file, the OpenSSF model-signing root of a directory, or
+    /// the manifest digest of an OCI artifact. When absent, the digest that the first verification
+    /// finds is pinned.
+    #[x_kube(validation = Rule::new(format!("self.matches('{DIGEST}')")).message(DIGEST_MESSAGE))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DIGEST), length(max = 71))]
     pub digest: Option<String>,
-    /// Size of all bytes.
+    /// Total size of the files in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 9_007_199_254_740_991_i64))]
     pub size: Option<i64>,
@@ -158,20 +200,25 @@ pub struct Artifact {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub format: Option<String>,
-    /// Whether the artifact is a tar, tar.gz, tar.zst or zip that is unpacked after its digest was
-    /// checked.
+    /// True if the artifact is a tar, tar.gz, tar.zst or zip that is unpacked after its digest was
+    /// checked; false when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unpack: Option<bool>,
-    /// Signature over the artifact; the keys that are trusted come from policy, never from here.
+    /// Signature of the artifact. The trusted keys come from the ModelPolicy, never from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<Signature>,
 }
 
-/// Where a signature is.
+/// Location of a signature.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, KubeSchema)]
 pub struct Signature {
-    /// Address of the OpenSSF Model Signing bundle, of the same kinds as the artifact's.
-    #[x_kube(validation = Rule::new(format!("self.matches(r'{URI}')")).message("uri must be scheme://path, without spaces and without credentials before the host"))]
+    /// Address of the OpenSSF Model Signing bundle, with the same schemes as the artifact.
+    #[x_kube(
+        validation = Rule::new(format!("self.matches(r'{URI}')"))
+            .message(
+                "uri must be scheme://path, without spaces and without credentials before the host"
+            )
+    )]
     #[schemars(length(min = 1, max = 2048), regex(pattern = URI))]
     pub uri: String,
 }
@@ -188,7 +235,7 @@ pub struct Framework {
     pub version: Option<String>,
 }
 
-/// One tensor in Open Inference Protocol terms.
+/// A tensor in the terms of the Open Inference Protocol.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
 pub struct Tensor {
     /// Name of the tensor.
@@ -197,37 +244,37 @@ pub struct Tensor {
     /// Open Inference Protocol datatype, such as FP64 or BYTES.
     #[schemars(length(min = 1, max = 63))]
     pub datatype: String,
-    /// Shape of the tensor; -1 where a dimension may vary.
+    /// Shape of the tensor; -1 for a dimension of variable size.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(range(min = -1, max = 9_007_199_254_740_991_i64)))]
     pub shape: Vec<i64>,
 }
 
-/// One measured number.
+/// A measured value.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
 pub struct Metric {
     /// Name of the metric, such as auc.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Its finite value.
+    /// Measured value, a finite number.
     pub value: f64,
-    /// Dataset it was measured on.
+    /// Dataset on which it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub dataset: Option<String>,
-    /// When it was measured.
+    /// Time at which it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
 }
 
-/// One dataset and where it came from.
+/// A dataset and its source.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Dataset {
     /// Name of the dataset.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// What it was used for, such as training, validation or test.
+    /// Role of the dataset, such as training, validation or test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub role: Option<String>,
@@ -235,7 +282,7 @@ pub struct Dataset {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub uri: Option<String>,
-    /// Digest of the data, in the form its system gives.
+    /// Digest of the data, in the form of the system that stores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub digest: Option<String>,
@@ -243,19 +290,19 @@ pub struct Dataset {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub query: Option<String>,
-    /// Names of the datasets this one was made from.
+    /// Names of the datasets from which this one was made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 253)))]
     pub derived_from: Vec<String>,
 }
 
-/// One feature and the view it is read from.
+/// A feature and the view that contains it.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
 pub struct Feature {
     /// Name of the feature.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// View of the feature store it is read from.
+    /// View of the feature store that contains the feature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub view: Option<String>,
@@ -265,15 +312,15 @@ pub struct Feature {
     pub version: Option<String>,
 }
 
-/// The environment of a training run.
+/// Environment of a training run.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Environment {
-    /// Image the training ran in.
+    /// Container image in which the training ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub image: Option<String>,
-    /// Language of the training code.
+    /// Programming language of the training code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub language: Option<String>,
@@ -284,7 +331,7 @@ pub struct Environment {
     /// Lock file with every dependency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lockfile: Option<Lockfile>,
-    /// Hardware the training ran on, in words.
+    /// Description of the hardware on which the training ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub hardware: Option<String>,
@@ -296,17 +343,17 @@ pub struct Lockfile {
     /// Address of the lock file.
     #[schemars(length(min = 1, max = 2048))]
     pub uri: String,
-    /// The sha256 of the lock file.
-    #[x_kube(validation = Rule::new(format!("self.matches('{DIGEST}')")).message(DIGEST_SAID))]
+    /// The sha256 digest of the lock file.
+    #[x_kube(validation = Rule::new(format!("self.matches('{DIGEST}')")).message(DIGEST_MESSAGE))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DIGEST), length(max = 71))]
     pub digest: Option<String>,
 }
 
-/// The code of a training run.
+/// Code of a training run.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
 pub struct Code {
-    /// Repository of the code.
+    /// Address of the repository of the code.
     #[schemars(length(min = 1, max = 2048))]
     pub repository: String,
     /// Commit of the code.
@@ -319,7 +366,7 @@ pub struct Code {
     pub path: Option<String>,
 }
 
-/// The training run in the system that tracked it.
+/// Training run in the system that tracked it.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Run {
@@ -327,26 +374,26 @@ pub struct Run {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub system: Option<String>,
-    /// Identity of the run in that system.
+    /// Identifier of the run in that system.
     #[schemars(length(min = 1, max = 253))]
     pub id: String,
-    /// Page of the run, for people.
+    /// Address of the run's web page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub url: Option<String>,
-    /// Who started the run.
+    /// User who started the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub user: Option<String>,
-    /// When the run started.
+    /// Time at which the run started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
-    /// When the run ended.
+    /// Time at which the run ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_time: Option<Time>,
 }
 
-/// A version this one was made from.
+/// A version from which this one was made.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
 pub struct Parent {
     /// Model of the parent.
@@ -355,57 +402,58 @@ pub struct Parent {
     /// Version of the parent.
     #[schemars(length(min = 1, max = 63))]
     pub version: String,
-    /// How this version was made from it, such as FineTunedFrom or DistilledFrom.
+    /// Relation to the parent, such as FineTunedFrom or DistilledFrom.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub relation: Option<String>,
 }
 
-/// Where an import found a version.
+/// Origin of an imported version.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
 pub struct Origin {
-    /// Name of the ModelRegistry that imported it.
+    /// Name of the ModelRegistry that imported the version.
     #[schemars(length(min = 1, max = 63))]
     pub registry: String,
     /// System of the registry, such as mlflow.
     #[schemars(length(min = 1, max = 63))]
     pub system: String,
-    /// Name of the model there.
+    /// Name of the model in that system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub model: Option<String>,
-    /// Version of the model there.
+    /// Version of the model in that system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub version: Option<String>,
-    /// Identity of the model there.
+    /// Identifier of the model in that system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub id: Option<String>,
-    /// When it was registered there.
+    /// Time at which the version was registered in that system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
 }
 
-/// Whether a version may be served, and why not.
+/// Lifecycle of a version.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
 pub struct Lifecycle {
-    /// Active; Deprecated: served with a warning; Yanked: never newly served.
+    /// Active: may be served. Deprecated: may be served, with a warning. Yanked: is not newly
+    /// served; where it serves already, it stays.
     pub state: LifecycleState,
-    /// Why, in a sentence.
+    /// Reason for the state, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,
 }
 
-/// The states of a version's life.
+/// Lifecycle state of a version.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 pub enum LifecycleState {
-    /// May be served.
+    /// May be served without restriction.
     #[default]
     Active,
     /// May be served, with a warning.
     Deprecated,
-    /// Is not newly served.
+    /// Is not newly served; where it serves already, it stays.
     Yanked,
 }

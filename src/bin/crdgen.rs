@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 /// written.
 fn run(dir: &Path, check: bool) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let mut stale = Vec::new();
-    for (file, crd) in schema::crds()? {
+    for (file, crd) in schema::build_crds()? {
         let path = dir.join(file);
         let want = format!(
             "# Generated from src/api by `make generate`.\n{}",

@@ -25,7 +25,7 @@ use super::decide::Existing;
 use crate::{
     api::{
         ModelRegistry, ModelRegistryStatus, ModelRollout, ModelVersion, ModelVersionSpec,
-        condition::bounded,
+        condition::truncate_text,
         names,
         version::{Metric, Origin},
     },
@@ -242,7 +242,10 @@ impl Cluster {
             namespace: Some(self.namespace.clone()),
             labels: Some(BTreeMap::from([(names::REGISTRY.into(), self.name.clone())])),
             annotations: (!left_out.is_empty()).then(|| {
-                BTreeMap::from([(names::LEFT_OUT.into(), bounded(&left_out.join("; "), 2048))])
+                BTreeMap::from([(
+                    names::LEFT_OUT.into(),
+                    truncate_text(&left_out.join("; "), 2048),
+                )])
             }),
             ..ObjectMeta::default()
         };

@@ -153,7 +153,7 @@ fn wanted(seen: &Seen<'_>, found: &Found) -> BTreeSet<usize> {
     let mut by_age: Vec<usize> =
         (0..found.candidates.len()).filter(|place| found.candidates[*place].fits).collect();
     by_age.sort_by_key(|place| std::cmp::Reverse(found.candidates[*place].time));
-    let newest: BTreeSet<usize> = by_age.iter().copied().take(seen.spec.newest()).collect();
+    let newest: BTreeSet<usize> = by_age.iter().copied().take(seen.spec.backfill_limit()).collect();
     let aliased: BTreeSet<&str> = found.aliases.values().map(String::as_str).collect();
     let is_wanted = |place: &usize| {
         let candidate = &found.candidates[*place];

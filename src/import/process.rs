@@ -127,7 +127,7 @@ async fn work(cluster: &Cluster, mut watched: Watched, mut work: Work) -> Result
 /// How long until the next look: the spec's interval, or less at first and more later where the
 /// system does not answer; never twice the same.
 fn wait(registry: &ModelRegistry, failures: u32) -> Duration {
-    let interval = Duration::from_secs(registry.spec.interval());
+    let interval = Duration::from_secs(registry.spec.poll_interval_seconds());
     let wait = match failures {
         0 => interval,
         n => Duration::from_secs(1 << n.min(10)).clamp(Duration::from_secs(1), BACKOFF_MAX),

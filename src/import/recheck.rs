@@ -79,7 +79,7 @@ impl Rechecks {
         problems: &mut Vec<Trouble>,
     ) -> Result<Result<(), system::Trouble>, Error> {
         let now = Timestamp::now();
-        let pace = seen.registry.spec.settle().max(PACE_MIN).min(self.every);
+        let pace = seen.registry.spec.settle_seconds().max(PACE_MIN).min(self.every);
         self.next.retain(|name, _| seen.existing.contains_key(name));
         let all = both(seen);
         for version in self.due(&all, now, pace) {

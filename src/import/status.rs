@@ -10,7 +10,7 @@ use super::{
 };
 use crate::api::{
     ModelRegistryStatus,
-    condition::{Condition, Time, bounded, said},
+    condition::{Condition, Time, build_condition_with_status, truncate_text},
     reason::Reason,
     registry::{AliasStatus, ModelStatus, NAMED_MAX, PROBLEMS_MAX, PendingVersion, Problem},
 };
@@ -90,7 +90,15 @@ fn ours(told: &Told<'_>, existing: &Existing) -> bool {
 
 fn conditions(told: &Told<'_>) -> Vec<Condition> {
     let make = |kind, status, reason: Reason, message: &str| {
-        said(&told.old.conditions, kind, status, reason, message, told.generation, told.now)
+        build_condition_with_status(
+            &told.old.conditions,
+            kind,
+            status,
+            reason,
+            message,
+            told.generation,
+            told.now,
+        )
     };
     let failed = |reason: Reason, message: &str, other| {
         vec![make("Ready", "False", reason, message), make(other, "True", reason, message)]
@@ -140,12 +148,12 @@ fn models(told: &Told<'_>) -> Vec<ModelStatus> {
             .max_by_key(|e| e.origin.as_ref().and_then(|o| o.time.as_ref()).map(|t| t.0));
         let waits = told.look.decision.waits.iter().filter(|(model, ..)| *model == found.name);
         let pending = waits.map(|(_, version, reason)| PendingVersion {
-            version: bounded(version, 63),
+            version: truncate_text(version, 63),
             reason: (*reason).into(),
         });
         ModelStatus {
             name: found.name.clone(),
-            upstream: Some(bounded(&found.upstream, 1024)),
+            upstream: Some(truncate_text(&found.upstream, 1024)),
             imported: count(here.len()),
             newest: newest.map(|e| e.version.clone()),
             pending: pending.take(NAMED_MAX).collect(),
@@ -167,7 +175,10 @@ fn aliases(told: &Told<'_>, found: &system::Found) -> BTreeMap<String, AliasStat
     };
     let each = found.aliases.iter().take(NAMED_MAX);
     each.map(|(alias, version)| {
-        (alias.clone(), AliasStatus { version: bounded(version, 63), since: since(alias, version) })
+        (
+            alias.clone(),
+            AliasStatus { version: truncate_text(version, 63), since: since(alias, version) },
+        )
     })
     .collect()
 }
@@ -182,9 +193,9 @@ fn problems(told: &Told<'_>) -> Vec<Problem> {
         });
         Problem {
             model: trouble.model.clone(),
-            version: trouble.version.as_deref().map(|v| bounded(v, 63)),
+            version: trouble.version.as_deref().map(|v| truncate_text(v, 63)),
             reason: trouble.reason.into(),
-            message: bounded(&trouble.message, SENTENCE_MAX),
+            message: truncate_text(&trouble.message, SENTENCE_MAX),
             since: was.map_or(Time(told.now), |was| was.since.clone()),
         }
     };

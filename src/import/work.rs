@@ -17,7 +17,7 @@ use super::{
     system::{self, About, Candidate, Described, Found, Means, Outcome, System},
 };
 use crate::{
-    api::{ModelRegistry, condition::bounded, names::version_name},
+    api::{ModelRegistry, condition::truncate_text, names::version_name},
     fetch::credentials::Credentials,
     plan::facts::version::SPEC_MAX,
 };
@@ -203,8 +203,12 @@ impl Work {
             return Ok(Ok(()));
         };
         let which = (found.name.clone(), candidate.version.clone(), candidate.time);
-        let about =
-            About { rule, candidate, settle: registry.spec.settle(), now: Timestamp::now() };
+        let about = About {
+            rule,
+            candidate,
+            settle: registry.spec.settle_seconds(),
+            now: Timestamp::now(),
+        };
         let outcome = match system.describe(&about).await {
             Ok(outcome) => outcome,
             Err(trouble) => return Ok(Err(trouble)),
@@ -286,7 +290,7 @@ async fn write(
     match cluster.create(spec, &described.left_out).await? {
         Written::Refused(says) => {
             let message =
-                format!("The API server does not take its record: {}", bounded(&says, 400));
+                format!("The API server does not take its record: {}", truncate_text(&says, 400));
             Ok(Some(Verdict::Problem("Refused", message)))
         }
         // The watch shows it by the next look.

@@ -270,7 +270,7 @@ pub const TEMPLATE: &str = "with template";
 pub const NEW_DEPLOYMENT: &str = "on new Deployment";
 
 fn short_digest(value: &Value) -> String {
-    names::hash16(&compute_digest(value)).to_owned()
+    names::short_hash(&compute_digest(value)).to_owned()
 }
 
 /// The operations of a patch without its preconditions and its times, which differ with every try.

@@ -94,7 +94,7 @@ pub fn workload(decision: &str, record: &ModelRolloutSpec) -> Deployment {
     let meta =
         Meta { name: "fraud".into(), labels, controller: Some(controller), ..Meta::default() };
     let template = json!({"metadata": {"labels": {
-        names::REVISION: names::hash16(&record.revision_hash), names::TRACK: names::TRACK_MAIN}}});
+        names::REVISION: names::short_hash(&record.revision_hash), names::TRACK: names::TRACK_MAIN}}});
     let spec = DeploymentSpec { replicas: 3, template, ..DeploymentSpec::default() };
     Deployment { meta, generation: 1, spec, ..Deployment::default() }
 }

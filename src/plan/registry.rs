@@ -11,7 +11,7 @@ use super::{
 };
 use crate::api::{
     ModelRegistrySpec, ModelRegistryStatus,
-    condition::{Condition, said},
+    condition::{Condition, build_condition_with_status},
     reason::Reason,
 };
 
@@ -243,7 +243,15 @@ fn build_conditions(
 ) -> Option<Vec<Condition>> {
     let status = observed.status.clone().unwrap_or_default();
     let make = |kind, value| {
-        said(&status.conditions, kind, value, *reason, sentence, observed.generation, now)
+        build_condition_with_status(
+            &status.conditions,
+            kind,
+            value,
+            *reason,
+            sentence,
+            observed.generation,
+            now,
+        )
     };
     let mut all = vec![make("Ready", ready)];
     match *reason {

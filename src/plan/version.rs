@@ -11,7 +11,7 @@ use super::{
 };
 use crate::api::{
     ModelVersionStatus,
-    condition::{Condition, MESSAGE_MAX, bounded, said},
+    condition::{Condition, MESSAGE_MAX, build_condition_with_status, truncate_text},
     names,
     reason::Reason,
     version::{LifecycleState, Resolved, UsedBy, Verification},
@@ -69,7 +69,10 @@ fn build_status(
         record_digest: Some(observed.facts.record_digest.clone()),
         used_by,
         used_by_count: i64::try_from(observed.used_by.len()).unwrap_or(i64::MAX),
-        message: Some(bounded(&build_message(observed, step.verification.as_ref()), MESSAGE_MAX)),
+        message: Some(truncate_text(
+            &build_message(observed, step.verification.as_ref()),
+            MESSAGE_MAX,
+        )),
         resolved: step.resolved,
         verification: step.verification,
     };
@@ -92,7 +95,7 @@ fn build_status(
 fn build_conditions(observed: &ObservedVersion, step: &Step, now: Timestamp) -> Vec<Condition> {
     let old = observed.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
     let make = |kind, status, reason: Reason, message: &str| {
-        said(old, kind, status, reason, message, observed.generation, now)
+        build_condition_with_status(old, kind, status, reason, message, observed.generation, now)
     };
     let mut all = match find_problem(observed) {
         Some((reason, why)) => {
@@ -226,7 +229,7 @@ fn describe_usage(used_by: &[UsedBy]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{condition::holds, version::Lifecycle};
+    use crate::api::{condition::find_true_condition, version::Lifecycle};
     use serde_json::json;
 
     fn at(time: &str) -> Timestamp {
@@ -309,7 +312,7 @@ mod tests {
             (observed.facts.image, observed.facts.lifecycle) = (image, lifecycle);
             let status = planned(&observed);
             assert_eq!(status.conditions.len(), 2);
-            assert_eq!(holds(&status.conditions, "Ready").unwrap().reason, reason);
+            assert_eq!(find_true_condition(&status.conditions, "Ready").unwrap().reason, reason);
         }
     }
 
@@ -318,7 +321,7 @@ mod tests {
         let mut observed = observed();
         observed.facts.too_large = Some(crate::plan::facts::version::SPEC_MAX + 1);
         let status = planned(&observed);
-        assert_eq!(holds(&status.conditions, "Stalled").unwrap().reason, "TooLarge");
+        assert_eq!(find_true_condition(&status.conditions, "Stalled").unwrap().reason, "TooLarge");
         let says = status.message.unwrap();
         assert!(
             says.starts_with(
@@ -335,8 +338,8 @@ mod tests {
         let status = planned(&observed);
         let sentence = "Version 7 of fraud was rolled out as sha256:aaaaaaaaaaaa…; this record is another (sha256:dddddddddddd…): give it a new version, or delete it.";
         assert_eq!(status.message.as_deref(), Some(sentence));
-        assert_eq!(holds(&status.conditions, "Ready"), None);
-        let stalled = holds(&status.conditions, "Stalled").unwrap();
+        assert_eq!(find_true_condition(&status.conditions, "Ready"), None);
+        let stalled = find_true_condition(&status.conditions, "Stalled").unwrap();
         assert_eq!((stalled.reason.as_str(), stalled.message.as_str()), ("Conflict", sentence));
     }
 
@@ -344,7 +347,7 @@ mod tests {
     fn no_conflict_is_concluded_while_the_crds_are_older() {
         let mut observed = ObservedVersion { crds_older: true, ..observed() };
         observed.facts.bound_to = Some("sha256:aa".into());
-        assert!(holds(&planned(&observed).conditions, "Ready").is_some());
+        assert!(find_true_condition(&planned(&observed).conditions, "Ready").is_some());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{
     kinds::{Key, Kind},
 };
 use crate::{
-    api::{condition::bounded, names},
+    api::{condition::truncate_text, names},
     plan::facts::revision,
 };
 
@@ -42,10 +42,10 @@ pub fn event(
     let digest = revision::compute_digest(&json!([about.uid, key]));
     json!({
         "apiVersion": "events.k8s.io/v1", "kind": "Event",
-        "metadata": {"name": format!("{name}.{}", names::hash16(&digest)), "namespace": namespace},
+        "metadata": {"name": format!("{name}.{}", names::short_hash(&digest)), "namespace": namespace},
         "eventTime": MicroTime(Timestamp::now()), "type": if warning { "Warning" } else { "Normal" },
-        "reason": reason, "action": reason, "note": bounded(message, NOTE_MAX),
-        "reportingController": format!("rollmodel.dev/{program}"), "reportingInstance": bounded(&instance(), INSTANCE_MAX),
+        "reason": reason, "action": reason, "note": truncate_text(message, NOTE_MAX),
+        "reportingController": format!("rollmodel.dev/{program}"), "reportingInstance": truncate_text(&instance(), INSTANCE_MAX),
         "regarding": {"apiVersion": "rollmodel.dev/v1alpha1", "kind": about.kind.name(), "namespace": namespace, "name": name,
             "uid": about.uid},
     })

@@ -42,8 +42,8 @@ pub fn mask(observed: Observed) -> Result<Observed, serde_json::Error> {
         {
             renamed.extend([
                 (
-                    names::hash16(&old.revision_hash).to_owned(),
-                    names::hash16(&new.revision_hash).to_owned(),
+                    names::short_hash(&old.revision_hash).to_owned(),
+                    names::short_hash(&new.revision_hash).to_owned(),
                 ),
                 (old.revision_hash, new.revision_hash),
                 (old.content_hash, new.content_hash),
@@ -232,7 +232,7 @@ mod tests {
         workload
             .meta
             .labels
-            .insert(names::REVISION.into(), names::hash16(&body.revision_hash).into());
+            .insert(names::REVISION.into(), names::short_hash(&body.revision_hash).into());
         Observed {
             model_deployment: Some(ObservedModelDeployment {
                 uid: "u".into(),
@@ -275,7 +275,7 @@ mod tests {
         );
         assert_eq!(
             masked.tracks[names::TRACK_MAIN].meta.labels[names::REVISION],
-            names::hash16(&desired.revision_hash)
+            names::short_hash(&desired.revision_hash)
         );
     }
 

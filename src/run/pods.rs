@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::object::Object;
 use crate::{
-    api::{condition::bounded, names},
+    api::{condition::truncate_text, names},
     plan::observed::{Container, Pod, Why},
 };
 
@@ -86,7 +86,7 @@ fn read_why(state: &Value) -> Why {
 }
 
 fn text(value: &Value, field: &str) -> String {
-    bounded(value[field].as_str().unwrap_or_default(), MESSAGE_MAX)
+    truncate_text(value[field].as_str().unwrap_or_default(), MESSAGE_MAX)
 }
 
 #[cfg(test)]

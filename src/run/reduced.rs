@@ -14,7 +14,7 @@ use super::{
 use crate::{
     api::{
         ModelRollout, ModelVersionStatus,
-        condition::{Time, bounded},
+        condition::{Time, truncate_text},
         deployment::{RevisionStatus, State},
         names,
         version::{Lifecycle, LifecycleState, MUTABLE},
@@ -126,7 +126,7 @@ impl Watched for VersionEntry {
             version,
             uid,
             generation,
-            asked: asked.map(|value| bounded(&value, ASKED_MAX)),
+            asked: asked.map(|value| truncate_text(&value, ASKED_MAX)),
             status: status.and_then(|status| Packed::pack(&status).ok()),
         })
     }

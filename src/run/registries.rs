@@ -13,7 +13,7 @@ use super::{
     workload::WorkloadEntry,
 };
 use crate::{
-    api::{ModelRegistrySpec, ModelRegistryStatus, condition::bounded, names},
+    api::{ModelRegistrySpec, ModelRegistryStatus, condition::truncate_text, names},
     plan::registry::{ObservedRegistry, importer},
 };
 
@@ -110,7 +110,10 @@ fn last_words(pod: &Object) -> Option<String> {
         .find(|c| c["name"] == importer::CONTAINER)?;
     let words =
         ["/state/terminated/message", "/lastState/terminated/message"].map(|path| text(ours, path));
-    words.into_iter().map(|words| bounded(words.trim(), WORDS_MAX)).find(|words| !words.is_empty())
+    words
+        .into_iter()
+        .map(|words| truncate_text(words.trim(), WORDS_MAX))
+        .find(|words| !words.is_empty())
 }
 
 #[cfg(test)]

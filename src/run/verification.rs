@@ -8,7 +8,7 @@ use super::{
     object::Object,
 };
 use crate::{
-    api::{ModelVersion, condition::bounded, names},
+    api::{ModelVersion, condition::truncate_text, names},
     plan::{
         observed::Policy,
         observed::{Job, LastWords},
@@ -87,7 +87,7 @@ fn ended(status: &JobStatus) -> Option<String> {
     let all = status.conditions.iter().flatten().filter(|c| c.status == "True");
     let end = all.into_iter().find(|c| matches!(c.type_.as_str(), "Complete" | "Failed"))?;
     let words = [end.reason.as_deref(), end.message.as_deref()];
-    Some(bounded(&words.into_iter().flatten().collect::<Vec<_>>().join(": "), WORDS_MAX))
+    Some(truncate_text(&words.into_iter().flatten().collect::<Vec<_>>().join(": "), WORDS_MAX))
 }
 
 /// How a pod of a Job ended, where the Job really is its controller.
@@ -109,7 +109,7 @@ pub fn last_words(pod: &Object, job: &str) -> Option<LastWords> {
         .unwrap_or_default();
     Some(LastWords {
         exit_code: end["exitCode"].as_i64().and_then(|n| i32::try_from(n).ok()),
-        message: bounded(message, WORDS_MAX),
+        message: truncate_text(message, WORDS_MAX),
     })
 }
 

@@ -59,7 +59,7 @@ pub fn numbers() -> Vec<(&'static str, String)> {
     let silent: ModelDeploymentSpec = serde_json::from_str(spec).unwrap();
     vec![
         ("restart_limit", RESTART_LIMIT.to_string()),
-        ("progress_deadline", silent.progress_deadline().to_string()),
+        ("progress_deadline", silent.progress_deadline_seconds().to_string()),
         ("image_volumes_from", delivery::IMAGE_VOLUMES_FROM.to_string()),
         ("image_volumes_not_in", (delivery::IMAGE_VOLUMES_FROM - 1).to_string()),
     ]

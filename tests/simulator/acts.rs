@@ -309,7 +309,7 @@ impl Cluster {
                 let history = self.history();
                 let Some(record) = history.iter().find(|r| r.number == *number) else { return };
                 // kubectl takes the template from the ReplicaSet.
-                let hash16 = names::hash16(&record.revision_hash).to_owned();
+                let hash16 = names::short_hash(&record.revision_hash).to_owned();
                 let restarted_at = record.restarted_at.clone();
                 let sets = &self.workload.replica_sets;
                 let set = sets.iter().find(|s| {

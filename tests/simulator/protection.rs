@@ -26,7 +26,7 @@ impl Cluster {
     }
 
     pub fn protect_pods(&mut self, record: &ModelRolloutSpec, property: &'static str) {
-        let hash16 = names::hash16(&record.revision_hash);
+        let hash16 = names::short_hash(&record.revision_hash);
         let healthy = self.workload.pods.iter().filter(|p| {
             !p.deleting
                 && p.state.ready_since.is_some()
@@ -106,7 +106,7 @@ impl Cluster {
 
     /// Whether the template of a record is stored, or lives on in a ReplicaSet.
     fn has_template(&self, record: &ModelRolloutSpec) -> bool {
-        let hash16 = names::hash16(&record.revision_hash);
+        let hash16 = names::short_hash(&record.revision_hash);
         let mut sets = self.workload.replica_sets.iter();
         self.revisions.iter().any(|r| r.name == record.revision_name)
             || sets.any(|s| s.template.label(names::REVISION) == hash16)

@@ -74,7 +74,7 @@ impl Cluster {
         let Some(newest) = self.newest_record().filter(|_| only_settings) else { return };
         let Some(deployment) = &self.workload.deployment else { return };
         let live = deployment.spec.template.label(names::REVISION).to_owned();
-        let wanted = names::hash16(&newest.revision_hash).to_owned();
+        let wanted = names::short_hash(&newest.revision_hash).to_owned();
         if !self.faults.refusals.is_empty() && live != wanted {
             let sentence =
                 format!("rollout {} waits for a refused number of replicas", newest.number);

@@ -116,7 +116,7 @@ impl Cluster {
         newest.is_promoted()
             && newest.version == spec.version
             && deployment.spec.template.label(names::REVISION)
-                == names::hash16(&newest.revision_hash)
+                == names::short_hash(&newest.revision_hash)
             && deployment.spec.replicas == spec.replicas
             && !self.truth.kubectl_was_run
             && self.requests.iter().all(|r| r.status.is_some())
@@ -314,7 +314,7 @@ impl Cluster {
         let just = match record.trigger {
             Trigger::Failed => (faulty || self.faults.has(Trouble::Secret)) && !same_content,
             Trigger::Refused => {
-                self.truth.refused_templates.contains(names::hash16(&left.revision_hash))
+                self.truth.refused_templates.contains(names::short_hash(&left.revision_hash))
             }
             _ => return,
         };
@@ -371,7 +371,7 @@ impl Cluster {
         if !just_promoted || self.truth.was_stale {
             return;
         }
-        let hash16 = names::hash16(&record.revision_hash);
+        let hash16 = names::short_hash(&record.revision_hash);
         let minimum = self.workload.deployment.as_ref().map_or(0, |d| d.spec.min_ready_seconds);
         let available = (self.workload.pods.iter())
             .filter(|p| p.template.label(names::REVISION) == hash16)

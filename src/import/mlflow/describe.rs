@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{
-        condition::{Time, bounded},
+        condition::{Time, truncate_text},
         version::Origin,
     },
     fetch::{error::Reason, source},
@@ -237,13 +237,13 @@ async fn record(
     let origin = Origin {
         registry: server.registry.clone(),
         system: SYSTEM.into(),
-        model: Some(bounded(&candidate.model, 512)).filter(|model| !model.is_empty()),
-        version: Some(bounded(&candidate.there, 253)),
+        model: Some(truncate_text(&candidate.model, 512)).filter(|model| !model.is_empty()),
+        version: Some(truncate_text(&candidate.there, 253)),
         id: candidate
             .id
             .clone()
             .or_else(|| logged.map(|l| l.info.model_id.clone()))
-            .map(|id| bounded(&id, 253)),
+            .map(|id| truncate_text(&id, 253)),
         time: Some(Time(candidate.time)),
     };
     let known = Known {

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::wire::{Logged, Measure, Run};
 use crate::api::{
-    condition::{Time, bounded},
+    condition::{Time, truncate_text},
     version::Metric,
 };
 
@@ -75,7 +75,7 @@ fn has_own(run: &Run, logged: &Logged) -> bool {
 }
 
 fn metric(m: &Measure) -> Option<Metric> {
-    let name = Some(bounded(&m.key, 253)).filter(|name| !name.is_empty())?;
+    let name = Some(truncate_text(&m.key, 253)).filter(|name| !name.is_empty())?;
     // Seconds, as the API server keeps them.
     let time = Some(m.timestamp / 1000)
         .filter(|time| *time > 0)
@@ -84,7 +84,7 @@ fn metric(m: &Measure) -> Option<Metric> {
     Some(Metric {
         name,
         value: finite(&m.value)?,
-        dataset: dataset(m).map(|d| bounded(d, 253)),
+        dataset: dataset(m).map(|d| truncate_text(d, 253)),
         time,
     })
 }

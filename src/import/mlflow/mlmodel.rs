@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::api::{
-    condition::bounded,
+    condition::truncate_text,
     version::{Framework, Tensor},
 };
 
@@ -59,8 +59,8 @@ fn framework(file: &File) -> Option<Framework> {
         other => other,
     };
     Some(Framework {
-        name: bounded(name, 63),
-        version: version_of(flavor).map(|v| bounded(&v, 63)),
+        name: truncate_text(name, 63),
+        version: version_of(flavor).map(|v| truncate_text(&v, 63)),
     })
 }
 
@@ -93,7 +93,7 @@ fn side(side: &str, json: Option<&str>, left_out: &mut Vec<String>) -> Vec<Tenso
             None => left_out.push(format!(
                 "{side} {} of type {}",
                 number,
-                one["type"].as_str().map_or("unknown".into(), |t| bounded(t, 32))
+                one["type"].as_str().map_or("unknown".into(), |t| truncate_text(t, 32))
             )),
         }
     }
@@ -101,7 +101,8 @@ fn side(side: &str, json: Option<&str>, left_out: &mut Vec<String>) -> Vec<Tenso
 }
 
 fn tensor(side: &str, number: usize, one: &Value) -> Option<Tensor> {
-    let named = one["name"].as_str().filter(|name| !name.is_empty()).map(|name| bounded(name, 253));
+    let named =
+        one["name"].as_str().filter(|name| !name.is_empty()).map(|name| truncate_text(name, 253));
     let name = named.unwrap_or_else(|| format!("{side}-{number}"));
     let kind = one["type"].as_str()?;
     if kind == "tensor" {
@@ -154,7 +155,7 @@ fn numpy(dtype: &str) -> Option<&'static str> {
 #[must_use]
 pub fn python(bytes: &[u8]) -> Option<String> {
     let file: Value = serde_yaml::from_slice(bytes).ok()?;
-    file["python"].as_str().map(|version| bounded(version, 63))
+    file["python"].as_str().map(|version| truncate_text(version, 63))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{
         ModelVersionSpec,
-        condition::{Time, bounded},
+        condition::{Time, truncate_text},
         version::{self, Code, Dataset, Environment, Lockfile, Origin},
     },
     fetch::digest::Digest,
@@ -95,7 +95,7 @@ pub fn describe(known: &Known<'_>) -> Described {
         run: known.run.map(|run| run_of(run, known)),
         parents: Vec::new(),
         origin: Some(known.origin.clone()),
-        description: Some(bounded(known.description, 4096)).filter(|text| !text.is_empty()),
+        description: Some(truncate_text(known.description, 4096)).filter(|text| !text.is_empty()),
         evaluations: Vec::new(),
         lifecycle: None,
     };
@@ -156,18 +156,18 @@ fn dataset(input: &DatasetInput) -> Dataset {
     let role = tag(&input.tags, "mlflow.data.context").map(|context| match context {
         "train" | "training" => "training".to_owned(),
         "eval" | "evaluate" | "evaluation" => "evaluation".to_owned(),
-        other => bounded(other, 63),
+        other => truncate_text(other, 63),
     });
     let source: Value = serde_json::from_str(&input.dataset.source).unwrap_or_default();
     let uri = ["uri", "url", "path"].iter().find_map(|field| source[*field].as_str()).map(bare);
     Dataset {
-        name: bounded(&input.dataset.name, 253),
+        name: truncate_text(&input.dataset.name, 253),
         role,
         uri: uri.filter(|uri| uri.len() <= 2048),
         // Eight digits of a hash over a sample: not a checksum, and not to be taken for one.
         digest: Some(input.dataset.digest.as_str())
             .filter(|d| !d.is_empty())
-            .map(|d| bounded(&format!("mlflow:{d}"), 253)),
+            .map(|d| truncate_text(&format!("mlflow:{d}"), 253)),
         query: None,
         derived_from: Vec::new(),
     }
@@ -192,7 +192,7 @@ fn environment(known: &Known<'_>) -> Option<Environment> {
         uri: format!("{}/requirements.txt", known.uri.trim_end_matches('/')),
         digest: Some(file.digest.clone()),
     });
-    let image = tagged(known, IMAGE_TAG).map(|image| bounded(image, 512));
+    let image = tagged(known, IMAGE_TAG).map(|image| truncate_text(image, 512));
     if python.is_none() && lockfile.is_none() && image.is_none() {
         return None;
     }
@@ -207,9 +207,9 @@ fn environment(known: &Known<'_>) -> Option<Environment> {
 
 fn code(known: &Known<'_>) -> Option<Code> {
     let repository = bare(tagged(known, "mlflow.source.git.repoURL")?);
-    let text = |key: &str, most| tagged(known, key).map(|text| bounded(text, most));
+    let text = |key: &str, most| tagged(known, key).map(|text| truncate_text(text, most));
     Some(Code {
-        repository: bounded(&repository, 2048),
+        repository: truncate_text(&repository, 2048),
         commit: text("mlflow.source.git.commit", 128),
         path: text("mlflow.source.name", 1024),
     })
@@ -223,13 +223,13 @@ fn run_of(run: &Run, known: &Known<'_>) -> version::Run {
         .filter(|user| !user.is_empty());
     version::Run {
         system: Some(SYSTEM.into()),
-        id: bounded(&info.run_id, 253),
+        id: truncate_text(&info.run_id, 253),
         url: Some(format!(
             "{base}/#/experiments/{}/runs/{}{workspace}",
             info.experiment_id, info.run_id
         ))
         .filter(|url| url.len() <= 2048),
-        user: user.map(|user| bounded(user, 253)),
+        user: user.map(|user| truncate_text(user, 253)),
         start_time: info.start_time.map(Time),
         // A run that was resumed keeps its old end.
         end_time: info.end_time.filter(|_| info.status != "RUNNING").map(Time),

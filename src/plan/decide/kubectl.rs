@@ -65,7 +65,7 @@ fn handle_undo(
     restarted_at: Option<&str>,
     decided: &mut Decided,
 ) {
-    let of_template = |r: &&ModelRolloutSpec| names::hash16(&r.revision_hash) == hash16;
+    let of_template = |r: &&ModelRolloutSpec| names::short_hash(&r.revision_hash) == hash16;
     let exact = |r: &&ModelRolloutSpec| r.restarted_at.as_deref() == restarted_at;
     let records = || facts.history.records().rev().filter(of_template);
     let Some(target) = records().find(exact).or_else(|| records().next()) else {

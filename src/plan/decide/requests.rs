@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::{
         ModelRolloutSpec, RolloutRequestStatus,
-        condition::{MESSAGE_MAX, bounded, condition},
+        condition::{MESSAGE_MAX, build_condition, truncate_text},
         reason::Reason,
         request::{RequestResult, Verb},
         rollout::{DecidedBy, DecisionVerb, Direction, Rejection, RequestRef, Scope, Trigger},
@@ -74,7 +74,8 @@ type Reply = Result<Answer, Wait>;
 pub fn answer_requests(facts: &Facts<'_>, decided: &mut Decided) {
     for request in sort_unanswered(&facts.observed.requests) {
         if let Some(rollout) = facts.history.rollout_for_request(&request.uid) {
-            let message = format!("{} is recorded in rollout {rollout}.", request.spec.verb.word());
+            let message =
+                format!("{} is recorded in rollout {rollout}.", request.spec.verb.display_name());
             push_answer(facts, request, Answer::done(message, rollout), decided);
             continue;
         }
@@ -121,12 +122,12 @@ pub fn make_status(
         RequestResult::Refused => Reason::Refused,
         RequestResult::NothingToDo => Reason::NothingToDo,
     };
-    let handled = condition(&[], "Handled", true, reason, message, request.generation, now);
+    let handled = build_condition(&[], "Handled", true, reason, message, request.generation, now);
     RolloutRequestStatus {
         observed_generation: Some(request.generation),
         conditions: vec![handled],
         result: Some(result),
-        message: Some(bounded(message, MESSAGE_MAX)),
+        message: Some(truncate_text(message, MESSAGE_MAX)),
         rollout,
     }
 }

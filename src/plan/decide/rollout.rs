@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         ModelRolloutSpec,
-        condition::{MESSAGE_MAX, Time, bounded},
+        condition::{MESSAGE_MAX, Time, truncate_text},
         names,
         reason::Reason,
         rollout::{
@@ -90,7 +90,7 @@ impl Cause {
 /// A decider that is no verified person. The reason is cut to what a record holds.
 #[must_use]
 pub fn decided_by(name: &str, reason: Option<&str>) -> DecidedBy {
-    let reason = reason.map(|r| bounded(r, MESSAGE_MAX));
+    let reason = reason.map(|r| truncate_text(r, MESSAGE_MAX));
     DecidedBy { name: name.into(), verified: false, reason, request: None }
 }
 

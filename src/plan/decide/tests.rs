@@ -94,7 +94,7 @@ fn complete(images: &[&str]) -> Observed {
         ..Container::default()
     };
     let pod = Pod {
-        hash: crate::api::names::hash16(&open.revision_hash).into(),
+        hash: crate::api::names::short_hash(&open.revision_hash).into(),
         ready: true,
         containers: images.iter().map(container).collect(),
         ..Pod::default()

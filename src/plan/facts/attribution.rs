@@ -101,7 +101,7 @@ fn compare_template(
 ) -> Option<ExternalChange> {
     let template = &track.deployment.spec.template;
     let (hash16, at) = (read_revision(template), read_restarted_at(template));
-    if !hash16.is_empty() && hash16 != names::hash16(&base.revision_hash) {
+    if !hash16.is_empty() && hash16 != names::short_hash(&base.revision_hash) {
         let (hash16, restarted_at) = (hash16.to_owned(), at.map(str::to_owned));
         return Some(ExternalChange::Template { hash16, restarted_at });
     }

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use crate::{
-    api::{ModelDeploymentSpec, ModelRolloutSpec, condition::bounded, names},
+    api::{ModelDeploymentSpec, ModelRolloutSpec, condition::truncate_text, names},
     plan::{
         make::fetch_container,
         observed::{Container, Deployment, Observed, Pod},
@@ -76,7 +76,7 @@ impl Patience {
     ) -> Self {
         let mut same = observed.records.iter().map(|r| &r.spec);
         Self {
-            deadline_seconds: i64::from(spec.progress_deadline()),
+            deadline_seconds: i64::from(spec.progress_deadline_seconds()),
             restart_limit: spec.restart_limit(),
             was_promoted: same.any(|r| r.is_promoted() && r.content_hash == record.content_hash),
             now,
@@ -106,7 +106,7 @@ pub fn judge_rollout(
     }
     let pods: Vec<&Pod> =
         pods_of(observed, record).filter(|p| !p.deleting && !p.finished && !p.ready).collect();
-    let revision = names::hash16(&record.revision_hash);
+    let revision = names::short_hash(&record.revision_hash);
     let started = (observed.pods.iter().filter(|p| p.hash == revision))
         .any(|p| p.containers.iter().any(has_started));
     let evidence = pods.iter().filter(|p| is_evidence(p, record, patience));
@@ -156,7 +156,7 @@ pub fn pods_of<'a>(
 }
 
 fn is_of(pod: &Pod, record: &ModelRolloutSpec) -> bool {
-    pod.hash == names::hash16(&record.revision_hash) && pod.restarted_at == record.restarted_at
+    pod.hash == names::short_hash(&record.revision_hash) && pod.restarted_at == record.restarted_at
 }
 
 fn is_older(pod: &Pod, record: &ModelRolloutSpec) -> bool {
@@ -322,7 +322,7 @@ fn find_fetch_end(pod: &Pod, code: i32) -> Option<String> {
     let why = find_fetch(pod)?.terminated.as_ref().filter(|why| why.exit_code == Some(code))?;
     // The fetcher names digests and addresses in full, in one line.
     let line = why.message.split_whitespace().collect::<Vec<_>>().join(" ");
-    let line = redact_credentials(&bounded(&line, FETCH_LINE));
+    let line = redact_credentials(&truncate_text(&line, FETCH_LINE));
     Some(if line.is_empty() { why.reason.clone() } else { line.trim_end_matches('.').to_owned() })
 }
 
@@ -473,7 +473,7 @@ const QUOTED: usize = 300;
 
 /// A message in one line, short enough for a condition.
 fn to_one_line(text: &str) -> String {
-    bounded(&text.split_whitespace().collect::<Vec<_>>().join(" "), QUOTED)
+    truncate_text(&text.split_whitespace().collect::<Vec<_>>().join(" "), QUOTED)
 }
 
 /// The end of a log in one line: as many of its last lines as are short enough for a condition, for

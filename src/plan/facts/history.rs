@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::{
     api::{
-        condition::{MESSAGE_MAX, Time, bounded},
+        condition::{MESSAGE_MAX, Time, truncate_text},
         rollout::{Decision, DecisionVerb, ModelRolloutSpec, Outcome, Rejection, Scope, Trigger},
         version::LifecycleState,
     },
@@ -171,7 +171,7 @@ impl History {
         if record.outcome.is_none() && ending.outcome.is_some() {
             record.outcome = ending.outcome;
             record.end_time = Some(ending.at.clone());
-            record.message = Some(bounded(&ending.message, MESSAGE_MAX));
+            record.message = Some(truncate_text(&ending.message, MESSAGE_MAX));
             record.observed_images = ending.images;
         }
         if ending.serves && record.served_from.is_none() {

@@ -328,7 +328,7 @@ pub fn stores_rendering(stored: &StoredRevision, rendering_digest: &str) -> bool
 /// The template of a record's revision in a ReplicaSet that was read live, as it would be stored.
 #[must_use]
 pub fn find_live_template(observed: &Observed, record: &ModelRolloutSpec) -> Option<Value> {
-    let hash16 = names::hash16(&record.revision_hash);
+    let hash16 = names::short_hash(&record.revision_hash);
     let of_revision = |template: &Value| read_revision(template) == hash16;
     let is_tracked = |uid: &str| observed.tracks.values().any(|d| d.meta.uid == uid);
     // A ReplicaSet of another Deployment may carry our labels, and any template.

@@ -232,7 +232,7 @@ fn own_labels(source: &Source<'_>) -> [(String, Value); 4] {
         (names::MODEL_DEPLOYMENT.into(), json!(source.deployment)),
         (names::MODEL.into(), json!(source.model)),
         (names::VERSION.into(), json!(source.version)),
-        (names::REVISION.into(), json!(names::hash16(source.hash))),
+        (names::REVISION.into(), json!(names::short_hash(source.hash))),
     ]
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::ObservedRegistry;
 use crate::{
-    api::names::{MANAGED_BY, MANAGER, REGISTRY, REVISION, hash16},
+    api::names::{MANAGED_BY, MANAGER, REGISTRY, REVISION, short_hash},
     plan::{
         drift,
         facts::{attribution::paths_below, revision},
@@ -44,7 +44,7 @@ pub fn build_deployment(observed: &ObservedRegistry, image: &str) -> Value {
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {
             "name": build_name(&observed.name), "namespace": observed.namespace,
-            "labels": {MANAGED_BY: MANAGER, REGISTRY: observed.name, REVISION: hash16(&revision::compute_digest(&template))},
+            "labels": {MANAGED_BY: MANAGER, REGISTRY: observed.name, REVISION: short_hash(&revision::compute_digest(&template))},
             "ownerReferences": [{"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRegistry", "name": observed.name, "uid": observed.uid, "controller": true}],
         },
         "spec": {

@@ -97,7 +97,7 @@ fn an_importer_is_made_as_the_user_completed_it() {
 
 /// With that as the reason of Ready.
 fn told(observed: &ObservedRegistry, reason: Reason) -> ObservedRegistry {
-    let conditions = vec![said(&[], "Ready", "False", reason, "", 1, at(0))];
+    let conditions = vec![build_condition_with_status(&[], "Ready", "False", reason, "", 1, at(0))];
     ObservedRegistry {
         status: Some(ModelRegistryStatus { conditions, ..ModelRegistryStatus::default() }),
         ..observed.clone()
@@ -197,7 +197,7 @@ fn what_an_importer_that_does_not_run_said_last_is_told() {
 #[test]
 fn what_the_importer_said_is_not_talked_over_while_it_is_fresh() {
     let mut observed = ObservedRegistry { words: Some(String::new()), ..running(&registry(), 0) };
-    let ready = said(&[], "Ready", "True", Reason::Polled, "", 1, at(0));
+    let ready = build_condition_with_status(&[], "Ready", "True", Reason::Polled, "", 1, at(0));
     observed.status = Some(ModelRegistryStatus {
         conditions: vec![ready],
         last_poll_time: Some(Time(at(0))),

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api::{
-        condition::{Condition, condition, holds, said},
+        condition::{Condition, build_condition, build_condition_with_status, find_true_condition},
         deployment::State,
         reason::Reason,
     },
@@ -31,7 +31,7 @@ pub fn build_conditions(
     let facts = view.facts;
     let generation = facts.wanted.generation;
     let set = |kind: &str, is: bool, reason: Reason, message: &str| {
-        condition(old, kind, is, reason, message, generation, facts.now)
+        build_condition(old, kind, is, reason, message, generation, facts.now)
     };
     let live = facts.deployment();
     let available = live.map_or(0, |live| live.status.available_replicas);
@@ -100,7 +100,7 @@ fn describe_autoscaler(view: &View<'_>, old: &[Condition]) -> Option<Condition> 
         facts.observed.name
     );
     let (kind, generation) = ("AutoscaledChild", facts.wanted.generation);
-    Some(condition(old, kind, true, Reason::AutoscaledChild, &message, generation, facts.now))
+    Some(build_condition(old, kind, true, Reason::AutoscaledChild, &message, generation, facts.now))
 }
 
 /// Condition type that says that the shipped admission policies are not in force.
@@ -116,7 +116,15 @@ fn describe_admission(view: &View<'_>, old: &[Condition]) -> Option<Condition> {
     let facts = view.facts;
     let set = |status: &str, reason: Reason, message: &str| {
         let generation = facts.wanted.generation;
-        Some(said(old, POLICIES_MISSING, status, reason, message, generation, facts.now))
+        Some(build_condition_with_status(
+            old,
+            POLICIES_MISSING,
+            status,
+            reason,
+            message,
+            generation,
+            facts.now,
+        ))
     };
     let Some(policies) = &facts.observed.memory.admission_policies else {
         let standing = old.iter().find(|c| c.type_ == POLICIES_MISSING)?;
@@ -159,11 +167,12 @@ fn find_progress(
     availability: &Condition,
 ) -> Progress {
     let now = view.facts.now;
-    let deadline = i64::from(view.facts.wanted.spec.progress_deadline());
+    let deadline = i64::from(view.facts.wanted.spec.progress_deadline_seconds());
     let left = |from: Timestamp| from.as_second() + deadline - now.as_second();
     let clocked = phase.state == State::Pending || CLOCKED.contains(&phase.reason);
-    let reconciling = holds(old, "Reconciling");
-    let was_stalled = holds(old, "Stalled").is_some_and(|c| c.reason == phase.reason.as_ref());
+    let reconciling = find_true_condition(old, "Reconciling");
+    let was_stalled =
+        find_true_condition(old, "Stalled").is_some_and(|c| c.reason == phase.reason.as_ref());
     if clocked {
         // The deadline counts from when this became the reason.
         let since = reconciling

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::api::{
     ModelDeploymentStatus, ModelRolloutSpec,
-    condition::{MESSAGE_MAX, Time, bounded},
+    condition::{MESSAGE_MAX, Time, truncate_text},
     deployment::{Desired, HistoryEntry, Hold, Rejected, RevisionStatus},
     names,
     rollout::StrategyKind,
@@ -110,12 +110,12 @@ fn find_hold(facts: &Facts<'_>, decided: &Decided, history: &History) -> Option<
         rejected: Rejected {
             version: rejected.map(|r| r.version.clone()),
             record_digest: rejected.map(|r| r.record_digest.clone()),
-            revision_hash: rejected.map(|r| names::hash16(&r.revision_hash).to_owned()),
+            revision_hash: rejected.map(|r| names::short_hash(&r.revision_hash).to_owned()),
             rollout: rejection.rollout,
         },
         scope: rejection.scope,
         trigger: by.trigger,
-        reason: reason.map(|r| bounded(&r, MESSAGE_MAX)),
+        reason: reason.map(|r| truncate_text(&r, MESSAGE_MAX)),
         decided_by: by.decided_by.name.clone(),
         at: by.start_time.clone(),
     })
@@ -132,7 +132,7 @@ fn build_status(
     ModelDeploymentStatus {
         observed_generation: Some(facts.wanted.generation),
         state: Some(phase.state),
-        message: Some(bounded(&phase.message, MESSAGE_MAX)),
+        message: Some(truncate_text(&phase.message, MESSAGE_MAX)),
         replicas: facts.deployment().map_or(0, |live| live.status.replicas),
         selector: Some(format!(
             "{}={},{}={}",
@@ -148,7 +148,7 @@ fn build_status(
         desired: facts.desired.as_ref().ok().map(|d| Desired {
             version: d.version.clone(),
             record_digest: d.record_digest.clone(),
-            revision_hash: names::hash16(&d.revision_hash).into(),
+            revision_hash: names::short_hash(&d.revision_hash).into(),
         }),
         serving: history
             .serving()
@@ -176,7 +176,7 @@ fn describe_revision(
     RevisionStatus {
         version: record.version.clone(),
         record_digest: record.record_digest.clone(),
-        revision_hash: names::hash16(&record.revision_hash).into(),
+        revision_hash: names::short_hash(&record.revision_hash).into(),
         rollout: record.number,
         deployment: record.deployment_name.clone(),
         replicas: replicas.max(0),

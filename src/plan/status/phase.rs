@@ -6,7 +6,7 @@ use super::View;
 use crate::{
     api::{
         ModelRolloutSpec,
-        condition::{MESSAGE_MAX, bounded},
+        condition::{MESSAGE_MAX, truncate_text},
         deployment::{Hold, State},
         names,
         reason::{Reason, WaitingOn},
@@ -87,7 +87,7 @@ pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
     if is_down(view, phase.state) {
         phase.message = format!("No pod is available. {}", phase.message);
     }
-    phase.message = bounded(&phase.message, MESSAGE_MAX);
+    phase.message = truncate_text(&phase.message, MESSAGE_MAX);
     phase
 }
 
@@ -402,7 +402,7 @@ fn describe_hold(view: &View<'_>, hold: &Hold, desired: &str) -> Phase {
     let why = hold.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default();
     let now =
         newest.map_or("Nothing serves".to_owned(), |r| format!("Serving version {}", r.version));
-    if hold.trigger.by_person() {
+    if hold.trigger.is_requested_by_person() {
         let until = match hold.scope {
             Scope::Version => format!("Version {desired} is not served again until a Retry."),
             Scope::Content | Scope::Revision => {

@@ -2,7 +2,7 @@
 
 use crate::{
     api::{
-        condition::bounded,
+        condition::truncate_text,
         reason::Reason,
         version::{Artifact, Resolved, Verification},
     },
@@ -161,6 +161,6 @@ fn parse(line: &str) -> Option<(String, i64)> {
 /// Makes one line that ends as a sentence and fits the limit.
 fn format_sentence(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let line = bounded(&line, MESSAGE_MAX);
+    let line = truncate_text(&line, MESSAGE_MAX);
     if line.ends_with(['.', '!', '?', '…']) { line } else { format!("{line}.") }
 }

@@ -78,7 +78,7 @@ fn build_settings(spec: &ModelDeploymentSpec) -> [(&'static str, Value); 5] {
         ("replicas", json!(spec.replicas)),
         ("strategy", strategy),
         ("minReadySeconds", json!(spec.min_ready_seconds.unwrap_or(0))),
-        ("progressDeadlineSeconds", json!(spec.progress_deadline())),
+        ("progressDeadlineSeconds", json!(spec.progress_deadline_seconds())),
         ("revisionHistoryLimit", json!(spec.history_limit())),
     ]
 }

@@ -181,7 +181,7 @@ fn patch_decision(
 /// Whether the Deployment has a template of a rollout, by its revision and restartedAt.
 fn has_template_of(live: &Deployment, record: &ModelRolloutSpec) -> bool {
     let template = &live.spec.template;
-    read_revision(template) == names::hash16(&record.revision_hash)
+    read_revision(template) == names::short_hash(&record.revision_hash)
         && read_restarted_at(template) == record.restarted_at.as_deref()
 }
 
@@ -189,7 +189,7 @@ fn has_template_of(live: &Deployment, record: &ModelRolloutSpec) -> bool {
 /// back.
 fn describe_revert(template: &Value, path: &str) -> String {
     let value = crate::plan::facts::revision::compute_digest(template);
-    format!("template.{path}={}", names::hash16(&value))
+    format!("template.{path}={}", names::short_hash(&value))
 }
 
 /// Whether the template was found to be what the newest decision, carried out before this plan,
@@ -247,7 +247,7 @@ fn tell_overtaken(
         return;
     };
     let hash16 = read_revision(&live.spec.template);
-    let known = [before, newest].iter().any(|r| names::hash16(&r.revision_hash) == hash16);
+    let known = [before, newest].iter().any(|r| names::short_hash(&r.revision_hash) == hash16);
     if hash16.is_empty() || known {
         return;
     }

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::api::{
     ModelRolloutSpec,
-    condition::bounded,
+    condition::truncate_text,
     names::{self, MANAGED_BY, MANAGER, MODEL_DEPLOYMENT, REVISION},
     rollout::{ADDED_ONCE, Trigger},
 };
@@ -87,7 +87,7 @@ fn revision_labels(name: &str, revision_hash: &str) -> BTreeMap<String, String> 
     BTreeMap::from([
         (MANAGED_BY.into(), MANAGER.into()),
         (MODEL_DEPLOYMENT.into(), name.into()),
-        (REVISION.into(), names::hash16(revision_hash).into()),
+        (REVISION.into(), names::short_hash(revision_hash).into()),
     ])
 }
 
@@ -186,5 +186,5 @@ pub fn describe_change_cause(record: &ModelRolloutSpec) -> String {
         }
     };
     let line = format!("rollout {}: version {} ({back}{why})", record.number, record.version);
-    bounded(&line, 512)
+    truncate_text(&line, 512)
 }

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 
 use crate::{
-    api::{ModelRolloutSpec, condition::holds, names, rollout::Trigger},
+    api::{ModelRolloutSpec, condition::find_true_condition, names, rollout::Trigger},
     plan::{
         action::{Action, Prunable, requeue_sooner},
         facts::history::{History, rejection_covers},
@@ -143,7 +143,7 @@ fn build_record_deletion(observed: &Observed, record: &Record) -> Action {
 /// Seconds until an answered request may go; None for one that was not answered.
 fn seconds_left_of_request(request: &Request, now: Timestamp) -> Option<i64> {
     let status = request.status.as_ref()?;
-    let answered = holds(&status.conditions, "Handled")?.last_transition_time.0;
+    let answered = find_true_condition(&status.conditions, "Handled")?.last_transition_time.0;
     Some(answered.as_second() + REQUEST_SECONDS - now.as_second())
 }
 

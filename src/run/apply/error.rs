@@ -3,7 +3,7 @@
 use kube::core::response::Status;
 
 use super::NOTE_MAX;
-use crate::{api::condition::bounded, plan::observed::RefusedWrite, run::client::said};
+use crate::{api::condition::truncate_text, plan::observed::RefusedWrite, run::client::said};
 
 /// Why a plan could not be applied.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +109,7 @@ impl Error {
             forbidden,
             names_template,
             due: false,
-            message: bounded(&self.to_string(), NOTE_MAX),
+            message: truncate_text(&self.to_string(), NOTE_MAX),
         })
     }
 }
