@@ -118,8 +118,8 @@ pub struct ModelDeploymentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub progress_deadline_seconds: Option<i32>,
-    /// Number of revisions that are kept as rollback targets; 10 when absent. Records are kept by
-    /// age instead.
+    /// Number of promoted revisions with different contents that are kept as rollback targets; 10
+    /// when absent. Records are pruned by age instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub revision_history_limit: Option<i32>,
@@ -159,7 +159,7 @@ impl ModelDeploymentSpec {
         self.restart_limit.unwrap_or(RESTART_LIMIT)
     }
 
-    /// Returns the number of revisions that are kept, or its default.
+    /// Returns the number of promoted contents that are kept as rollback targets, or its default.
     #[must_use]
     pub fn history_limit(&self) -> usize {
         self.revision_history_limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(10)
