@@ -7,7 +7,7 @@
 //! | what counts as a failure, and what as the environment's trouble | [`health`] |
 //! | whose write a change of the Deployment was | [`attribution`] |
 //! | whether a child object is ours | [`ownership`] |
-//! | the revision that the spec names, and its hashes | [`content`] |
+//! | the revision that the spec names, and its hashes | [`revision`] |
 //! | what a version has to be before it is rendered | [`delivery`] |
 
 pub mod admit;
