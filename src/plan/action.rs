@@ -28,8 +28,8 @@ pub struct Plan {
     /// The status to write last; absent where it is written already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<ModelDeploymentStatus>,
-    /// Seconds until it is planned again although nothing changes; 0: as soon as the caches show
-    /// what this plan writes.
+    /// Seconds until the next plan, although nothing changes; 0 as soon as the caches show the
+    /// writes of this plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requeue_after_seconds: Option<i64>,
     /// Names of objects that are kept no longer, whether or not their time of grace is over.
@@ -38,15 +38,15 @@ pub struct Plan {
     /// The revision that the spec names, for the memory of the process.
     #[serde(skip)]
     pub desired: Option<Arc<KnownRevision>>,
-    /// What it waits for.
+    /// The next step that the ModelDeployment waits for.
     pub waiting: Waiting,
 }
 
-/// What a plan waits for, or what it is for.
+/// The next step that a plan waits for, or the purpose of the plan.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Waiting {
-    /// Who or what has to act.
+    /// The actor that has to take the next step.
     pub on: WaitingOn,
     /// The reason of the condition Ready; absent for a plan that writes no status.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,8 +63,8 @@ impl Waiting {
     }
 }
 
-/// The sooner of two times at which it is planned again, in seconds; a plan that is due at once stays
-/// so.
+/// Returns the earlier of two times of the next plan, in seconds. A plan that is due at once stays
+/// due at once.
 #[must_use]
 pub fn requeue_sooner(before: Option<i64>, seconds: i64) -> Option<i64> {
     let seconds = seconds.max(1);
@@ -98,11 +98,12 @@ pub enum Purpose {
     Decision(i64),
 }
 
-/// One write.
+/// One write that a plan asks for.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(tag = "do", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Action {
-    /// POST the ControllerRevision; where it exists already, its whole hash must be the same.
+    /// Create the ControllerRevision with a POST. If it exists already, its whole hash must be the
+    /// same.
     StoreRevision {
         /// Name of the ControllerRevision.
         name: String,
@@ -111,21 +112,21 @@ pub enum Action {
         /// The revision and its rendering.
         body: RevisionBody,
     },
-    /// POST the record; where its number is taken, everything is planned again.
+    /// Create the record with a POST. If its number is taken, everything is planned again.
     CreateRecord {
-        /// The record.
+        /// The complete record.
         spec: Box<ModelRolloutSpec>,
     },
-    /// JSON-patch a record: fields that are added once, or a decision that is appended.
+    /// Change a record with a JSON Patch: add fields that are set once, or append a decision.
     AmendRecord {
         /// Name of the record.
         name: String,
-        /// Whether it appends a decision, which everything after it depends on.
+        /// True if it appends a decision, which everything after it depends on.
         decides: bool,
         /// JSON Patch operations, the tests of uid and resourceVersion first.
         ops: Vec<Value>,
     },
-    /// POST the Deployment.
+    /// Create the Deployment with a POST.
     CreateDeployment {
         /// Name of the Deployment.
         name: String,
@@ -134,11 +135,11 @@ pub enum Action {
         /// The whole object.
         body: Value,
     },
-    /// JSON-patch the Deployment.
+    /// Change the Deployment with a JSON Patch.
     PatchDeployment {
         /// Name of the Deployment.
         name: String,
-        /// Settings or decision.
+        /// The part of the Deployment that the patch changes.
         purpose: Purpose,
         /// The uid that the Deployment must have.
         uid: String,
@@ -151,14 +152,14 @@ pub enum Action {
         /// JSON Patch operations, without tests.
         ops: Vec<Value>,
     },
-    /// POST the Service.
+    /// Create the Service with a POST.
     CreateService {
         /// Name of the Service.
         name: String,
         /// The whole object.
         body: Value,
     },
-    /// JSON-patch the Service.
+    /// Change the Service with a JSON Patch.
     PatchService {
         /// Name of the Service.
         name: String,
@@ -172,7 +173,7 @@ pub enum Action {
     AnswerRequest {
         /// Name of the request.
         name: String,
-        /// The answer.
+        /// The status that answers the request.
         status: Box<RolloutRequestStatus>,
     },
     /// Delete an object, its uid and resourceVersion as preconditions.
@@ -188,19 +189,19 @@ pub enum Action {
     },
     /// Write an Event, once for each key.
     Event {
-        /// Whether something is wrong.
+        /// True for a warning.
         warning: bool,
         /// Reason in CamelCase.
         reason: String,
-        /// A sentence.
+        /// The message in one sentence.
         message: String,
-        /// The identity of the Event: the same key is never told twice.
+        /// The identity of the Event: the same key is never emitted twice.
         key: String,
     },
 }
 
 impl Action {
-    /// Whether the write records a decision, which everything after it depends on.
+    /// True if the write records a decision, which everything after it depends on.
     #[must_use]
     pub fn records_decision(&self) -> bool {
         match self {
@@ -210,9 +211,9 @@ impl Action {
         }
     }
 
-    /// Identifies the write by its object and its value: the same write of a later plan has the same
-    /// identity, and a corrected value has another. An Event has none, and is lost where it is
-    /// refused.
+    /// Identifies the write by its object and its value. The same write of a later plan has the
+    /// same identity, and a corrected value has another. An Event has no identity, and is lost if
+    /// it is refused.
     #[must_use]
     pub fn identify_write(&self) -> Option<String> {
         Some(match self {
@@ -286,8 +287,8 @@ fn without_times<'a>(ops: impl Iterator<Item = &'a Value>) -> Value {
     Value::Array(ops.filter(has_no_time).map(drop_time_of_decisions).collect())
 }
 
-/// Identifies a patch of one state of an object: its preconditions and operations, without the times
-/// that differ with every try.
+/// Identifies a patch of one state of an object: its preconditions and operations, without the
+/// times that differ with every try.
 #[must_use]
 pub fn identify_patch(ops: &[Value]) -> String {
     without_times(ops.iter()).to_string()

@@ -121,7 +121,8 @@ pub fn request(verb: Verb, if_decision: &str) -> Request {
     Request { name, uid, resource_version, created, generation, spec, status }
 }
 
-/// The answer to a question about the facts of an observation, a minute after the records were made.
+/// The answer to a question about the facts of an observation, a minute after the records were
+/// made.
 pub fn judge<T>(observed: &Observed, question: impl Fn(&Facts<'_>) -> T) -> T {
     question(&Facts::new(observed, observed.model_deployment.as_ref().unwrap(), at(60)))
 }

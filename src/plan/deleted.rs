@@ -27,8 +27,8 @@ pub fn plan_deleted(observed: &Observed, now: Timestamp) -> Plan {
         if serves_on || is_leaving { Vec::new() } else { close_records(observed, None, now) };
     for asked in requests::sort_unanswered(&observed.requests) {
         let message = format!(
-            "There is no ModelDeployment {} in namespace {}: ask again with a name that `kubectl get \
-             mdep` lists.",
+            "There is no ModelDeployment {} in namespace {}: ask again with a name that `kubectl \
+             get mdep` lists.",
             observed.name, observed.namespace
         );
         let status = requests::make_status(asked, RequestResult::Refused, &message, None, now);

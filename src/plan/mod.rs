@@ -143,7 +143,7 @@ fn changes_more(facts: &Facts<'_>, before: &History, after: &History, is_refused
     is_refused || facts.should_pause(after) || left.is_some_and(moves)
 }
 
-/// Whether a rollout waits for the cache of pods alone: the Deployment's own status says that only
+/// True if a rollout waits for the cache of pods alone: the Deployment's own status says that only
 /// available pods of its template are left.
 fn is_settled_by_numbers(facts: &Facts<'_>, history: &History) -> bool {
     let Some(open) = history.in_progress() else { return false };

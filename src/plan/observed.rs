@@ -60,7 +60,7 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Its tracks.
+    /// Lists the tracks of the ModelDeployment.
     pub fn list_tracks(&self) -> impl Iterator<Item = Track<'_>> {
         self.tracks.iter().map(|(name, deployment)| Track { name, deployment })
     }
@@ -71,14 +71,15 @@ impl Observed {
         self.tracks.values().find(|deployment| deployment.meta.name == name)
     }
 
-    /// The ModelVersion that a record rolled out, by its model and version, whatever it records now.
+    /// The ModelVersion that a record rolled out, by its model and version, whatever it records
+    /// now.
     #[must_use]
     pub fn find_version_of(&self, record: &ModelRolloutSpec) -> Option<&Version> {
         self.versions.iter().find(|v| v.model == record.model && v.version == record.version)
     }
 }
 
-/// A ModelDeployment.
+/// The observed fields of a ModelDeployment.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ObservedModelDeployment {
@@ -96,7 +97,7 @@ pub struct ObservedModelDeployment {
     pub status: Option<ModelDeploymentStatus>,
 }
 
-/// A ModelPolicy.
+/// The observed fields of a ModelPolicy.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Policy {
@@ -188,7 +189,7 @@ pub struct StoredRevision {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RevisionBody {
-    /// Complete revisionHash.
+    /// Complete revisionHash of the revision.
     pub revision_hash: String,
     /// Content as the user wrote it.
     pub content: Value,
@@ -453,12 +454,12 @@ pub struct KnownRevision {
     pub uid: String,
     /// The generation of its spec.
     pub generation: i64,
-    /// The revision.
+    /// The revision that the spec names.
     pub content: Revision,
 }
 
 impl KnownRevision {
-    /// Whether it is what the observed spec names with the record of that digest.
+    /// True if it is the revision that the observed spec names with the record of that digest.
     #[must_use]
     pub fn is_of(&self, observed: &Observed, record_digest: &str) -> bool {
         let wanted = observed.model_deployment.as_ref();

@@ -25,8 +25,8 @@ pub fn escape_key(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
 
-/// The same operations behind tests that it is the object that was seen, in the state that was seen:
-/// `state` is the field of its metadata that tells one state from another. No operations stay none.
+/// Puts tests before operations: the object has the observed uid and is in the observed state.
+/// `state` is the metadata field that identifies a state. An empty list stays empty.
 fn guard_state(uid: &str, state: &str, value: Value, ops: Vec<Value>) -> Vec<Value> {
     if ops.is_empty() {
         return ops;
@@ -37,15 +37,15 @@ fn guard_state(uid: &str, state: &str, value: Value, ops: Vec<Value>) -> Vec<Val
     all
 }
 
-/// The operations of a Deployment's patch behind tests of its uid and generation: its status may have
-/// changed since. No operations stay none.
+/// Puts tests of uid and generation before the operations of a Deployment's patch, because its
+/// status may have changed since. An empty list stays empty.
 #[must_use]
 pub fn guard_generation(uid: &str, generation: i64, ops: Vec<Value>) -> Vec<Value> {
     guard_state(uid, "generation", json!(generation), ops)
 }
 
-/// The operations of a patch behind tests of the object's uid and resourceVersion. No operations stay
-/// none.
+/// Puts tests of uid and resourceVersion before the operations of a patch. An empty list stays
+/// empty.
 #[must_use]
 pub fn guard_version(uid: &str, resource_version: &str, ops: Vec<Value>) -> Vec<Value> {
     guard_state(uid, "resourceVersion", json!(resource_version), ops)

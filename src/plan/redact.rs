@@ -37,7 +37,7 @@ fn redact_user(word: &str) -> String {
     }
 }
 
-/// Whether the end of a text is a key that names a credential.
+/// True if a text ends with a key that names a credential.
 fn names_credential(text: &str) -> bool {
     let key = text.rsplit(['/', '?', '=', ':', '{', '(', '[']).next().unwrap_or(text);
     let key = key.to_ascii_lowercase();

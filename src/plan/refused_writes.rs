@@ -18,8 +18,8 @@ pub fn find_refused<'a>(observed: &'a Observed, actions: &[Action]) -> Vec<&'a R
     observed.memory.refused.iter().filter(|refused| writes.contains(&refused.write)).collect()
 }
 
-/// Leaves out every write that was refused and is not to be tried again yet. Where no other write is
-/// left, nothing is planned at once: it would leave the same out again.
+/// Leaves out every refused write that is not due again yet. If no other write is left, the next
+/// plan is not due at once, because it would leave out the same writes again.
 pub fn leave_out_refused(observed: &Observed, plan: &mut Plan) {
     let waiting: Vec<&str> =
         (observed.memory.refused.iter().filter(|r| !r.due)).map(|r| r.write.as_str()).collect();
@@ -47,9 +47,9 @@ pub fn find_decision(observed: &Observed, rollout: i64) -> Option<&RefusedWrite>
     observed.memory.refused.iter().find(|r| r.write.starts_with(&prefix))
 }
 
-/// Whether the template of a refused decision is at fault. A patch changes little else. A whole new
-/// Deployment holds the settings too, and a webhook may refuse it for its name or its labels: there
-/// the API server has to name a field of the template.
+/// True if the template of a refused decision is at fault. A patch changes little else. A new
+/// Deployment also has settings, and a webhook may refuse it for its name or its labels; then the
+/// API server has to name a field of the template.
 #[must_use]
 pub fn is_template_at_fault(refused: &RefusedWrite) -> bool {
     let is_whole = refused.write.contains(NEW_DEPLOYMENT);

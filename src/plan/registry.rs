@@ -150,7 +150,8 @@ fn is_ours(observed: &ObservedRegistry, workload: &Deployment) -> bool {
 /// Builds the actions, or the reason why nothing can be done.
 fn build_actions(observed: &ObservedRegistry) -> (Vec<RegistryAction>, Option<Word>) {
     let Some(image) = &observed.image else {
-        let sentence = "Nothing is imported, since this operator was started without --fetch-image: have its administrator set it (ROLLMODEL_FETCH_IMAGE).";
+        let sentence = "Nothing is imported, since this operator was started without \
+                        --fetch-image: have its administrator set it (ROLLMODEL_FETCH_IMAGE).";
         return (Vec::new(), Some(("False", Reason::ImporterNotReady, sentence.into())));
     };
     let body = importer::build_deployment(observed, image);
@@ -159,7 +160,8 @@ fn build_actions(observed: &ObservedRegistry) -> (Vec<RegistryAction>, Option<Wo
         Some(live) if live.meta.deleting => (Vec::new(), None),
         Some(live) if !is_ours(observed, live) => {
             let sentence = format!(
-                "Deployment {} is there already and is not this ModelRegistry's: rename one of the two, or delete it.",
+                "Deployment {} is there already and is not this ModelRegistry's: rename one of the \
+                 two, or delete it.",
                 live.meta.name
             );
             (Vec::new(), Some(("False", Reason::NameTaken, sentence)))
@@ -224,7 +226,8 @@ fn report_importer(observed: &ObservedRegistry, runs: bool, now: Timestamp) -> O
     }
     let name = importer::build_name(&observed.name);
     let sentence = format!(
-        "No pod of Deployment {name} runs: `kubectl describe deployment {name}` and its pods say why; look for ServiceAccount {}, the Secret, a quota, and the image.",
+        "No pod of Deployment {name} runs: `kubectl describe deployment {name}` and its pods say \
+         why; look for ServiceAccount {}, the Secret, a quota, and the image.",
         observed.spec.service_account_name
     );
     Some(("False", Reason::ImporterNotReady, sentence))

@@ -40,7 +40,7 @@ pub enum VersionAction {
     CreateJob {
         /// Name of the Job.
         name: String,
-        /// Complete Job.
+        /// Complete Job to create.
         body: Value,
     },
     /// Deletes an obsolete Job with its pods.
@@ -85,7 +85,7 @@ pub struct Step {
     pub actions: Vec<VersionAction>,
     /// Seconds until something is due by time alone.
     pub again: Option<i64>,
-    /// Pinned facts.
+    /// Facts that are pinned to the version.
     pub resolved: Option<Resolved>,
     /// Newest completed verification.
     pub verification: Option<Verification>,
@@ -224,7 +224,8 @@ impl Verifier<'_> {
             .and_then(|p| p.spec.verification.as_ref())
             .map(|v| v.service_account_name.as_str());
         let sentence = format!(
-            "No pod of Job {0} runs: `kubectl describe job {0}` says why; look for ServiceAccount {1}, its Secret, a quota, and the image.",
+            "No pod of Job {0} runs: `kubectl describe job {0}` says why; look for ServiceAccount \
+             {1}, its Secret, a quota, and the image.",
             job.name,
             account.unwrap_or_default()
         );
@@ -339,7 +340,8 @@ impl Verifier<'_> {
     }
 }
 
-const NO_IMAGE: &str = "It cannot be verified, since this operator was started without --fetch-image: have its administrator set it (ROLLMODEL_FETCH_IMAGE).";
+const NO_IMAGE: &str = "It cannot be verified, since this operator was started without \
+                        --fetch-image: have its administrator set it (ROLLMODEL_FETCH_IMAGE).";
 
 fn compute_backoff(attempts: i64) -> i64 {
     let doublings = u32::try_from(attempts.clamp(1, 16) - 1).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! The status of a ModelVersion: whether it may be deployed, and where it serves.
+//! The status of a ModelVersion: its eligibility for rollouts, and the ModelDeployments that serve
+//! it.
 
 use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
@@ -120,7 +121,8 @@ fn build_conditions(observed: &ObservedVersion, step: &Step, now: Timestamp) -> 
 
 fn explain_missing_verifier() -> String {
     format!(
-        "nobody verifies artifacts here until there is a ModelPolicy {} with spec.verification.serviceAccountName.",
+        "nobody verifies artifacts here until there is a ModelPolicy {} with \
+         spec.verification.serviceAccountName.",
         names::POLICY
     )
 }
@@ -171,7 +173,8 @@ fn describe_readiness(facts: &Version) -> (Reason, String) {
                 Some(image) => (
                     Reason::ImageTag,
                     format!(
-                        "May be deployed, but the tag of image {image} can be moved to other bytes: name the image of the next version by digest (@sha256:…)."
+                        "May be deployed, but the tag of image {image} can be moved to other \
+                         bytes: name the image of the next version by digest (@sha256:…)."
                     ),
                 ),
                 None => (Reason::Active, "May be deployed.".into()),
@@ -336,7 +339,8 @@ mod tests {
         let mut observed = observed();
         observed.facts.bound_to = Some(format!("sha256:{}", "a".repeat(64)));
         let status = planned(&observed);
-        let sentence = "Version 7 of fraud was rolled out as sha256:aaaaaaaaaaaa…; this record is another (sha256:dddddddddddd…): give it a new version, or delete it.";
+        let sentence = "Version 7 of fraud was rolled out as sha256:aaaaaaaaaaaa…; this record is \
+                        another (sha256:dddddddddddd…): give it a new version, or delete it.";
         assert_eq!(status.message.as_deref(), Some(sentence));
         assert_eq!(find_true_condition(&status.conditions, "Ready"), None);
         let stalled = find_true_condition(&status.conditions, "Stalled").unwrap();

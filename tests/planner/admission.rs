@@ -4,20 +4,20 @@ use rollmodel::{api::condition::Condition, plan::observed::AdmissionPolicies};
 
 use crate::world::World;
 
-/// A settled world whose cluster has these policies.
+/// Builds a settled cluster with these policies.
 fn settle_with(policies: Option<AdmissionPolicies>) -> World {
     let mut world = World::new();
-    world.seen.memory.admission_policies = policies;
+    world.observed.memory.admission_policies = policies;
     world.settle();
     world
 }
 
 fn find_condition(world: &World) -> Option<Condition> {
-    let conditions = world.status().conditions;
+    let conditions = world.read_status().conditions;
     conditions.into_iter().find(|c| c.type_ == "AdmissionPoliciesMissing")
 }
 
-fn missing() -> Option<AdmissionPolicies> {
+fn missing_policies() -> Option<AdmissionPolicies> {
     let problems = ["rollmodel-own-rights", "rollmodel-records"]
         .map(|name| format!("{name} is not installed"))
         .to_vec();
@@ -30,7 +30,7 @@ fn in_force() -> Option<AdmissionPolicies> {
 
 #[test]
 fn the_condition_names_the_missing_policies_what_is_not_guaranteed_and_what_to_apply() {
-    let condition = find_condition(&settle_with(missing())).unwrap();
+    let condition = find_condition(&settle_with(missing_policies())).unwrap();
     assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("True", "NotInstalled"));
     assert_eq!(
         condition.message,
@@ -54,8 +54,8 @@ fn the_condition_is_unknown_where_the_operator_may_not_read_the_policies() {
 fn the_condition_follows_the_cluster_with_one_write_each_time() {
     let mut world = settle_with(in_force());
     assert_eq!(find_condition(&world), None);
-    for (policies, is_told) in [(missing(), true), (in_force(), false)] {
-        world.seen.memory.admission_policies = policies;
+    for (policies, is_told) in [(missing_policies(), true), (in_force(), false)] {
+        world.observed.memory.admission_policies = policies;
         let before = world.writes;
         world.settle();
         assert_eq!(find_condition(&world).is_some(), is_told);
@@ -65,12 +65,12 @@ fn the_condition_follows_the_cluster_with_one_write_each_time() {
 
 #[test]
 fn until_the_policies_were_read_the_condition_stands_as_it_is() {
-    for policies in [missing(), in_force()] {
+    for policies in [missing_policies(), in_force()] {
         let mut world = settle_with(policies);
         let told = find_condition(&world);
         // A new process of the operator does not know yet.
-        world.seen.memory.admission_policies = None;
-        let plan = world.plan();
+        world.observed.memory.admission_policies = None;
+        let plan = world.plan_next();
         assert!(plan.actions.is_empty() && plan.status.is_none(), "{plan:#?}");
         assert_eq!(find_condition(&world), told);
     }

@@ -7,101 +7,102 @@ use rollmodel::api::{
 };
 use serde_json::json;
 
-use crate::world::{Behaviour, World};
+use crate::world::{Behavior, World};
 
 /// Version 6 served, version 7 serves.
-fn on_seven() -> World {
+pub fn on_seven() -> World {
     let mut world = World::new();
     world.settle();
-    world.want("7");
+    world.want_version("7");
     world.settle();
     world
 }
 
-fn image(tag: &str) -> serde_json::Value {
+fn build_template(tag: &str) -> serde_json::Value {
     json!({"spec": {"containers": [{"name": "model", "image": format!("server:{tag}")}]}})
 }
 
 #[test]
 fn undo_serves_the_version_before_and_holds_the_one_left() {
     let mut world = on_seven();
-    let request = world.ask(Verb::Undo);
+    let request = world.send_request(Verb::Undo);
     world.settle();
-    let answer = world.answer(&request);
+    let answer = world.find_answer(&request);
     assert_eq!((answer.result, answer.rollout), (Some(RequestResult::Done), Some(3)));
     assert_eq!(
         answer.message.unwrap(),
         "Recorded as rollout 3: going back to version 6 (rollout 1); version 7 is not served again \
          until a Retry."
     );
-    assert_eq!((world.state(), world.serving().as_str()), (State::Held, "6"));
-    let rejects = world.record(3).rejects.unwrap();
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Held, "6"));
+    let rejects = world.find_record(3).rejects.unwrap();
     assert_eq!((rejects.rollout, rejects.scope), (2, Scope::Version));
     assert_eq!(
-        world.status().message.unwrap(),
-        "Serving version 6: alice went back from version 7 (latency). Version 7 is not served again until a Retry."
+        world.read_status().message.unwrap(),
+        "Serving version 6: alice went back from version 7 (latency). Version 7 is not served \
+         again until a Retry."
     );
 }
 
 #[test]
 fn a_held_version_stays_held_whatever_else_of_the_spec_is_edited() {
     let mut world = on_seven();
-    world.ask(Verb::Undo);
+    world.send_request(Verb::Undo);
     world.settle();
-    world.spec(|s| s.replicas = 7);
-    world.template(json!({"metadata": {"labels": {"commit": "abc"}}}));
-    world.template(image("other"));
+    world.change_spec(|s| s.replicas = 7);
+    world.set_template(json!({"metadata": {"labels": {"commit": "abc"}}}));
+    world.set_template(build_template("other"));
     world.settle();
-    assert_eq!((world.state(), world.serving().as_str()), (State::Held, "6"));
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Held, "6"));
 }
 
 #[test]
 fn a_new_version_lifts_the_hold() {
     let mut world = on_seven();
-    world.ask(Verb::Undo);
+    world.send_request(Verb::Undo);
     world.settle();
-    world.want("8");
+    world.want_version("8");
     world.settle();
-    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "8"));
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Serving, "8"));
 }
 
 #[test]
 fn git_that_reverts_to_what_serves_is_ready_at_once() {
     let mut world = on_seven();
-    world.ask(Verb::Undo);
+    world.send_request(Verb::Undo);
     world.settle();
     let records = world.records().len();
-    world.want("6");
+    world.want_version("6");
     world.settle();
-    assert_eq!((world.state(), world.records().len()), (State::Serving, records));
+    assert_eq!((world.read_state(), world.records().len()), (State::Serving, records));
 }
 
 #[test]
 fn a_spec_that_returns_to_a_rejected_version_stays_held_until_retry() {
     let mut world = on_seven();
-    world.ask(Verb::Undo);
+    world.send_request(Verb::Undo);
     world.settle();
-    world.want("6");
+    world.want_version("6");
     world.settle();
-    world.want("7");
+    world.want_version("7");
     world.settle();
-    assert_eq!((world.state(), world.serving().as_str()), (State::Held, "6"));
-    let retry = world.ask(Verb::Retry);
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Held, "6"));
+    let retry = world.send_request(Verb::Retry);
     world.settle();
-    assert_eq!(world.answer(&retry).result, Some(RequestResult::Done));
-    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "7"));
+    assert_eq!(world.find_answer(&retry).result, Some(RequestResult::Done));
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Serving, "7"));
 }
 
 #[test]
 fn undo_twice_goes_one_further_back() {
     let mut world = on_seven();
-    world.want("8");
+    world.want_version("8");
     world.settle();
-    world.ask(Verb::Undo);
+    world.send_request(Verb::Undo);
     world.settle();
-    world.ask(Verb::Undo);
+    world.send_request(Verb::Undo);
     world.settle();
-    assert_eq!((world.state(), world.serving().as_str()), (State::Held, "6"));
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Held, "6"));
 }
 
 #[test]
@@ -110,13 +111,13 @@ fn undo_by_kubectl_is_recorded_and_a_second_one_is_put_back() {
     world.kubectl_undo(1);
     world.settle();
     assert_eq!(
-        (world.record(3).trigger, world.record(3).decided_by.name.as_str()),
+        (world.find_record(3).trigger, world.find_record(3).decided_by.name.as_str()),
         (Trigger::Undo, "kubectl (unverified)")
     );
-    assert_eq!(world.serving(), "6");
+    assert_eq!(world.serving_version(), "6");
     world.kubectl_undo(2);
     world.settle();
-    assert!(world.image().ends_with("fraud:6"));
+    assert!(world.live_image().ends_with("fraud:6"));
     assert!(
         world.events.iter().any(|(reason, message)| reason == "UndoRefused"
             && message.contains("A RolloutRequest with verb Retry")),
@@ -128,48 +129,48 @@ fn undo_by_kubectl_is_recorded_and_a_second_one_is_put_back() {
 #[test]
 fn undo_after_a_restart_goes_to_another_version_not_to_the_same_again() {
     let mut world = on_seven();
-    world.ask(Verb::Restart);
+    world.send_request(Verb::Restart);
     world.settle();
-    world.ask(Verb::Undo);
+    world.send_request(Verb::Undo);
     world.settle();
-    assert_eq!(world.serving(), "6");
+    assert_eq!(world.serving_version(), "6");
 }
 
 #[test]
 fn undo_of_a_template_change_rejects_the_content_and_not_the_version() {
     let mut world = World::new();
     world.settle();
-    world.template(image("2"));
+    world.set_template(build_template("2"));
     world.settle();
-    world.ask(Verb::Undo);
+    world.send_request(Verb::Undo);
     world.settle();
-    assert_eq!(world.record(3).rejects.unwrap().scope, Scope::Content);
-    assert_eq!(world.state(), State::Held);
-    world.template(image("3"));
+    assert_eq!(world.find_record(3).rejects.unwrap().scope, Scope::Content);
+    assert_eq!(world.read_state(), State::Held);
+    world.set_template(build_template("3"));
     world.settle();
-    assert_eq!((world.state(), world.image().as_str()), (State::Serving, "server:3"));
+    assert_eq!((world.read_state(), world.live_image().as_str()), (State::Serving, "server:3"));
 }
 
 #[test]
 fn undo_to_a_number_and_then_undo_goes_to_the_newest_one_left() {
     let mut world = on_seven();
-    world.want("8");
+    world.want_version("8");
     world.settle();
-    world.ask_with(Verb::Undo, "3.0", |s| s.to_rollout = Some(1));
+    world.send_request_with(Verb::Undo, "3.0", |s| s.to_rollout = Some(1));
     world.settle();
-    assert_eq!(world.serving(), "6");
-    world.ask(Verb::Undo);
+    assert_eq!(world.serving_version(), "6");
+    world.send_request(Verb::Undo);
     world.settle();
-    assert_eq!(world.serving(), "7");
+    assert_eq!(world.serving_version(), "7");
 }
 
 #[test]
 fn of_two_people_who_undo_at_once_one_is_refused() {
     let mut world = on_seven();
-    let (first, second) = (world.ask(Verb::Undo), world.ask(Verb::Undo));
+    let (first, second) = (world.send_request(Verb::Undo), world.send_request(Verb::Undo));
     world.settle();
-    assert_eq!(world.answer(&first).result, Some(RequestResult::Done));
-    let answer = world.answer(&second);
+    assert_eq!(world.find_answer(&first).result, Some(RequestResult::Done));
+    let answer = world.find_answer(&second);
     assert_eq!(answer.result, Some(RequestResult::Refused));
     assert!(answer.message.unwrap().contains("ifDecision: \"3.0\""));
     assert_eq!(world.records().len(), 3);
@@ -179,15 +180,15 @@ fn of_two_people_who_undo_at_once_one_is_refused() {
 fn a_version_that_crashes_goes_back_by_itself_and_says_which_container_and_why() {
     let mut world = World::new();
     world.settle();
-    world.behave("7", Behaviour::Crash);
-    world.want("7");
+    world.set_behavior("7", Behavior::Crash);
+    world.want_version("7");
     world.settle();
-    assert_eq!((world.state(), world.serving().as_str()), (State::RolledBack, "6"));
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::RolledBack, "6"));
     assert_eq!(
-        (world.record(2).outcome, world.record(3).trigger),
+        (world.find_record(2).outcome, world.find_record(3).trigger),
         (Some(Outcome::Failed), Trigger::Failed)
     );
-    let message = world.status().message.unwrap();
+    let message = world.read_status().message.unwrap();
     assert!(
         message.contains("container model")
             && message.contains("exit code 1: model file is corrupt"),
@@ -199,88 +200,88 @@ fn a_version_that_crashes_goes_back_by_itself_and_says_which_container_and_why()
 fn a_failed_template_is_held_with_new_labels_and_lifted_by_a_correction() {
     let mut world = World::new();
     world.settle();
-    world.behave("7", Behaviour::Crash);
-    world.want("7");
+    world.set_behavior("7", Behavior::Crash);
+    world.want_version("7");
     world.settle();
-    world.template(json!({"metadata": {"labels": {"commit": "abc"}}}));
+    world.set_template(json!({"metadata": {"labels": {"commit": "abc"}}}));
     world.settle();
-    assert_eq!(world.state(), State::RolledBack);
-    world.behave("7", Behaviour::Fine);
-    world.template(image("mended"));
+    assert_eq!(world.read_state(), State::RolledBack);
+    world.set_behavior("7", Behavior::Fine);
+    world.set_template(build_template("mended"));
     world.settle();
-    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "7"));
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Serving, "7"));
 }
 
 #[test]
 fn a_bad_first_version_waits_with_nothing_to_go_back_to_and_heals() {
     let mut world = World::new();
-    world.behave("6", Behaviour::Crash);
+    world.set_behavior("6", Behavior::Crash);
     world.settle();
-    assert_eq!(world.state(), State::Waiting);
+    assert_eq!(world.read_state(), State::Waiting);
     assert_eq!(world.records().len(), 1);
-    world.behave("6", Behaviour::Fine);
+    world.set_behavior("6", Behavior::Fine);
     world.settle();
-    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "6"));
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Serving, "6"));
 }
 
 #[test]
 fn going_back_that_fails_too_waits_and_decides_nothing_more() {
     let mut world = on_seven();
-    world.behave("6", Behaviour::Crash);
-    world.ask(Verb::Undo);
+    world.set_behavior("6", Behavior::Crash);
+    world.send_request(Verb::Undo);
     world.settle();
-    assert_eq!((world.state(), world.records().len()), (State::Waiting, 3));
+    assert_eq!((world.read_state(), world.records().len()), (State::Waiting, 3));
 }
 
 #[test]
 fn an_image_that_cannot_be_pulled_is_waited_for() {
     let mut world = World::new();
     world.settle();
-    world.behave("7", Behaviour::Pull);
-    world.want("7");
+    world.set_behavior("7", Behavior::Pull);
+    world.want_version("7");
     world.settle();
-    assert_eq!((world.state(), world.serving().as_str()), (State::Rolling, "6"));
-    assert!(world.status().message.unwrap().contains("ImagePullBackOff: no such image"));
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Rolling, "6"));
+    assert!(world.read_status().message.unwrap().contains("ImagePullBackOff: no such image"));
     world.overdue = true;
     world.settle();
-    assert_eq!((world.state(), world.records().len()), (State::Waiting, 2));
+    assert_eq!((world.read_state(), world.records().len()), (State::Waiting, 2));
     world.overdue = false;
-    world.behave("7", Behaviour::Fine);
+    world.set_behavior("7", Behavior::Fine);
     world.settle();
-    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "7"));
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Serving, "7"));
 }
 
 #[test]
 fn a_model_that_never_loads_fails_at_the_deadline_and_not_before() {
     let mut world = World::new();
     world.settle();
-    world.behave("7", Behaviour::NeverReady);
-    world.want("7");
+    world.set_behavior("7", Behavior::NeverReady);
+    world.want_version("7");
     world.settle();
-    assert_eq!(world.state(), State::Rolling);
+    assert_eq!(world.read_state(), State::Rolling);
     world.overdue = true;
     world.settle();
-    assert_eq!((world.state(), world.serving().as_str()), (State::RolledBack, "6"));
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::RolledBack, "6"));
 }
 
 #[test]
 fn abort_stops_what_goes_on_and_is_refused_while_it_goes_back() {
     let mut world = World::new();
     world.settle();
-    world.behave("7", Behaviour::Pull);
-    world.want("7");
+    world.set_behavior("7", Behavior::Pull);
+    world.want_version("7");
     world.settle();
-    world.behave("6", Behaviour::Pull);
-    let abort = world.ask(Verb::Abort);
+    world.set_behavior("6", Behavior::Pull);
+    let abort = world.send_request(Verb::Abort);
     world.settle();
-    assert_eq!(world.answer(&abort).result, Some(RequestResult::Done));
+    assert_eq!(world.find_answer(&abort).result, Some(RequestResult::Done));
     assert_eq!(
-        (world.record(2).outcome, world.record(3).trigger),
+        (world.find_record(2).outcome, world.find_record(3).trigger),
         (Some(Outcome::Aborted), Trigger::Abort)
     );
-    let again = world.ask(Verb::Abort);
+    let again = world.send_request(Verb::Abort);
     world.settle();
-    let answer = world.answer(&again);
+    let answer = world.find_answer(&again);
     assert_eq!(answer.result, Some(RequestResult::Refused));
     assert!(answer.message.unwrap().contains("Retry returns to version 7"));
 }
@@ -288,11 +289,11 @@ fn abort_stops_what_goes_on_and_is_refused_while_it_goes_back() {
 #[test]
 fn undo_works_while_paused_and_the_pause_is_put_back_once_it_settled() {
     let mut world = on_seven();
-    world.spec(|s| s.paused = true);
+    world.change_spec(|s| s.paused = true);
     world.settle();
-    world.ask(Verb::Undo);
+    world.send_request(Verb::Undo);
     world.settle();
-    assert_eq!(world.serving(), "6");
+    assert_eq!(world.serving_version(), "6");
     assert_eq!(world.deployment.as_ref().unwrap()["spec"]["paused"], json!(true));
 }
 
@@ -300,13 +301,16 @@ fn undo_works_while_paused_and_the_pause_is_put_back_once_it_settled() {
 fn a_version_yanked_mid_rollout_goes_back_and_rejects_nothing() {
     let mut world = World::new();
     world.settle();
-    world.behave("7", Behaviour::Pull);
-    world.want("7");
+    world.set_behavior("7", Behavior::Pull);
+    world.want_version("7");
     world.settle();
-    world.yank("7");
+    world.yank_version("7");
     world.settle();
-    assert_eq!((world.record(3).trigger, world.record(3).rejects.clone()), (Trigger::Yanked, None));
-    assert_eq!((world.state(), world.serving().as_str()), (State::Invalid, "6"));
+    assert_eq!(
+        (world.find_record(3).trigger, world.find_record(3).rejects.clone()),
+        (Trigger::Yanked, None)
+    );
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Invalid, "6"));
 }
 
 #[test]
@@ -314,24 +318,27 @@ fn a_template_that_the_api_server_refuses_goes_back_and_says_its_sentence() {
     let mut world = World::new();
     world.settle();
     world.refuses = Some("spec.template.spec.containers[0].image: Required value".into());
-    world.want("7");
+    world.want_version("7");
     world.settle();
-    assert_eq!((world.record(3).trigger, world.serving().as_str()), (Trigger::Refused, "6"));
-    assert!(world.status().message.unwrap().contains("Required value"));
+    assert_eq!(
+        (world.find_record(3).trigger, world.serving_version().as_str()),
+        (Trigger::Refused, "6")
+    );
+    assert!(world.read_status().message.unwrap().contains("Required value"));
 }
 
 #[test]
 fn recreated_on_a_rejected_version_it_serves_again_what_served_last() {
     let mut world = on_seven();
-    world.ask(Verb::Undo);
+    world.send_request(Verb::Undo);
     world.settle();
-    world.delete();
-    world.carry_out(world.plan(), usize::MAX);
-    assert!(world.record(3).served_until.is_some());
-    world.create("7");
+    world.delete_model_deployment();
+    world.carry_out(world.plan_next(), usize::MAX);
+    assert!(world.find_record(3).served_until.is_some());
+    world.create_model_deployment("7");
     world.settle();
     assert_eq!(
-        (world.record(4).trigger, world.serving().as_str(), world.state()),
+        (world.find_record(4).trigger, world.serving_version().as_str(), world.read_state()),
         (Trigger::Recreated, "6", State::Held)
     );
 }
@@ -339,26 +346,29 @@ fn recreated_on_a_rejected_version_it_serves_again_what_served_last() {
 #[test]
 fn recreated_while_nobody_looked_it_goes_on_counting() {
     let mut world = on_seven();
-    world.delete();
-    world.create("7");
+    world.delete_model_deployment();
+    world.create_model_deployment("7");
     world.settle();
-    assert_eq!((world.record(3).trigger, world.serving().as_str()), (Trigger::SpecChanged, "7"));
-    assert!(world.record(2).served_until.is_some());
+    assert_eq!(
+        (world.find_record(3).trigger, world.serving_version().as_str()),
+        (Trigger::SpecChanged, "7")
+    );
+    assert!(world.find_record(2).served_until.is_some());
 }
 
 #[test]
 fn a_request_replayed_by_a_backup_is_refused() {
     let mut world = on_seven();
-    let request = world.ask(Verb::Undo);
+    let request = world.send_request(Verb::Undo);
     world.settle();
-    let mut replayed = world.seen.requests[0].clone();
+    let mut replayed = world.observed.requests[0].clone();
     (replayed.uid, replayed.name, replayed.status) =
         ("uid-of-the-backup".into(), "replayed".into(), None);
-    world.seen.requests.push(replayed);
+    world.observed.requests.push(replayed);
     world.settle();
-    assert_eq!(world.answer(&request).result, Some(RequestResult::Done));
+    assert_eq!(world.find_answer(&request).result, Some(RequestResult::Done));
     assert_eq!(
-        (world.answer("replayed").result, world.records().len()),
+        (world.find_answer("replayed").result, world.records().len()),
         (Some(RequestResult::Refused), 3)
     );
 }
@@ -366,127 +376,58 @@ fn a_request_replayed_by_a_backup_is_refused() {
 #[test]
 fn a_request_for_a_deployment_that_is_not_there_is_refused() {
     let mut world = World::new();
-    world.seen.model_deployment = None;
-    let request = world.ask(Verb::Undo);
-    world.carry_out(world.plan(), usize::MAX);
+    world.observed.model_deployment = None;
+    let request = world.send_request(Verb::Undo);
+    world.carry_out(world.plan_next(), usize::MAX);
     assert_eq!(
-        world.answer(&request).message.unwrap(),
-        "There is no ModelDeployment fraud in namespace risk: ask again with a name that `kubectl get mdep` lists."
+        world.find_answer(&request).message.unwrap(),
+        "There is no ModelDeployment fraud in namespace risk: ask again with a name that `kubectl \
+         get mdep` lists."
     );
 }
 
 #[test]
 fn recreated_while_a_pause_stands_it_serves_what_served_last_and_the_change_waits() {
     let mut world = on_seven();
-    world.ask(Verb::Pause);
+    world.send_request(Verb::Pause);
     world.settle();
-    world.delete();
-    world.carry_out(world.plan(), usize::MAX);
-    world.create("8");
+    world.delete_model_deployment();
+    world.carry_out(world.plan_next(), usize::MAX);
+    world.create_model_deployment("8");
     world.settle();
     assert_eq!(
-        (world.record(3).trigger, world.serving().as_str(), world.state()),
+        (world.find_record(3).trigger, world.serving_version().as_str(), world.read_state()),
         (Trigger::Recreated, "7", State::Paused)
     );
-    world.ask(Verb::Resume);
+    world.send_request(Verb::Resume);
     world.settle();
-    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "8"));
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Serving, "8"));
 }
 
 #[test]
 fn a_sentence_names_the_version_the_template_or_that_the_same_is_rolled_out_again() {
     let mut world = on_seven();
     let says = |world: &mut World| {
-        let plan = world.plan();
+        let plan = world.plan_next();
         world.carry_out(plan.clone(), usize::MAX);
         plan.status.unwrap().message.unwrap()
     };
-    world.ask(Verb::Undo);
+    world.send_request(Verb::Undo);
     assert_eq!(says(&mut world), "Going back to version 6: latency.");
     // Version 7 serves until version 6 is complete.
-    world.ask(Verb::Retry);
+    world.send_request(Verb::Retry);
     assert_eq!(says(&mut world), "Rolling out version 7 again (Retry by alice).");
     world.settle();
-    world.ask(Verb::Restart);
+    world.send_request(Verb::Restart);
     assert_eq!(says(&mut world), "Restarting version 7.");
-    world.ask(Verb::Abort);
+    world.send_request(Verb::Abort);
     assert_eq!(says(&mut world), "Going back to version 7 as it served before: latency.");
     world.settle();
-    world.template(image("2"));
+    world.set_template(build_template("2"));
     assert_eq!(says(&mut world), "Rolling out the changed template of version 7.");
-    world.ask(Verb::Restart);
+    world.send_request(Verb::Restart);
     let restarted = "Rolling out the changed template of version 7 (Restart by alice).";
     assert_eq!(says(&mut world), restarted);
-    world.ask(Verb::Abort);
+    world.send_request(Verb::Abort);
     assert_eq!(says(&mut world), "Going back to the earlier template of version 7: latency.");
-}
-
-/// Someone deletes a stored revision and creates another under its name, with its labels and hash.
-fn replace_body(world: &mut World, revision_name: &str) {
-    let found = world.seen.revisions.iter_mut().find(|c| c.name == revision_name);
-    let stored = found.unwrap();
-    let body = stored.body.as_mut().unwrap();
-    body.rendering["spec"]["containers"][0]["image"] = json!("evil:1");
-    stored.rendering_digest =
-        Some(rollmodel::plan::facts::revision::compute_digest(&body.rendering));
-}
-
-#[test]
-fn a_stored_revision_that_someone_changed_is_never_gone_back_to() {
-    let mut world = on_seven();
-    let name = world.record(1).revision_name;
-    replace_body(&mut world, &name);
-    let undo = world.ask(Verb::Undo);
-    world.settle();
-    assert_eq!(world.answer(&undo).result, Some(RequestResult::Refused));
-    let decision = world.decision();
-    let undo = world.ask_with(Verb::Undo, &decision, |spec| spec.to_rollout = Some(1));
-    world.settle();
-    let says = format!(
-        "Rollout 1 cannot be gone back to: ControllerRevision {name} was changed and no longer fits \
-         its record."
-    );
-    assert_eq!(world.answer(&undo).message.unwrap(), says);
-    assert!(world.image().ends_with("fraud:7"));
-}
-
-#[test]
-fn a_revision_that_was_changed_is_rendered_again_under_another_name() {
-    let mut world = on_seven();
-    let name = world.record(1).revision_name;
-    replace_body(&mut world, &name);
-    world.want("6");
-    world.settle();
-    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "6"));
-    assert!(world.image().ends_with("fraud:6"));
-    assert_eq!(world.record(3).revision_name, format!("{name}-2"));
-}
-
-#[test]
-fn a_body_that_no_record_vouches_for_is_never_rolled_out() {
-    let mut world = on_seven();
-    world.want("8");
-    // Killed after the revision is stored; then someone replaces what it stored.
-    let plan = world.plan();
-    world.carry_out(plan, 1);
-    let name = world.seen.revisions.last().unwrap().name.clone();
-    replace_body(&mut world, &name);
-    world.settle();
-    assert!(world.image().ends_with("fraud:8"));
-    assert_eq!(world.record(3).revision_name, format!("{name}-2"));
-}
-
-#[test]
-fn the_deployment_keeps_its_template_if_the_stored_revision_of_what_serves_was_changed() {
-    let mut world = on_seven();
-    let name = world.record(2).revision_name;
-    replace_body(&mut world, &name);
-    world.settle();
-    assert!(world.image().ends_with("fraud:7"));
-    assert!(world.status().message.unwrap().contains("is missing or was changed"));
-    world.want("8");
-    world.settle();
-    world.ask(Verb::Undo);
-    world.settle();
-    assert!(world.image().ends_with("fraud:6"), "7 is as good as lost");
 }

@@ -1,4 +1,5 @@
-//! Random histories against the properties of docs/design.md, and the histories that were found.
+//! Random histories that are checked against the properties of docs/design.md, and the histories
+//! that such a search found.
 //!
 //! `make find-histories` searches and prints the shortest story of each property that is violated;
 //! `make keep-history NAME=…` keeps the last one as `tests/histories/NAME.yaml`.
@@ -24,7 +25,7 @@ use crate::simulator::{
     restore::Order,
 };
 
-fn directory() -> PathBuf {
+fn find_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/histories")
 }
 
@@ -32,7 +33,7 @@ fn directory() -> PathBuf {
 fn every_kept_history_ends_as_its_file_says() {
     let mut wrong = Vec::new();
     let mut read = 0;
-    for entry in fs::read_dir(directory()).unwrap() {
+    for entry in fs::read_dir(find_directory()).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
         let history: History =
@@ -53,8 +54,8 @@ fn every_kept_history_ends_as_its_file_says() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Tells one history step by step: `HISTORY=path.yaml cargo test --test planner tell_one -- --ignored
-/// --nocapture`.
+/// Prints one history step by step: `HISTORY=path.yaml cargo test --test planner tell_one --
+/// --ignored --nocapture`.
 #[test]
 #[ignore = "it tells one history, for people"]
 fn tell_one_history() {
@@ -92,13 +93,13 @@ fn tell_one_history() {
 type Theme = (&'static str, fn() -> BoxedStrategy<Act>);
 
 const THEMES: [Theme; 7] = [
-    ("versions", versions),
-    ("templates", templates),
-    ("requests", requests),
-    ("kubectl", kubectl),
-    ("refusals", refusals),
-    ("environment", environment),
-    ("restores", restores),
+    ("versions", version_acts),
+    ("templates", template_acts),
+    ("requests", request_acts),
+    ("kubectl", kubectl_acts),
+    ("refusals", refusal_acts),
+    ("environment", environment_acts),
+    ("restores", restore_acts),
 ];
 
 fn any_version() -> impl Strategy<Value = String> {
@@ -126,8 +127,8 @@ fn any_behavior() -> impl Strategy<Value = Behavior> {
     ]
 }
 
-/// What every theme mixes in: a version, a request, a wait.
-fn common() -> BoxedStrategy<Act> {
+/// The acts that every theme includes: a version, a request, a wait.
+fn common_acts() -> BoxedStrategy<Act> {
     prop_oneof![
         4 => any_version().prop_map(Act::Want),
         2 => any_verb().prop_map(Act::Ask),
@@ -138,7 +139,7 @@ fn common() -> BoxedStrategy<Act> {
     .boxed()
 }
 
-fn versions() -> BoxedStrategy<Act> {
+fn version_acts() -> BoxedStrategy<Act> {
     prop_oneof![
         2 => any_version().prop_map(Act::Yank),
         1 => any_version().prop_map(Act::Unyank),
@@ -154,7 +155,7 @@ fn versions() -> BoxedStrategy<Act> {
     .boxed()
 }
 
-fn templates() -> BoxedStrategy<Act> {
+fn template_acts() -> BoxedStrategy<Act> {
     prop_oneof![
         2 => (0u8..3).prop_map(|n| Act::Image(format!("server:{n}"))),
         4 => (0u8..9).prop_map(|n| Act::Label(format!("c{n}"))),
@@ -172,7 +173,7 @@ fn templates() -> BoxedStrategy<Act> {
     .boxed()
 }
 
-fn requests() -> BoxedStrategy<Act> {
+fn request_acts() -> BoxedStrategy<Act> {
     prop_oneof![
         6 => any_verb().prop_map(Act::Ask),
         1 => (1i64..6).prop_map(Act::UndoTo),
@@ -187,7 +188,7 @@ fn requests() -> BoxedStrategy<Act> {
     .boxed()
 }
 
-fn kubectl() -> BoxedStrategy<Act> {
+fn kubectl_acts() -> BoxedStrategy<Act> {
     prop_oneof![
         3 => (1i64..6).prop_map(Act::KubectlUndo),
         3 => Just(Act::KubectlRestart),
@@ -213,7 +214,7 @@ fn any_stale() -> impl Strategy<Value = StaleKind> {
     ]
 }
 
-fn refusals() -> BoxedStrategy<Act> {
+fn refusal_acts() -> BoxedStrategy<Act> {
     let write = prop_oneof![
         3 => Just(WriteKind::Replicas),
         1 => Just(WriteKind::Template),
@@ -244,7 +245,7 @@ fn refusals() -> BoxedStrategy<Act> {
     .boxed()
 }
 
-fn environment() -> BoxedStrategy<Act> {
+fn environment_acts() -> BoxedStrategy<Act> {
     let trouble = prop_oneof![
         Just(Trouble::NoNode),
         Just(Trouble::NoImage),
@@ -266,7 +267,7 @@ fn environment() -> BoxedStrategy<Act> {
     .boxed()
 }
 
-fn restores() -> BoxedStrategy<Act> {
+fn restore_acts() -> BoxedStrategy<Act> {
     let order =
         prop_oneof![Just(Order::ByName), Just(Order::VersionsFirst), Just(Order::RecordsFirst)];
     prop_oneof![
@@ -281,9 +282,9 @@ fn restores() -> BoxedStrategy<Act> {
     .boxed()
 }
 
-/// Histories of one theme.
-fn histories(theme: fn() -> BoxedStrategy<Act>) -> impl Strategy<Value = Vec<Act>> {
-    let acts = prop::collection::vec(prop_oneof![1 => common(), 1 => theme()], 2..14);
+/// Generates histories of one theme.
+fn any_history(theme: fn() -> BoxedStrategy<Act>) -> impl Strategy<Value = Vec<Act>> {
+    let acts = prop::collection::vec(prop_oneof![1 => common_acts(), 1 => theme()], 2..14);
     (any::<bool>(), acts).prop_map(|(two_versions, acts)| {
         let begin = [Act::Want("7".into()), Act::Settle];
         let begin = if two_versions { begin.as_slice() } else { &[] };
@@ -291,26 +292,26 @@ fn histories(theme: fn() -> BoxedStrategy<Act>) -> impl Strategy<Value = Vec<Act
     })
 }
 
-/// A runner whose histories are the same each time.
+/// Builds a runner that generates the same histories each time.
 fn seeded_runner(seed: u8) -> TestRunner {
     let config = Config { failure_persistence: None, ..Config::default() };
     TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]))
 }
 
-/// The property that acts violate, if any; a panic of the planner is a violation too.
-fn judge(acts: &[Act]) -> Option<String> {
+/// Returns the property that the acts violate; a panic of the planner is a violation too.
+fn judge_acts(acts: &[Act]) -> Option<String> {
     let run = || run_acts(acts).violation.map(|(_, v)| v.property.to_owned());
     std::panic::catch_unwind(run).unwrap_or_else(|_| Some("the-planner-does-not-panic".into()))
 }
 
-/// The shortest acts near `tree` that still violate `property`.
-fn shrink(mut tree: impl ValueTree<Value = Vec<Act>>, property: &str) -> Vec<Act> {
+/// Shrinks `tree` to the shortest acts that still violate `property`.
+fn shrink_history(mut tree: impl ValueTree<Value = Vec<Act>>, property: &str) -> Vec<Act> {
     let mut best = tree.current();
     for _ in 0..400 {
         if !tree.simplify() {
             break;
         }
-        while judge(&tree.current()).as_deref() != Some(property) {
+        while judge_acts(&tree.current()).as_deref() != Some(property) {
             if !tree.complicate() {
                 return drop_acts(best, property);
             }
@@ -326,7 +327,7 @@ pub fn drop_acts(mut acts: Vec<Act>, property: &str) -> Vec<Act> {
     while index < acts.len() {
         let mut fewer = acts.clone();
         fewer.remove(index);
-        if judge(&fewer).as_deref() == Some(property) {
+        if judge_acts(&fewer).as_deref() == Some(property) {
             acts = fewer;
         } else {
             index += 1;
@@ -343,16 +344,16 @@ fn random_histories_violate_no_property() {
     let mut acts_run = 0;
     for (seed, (theme, strategy)) in (101u8..).zip(THEMES) {
         let mut runner = seeded_runner(seed);
-        let strategy = histories(strategy);
+        let strategy = any_history(strategy);
         for number in 1..=SEEDED {
             let tree = strategy.new_tree(&mut runner).unwrap();
             acts_run += tree.current().len();
-            let Some(property) = judge(&tree.current()) else { continue };
-            let acts = shrink(tree, &property);
+            let Some(property) = judge_acts(&tree.current()) else { continue };
+            let acts = shrink_history(tree, &property);
             keep_last(&property, &acts);
             panic!(
-                "{theme}, history {number} violates {property}; `make keep-history NAME=…` makes it \
-                 a test:\n{}",
+                "{theme}, history {number} violates {property}; `make keep-history NAME=…` makes \
+                 it a test:\n{}",
                 run_acts(&acts).story
             );
         }
@@ -370,17 +371,17 @@ fn find_histories() {
     let mut acts_run = 0;
     for (seed, (theme, strategy)) in (1u8..).zip(THEMES) {
         let mut runner = seeded_runner(seed);
-        let strategy = histories(strategy);
+        let strategy = any_history(strategy);
         let mut found: BTreeMap<String, Vec<Vec<Act>>> = BTreeMap::new();
         for number in 1..=count {
             let tree = strategy.new_tree(&mut runner).unwrap();
             acts_run += tree.current().len();
-            let Some(property) = judge(&tree.current()) else { continue };
+            let Some(property) = judge_acts(&tree.current()) else { continue };
             let kept = found.entry(property.clone()).or_default();
             if kept.len() >= 4 {
                 continue;
             }
-            let acts = shrink(tree, &property);
+            let acts = shrink_history(tree, &property);
             if kept.contains(&acts) {
                 continue;
             }

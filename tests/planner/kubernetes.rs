@@ -1,4 +1,4 @@
-//! Kubernetes in the world in memory: its Deployment controller and its kubelet.
+//! Kubernetes in the simulated cluster: its Deployment controller and its kubelet.
 
 use jiff::{Timestamp, ToSpan};
 use rollmodel::{
@@ -6,12 +6,13 @@ use rollmodel::{
     plan::observed::{Container, DeploymentCondition, Pod, Why},
 };
 
-use crate::world::{Behaviour, World};
+use crate::world::{Behavior, World};
 
 impl World {
-    /// The Deployment controller and the kubelet: all pods at once, as the content behaves.
-    pub fn controllers(&mut self) {
-        let Some(mut workload) = self.seen.tracks.remove(names::TRACK_MAIN) else { return };
+    /// Runs the Deployment controller and the kubelet: all pods at once, with the behavior of their
+    /// version.
+    pub fn run_controllers(&mut self) {
+        let Some(mut workload) = self.observed.tracks.remove(names::TRACK_MAIN) else { return };
         let template = &workload.spec.template;
         let label = |name: &str| {
             template["metadata"]["labels"][name].as_str().unwrap_or_default().to_owned()
@@ -19,44 +20,45 @@ impl World {
         let (hash, version) = (label(names::REVISION), label(names::VERSION));
         let restarted_at =
             template["metadata"]["annotations"][names::RESTARTED_AT].as_str().map(str::to_owned);
-        let behaviour = self.behaviours.get(&version).copied().unwrap_or(Behaviour::Fine);
+        let behavior = self.behaviors.get(&version).copied().unwrap_or(Behavior::Fine);
         let replicas = workload.spec.replicas;
         let fresh = |p: &Pod| p.hash == hash && p.restarted_at == restarted_at;
         workload.status.observed_generation = workload.generation;
         workload.status.conditions.clear();
         if self.overdue {
-            workload.status.conditions.push(condition(
+            workload.status.conditions.push(build_condition(
                 "Progressing",
                 "False",
                 "ProgressDeadlineExceeded",
             ));
         }
-        if workload.spec.paused && !self.seen.pods.iter().any(fresh) {
-            self.seen.tracks.insert(names::TRACK_MAIN.into(), workload);
+        if workload.spec.paused && !self.observed.pods.iter().any(fresh) {
+            self.observed.tracks.insert(names::TRACK_MAIN.into(), workload);
             return;
         }
-        let old = self.seen.pods.iter().filter(|p| !fresh(p) && p.ready).count();
-        let good = behaviour == Behaviour::Fine;
+        let old = self.observed.pods.iter().filter(|p| !fresh(p) && p.ready).count();
+        let good = behavior == Behavior::Fine;
         let count = if good { replicas } else { replicas.min(1) };
-        let before = std::mem::take(&mut self.seen.pods);
-        self.seen.pods = before.iter().filter(|p| !fresh(p) && !good && p.ready).cloned().collect();
+        let before = std::mem::take(&mut self.observed.pods);
+        self.observed.pods =
+            before.iter().filter(|p| !fresh(p) && !good && p.ready).cloned().collect();
         for n in 0..count {
             let name = format!("fraud-{hash}-{n}");
             let known = before.iter().find(|p| p.name == name && fresh(p));
             let born = known.and_then(|p| p.created).unwrap_or(self.now);
             let times = (born, self.overdue);
-            self.seen.pods.push(pod(&name, &hash, restarted_at.clone(), behaviour, times));
+            self.observed.pods.push(build_pod(&name, &hash, restarted_at.clone(), behavior, times));
         }
         let old = if good { 0 } else { i32::try_from(old).unwrap() };
         workload.status.replicas = count + old;
         workload.status.updated_replicas = count;
         workload.status.available_replicas = if good { count } else { old };
         workload.status.ready_replicas = workload.status.available_replicas;
-        self.seen.tracks.insert(names::TRACK_MAIN.into(), workload);
+        self.observed.tracks.insert(names::TRACK_MAIN.into(), workload);
     }
 }
 
-fn condition(type_: &str, status: &str, reason: &str) -> DeploymentCondition {
+fn build_condition(type_: &str, status: &str, reason: &str) -> DeploymentCondition {
     DeploymentCondition {
         type_: type_.into(),
         status: status.into(),
@@ -65,8 +67,8 @@ fn condition(type_: &str, status: &str, reason: &str) -> DeploymentCondition {
     }
 }
 
-/// The init container that fetches, between two of its tries.
-fn fetch(code: i32, restarts: i32, message: &str) -> Container {
+/// Builds the init container that fetches, between two of its attempts.
+fn build_fetch_container(code: i32, restarts: i32, message: &str) -> Container {
     let why = |reason: &str, message: &str, exit_code| {
         Some(Why { reason: reason.into(), message: message.into(), exit_code })
     };
@@ -76,31 +78,34 @@ fn fetch(code: i32, restarts: i32, message: &str) -> Container {
     Container { name, init, restarts, waiting, terminated, ..Container::default() }
 }
 
-fn pod(
+fn build_pod(
     name: &str,
     hash: &str,
     restarted_at: Option<String>,
-    behaviour: Behaviour,
+    behavior: Behavior,
     (now, overdue): (Timestamp, bool),
 ) -> Pod {
     // A container that is overdue has run for longer than the default deadline.
     let started = if overdue { now - 601.seconds() } else { now };
     let mut container = Container { name: "model".into(), ..Container::default() };
     let mut fetched = Vec::new();
-    match behaviour {
-        Behaviour::Mismatch => {
-            fetched.push(fetch(3, 1, "Mismatch: the digest is sha256:bb, and has to be sha256:aa."))
-        }
-        Behaviour::Unreachable => fetched.push(fetch(
+    match behavior {
+        Behavior::Mismatch => fetched.push(build_fetch_container(
+            3,
+            1,
+            "Mismatch: the digest is sha256:bb, and has \
+                                                      to be sha256:aa.",
+        )),
+        Behavior::Unreachable => fetched.push(build_fetch_container(
             1,
             RESTART_LIMIT * 3,
             "Unreachable: s3.example.com does not answer.",
         )),
-        Behaviour::Fine => (container.running, container.ready) = (true, true),
-        Behaviour::NeverReady => {
+        Behavior::Fine => (container.running, container.ready) = (true, true),
+        Behavior::NeverReady => {
             (container.running, container.started) = (true, Some(started));
         }
-        Behaviour::Crash => {
+        Behavior::Crash => {
             container.restarts = RESTART_LIMIT;
             container.waiting = Some(Why {
                 reason: "CrashLoopBackOff".into(),
@@ -113,7 +118,7 @@ fn pod(
                 exit_code: Some(1),
             });
         }
-        Behaviour::Pull => {
+        Behavior::Pull => {
             container.waiting = Some(Why {
                 reason: "ImagePullBackOff".into(),
                 message: "no such image".into(),
@@ -128,7 +133,7 @@ fn pod(
         replica_set: Some(format!("fraud-{hash}")),
         template_hash: hash.into(),
         restarted_at,
-        ready: behaviour == Behaviour::Fine,
+        ready: behavior == Behavior::Fine,
         containers: fetched.into_iter().chain([container]).collect(),
         ..Pod::default()
     }

@@ -1,8 +1,10 @@
-//! The planner's stories, told in a world in memory: each test is one sentence.
+//! Tests of the planner in a simulated cluster in memory. Each test is named after the behavior
+//! that it checks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod admission;
 mod artifacts;
+mod changed_revisions;
 #[path = "../simulator/controller_tests.rs"]
 mod controller_tests;
 mod going_back;

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::{
     histories::{drop_acts, keep_last},
-    search::{Finding, Found, World, search},
+    search::{Finding, Found, World, search_world},
     simulator::{acts::Act, cluster::Cluster, history::run_acts},
     worlds::list_worlds,
 };
@@ -28,10 +28,11 @@ fn search_worlds(worlds: Vec<World>) -> Vec<(World, Found)> {
         for _ in 0..2 {
             scope.spawn(|| {
                 while let Some(world) = take_next(&waiting) {
-                    let result = search(world.clone());
+                    let result = search_world(world.clone());
                     let (acts, lone) = (world.acts_max, world.lone_steps_max);
                     println!(
-                        "{:34} acts {acts}, lone steps {lone}: {:>8} states in {:>6.1} s, {} findings",
+                        "{:34} acts {acts}, lone steps {lone}: {:>8} states in {:>6.1} s, {} \
+                         findings",
                         world.name,
                         result.states,
                         result.took.as_secs_f64(),
@@ -70,7 +71,7 @@ fn tell_findings(found: &[(World, Found)]) -> Vec<String> {
 #[test]
 fn short_histories_of_small_worlds_violate_no_property() {
     // Two acts of each history, so that a run without optimization takes seconds.
-    let worlds = list_worlds().into_iter().map(|w| w.shorten(2, 0)).collect();
+    let worlds = list_worlds().into_iter().map(|w| w.shorten_histories(2, 0)).collect();
     let found = search_worlds(worlds);
     let stories = tell_findings(&found);
     assert!(stories.is_empty(), "{}", stories.join("\n"));
@@ -140,10 +141,10 @@ fn point_nowhere(cluster: &mut Cluster) {
 
 #[test]
 fn a_search_finds_what_is_broken_and_the_shortest_history_to_it() {
-    let mut world = list_worlds().remove(0).shorten(2, 0);
+    let mut world = list_worlds().remove(0).shorten_histories(2, 0);
     world.acts = vec![Act::Label("c1".into()), Act::Want("8".into())];
     world.sabotage = Some(point_nowhere);
-    let found = search(world.clone());
+    let found = search_world(world.clone());
     let finding = &found.findings["endpoints-never-empty"];
     let begin = world.begin.len() * 2;
     assert_eq!(finding.acts[begin..], [Act::Want("8".into())], "{:?}", finding.acts);

@@ -24,12 +24,13 @@ fn the_planner_is_pure() {
         "crate::run",
     ];
     let mut read = 0;
-    for path in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/plan")) {
+    for path in list_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/plan")) {
         let text = fs::read_to_string(&path).unwrap();
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
             let found = forbidden.iter().find(|word| {
-                words(code).any(|w| w == **word) || (word.contains(':') && code.contains(**word))
+                split_words(code).any(|w| w == **word)
+                    || (word.contains(':') && code.contains(**word))
             });
             assert!(
                 found.is_none(),
@@ -43,12 +44,12 @@ fn the_planner_is_pure() {
     assert!(read >= 10, "src/plan was not read");
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
+fn list_files(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+    entries.flat_map(|path| if path.is_dir() { list_files(&path) } else { vec![path] }).collect()
 }
 
-fn words(code: &str) -> impl Iterator<Item = &str> {
+fn split_words(code: &str) -> impl Iterator<Item = &str> {
     code.split(|c: char| !c.is_alphanumeric() && c != '_')
 }
 
@@ -59,7 +60,7 @@ const STAGES: [&str; 6] = ["make", "facts", "decide", "strategy", "writes", "sta
 fn a_stage_of_the_planner_uses_only_stages_before_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/plan");
     for (index, stage) in STAGES.iter().enumerate() {
-        let paths = files(&root.join(stage));
+        let paths = list_files(&root.join(stage));
         assert!(!paths.is_empty(), "src/plan/{stage} is gone");
         for path in paths {
             let text = fs::read_to_string(&path).unwrap();
@@ -69,7 +70,7 @@ fn a_stage_of_the_planner_uses_only_stages_before_it() {
             for later in &STAGES[index + 1..] {
                 let (path_of, item) = (format!("{later}::"), format!("{later},"));
                 let uses = lines().any(|line| {
-                    let names = words(line).any(|word| word == *later);
+                    let names = split_words(line).any(|word| word == *later);
                     names && (line.contains(&path_of) || line == item)
                 });
                 assert!(!uses, "{} uses {later}, which is a later stage", path.display());

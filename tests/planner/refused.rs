@@ -1,4 +1,5 @@
-//! Writes that the API server refuses: what is told, what is left out, and what goes on beside.
+//! Writes that the API server refuses: the reported status, the writes that are left out, and the
+//! writes that continue.
 
 use rollmodel::{
     api::{deployment::State, request::Verb, rollout::Trigger},
@@ -7,8 +8,8 @@ use rollmodel::{
 
 use crate::world::World;
 
-/// What is remembered of the first of these writes that was refused.
-fn refused(plan: &Plan, which: impl Fn(&Action) -> bool) -> RefusedWrite {
+/// Builds the memory of the first of these writes that was refused.
+fn refuse_write(plan: &Plan, which: impl Fn(&Action) -> bool) -> RefusedWrite {
     let action = plan.actions.iter().find(|a| which(a)).unwrap();
     let write = action.identify_write().unwrap();
     RefusedWrite {
@@ -26,29 +27,29 @@ fn refused(plan: &Plan, which: impl Fn(&Action) -> bool) -> RefusedWrite {
     }
 }
 
-fn service(action: &Action) -> bool {
+fn is_service_creation(action: &Action) -> bool {
     matches!(action, Action::CreateService { .. })
 }
 
-fn writes(plan: &Plan) -> Vec<String> {
+fn list_writes(plan: &Plan) -> Vec<String> {
     plan.actions.iter().filter_map(Action::identify_write).collect()
 }
 
-/// A world that serves version 6 and whose Service was deleted, and what is planned then.
+/// Builds a simulated cluster that serves version 6 and whose Service was deleted, with its plan.
 fn without_service() -> (World, Plan) {
     let mut world = World::new();
     world.settle();
-    world.seen.service = None;
-    let plan = world.plan();
+    world.observed.service = None;
+    let plan = world.plan_next();
     (world, plan)
 }
 
 #[test]
 fn a_refused_service_is_told_as_long_as_it_is_missing_also_while_it_is_tried_again() {
     let (mut world, plan) = without_service();
-    world.seen.memory.refused.push(refused(&plan, service));
-    let plan = world.plan();
-    assert!(writes(&plan).is_empty(), "it is not tried at every pass");
+    world.observed.memory.refused.push(refuse_write(&plan, is_service_creation));
+    let plan = world.plan_next();
+    assert!(list_writes(&plan).is_empty(), "it is not tried at every pass");
     let status = plan.status.clone().unwrap();
     assert_eq!(
         (status.state, status.message.as_deref()),
@@ -56,35 +57,35 @@ fn a_refused_service_is_told_as_long_as_it_is_missing_also_while_it_is_tried_aga
     );
     world.carry_out(plan, usize::MAX);
     assert_eq!(world.events.last().unwrap().1, "Cannot create Service: no. It is tried again.");
-    world.seen.memory.refused[0].due = true;
-    let plan = world.plan();
-    assert!(writes(&plan).iter().all(|w| w.starts_with("Service ")) && plan.actions.len() > 1);
+    world.observed.memory.refused[0].due = true;
+    let plan = world.plan_next();
+    assert!(list_writes(&plan).iter().all(|w| w.starts_with("Service ")) && plan.actions.len() > 1);
     assert!(plan.status.is_none(), "until it is taken, what is told stays");
-    world.seen.memory.refused.clear();
+    world.observed.memory.refused.clear();
     world.settle();
-    assert_eq!(world.state(), State::Serving);
+    assert_eq!(world.read_state(), State::Serving);
 }
 
 #[test]
 fn a_refused_service_holds_no_rollout_up() {
     let (mut world, plan) = without_service();
-    world.seen.memory.refused.push(refused(&plan, service));
-    world.want("7");
+    world.observed.memory.refused.push(refuse_write(&plan, is_service_creation));
+    world.want_version("7");
     world.settle();
-    assert_eq!((world.state(), world.serving().as_str()), (State::Waiting, "7"));
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Waiting, "7"));
 }
 
 #[test]
 fn a_decision_that_cannot_be_written_down_waits_and_nothing_is_done_that_would_stand_on_it() {
     let mut world = World::new();
     world.settle();
-    world.want("7");
-    let plan = world.plan();
-    let mut content = refused(&plan, |a| matches!(a, Action::StoreRevision { .. }));
+    world.want_version("7");
+    let plan = world.plan_next();
+    let mut content = refuse_write(&plan, |a| matches!(a, Action::StoreRevision { .. }));
     content.due = true;
-    let record = refused(&plan, |a| matches!(a, Action::CreateRecord { .. }));
-    world.seen.memory.refused = vec![content, record];
-    let plan = world.plan();
+    let record = refuse_write(&plan, |a| matches!(a, Action::CreateRecord { .. }));
+    world.observed.memory.refused = vec![content, record];
+    let plan = world.plan_next();
     assert!(
         plan.actions.iter().all(|a| matches!(a, Action::Event { .. })),
         "the content may be tried, the record may not: {plan:#?}"
@@ -99,39 +100,47 @@ fn a_decision_that_cannot_be_written_down_waits_and_nothing_is_done_that_would_s
 fn a_spec_that_is_corrected_does_not_wait_for_the_content_that_was_refused() {
     let mut world = World::new();
     world.settle();
-    world.want("7");
-    let content = refused(&world.plan(), |a| matches!(a, Action::StoreRevision { .. }));
-    world.seen.memory.refused.push(content);
+    world.want_version("7");
+    let content = refuse_write(&world.plan_next(), |a| matches!(a, Action::StoreRevision { .. }));
+    world.observed.memory.refused.push(content);
     world.settle();
-    assert_eq!((world.state(), world.records().len()), (State::Waiting, 1));
-    world.want("8");
+    assert_eq!((world.read_state(), world.records().len()), (State::Waiting, 1));
+    world.want_version("8");
     world.settle();
-    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "8"));
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Serving, "8"));
 }
 
 #[test]
 fn what_was_refused_is_not_planned_again_at_once() {
     let mut world = World::new();
     world.settle();
-    world.ask(Verb::Pause);
-    let plan = world.plan();
+    world.send_request(Verb::Pause);
+    let plan = world.plan_next();
     assert_eq!(plan.requeue_after_seconds, Some(0));
-    world.seen.memory.refused.push(refused(&plan, |a| matches!(a, Action::AmendRecord { .. })));
-    assert_ne!(world.plan().requeue_after_seconds, Some(0), "nothing is retried hot");
-    world.seen.memory.refused.clear();
-    world.delete();
-    let plan = world.plan();
+    world
+        .observed
+        .memory
+        .refused
+        .push(refuse_write(&plan, |a| matches!(a, Action::AmendRecord { .. })));
+    assert_ne!(world.plan_next().requeue_after_seconds, Some(0), "nothing is retried hot");
+    world.observed.memory.refused.clear();
+    world.delete_model_deployment();
+    let plan = world.plan_next();
     assert_eq!(plan.requeue_after_seconds, Some(0));
-    world.seen.memory.refused.push(refused(&plan, |a| matches!(a, Action::AnswerRequest { .. })));
-    let rest = world.plan();
+    world
+        .observed
+        .memory
+        .refused
+        .push(refuse_write(&plan, |a| matches!(a, Action::AnswerRequest { .. })));
+    let rest = world.plan_next();
     world.carry_out(rest, usize::MAX);
-    assert_ne!(world.plan().requeue_after_seconds, Some(0));
+    assert_ne!(world.plan_next().requeue_after_seconds, Some(0));
 }
 
-/// A world in which version 7 is refused when its Deployment is created.
+/// Refuses the creation of the Deployment with version 7.
 fn refuse_creation(world: &mut World, message: &str) {
     world.refuses = Some(message.into());
-    world.want("7");
+    world.want_version("7");
     world.lose_deployment();
     world.settle();
 }
@@ -140,18 +149,18 @@ fn refuse_creation(world: &mut World, message: &str) {
 fn a_template_that_is_refused_on_the_first_rollout_is_invalid_with_the_servers_sentence() {
     let mut world = World::new();
     refuse_creation(&mut world, "create Deployment: spec.template.labels: Invalid value");
-    let status = world.status();
+    let status = world.read_status();
     assert_eq!(status.state, Some(State::Invalid));
     let says = "Rolling out version 7: the API server refused it: create Deployment: \
                 spec.template.labels: Invalid value";
     assert_eq!(status.message.as_deref(), Some(says));
     let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled").unwrap();
     assert_eq!((stalled.status.as_str(), stalled.reason.as_str()), ("True", "Refused"));
-    let record = world.record(1);
+    let record = world.find_record(1);
     assert!(record.is_open() && record.rejects.is_none(), "there is nothing to go back to");
-    world.want("8");
+    world.want_version("8");
     world.settle();
-    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "8"));
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Serving, "8"));
 }
 
 #[test]
@@ -159,8 +168,11 @@ fn a_template_that_is_refused_after_the_deployment_was_deleted_goes_back() {
     let mut world = World::new();
     world.settle();
     refuse_creation(&mut world, "create Deployment: spec.template.labels: Invalid value");
-    assert_eq!((world.record(3).trigger, world.record(3).version), (Trigger::Refused, "6".into()));
-    assert_eq!((world.state(), world.serving().as_str()), (State::Invalid, "6"));
+    assert_eq!(
+        (world.find_record(3).trigger, world.find_record(3).version),
+        (Trigger::Refused, "6".into())
+    );
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Invalid, "6"));
 }
 
 #[test]
@@ -169,9 +181,9 @@ fn a_new_deployment_that_is_refused_for_another_field_is_not_the_templates_fault
     world.settle();
     refuse_creation(&mut world, "create Deployment: denied by a webhook");
     assert_eq!(world.records().len(), 2);
-    assert_eq!(world.state(), State::Invalid);
+    assert_eq!(world.read_state(), State::Invalid);
     world.refuses = None;
-    world.seen.memory.refused.clear();
+    world.observed.memory.refused.clear();
     world.settle();
-    assert_eq!((world.state(), world.serving().as_str()), (State::Serving, "7"));
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Serving, "7"));
 }

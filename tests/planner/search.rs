@@ -1,10 +1,12 @@
-//! Exhaustive search of a small world by the model checker `stateright`: every history of a few
-//! acts, each of which may happen between any two steps of the machinery.
+//! Exhaustive search of a small simulated cluster by the model checker `stateright`: every history
+//! of a few acts, each of which may happen between any two steps of the controllers and the
+//! operator.
 //!
 //! A state is a simulated cluster, reduced to its fingerprint (`simulator/fingerprint.rs`). A move
-//! is an act of the world, one step of the whole machinery, or, a bounded number of times, a step
-//! of the controllers alone or of the operator alone. After each act the cluster is also settled,
-//! because some properties speak of a cluster at rest; states that were settled before end that.
+//! is an act of the world, one step of all controllers and the operator, or, a bounded number of
+//! times, a step of the controllers alone or of the operator alone. After each act the cluster is
+//! also settled, because some properties hold only for a cluster at rest; a state that was settled
+//! before ends that.
 //!
 //! The depth is bounded by the number of acts. Steps between them need no bound: they end at rest.
 
@@ -24,23 +26,23 @@ use crate::simulator::{acts::Act, cluster::Cluster, truth::Violation};
 #[derive(Clone)]
 pub struct World {
     pub name: &'static str,
-    /// What happens first; the cluster settles after each of these acts.
+    /// The acts at the beginning; the cluster settles after each of them.
     pub begin: Vec<Act>,
-    /// What may happen at any moment.
+    /// The acts that may happen at any moment.
     pub acts: Vec<Act>,
-    /// What may happen at any moment, and once in a history.
+    /// The acts that may happen at any moment, but only once in a history.
     pub once: Vec<Act>,
-    /// The most acts of one history.
+    /// Maximum number of acts in one history.
     pub acts_max: u8,
-    /// The most steps of the controllers alone, or of the operator alone, in one history.
+    /// Maximum number of steps of the controllers alone, or of the operator alone, in one history.
     pub lone_steps_max: u8,
-    /// Breaks the cluster after each move: a control that the search finds what is wrong.
+    /// Breaks the cluster after each move: a control that the search finds a violation.
     pub sabotage: Option<fn(&mut Cluster)>,
 }
 
 impl World {
     /// The same world with shorter histories.
-    pub fn shorten(mut self, acts: u8, lone_steps: u8) -> Self {
+    pub fn shorten_histories(mut self, acts: u8, lone_steps: u8) -> Self {
         self.acts_max = self.acts_max.min(acts);
         self.lone_steps_max = self.lone_steps_max.min(lone_steps);
         self
@@ -54,7 +56,7 @@ pub struct Finding {
     pub acts: Vec<Act>,
 }
 
-/// What a search came to.
+/// The result of a search.
 pub struct Found {
     pub states: usize,
     pub took: Duration,
@@ -62,7 +64,7 @@ pub struct Found {
     pub findings: BTreeMap<&'static str, Finding>,
 }
 
-/// What may still happen in a history.
+/// The remaining acts and steps of a history.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Left {
     acts: u8,
@@ -80,7 +82,7 @@ struct Past {
 pub struct Node {
     fingerprint: u64,
     left: Left,
-    /// Absent where nothing may happen any more: memory is for nodes with a future.
+    /// None if nothing may happen any more, because only nodes with successors need the cluster.
     cluster: Option<Arc<Cluster>>,
     past: Option<Arc<Past>>,
 }
@@ -97,16 +99,16 @@ impl Hash for Node {
     }
 }
 
-/// The world as stateright sees it.
+/// The model that stateright checks.
 pub struct Search {
     world: World,
-    /// Every state, and whether what follows it was judged at rest.
+    /// Every state, and true if the cluster was judged at rest from there.
     states: Mutex<HashMap<u64, bool>>,
     findings: Mutex<BTreeMap<&'static str, Finding>>,
 }
 
 impl Search {
-    fn begin(&self) -> Cluster {
+    fn build_cluster(&self) -> Cluster {
         let mut cluster = Cluster::new();
         cluster.witness_act(&Act::Want("6".into()));
         cluster.settle();
@@ -117,8 +119,8 @@ impl Search {
         cluster
     }
 
-    /// Performs a move; None where it changes nothing, or where it ends in a violation.
-    fn perform(&self, node: &Node, act: &Act) -> Option<Node> {
+    /// Performs a move; None if it changes nothing or ends in a violation.
+    fn perform_act(&self, node: &Node, act: &Act) -> Option<Node> {
         let mut cluster = Cluster::clone(node.cluster.as_ref()?);
         let past = Some(Arc::new(Past { act: act.clone(), before: node.past.clone() }));
         let mut left = node.left;
@@ -138,11 +140,11 @@ impl Search {
             moved
         }));
         let Ok(moved) = moved else {
-            self.note(panicked(), past.as_deref());
+            self.note_violation(report_panic(), past.as_deref());
             return None;
         };
         if let Some(violation) = cluster.truth.violations.first() {
-            self.note(violation.clone(), past.as_deref());
+            self.note_violation(violation.clone(), past.as_deref());
             return None;
         }
         if !moved {
@@ -159,9 +161,9 @@ impl Search {
         let fingerprint = cluster.fingerprint();
         self.states.lock().unwrap().entry(fingerprint).or_insert(false);
         if !act.is_time()
-            && let Some(violation) = self.settle(cluster.clone())
+            && let Some(violation) = self.settle_cluster(cluster.clone())
         {
-            self.note(violation, past.as_deref());
+            self.note_violation(violation, past.as_deref());
             return None;
         }
         let cluster = (left.acts > 0).then(|| Arc::new(cluster));
@@ -169,11 +171,11 @@ impl Search {
     }
 
     /// Lets a cluster come to rest, up to the first state from which that was done before.
-    fn settle(&self, mut cluster: Cluster) -> Option<Violation> {
+    fn settle_cluster(&self, mut cluster: Cluster) -> Option<Violation> {
         let mut own = HashSet::new();
         loop {
             let fingerprint = cluster.fingerprint();
-            // A circle: a write that is refused each time, or an operator that never rests.
+            // A cycle: a write that is refused each time, or an operator that never rests.
             let is_circle = !own.insert(fingerprint);
             if !is_circle && self.states.lock().unwrap().insert(fingerprint, true) == Some(true) {
                 return None;
@@ -188,7 +190,7 @@ impl Search {
                 }
                 moved
             }));
-            let Ok(moved) = moved else { return Some(panicked()) };
+            let Ok(moved) = moved else { return Some(report_panic()) };
             let violation = cluster.truth.violations.first().cloned();
             if violation.is_some() || !moved {
                 return violation;
@@ -196,7 +198,7 @@ impl Search {
         }
     }
 
-    fn note(&self, violation: Violation, past: Option<&Past>) {
+    fn note_violation(&self, violation: Violation, past: Option<&Past>) {
         let mut findings = self.findings.lock().unwrap();
         findings.entry(violation.property).or_insert_with(|| {
             let mut acts = Vec::new();
@@ -214,7 +216,7 @@ impl Search {
     }
 }
 
-fn panicked() -> Violation {
+fn report_panic() -> Violation {
     Violation { property: "the-planner-does-not-panic", sentence: "it panicked".into() }
 }
 
@@ -223,12 +225,12 @@ impl Model for Search {
     type Action = Act;
 
     fn init_states(&self) -> Vec<Node> {
-        let cluster = self.begin();
+        let cluster = self.build_cluster();
         let left =
             Left { acts: self.world.acts_max, once: true, lone_steps: self.world.lone_steps_max };
         let fingerprint = cluster.fingerprint();
         if let Some(violation) = cluster.truth.violations.first() {
-            self.note(violation.clone(), None);
+            self.note_violation(violation.clone(), None);
         }
         self.states.lock().unwrap().insert(fingerprint, true);
         vec![Node { fingerprint, left, cluster: Some(Arc::new(cluster)), past: None }]
@@ -246,22 +248,22 @@ impl Model for Search {
     }
 
     fn next_state(&self, node: &Node, act: Act) -> Option<Node> {
-        self.perform(node, &act)
+        self.perform_act(node, &act)
     }
 
-    /// Nothing is discovered by stateright: it stops at the first discovery, and the first of each
-    /// property is wanted. [`Search::note`] keeps them.
+    /// Lets stateright discover nothing, because it stops at the first discovery, and the first
+    /// violation of each property is wanted. [`Search::note_violation`] keeps them.
     fn properties(&self) -> Vec<Property<Self>> {
         vec![Property::always("every violation is noted", |_, _| true)]
     }
 }
 
-/// Searches a world to its end.
-pub fn search(world: World) -> Found {
+/// Searches all histories of a world.
+pub fn search_world(world: World) -> Found {
     let began = Instant::now();
     let search = Search { world, states: Mutex::default(), findings: Mutex::default() };
-    // One thread, so that a breadth-first search finds the shortest history and each run counts the
-    // same; two worlds are searched at a time instead.
+    // One thread, so that a breadth-first search finds the shortest history and every run counts
+    // the same states; two worlds are searched at a time instead.
     let checker = search.checker().threads(1).spawn_bfs().join();
     let search = checker.model();
     let findings = search.findings.lock().unwrap().clone();

@@ -11,23 +11,23 @@ use crate::{
     },
 };
 
-fn want(version: &str) -> Act {
+fn want_version(version: &str) -> Act {
     Act::Want(version.into())
 }
 
-fn label(value: &str) -> Act {
+fn set_label(value: &str) -> Act {
     Act::Label(value.into())
 }
 
-fn behave(version: &str, behavior: Behavior) -> Act {
+fn set_behavior(version: &str, behavior: Behavior) -> Act {
     Act::Behave(version.into(), behavior)
 }
 
-/// A world of one replica in which version 7 serves and version 6 served before.
-fn begin(name: &'static str, acts: Vec<Act>) -> World {
+/// Builds a world of one replica in which version 7 serves and version 6 served before.
+fn begin_world(name: &'static str, acts: Vec<Act>) -> World {
     World {
         name,
-        begin: vec![Act::Scale(1), want("7")],
+        begin: vec![Act::Scale(1), want_version("7")],
         acts,
         once: Vec::new(),
         acts_max: 3,
@@ -38,101 +38,110 @@ fn begin(name: &'static str, acts: Vec<Act>) -> World {
 
 pub fn list_worlds() -> Vec<World> {
     let worlds = [
-        versions(),
-        replicas(),
-        bounds(),
-        pauses(),
-        requests(),
-        refused_settings(),
-        refused_decision(),
-        admission(),
-        losses(),
-        recreation(),
-        ports(),
-        crash(),
-        stale_cache(),
-        trouble(),
+        versions_world(),
+        replicas_world(),
+        bounds_world(),
+        pauses_world(),
+        requests_world(),
+        refused_settings_world(),
+        refused_decision_world(),
+        admission_world(),
+        losses_world(),
+        recreation_world(),
+        ports_world(),
+        crash_world(),
+        stale_cache_world(),
+        trouble_world(),
     ];
     worlds.into()
 }
 
 /// Three versions, a label, a restart and a restart that renders again; old ReplicaSets come back.
-fn versions() -> World {
-    let acts =
-        vec![want("6"), want("7"), want("8"), label("c1"), Act::Ask(Verb::Restart), Act::Rerender];
-    World { lone_steps_max: 1, ..begin("versions, label, restart", acts) }
+fn versions_world() -> World {
+    let acts = vec![
+        want_version("6"),
+        want_version("7"),
+        want_version("8"),
+        set_label("c1"),
+        Act::Ask(Verb::Restart),
+        Act::Rerender,
+    ];
+    World { lone_steps_max: 1, ..begin_world("versions, label, restart", acts) }
 }
 
-fn replicas() -> World {
+fn replicas_world() -> World {
     let acts = vec![
         Act::Scale(0),
         Act::Scale(1),
         Act::Scale(2),
-        want("7"),
-        want("8"),
+        want_version("7"),
+        want_version("8"),
         Act::Ask(Verb::Undo),
     ];
-    World { begin: vec![Act::Scale(2), want("7")], ..begin("replicas, default surge", acts) }
+    World {
+        begin: vec![Act::Scale(2), want_version("7")],
+        ..begin_world("replicas, default surge", acts)
+    }
 }
 
-fn bounds() -> World {
-    let bounds = begin("replicas, surge 0, unavailable 1", replicas().acts);
-    World { begin: vec![Act::Scale(2), Act::Bounds(0, 1), want("7")], ..bounds }
+fn bounds_world() -> World {
+    let bounds = begin_world("replicas, surge 0, unavailable 1", replicas_world().acts);
+    World { begin: vec![Act::Scale(2), Act::Bounds(0, 1), want_version("7")], ..bounds }
 }
 
-fn pauses() -> World {
+fn pauses_world() -> World {
     let acts = vec![
-        want("7"),
-        want("8"),
+        want_version("7"),
+        want_version("8"),
         Act::SpecPaused(true),
         Act::SpecPaused(false),
         Act::Ask(Verb::Pause),
         Act::Ask(Verb::Resume),
-        behave("8", Behavior::Crash),
+        set_behavior("8", Behavior::Crash),
     ];
-    World { acts_max: 4, lone_steps_max: 1, ..begin("both pauses", acts) }
+    World { acts_max: 4, lone_steps_max: 1, ..begin_world("both pauses", acts) }
 }
 
-fn requests() -> World {
+fn requests_world() -> World {
     let acts = vec![
-        want("7"),
-        want("8"),
+        want_version("7"),
+        want_version("8"),
         Act::Ask(Verb::Undo),
         Act::Ask(Verb::Abort),
         Act::Ask(Verb::Retry),
-        behave("8", Behavior::NeverReady),
+        set_behavior("8", Behavior::NeverReady),
     ];
-    begin("undo, abort, retry", acts)
+    begin_world("undo, abort, retry", acts)
 }
 
-fn refused_settings() -> World {
+fn refused_settings_world() -> World {
     let acts = vec![
         Act::Refuse(WriteKind::Settings, Code::Forbidden),
         Act::Refuse(WriteKind::Settings, Code::Invalid),
         Act::Heal,
         Act::Scale(2),
-        want("8"),
+        want_version("8"),
         Act::Ask(Verb::Undo),
     ];
-    begin("refused settings", acts)
+    begin_world("refused settings", acts)
 }
 
-fn refused_decision() -> World {
+fn refused_decision_world() -> World {
     let acts = vec![
         Act::Refuse(WriteKind::Decision, Code::Forbidden),
         Act::Refuse(WriteKind::Decision, Code::Invalid),
         Act::Heal,
         Act::Scale(2),
-        want("8"),
+        want_version("8"),
         Act::Ask(Verb::Undo),
     ];
-    begin("refused decision", acts)
+    begin_world("refused decision", acts)
 }
 
-fn admission() -> World {
+fn admission_world() -> World {
     let acts = vec![
-        want("6"),
-        want("8"),
+        want_version("6"),
+        want_version("8"),
         Act::Yank("7".into()),
         Act::Yank("8".into()),
         Act::Unyank("8".into()),
@@ -140,36 +149,36 @@ fn admission() -> World {
         Act::OlderCrds(false),
     ];
     let once = vec![Act::Rewrite("8".into()), Act::Rewrite("7".into())];
-    World { once, ..begin("yank, conflict, older CRDs", acts) }
+    World { once, ..begin_world("yank, conflict, older CRDs", acts) }
 }
 
 /// A stored revision, or the pin of an artifact that a status holds.
-fn losses() -> World {
+fn losses_world() -> World {
     let acts = vec![
-        want("7"),
-        want("8"),
+        want_version("7"),
+        want_version("8"),
         Act::Ask(Verb::Undo),
         Act::Ask(Verb::Restart),
         Act::EraseStatus,
         Act::LosePin("7".into()),
     ];
     let once = vec![Act::LoseRevisions, Act::LoseDeployment];
-    let begin_with = vec![Act::Scale(1), Act::Pin("7".into()), want("7")];
-    let world = begin("lost revision, lost pin", acts);
+    let begin_with = vec![Act::Scale(1), Act::Pin("7".into()), want_version("7")];
+    let world = begin_world("lost revision, lost pin", acts);
     World { once, begin: begin_with, lone_steps_max: 1, ..world }
 }
 
-fn recreation() -> World {
-    let acts = vec![want("7"), want("8"), Act::Scale(1), Act::Ask(Verb::Undo)];
+fn recreation_world() -> World {
+    let acts = vec![want_version("7"), want_version("8"), Act::Scale(1), Act::Ask(Verb::Undo)];
     let once = vec![
         Act::Recreate("churn".into(), "1".into()),
         Act::Recreate("fraud".into(), "7".into()),
         Act::Recreate("fraud".into(), "8".into()),
     ];
-    World { once, ..begin("recreation, another model", acts) }
+    World { once, ..begin_world("recreation, another model", acts) }
 }
 
-fn ports() -> World {
+fn ports_world() -> World {
     let acts = vec![
         Act::Port("http".into(), 8080),
         Act::Port("http".into(), 9000),
@@ -177,20 +186,31 @@ fn ports() -> World {
         Act::Protocol(Protocol::GRPC),
         Act::Protocol(Protocol::HTTP),
         Act::Ask(Verb::Undo),
-        want("8"),
+        want_version("8"),
     ];
-    World { lone_steps_max: 1, ..begin("changed ports", acts) }
+    World { lone_steps_max: 1, ..begin_world("changed ports", acts) }
 }
 
-fn crash() -> World {
-    let acts = vec![want("7"), want("8"), Act::Ask(Verb::Undo), Act::Ask(Verb::Pause), label("c1")];
+fn crash_world() -> World {
+    let acts = vec![
+        want_version("7"),
+        want_version("8"),
+        Act::Ask(Verb::Undo),
+        Act::Ask(Verb::Pause),
+        set_label("c1"),
+    ];
     let once = (0..5).map(Act::DieAfter).collect();
-    World { once, ..begin("one crash", acts) }
+    World { once, ..begin_world("one crash", acts) }
 }
 
-fn stale_cache() -> World {
-    let acts =
-        vec![want("7"), want("8"), Act::Ask(Verb::Undo), Act::Ask(Verb::Restart), label("c1")];
+fn stale_cache_world() -> World {
+    let acts = vec![
+        want_version("7"),
+        want_version("8"),
+        Act::Ask(Verb::Undo),
+        Act::Ask(Verb::Restart),
+        set_label("c1"),
+    ];
     let once = vec![
         Act::Stale(StaleKind::ModelDeployment),
         Act::Stale(StaleKind::Records),
@@ -198,18 +218,18 @@ fn stale_cache() -> World {
         Act::Stale(StaleKind::Pods),
         Act::Stale(StaleKind::Versions),
     ];
-    World { once, ..begin("one stale cache", acts) }
+    World { once, ..begin_world("one stale cache", acts) }
 }
 
-/// Trouble of the environment that comes and goes.
-fn trouble() -> World {
+/// Trouble of the environment that appears and ends.
+fn trouble_world() -> World {
     let acts = vec![
         Act::Trouble(Trouble::NoImage),
         Act::Trouble(Trouble::Quota),
         Act::Heal,
-        want("7"),
-        want("8"),
+        want_version("7"),
+        want_version("8"),
         Act::Ask(Verb::Abort),
     ];
-    World { acts_max: 4, lone_steps_max: 1, ..begin("trouble of the environment", acts) }
+    World { acts_max: 4, lone_steps_max: 1, ..begin_world("trouble of the environment", acts) }
 }

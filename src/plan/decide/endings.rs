@@ -45,14 +45,15 @@ fn find_endings(facts: &Facts<'_>, history: &History) -> Vec<(i64, Ending)> {
     endings
 }
 
-/// Whether the newest rollout is complete, and nobody left it.
+/// True if the newest rollout is complete and no later decision leaves it.
 fn is_finished(facts: &Facts<'_>, history: &History, open: &ModelRolloutSpec) -> bool {
     let live = facts.deployment_if_up_to_date(open, history);
     may_be_promoted(facts, history, open)
         && live.is_some_and(|live| is_complete(facts.observed, live, open, facts.now))
 }
 
-/// Whether the newest rollout serves as soon as its pods do: it is carried out, and nobody left it.
+/// True if the newest rollout serves as soon as its pods are available: it is carried out, and no
+/// later decision leaves it.
 #[must_use]
 pub fn may_be_promoted(facts: &Facts<'_>, history: &History, open: &ModelRolloutSpec) -> bool {
     let Some(track) = facts.find_track(&open.deployment_name) else { return false };

@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// Turns what someone did to the Deployment with kubectl into a decision, or has it reverted with an
-/// Event that says why.
+/// Turns a change of the Deployment by kubectl into a decision, or reverts it with an Event that
+/// says why.
 pub fn handle_kubectl_verbs(facts: &Facts<'_>, decided: &mut Decided) {
     for track in &facts.tracks {
         if decided.is_undecided()
@@ -152,8 +152,8 @@ fn handle_pause(facts: &Facts<'_>, track: &TrackFacts<'_>, paused: bool, decided
         return decided.push_event(true, "ResumeRefused", message.into(), key);
     }
     if !has_room_for(facts, verb) {
-        let message = "kubectl rollout pause was reverted: the record of this rollout holds no more \
-                       pauses; set spec.paused instead.";
+        let message = "kubectl rollout pause was reverted: the record of this rollout holds no \
+                       more pauses; set spec.paused instead.";
         return decided.push_event(true, "PauseRefused", message.into(), key);
     }
     let decision = make_decision(facts, verb, decided_by(KUBECTL, None));

@@ -28,12 +28,12 @@ use crate::api::{
     rollout::{self as record, DecidedBy, DecisionVerb},
 };
 
-/// One decision.
+/// A decision that is recorded.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
-    /// To serve a revision.
+    /// Serve a revision.
     Roll(Box<NewRollout>),
-    /// To pause or resume.
+    /// Pause or resume the rollout.
     Append(record::Decision),
 }
 
@@ -42,13 +42,13 @@ pub enum Decision {
 pub struct Decided {
     /// The decision, where one is due.
     pub decision: Option<Decision>,
-    /// Answers to requests.
+    /// Answers to the RolloutRequests.
     pub answers: Vec<Action>,
-    /// Events for people.
+    /// Events that explain the decision.
     pub events: Vec<Action>,
-    /// Why the spec is not carried out.
+    /// The reason why the spec is not carried out.
     pub problem: Option<Problem>,
-    /// The failure that led to the decision, with the words that no record may hold.
+    /// The failure that caused the decision, with the quoted message that no record may hold.
     pub failure: Option<Failure>,
     /// Live reads that have to come first.
     pub lookups: Vec<Lookup>,
@@ -59,12 +59,12 @@ impl Decided {
         self.decision = Some(Decision::Roll(Box::new(new)));
     }
 
-    /// Whether neither a decision nor a live read is due yet.
+    /// True if neither a decision nor a live read is due yet.
     fn is_undecided(&self) -> bool {
         self.decision.is_none() && self.lookups.is_empty()
     }
 
-    /// Tells people, once for each key.
+    /// Emits an Event, once for each key.
     pub fn push_event(&mut self, warning: bool, reason: &str, message: String, key: String) {
         self.events.push(Action::Event { warning, reason: reason.into(), message, key });
     }
@@ -106,8 +106,8 @@ fn make_decision(facts: &Facts<'_>, verb: DecisionVerb, decided_by: DecidedBy) -
     record::Decision { number, verb, decided_by, at: Time(facts.now) }
 }
 
-/// Whether the newest record has room for a pause or resume: the last place is a resume's, so that a
-/// pause can always be lifted.
+/// True if the newest record has room for a pause or resume. The last place is reserved for a
+/// resume, so that a pause can always be lifted.
 fn has_room_for(facts: &Facts<'_>, verb: DecisionVerb) -> bool {
     let most = match verb {
         DecisionVerb::Pause => record::DECISIONS_MAX - 1,

@@ -48,7 +48,7 @@ impl Answer {
     }
 }
 
-/// Why a request cannot be answered in this pass.
+/// The reason why a request cannot be carried out in this pass.
 enum Wait {
     /// It is answered now.
     Answer(Answer),
@@ -161,7 +161,8 @@ fn carry_out(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Rep
     }
 }
 
-/// `<rollout>.<decisions>` of the newest decision, as status.decision says it; "0" before the first.
+/// Formats the newest decision as `<rollout>.<decisions>`, like status.decision; "0" before the
+/// first.
 #[must_use]
 pub fn describe_decision(history: &History, missing: Option<DecisionLabel>) -> String {
     let newest = missing.map(DecisionLabel::decision_numbers).or_else(|| history.newest_decision());
@@ -174,7 +175,7 @@ fn parse_decision(value: &str) -> Option<(i64, usize)> {
     Some((rollout.parse().ok()?, decisions.parse().ok()?))
 }
 
-/// One guard for every verb: nothing was decided since the person looked. A request that a backup or
+/// The guard of every verb: nothing was decided since the person looked. A request that a backup or
 /// Git brings back names an old decision.
 fn check_decision(facts: &Facts<'_>, request: &Request) -> Result<(), Wait> {
     let newest = describe_decision(&facts.history, facts.missing);
@@ -187,8 +188,8 @@ fn check_decision(facts: &Facts<'_>, request: &Request) -> Result<(), Wait> {
         return Err(Wait::Lookup(Lookup::Records));
     }
     let message = format!(
-        "The newest decision is {newest}, and the request was made when it was {}: look again, then \
-         ask with ifDecision: \"{newest}\".",
+        "The newest decision is {newest}, and the request was made when it was {}: look again, \
+         then ask with ifDecision: \"{newest}\".",
         request.spec.if_decision
     );
     Err(Answer::refused(message).into())
@@ -212,8 +213,8 @@ fn answer_undo(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> R
     } else {
         facts.find_rollback_target()?.ok_or_else(|| {
             Answer::refused(
-                "There is no earlier rollout to go back to: none that served something else is kept \
-                 and may serve.",
+                "There is no earlier rollout to go back to: none that served something else is \
+                 kept and may serve.",
             )
         })?
     };
@@ -340,8 +341,8 @@ fn answer_abort(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> 
 fn answer_retry(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> Reply {
     if facts.observed.memory.crds_older {
         return Ok(Answer::refused(
-            "The CRDs are older than the operator, and nothing new is rolled out: apply the CRDs of \
-             this release, then ask again.",
+            "The CRDs are older than the operator, and nothing new is rolled out: apply the CRDs \
+             of this release, then ask again.",
         ));
     }
     let desired = match &facts.desired {

@@ -71,9 +71,9 @@ impl Rejectable for Target {
 pub struct Cause {
     /// The event that led to it.
     pub trigger: Trigger,
-    /// Forward or back.
+    /// The direction: forward or back.
     pub direction: Direction,
-    /// Who decided, and why.
+    /// The person or component that decided, with the reason.
     pub decided_by: DecidedBy,
     /// The rejection that comes with it.
     pub rejects: Option<Rejection>,
@@ -95,8 +95,8 @@ pub fn decided_by(name: &str, reason: Option<&str>) -> DecidedBy {
 }
 
 impl Target {
-    /// What an earlier record served, exactly as it did. Where its revision is stored no longer, the
-    /// template is taken from the ReplicaSet that still has it.
+    /// The target that an earlier record served, without any difference. If its revision is no
+    /// longer stored, the template is taken from the ReplicaSet that still has it.
     #[must_use]
     pub fn of_record(facts: &Facts<'_>, record: &ModelRolloutSpec) -> Self {
         let mut target = Self {
@@ -297,8 +297,8 @@ fn check_port(facts: &Facts<'_>, target: &Target) -> Result<(), Unready> {
     let differs = |old: &&make::Port| old.name != new.name && old.number != new.number;
     let sentence = match others.iter().find(differs) {
         Some(old) => format!(
-            "The port of container {} was {} ({}) and is {} ({}): change its name and its number in \
-             two steps, so that clients always reach a pod.",
+            "The port of container {} was {} ({}) and is {} ({}): change its name and its number \
+             in two steps, so that clients always reach a pod.",
             names::CONTAINER,
             old.name,
             old.number,
@@ -328,8 +328,8 @@ fn find_left<'a>(facts: &'a Facts<'_>, target: &Target) -> Vec<&'a ModelRolloutS
     left.filter(|r| r.revision_name != target.revision_name).collect()
 }
 
-/// The rejection that comes with a person's decision (rule 3): what differs between the rollout that
-/// is left and the one that is gone back to. What is served is never rejected.
+/// The rejection that comes with a person's decision (rule 3): what differs between the rollout
+/// that is left and the one that is gone back to. What is served is never rejected.
 #[must_use]
 pub fn find_rejection_by_person(left: &ModelRolloutSpec, target: &Target) -> Option<Rejection> {
     // The widest scope that does not cover what is gone back to.

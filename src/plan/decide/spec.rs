@@ -10,7 +10,7 @@ use crate::{
     plan::facts::{Facts, problem::Problem},
 };
 
-/// Rolls out what the spec names, unless it is rejected, paused, or cannot be served.
+/// Rolls out the revision that the spec names, unless it is rejected, paused, or cannot be served.
 pub fn follow_spec(facts: &Facts<'_>, decided: &mut Decided) {
     // An older CRD prunes what is read of a version, so that its digest says nothing.
     if facts.observed.memory.crds_older {
@@ -60,8 +60,8 @@ fn roll_out_desired(facts: &Facts<'_>, target: Target, decided: &mut Decided) {
     decided.decide_rollout(NewRollout::new(facts, target, cause));
 }
 
-/// Goes back from a rollout in progress that the spec names no longer, where what it names cannot
-/// begin. Nothing is promoted that nobody names.
+/// Goes back from a rollout in progress that the spec no longer names, if the revision that it does
+/// name cannot be rolled out. Otherwise a revision that no spec names would be promoted.
 fn leave_rollout(facts: &Facts<'_>, decided: &mut Decided) {
     if !is_left_behind(facts) {
         return;
@@ -77,7 +77,7 @@ fn leave_rollout(facts: &Facts<'_>, decided: &mut Decided) {
     decided.decide_rollout(NewRollout::new(facts, target, cause));
 }
 
-/// Whether the rollout in progress goes forward to something new that the spec names no longer.
+/// True if the rollout in progress goes forward to something new that the spec no longer names.
 #[must_use]
 pub fn is_left_behind(facts: &Facts<'_>) -> bool {
     let Some(open) = facts.history.in_progress() else { return false };
@@ -89,8 +89,8 @@ pub fn is_left_behind(facts: &Facts<'_>) -> bool {
     compared && !open.goes_back() && !facts.has_serving_content(open) && !named
 }
 
-/// A ModelDeployment that was created again on something rejected, or while a pause stands, first
-/// serves what served last. That is not what the spec names, so it goes back.
+/// Serves the last served revision again, if a ModelDeployment was created again on a rejected
+/// revision or while a pause stands. The spec does not name that revision, so it goes back.
 fn serve_last_again(facts: &Facts<'_>, decided: &mut Decided) {
     let history = &facts.history;
     let eligible = |r: &&crate::api::ModelRolloutSpec| {

@@ -20,18 +20,18 @@ use crate::{
     },
 };
 
-/// The reason for which a rollout has to be left.
+/// The reason why a rollout has to be left.
 #[derive(Clone, Debug)]
 pub struct Verdict {
     /// Yanked, Refused or Failed.
     pub trigger: Trigger,
-    /// How much the failure rejects; None for nothing.
+    /// The scope of the rejection; None if the failure rejects nothing.
     pub scope: Option<Scope>,
-    /// The reason, and the words that no record may hold.
+    /// The reason, and the quoted message that no record may hold.
     pub failure: Failure,
 }
 
-/// Leaves a rollout that failed, where there is something to go back to.
+/// Rolls back a rollout that failed, if there is something to go back to.
 pub fn roll_back_if_failed(facts: &Facts<'_>, decided: &mut Decided) {
     let Some(open) = facts.history.in_progress() else { return };
     let Some(verdict) = find_verdict(facts, open) else { return };
@@ -75,8 +75,8 @@ fn name_difference(left: &ModelRolloutSpec, target: &Target) -> (String, String)
     }
 }
 
-/// Why the rollout in progress has to be left, if so. A rollout that goes back is never left
-/// automatically, and a person's pause keeps a failed one for a look.
+/// Finds the reason why the rollout in progress has to be left. A rollout that goes back is never
+/// left automatically, and a paused one stays so that the person can look at the failure.
 #[must_use]
 pub fn find_verdict(facts: &Facts<'_>, open: &ModelRolloutSpec) -> Option<Verdict> {
     if open.goes_back() {

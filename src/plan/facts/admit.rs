@@ -52,8 +52,8 @@ fn require_no_conflict(facts: &Facts<'_>, version: Option<&Version>) -> Option<P
     let version = version.filter(|_| !facts.observed.memory.crds_older)?;
     let bound = version.bound_to.as_deref()?;
     let sentence = format!(
-        "Version {} of {} was rolled out with the record {}, and ModelVersion {} has another one now \
-         ({}): create it again as it was, or give the new record a new version.",
+        "Version {} of {} was rolled out with the record {}, and ModelVersion {} has another one \
+         now ({}): create it again as it was, or give the new record a new version.",
         version.version,
         version.model,
         shorten_digest(bound),

@@ -1,6 +1,6 @@
-//! Whose write was that? The decision label on the Deployment tells our writes from other people's:
-//! every write of ours to the template or to `paused` sets it, and kubectl's verbs leave it alone
-//! (docs/design.md, "Attribution").
+//! Attribution of changes. The decision label on the Deployment distinguishes the operator's writes
+//! from those of others: every write of ours to the template or to `paused` sets it, and kubectl's
+//! verbs do not touch it (docs/design.md, "Attribution").
 
 use serde_json::Value;
 
@@ -30,7 +30,7 @@ pub enum Attribution {
 pub enum ExternalChange {
     /// The template carries another revision's label: `kubectl rollout undo`.
     Template {
-        /// The label `rollmodel.dev/revision`.
+        /// The label `rollmodel.dev/revision` of that template.
         hash16: String,
         /// The annotation restartedAt of that template.
         restarted_at: Option<String>,
@@ -43,28 +43,29 @@ pub enum ExternalChange {
     Drift(Vec<String>),
 }
 
-/// The decision that the Deployment says was carried out on it.
+/// Reads the decision that was carried out on the Deployment, from its label.
 #[must_use]
 pub fn read_decision_label(live: &Deployment) -> Option<DecisionLabel> {
     live.meta.labels.get(names::DECISION).and_then(|value| DecisionLabel::parse(value))
 }
 
-/// The revision that a template says it is of, by the label `rollmodel.dev/revision`; empty for none.
+/// Reads the revision of a template from the label `rollmodel.dev/revision`; empty if it has none.
 #[must_use]
 pub fn read_revision(template: &Value) -> &str {
     template["metadata"]["labels"][names::REVISION].as_str().unwrap_or_default()
 }
 
-/// The time at which a template's pods were restarted, as `kubectl rollout restart` writes it.
+/// Reads the time at which a template's pods were restarted, as `kubectl rollout restart` writes
+/// it.
 #[must_use]
 pub fn read_restarted_at(template: &Value) -> Option<&str> {
     template["metadata"]["annotations"][names::RESTARTED_AT].as_str()
 }
 
-/// Compares a Deployment of ours with the newest decision on it, or, where the API server refused that
-/// one, with the decision that the label names: until a refused decision succeeds it is not pending,
-/// so that a verb of kubectl makes a newer one. `find_rendering` gives the stored template of a
-/// record, where it is at hand.
+/// Compares a Deployment of ours with the newest decision on it. If the API server refused that
+/// decision, the Deployment is compared with the decision that the label names: a refused decision
+/// is not pending until it succeeds, so a verb of kubectl makes a newer one. `find_rendering`
+/// returns the stored template of a record, if it is at hand.
 #[must_use]
 pub fn attribute_changes<'a>(
     history: &History,
@@ -112,8 +113,8 @@ fn compare_template(
     (!paths.is_empty()).then_some(ExternalChange::Drift(paths))
 }
 
-/// The paths at which the live template of a track differs from a stored one, apart from restartedAt.
-/// The track is no part of a stored template.
+/// Finds the paths at which the live template of a track differs from a stored one, apart from
+/// restartedAt. The track label is not part of a stored template.
 #[must_use]
 pub fn compare_rendering(track: Track<'_>, rendering: &Value) -> Vec<String> {
     let template = &track.deployment.spec.template;
@@ -125,7 +126,7 @@ pub fn compare_rendering(track: Track<'_>, rendering: &Value) -> Vec<String> {
     paths
 }
 
-/// The paths below `root`, relative to it.
+/// Selects the paths below `root`, and makes them relative to it.
 #[must_use]
 pub fn paths_below(paths: &[String], root: &str) -> Vec<String> {
     paths.iter().filter_map(|p| p.strip_prefix(root)).map(str::to_owned).collect()

@@ -1,8 +1,8 @@
-//! What has to be so before a rendering is made of a version: what the policy demands, and that
-//! somebody knows what the bytes have to be.
+//! The preconditions of rendering a version: the requirements of the policy, and a known digest of
+//! the artifact.
 //!
-//! Only a rendering that is made anew is asked: what is stored already was allowed when it was
-//! made, and going back to it is never refused by a policy that came later.
+//! They are checked only when a rendering is made. A stored rendering was allowed when it was made,
+//! and a policy that came later never prevents a rollback to it.
 
 use serde_json::Value;
 
@@ -24,10 +24,10 @@ use crate::{
 /// The first minor version of Kubernetes 1 whose kubelet mounts images.
 pub const IMAGE_VOLUMES_FROM: u32 = 35;
 
-/// How the artifact of a version reaches the pods, if it may.
+/// Resolves the delivery mode and the expected digest of a version's artifact.
 ///
 /// # Errors
-/// What the policy demands and is not so, or that nobody knows yet what the bytes have to be.
+/// A requirement of the policy that the version does not meet, or a digest that nobody knows yet.
 pub fn resolve_delivery<'a>(
     observed: &'a Observed,
     spec: &ModelDeploymentSpec,
@@ -61,7 +61,8 @@ fn report_missing_artifact(version: &Version, mode: DeliveryMode) -> Problem {
     Problem::Invalid(
         Reason::NoArtifact,
         format!(
-            "ModelVersion {} records no artifact, and spec.delivery.mode is {mode:?}: name a version with an artifact, or leave spec.delivery.mode out.",
+            "ModelVersion {} records no artifact, and spec.delivery.mode is {mode:?}: name a \
+             version with an artifact, or leave spec.delivery.mode out.",
             version.name
         ),
     )
@@ -79,7 +80,9 @@ fn require_digest(
     Err(Problem::Invalid(
         Reason::ArtifactDigestRequired,
         format!(
-            "ModelPolicy {} demands that a version names the digest of its artifact (requireArtifactDigest), and ModelVersion {} names none: register the version again with artifact.digest, which `rollmodel-fetch digest URI` prints.",
+            "ModelPolicy {} demands that a version names the digest of its artifact \
+             (requireArtifactDigest), and ModelVersion {} names none: register the version again \
+             with artifact.digest, which `rollmodel-fetch digest URI` prints.",
             names::POLICY,
             version.name
         ),
@@ -104,18 +107,20 @@ fn require_signature(
         (DeliveryMode::Init, Some(_)) => return Ok(()),
         (DeliveryMode::Init, None) => {
             format!(
-                "{demands}, and ModelVersion {} names none: register the version again with artifact.signature.",
+                "{demands}, and ModelVersion {} names none: register the version again with \
+                 artifact.signature.",
                 version.name
             )
         }
         (mode, _) => format!(
-            "{demands}, and with delivery mode {mode:?} nobody checks one: set spec.delivery.mode to Init."
+            "{demands}, and with delivery mode {mode:?} nobody checks one: set spec.delivery.mode \
+             to Init."
         ),
     };
     Err(Problem::Invalid(Reason::SignatureRequired, sentence))
 }
 
-/// Whether the kubelet can mount the artifact.
+/// Returns a problem unless the kubelet can mount the artifact as an image volume.
 fn require_mountable(
     observed: &Observed,
     version: &Version,
@@ -124,7 +129,8 @@ fn require_mountable(
     if fetch_container::build_image_reference(&artifact.uri, "").is_none() {
         let scheme = artifact.uri.split("://").next().unwrap_or_default();
         let sentence = format!(
-            "spec.delivery.mode ImageVolume mounts oci:// artifacts, and that of ModelVersion {} is at {scheme}://: set spec.delivery.mode to Init.",
+            "spec.delivery.mode ImageVolume mounts oci:// artifacts, and that of ModelVersion {} \
+             is at {scheme}://: set spec.delivery.mode to Init.",
             version.name
         );
         return Err(Problem::Invalid(Reason::ImageVolumeUnsupported, sentence));
@@ -134,23 +140,26 @@ fn require_mountable(
         Some(minor) => Err(Problem::Invalid(
             Reason::ImageVolumeUnsupported,
             format!(
-                "spec.delivery.mode ImageVolume needs Kubernetes 1.{IMAGE_VOLUMES_FROM}, and this is 1.{minor}: set spec.delivery.mode to Init."
+                "spec.delivery.mode ImageVolume needs Kubernetes 1.{IMAGE_VOLUMES_FROM}, and this \
+                 is 1.{minor}: set spec.delivery.mode to Init."
             ),
         )),
         None => Err(Problem::Pending(
             Reason::KubernetesUnknown,
-            "spec.delivery.mode ImageVolume waits until the API server told its version, which says whether the kubelet can mount images."
+            "spec.delivery.mode ImageVolume waits until the API server told its version, which \
+             says whether the kubelet can mount images."
                 .into(),
         )),
     }
 }
 
-/// Nobody knows yet what the bytes have to be.
+/// Builds the problem of a version whose digest nobody knows yet.
 fn report_unverified(observed: &Observed, version: &Version) -> Problem {
     let Version { name, version: number, .. } = version;
     if let Some(found) = version.unverified.as_ref().filter(|u| u.failed) {
         let again = format!(
-            "When that is fixed, `kubectl annotate mv {name} {}=$(date +%s) --overwrite` has it verified again.",
+            "When that is fixed, `kubectl annotate mv {name} {}=$(date +%s) --overwrite` has it \
+             verified again.",
             names::VERIFY
         );
         return Problem::Invalid(
@@ -161,7 +170,9 @@ fn report_unverified(observed: &Observed, version: &Version) -> Problem {
     let verifies = observed.policy.as_ref().is_some_and(|p| p.spec.verification.is_some());
     let sentence = match &version.unverified {
         _ if !verifies => format!(
-            "ModelVersion {name} names no digest of its artifact, and nobody verifies artifacts here: register it with artifact.digest (`rollmodel-fetch digest URI` prints it), or make ModelPolicy {} with spec.verification.serviceAccountName.",
+            "ModelVersion {name} names no digest of its artifact, and nobody verifies artifacts \
+             here: register it with artifact.digest (`rollmodel-fetch digest URI` prints it), or \
+             make ModelPolicy {} with spec.verification.serviceAccountName.",
             names::POLICY
         ),
         Some(trouble) => format!(
@@ -169,16 +180,18 @@ fn report_unverified(observed: &Observed, version: &Version) -> Problem {
             trouble.message
         ),
         None => format!(
-            "Version {number} waits until its artifact is verified: `kubectl get mv {name} -o yaml` says how far that is."
+            "Version {number} waits until its artifact is verified: `kubectl get mv {name} -o \
+             yaml` says how far that is."
         ),
     };
     Problem::Pending(Reason::NotVerified, sentence)
 }
 
-/// Whether the image that a rendering runs may run.
+/// Returns a problem if the policy requires images by digest and the rendering names its image by
+/// tag.
 ///
 /// # Errors
-/// When the policy demands images by digest, and it is named by a tag.
+/// The policy requires images by digest, and the image is named by a tag.
 pub fn require_image_digest(
     observed: &Observed,
     version: &Version,
@@ -196,7 +209,9 @@ pub fn require_image_digest(
     Err(Problem::Invalid(
         Reason::ImageDigestRequired,
         format!(
-            "ModelPolicy {} demands images by digest (requireImageDigest), and {image} is a tag: name it as IMAGE@sha256:… in the record of version {} (registered again), or for the container {} in spec.template.",
+            "ModelPolicy {} demands images by digest (requireImageDigest), and {image} is a tag: \
+             name it as IMAGE@sha256:… in the record of version {} (registered again), or for the \
+             container {} in spec.template.",
             names::POLICY,
             version.version,
             names::CONTAINER

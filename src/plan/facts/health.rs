@@ -1,7 +1,7 @@
-//! How a rollout fares: it is complete, its content failed, or the environment blocks it.
+//! The health of a rollout: it is complete, its content failed, or the environment blocks it.
 //!
-//! To change what counts as a failure, change [`find_failure`]; as the environment's trouble,
-//! [`find_trouble`]; `tests/scenarios/health-*.yaml` show each rule.
+//! To change the rules of a failure, change [`find_failure`]; for trouble of the environment,
+//! [`find_trouble`]. `tests/scenarios/health-*.yaml` show each rule.
 
 use jiff::Timestamp;
 
@@ -14,16 +14,16 @@ use crate::{
     },
 };
 
-/// How a rollout fares.
+/// The health of a rollout.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Health {
-    /// Only pods of it are left, and as many of them are available as its strategy asks for.
+    /// Only its own pods are left, and as many of them are available as its strategy requires.
     Complete,
-    /// The content failed, by facts of its own pods.
+    /// The content failed, as its own pods show.
     Failed(Failure),
     /// The environment blocks it; the reason, as the end of a sentence.
     Blocked(String),
-    /// It progresses.
+    /// The rollout progresses normally.
     Progressing,
 }
 
@@ -32,7 +32,7 @@ pub enum Health {
 pub struct Failure {
     /// The pod, the container and the exit code: all that a record may hold.
     pub reason: String,
-    /// The words of the container or the kubelet, redacted, for status alone.
+    /// The message of the container or the kubelet, redacted, for status alone.
     pub quote: Option<String>,
 }
 
@@ -41,7 +41,7 @@ impl Failure {
         Self { reason, quote: quote.filter(|q| !q.is_empty()) }
     }
 
-    /// The whole sentence, for status.
+    /// Returns the reason and the quoted message, for status.
     #[must_use]
     pub fn to_sentence(&self) -> String {
         match &self.quote {
@@ -51,22 +51,22 @@ impl Failure {
     }
 }
 
-/// The patience of one ModelDeployment, and the time.
+/// The time limits of one ModelDeployment, and the time of the plan.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// spec.progressDeadlineSeconds.
+    /// Value of spec.progressDeadlineSeconds.
     pub deadline_seconds: i64,
-    /// spec.restartLimit.
+    /// Value of spec.restartLimit.
     pub restart_limit: i32,
-    /// Whether a pod of this content was ever available: then an error while its container is made
-    /// is the environment's.
+    /// True if a rollout of this content was ever promoted. Then an error while its container is
+    /// created is the environment's.
     pub was_promoted: bool,
     /// The time of this plan.
     pub now: Timestamp,
 }
 
 impl Patience {
-    /// The patience that a spec asks for with a rollout.
+    /// Reads the limits that a spec sets for a rollout.
     #[must_use]
     pub fn new(
         spec: &ModelDeploymentSpec,
@@ -93,7 +93,7 @@ impl Patience {
     }
 }
 
-/// How the rollout of `record` fares on the Deployment that carries it.
+/// Judges the rollout of `record` on the Deployment that carries it out.
 #[must_use]
 pub fn judge_rollout(
     observed: &Observed,
@@ -131,7 +131,7 @@ pub fn judge_rollout(
     }
 }
 
-/// Seconds until a pod of the rollout may turn into a failure by time alone.
+/// Returns the seconds until a pod of the rollout may become a failure by time alone.
 #[must_use]
 pub fn seconds_to_next_deadline(
     observed: &Observed,
@@ -163,9 +163,9 @@ fn is_older(pod: &Pod, record: &ModelRolloutSpec) -> bool {
     pod.created.is_none_or(|created| created.as_second() < record.start_time.0.as_second())
 }
 
-/// Whether an unready pod says anything about a rollout (rule 4): the ReplicaSet of the rollout's
-/// Deployment controls it, and the rollout created it. An older pod says something once it has been
-/// unready for a whole deadline of the rollout, because a Retry reuses crashed pods.
+/// True if an unready pod counts as evidence about a rollout (rule 4): the ReplicaSet of the
+/// rollout's Deployment controls it, and the rollout created it. An older pod counts once it has
+/// been unready for a whole deadline of the rollout, because a Retry reuses crashed pods.
 fn is_evidence(pod: &Pod, record: &ModelRolloutSpec, patience: Patience) -> bool {
     let own = format!("{}-{}", record.deployment_name, pod.template_hash);
     if pod.replica_set.as_deref() != Some(own.as_str()) {
@@ -174,7 +174,7 @@ fn is_evidence(pod: &Pod, record: &ModelRolloutSpec, patience: Patience) -> bool
     !is_older(pod, record) || patience.has_passed(Some(unready_since(pod, record)))
 }
 
-/// Since when an older pod has been unready during a rollout.
+/// The time since which an older pod has been unready during a rollout.
 fn unready_since(pod: &Pod, record: &ModelRolloutSpec) -> Timestamp {
     pod.ready_changed.unwrap_or_default().max(record.start_time.0)
 }
@@ -188,9 +188,10 @@ fn has_started(container: &Container) -> bool {
     !container.init && (container.running || ran)
 }
 
-/// Whether a rollout is complete (rule 5): the Deployment controller saw our write, no pod of another
-/// revision or restartedAt is left, enough pods are available, and none runs unready. Pods that have
-/// no node, or that a quota keeps from being created, are the environment's and are not waited for.
+/// True if a rollout is complete (rule 5): the Deployment controller observed our write, no pod of
+/// another revision or restartedAt is left, enough pods are available, and none runs unready. Pods
+/// that have no node, or that a quota prevents from being created, are the environment's trouble
+/// and are not waited for.
 #[must_use]
 pub fn is_complete(
     observed: &Observed,
@@ -223,7 +224,7 @@ pub fn is_complete(
         && i32::try_from(available).unwrap_or(i32::MAX) >= wanted
 }
 
-/// maxUnavailable of the Deployment's strategy, as Kubernetes rounds it: down, and to 1 where
+/// Computes maxUnavailable of the Deployment's strategy as Kubernetes rounds it: down, and to 1 if
 /// maxSurge is 0 too.
 fn max_unavailable(live: &Deployment) -> i32 {
     let replicas = i64::from(live.spec.replicas);
@@ -241,19 +242,19 @@ fn max_unavailable(live: &Deployment) -> i32 {
     i32::try_from(if neither { 1 } else { unavailable }).unwrap_or(0)
 }
 
-/// Whether as many pods are available as the Deployment's own strategy asks for.
+/// True if as many pods are available as the Deployment's own strategy requires.
 #[must_use]
 pub fn has_minimum_available(live: &Deployment) -> bool {
     live.status.available_replicas >= (live.spec.replicas - max_unavailable(live)).max(0)
 }
 
-/// Whether the Deployment controller saw the newest spec.
+/// True if the Deployment controller observed the newest spec.
 #[must_use]
 pub fn observed_generation_is_current(live: &Deployment) -> bool {
     live.status.observed_generation >= live.generation
 }
 
-/// Whether the progress deadline passed, as the Deployment controller counts it.
+/// True if the Deployment controller reports that the progress deadline passed.
 #[must_use]
 pub fn progress_deadline_exceeded(live: &Deployment) -> bool {
     observed_generation_is_current(live)
@@ -264,8 +265,8 @@ pub fn progress_deadline_exceeded(live: &Deployment) -> bool {
         })
 }
 
-/// The parts of a Deployment's status that may turn a rollout, without the numbers that come and go
-/// with its pods.
+/// The parts of a Deployment's status that can change the state of a rollout, without the counters
+/// that change with every pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RolloutSignals {
     settled: bool,
@@ -277,7 +278,7 @@ pub struct RolloutSignals {
 }
 
 impl RolloutSignals {
-    /// Reads them from a Deployment.
+    /// Reads the signals from a Deployment.
     #[must_use]
     pub fn new(live: &Deployment) -> Self {
         let (want, status) = (live.spec.replicas, &live.status);
@@ -294,11 +295,11 @@ impl RolloutSignals {
     }
 }
 
-/// What a pod reports of a failure or of trouble; None while it starts, runs or ends. Where this
-/// changes, a rollout may turn.
+/// Describes the failure or trouble that a pod reports; None while it starts, runs or ends. A
+/// change of this description can change the state of a rollout.
 #[must_use]
 pub fn describe_pod(pod: &Pod) -> Option<String> {
-    // The prefix tells trouble that turned into a failure with the same words from what it was.
+    // The prefix distinguishes a failure from earlier trouble with the same message.
     let fetched =
         find_fetch_end(pod, fetch_container::AT_FAULT).map(|line| format!("failed: {line}"));
     fetched
@@ -308,16 +309,16 @@ pub fn describe_pod(pod: &Pod) -> Option<String> {
         .or_else(|| describe_ended(pod))
 }
 
-/// The longest line of the fetch container that is quoted.
+/// Maximum length in bytes of a line of the fetch container that is quoted.
 const FETCH_LINE: usize = 600;
 
-/// The container that fetches the artifact, while it is not done.
+/// Finds the container that fetches the artifact, while it is not done.
 fn find_fetch(pod: &Pod) -> Option<&Container> {
     pod.containers.iter().find(|c| c.name == names::FETCH && !c.ready)
 }
 
-/// The termination message of the fetch container, where it ended with that code. It stands while
-/// the container waits, and runs again.
+/// Returns the termination message of the fetch container, if it ended with that code. The message
+/// stays while the container waits and while it runs again.
 fn find_fetch_end(pod: &Pod, code: i32) -> Option<String> {
     let why = find_fetch(pod)?.terminated.as_ref().filter(|why| why.exit_code == Some(code))?;
     // The fetcher names digests and addresses in full, in one line.
@@ -326,7 +327,8 @@ fn find_fetch_end(pod: &Pod, code: i32) -> Option<String> {
     Some(if line.is_empty() { why.reason.clone() } else { line.trim_end_matches('.').to_owned() })
 }
 
-/// Why the artifact could not be fetched for a reason that may pass, however often it was tried.
+/// Returns the reason why the artifact could not be fetched, if the reason may pass, however often
+/// it was tried.
 fn find_fetch_trouble(pod: &Pod) -> Option<String> {
     find_fetch_end(pod, fetch_container::IN_TROUBLE)
 }
@@ -335,7 +337,7 @@ fn find_fetch_trouble(pod: &Pod) -> Option<String> {
 /// runtime that fails on one node reports the same.
 const MAKING: [&str; 2] = ["CreateContainerError", "RunContainerError"];
 
-/// The failure of the content that a pod shows, if it shows one.
+/// Finds the failure of the content that a pod shows.
 fn find_failure(
     pod: &Pod,
     record: &ModelRolloutSpec,
@@ -347,7 +349,8 @@ fn find_failure(
         let (version, fetch) = (&record.version, names::FETCH);
         let code = fetch_container::AT_FAULT;
         let reason = format!(
-            "version {version} cannot be fetched (container {fetch} of pod {name}, exit code {code})"
+            "version {version} cannot be fetched (container {fetch} of pod {name}, exit code \
+             {code})"
         );
         return Some(Failure::new(reason, Some(line)));
     }
@@ -381,8 +384,8 @@ fn describe_crash(container: &Container, limit: i32) -> Option<String> {
     (counts && container.restarts >= limit).then(|| format!("crashed {} times", container.restarts))
 }
 
-/// A container that could not be made for a whole deadline after the pod was initialized, of a
-/// content of which no pod ever started.
+/// Finds a container that could not be created for a whole deadline after the pod was initialized,
+/// if no pod of the content ever started.
 fn find_unmade_container(pod: &Pod, patience: Patience, started: bool) -> Option<Failure> {
     if started || patience.was_promoted || !patience.has_passed(pod.initialized) {
         return None;
@@ -397,7 +400,8 @@ fn find_unmade_container(pod: &Pod, patience: Patience, started: bool) -> Option
     })
 }
 
-/// A model container that has run for a whole deadline and is not ready: the model did not load.
+/// Finds a model container that has run for a whole deadline and is not ready: the model did not
+/// load.
 fn find_late_container(pod: &Pod, patience: Patience) -> Option<Failure> {
     let model = find_model(pod).filter(|c| c.running && !c.ready)?;
     patience.has_passed(model.started).then(|| {
@@ -409,7 +413,7 @@ fn find_late_container(pod: &Pod, patience: Patience) -> Option<Failure> {
     })
 }
 
-/// The reason for waiting where nothing reports more.
+/// Describes the wait if no pod reports trouble.
 fn describe_wait(pods: &[&Pod]) -> String {
     let fetches = pods.iter().any(|p| find_fetch(p).is_some_and(|c| c.running));
     if fetches {
@@ -422,7 +426,7 @@ fn describe_wait(pods: &[&Pod]) -> String {
 /// Reasons to wait that pass while a pod starts.
 const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
-/// The trouble of one pod that is not its content's fault.
+/// Finds trouble of one pod that is not its content's fault.
 fn find_trouble(pod: &Pod) -> Option<String> {
     let name = &pod.name;
     if let Some(message) = &pod.unschedulable {
@@ -441,13 +445,13 @@ fn find_trouble(pod: &Pod) -> Option<String> {
     waits.or_else(initializes)
 }
 
-/// Why a pod ended as a whole: an eviction, or a kubelet that did not admit it.
+/// Describes why a pod ended as a whole: an eviction, or a kubelet that did not admit it.
 fn describe_ended(pod: &Pod) -> Option<String> {
     let why = pod.ended.as_ref()?;
     Some(format!("pod {} ended: {}", pod.name, describe_reason(&why.reason, &why.message)))
 }
 
-/// Why pods could not be created: a quota, or admission.
+/// Describes why pods could not be created: a quota, or admission.
 fn describe_missing_pods(live: &Deployment) -> Option<String> {
     let failed = |c: &&crate::plan::observed::DeploymentCondition| {
         c.type_ == "ReplicaFailure" && c.status == "True"
@@ -456,8 +460,8 @@ fn describe_missing_pods(live: &Deployment) -> Option<String> {
     Some(format!("pods cannot be created: {}", to_one_line(&failure.message)))
 }
 
-/// The reason and the message. An image that cannot be pulled has two reasons in turn, the second
-/// of which quotes the first: one sentence for both.
+/// Joins the reason and the message. An image that cannot be pulled has two reasons in turn, the
+/// second of which quotes the first; both give the same sentence.
 fn describe_reason(reason: &str, message: &str) -> String {
     let quoted = message.split_once("ErrImagePull: ").filter(|_| reason == "ImagePullBackOff");
     let (reason, message) = quoted.map_or((reason, message), |(_, cause)| ("ErrImagePull", cause));
@@ -468,15 +472,15 @@ fn describe_reason(reason: &str, message: &str) -> String {
     }
 }
 
-/// The longest message that a condition quotes, in bytes.
+/// Maximum length in bytes of a message that a condition quotes.
 const QUOTED: usize = 300;
 
-/// A message in one line, short enough for a condition.
+/// Puts a message on one line, short enough for a condition.
 fn to_one_line(text: &str) -> String {
     truncate_text(&text.split_whitespace().collect::<Vec<_>>().join(" "), QUOTED)
 }
 
-/// The end of a log in one line: as many of its last lines as are short enough for a condition, for
+/// Quotes the end of a log in one line: as many of its last lines as fit into a condition, because
 /// the cause comes last.
 fn quote_end(text: &str) -> String {
     let (mut from, mut length) = (text.len(), 0);

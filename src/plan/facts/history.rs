@@ -1,5 +1,5 @@
-//! The history of one ModelDeployment: from its records to what serves, what is rejected, whether
-//! people paused it, and where going back leads.
+//! The history of one ModelDeployment. Its records determine the serving rollout, the rejections,
+//! the pause, and the rollback target.
 //!
 //! Records are read by name *and* model. Numbers count all records of the name.
 
@@ -23,19 +23,19 @@ pub struct History {
     model: String,
 }
 
-/// A decision carried out on a Deployment, as its label says: `12.1`, or `12.2-paused` where that
-/// write left it paused.
+/// A decision that was carried out on a Deployment, as its label names it: `12.1`, or `12.2-paused`
+/// if that write left it paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DecisionLabel {
     /// Number of the rollout.
     pub rollout: i64,
     /// Number of pauses and resumes in it.
     pub decisions: usize,
-    /// Whether the write left the Deployment paused.
+    /// True if the write left the Deployment paused.
     pub paused: bool,
 }
 
-/// The largest number of a rollout that a label may name: a label beyond it is not ours.
+/// The largest rollout number that a label may name. A label with a larger number is not ours.
 const NUMBER_MAX: i64 = 1 << 31;
 
 impl DecisionLabel {
@@ -49,7 +49,7 @@ impl DecisionLabel {
         Some(Self { rollout, decisions: decisions.parse().ok()?, paused })
     }
 
-    /// The decision alone, for comparing.
+    /// Returns the numbers of the rollout and of its decisions, for comparing.
     #[must_use]
     pub fn decision_numbers(self) -> (i64, usize) {
         (self.rollout, self.decisions)
@@ -80,7 +80,7 @@ impl Rejectable for Revision {
     }
 }
 
-/// The key by which a rejection of that scope knows a revision.
+/// Finds the key of a revision for a rejection of that scope.
 fn find_rejection_key(scope: Scope, revision: &impl Rejectable) -> &str {
     let (record_digest, content_hash, revision_hash) = revision.rejection_keys();
     match scope {
@@ -90,33 +90,33 @@ fn find_rejection_key(scope: Scope, revision: &impl Rejectable) -> &str {
     }
 }
 
-/// A rejection of a rollout.
+/// Builds the rejection of a rollout that is left.
 #[must_use]
 pub fn make_rejection(left: &ModelRolloutSpec, scope: Scope) -> Rejection {
     let key = find_rejection_key(scope, left).to_owned();
     Rejection { rollout: left.number, scope, key }
 }
 
-/// Whether a rejection covers a revision.
+/// True if a rejection covers a revision.
 #[must_use]
 pub fn rejection_covers(rejection: &Rejection, revision: &impl Rejectable) -> bool {
     rejection.key == find_rejection_key(rejection.scope, revision)
 }
 
-/// How one rollout ended, or when it began to serve.
+/// The end of one rollout, or the time at which it began to serve.
 #[derive(Clone, Debug)]
 pub struct Ending {
     /// The outcome to add, where it has none.
     pub outcome: Option<Outcome>,
-    /// The time of it.
+    /// The time of the end.
     pub at: Time,
     /// The outcome in a sentence.
     pub message: String,
-    /// Whether the rollout has all the traffic from now on.
+    /// True if the rollout has all the traffic from now on.
     pub serves: bool,
     /// Images that its pods run.
     pub images: Vec<String>,
-    /// Whether the deletion of its ModelDeployment ends its serving.
+    /// True if the deletion of its ModelDeployment ends its serving.
     pub until: bool,
 }
 
@@ -163,7 +163,7 @@ impl History {
         }
     }
 
-    /// Adds to a record how it ended; what is written already stays as it is.
+    /// Adds the outcome to a record. Fields that are already written stay as they are.
     pub fn record_outcome(&mut self, number: i64, ending: Ending) {
         let find = |r: &&mut Record| r.spec.number == number;
         let Some(record) = self.records.iter_mut().find(find) else { return };
@@ -194,27 +194,28 @@ impl History {
         self.newest().filter(|r| r.is_open())
     }
 
-    /// The rollout that serves: the newest that was promoted, unless its ModelDeployment was deleted
+    /// The rollout that serves: the newest promoted one, unless its ModelDeployment was deleted
     /// since.
     #[must_use]
     pub fn serving(&self) -> Option<&ModelRolloutSpec> {
         self.served_last().filter(|r| r.served_until.is_none())
     }
 
-    /// The newest promoted rollout, also where its ModelDeployment was deleted since.
+    /// The newest promoted rollout, even if its ModelDeployment was deleted since.
     #[must_use]
     pub fn served_last(&self) -> Option<&ModelRolloutSpec> {
         self.records().rev().find(|r| r.served_from.is_some())
     }
 
-    /// Rollouts since what serves was promoted: they may have pods, also those that were left.
+    /// Lists the rollouts since the serving one was promoted. They may still have pods, even if
+    /// they were left.
     pub fn list_since_serving(&self) -> impl Iterator<Item = &ModelRolloutSpec> {
         let serving = self.serving().map_or(i64::MAX, |s| s.number);
         let since = self.records().filter(move |r| r.number > serving);
         since.filter(|r| r.outcome != Some(Outcome::Deleted))
     }
 
-    /// The record of that number, of this model.
+    /// Returns the record of that number, of this model.
     #[must_use]
     pub fn get(&self, number: i64) -> Option<&ModelRolloutSpec> {
         self.records().find(|r| r.number == number)
@@ -226,7 +227,8 @@ impl History {
         self.records.last().map_or(0, |r| r.spec.number)
     }
 
-    /// The newest decision on one Deployment: what its label has to say once it is carried out.
+    /// The newest decision on one Deployment, which its label names once the decision is carried
+    /// out.
     #[must_use]
     pub fn newest_decision_on(&self, deployment_name: &str) -> Option<(i64, usize)> {
         let mut records = self.records.iter().rev().map(|r| &*r.spec);
@@ -234,8 +236,8 @@ impl History {
         Some((newest.number, newest.decisions.len()))
     }
 
-    /// The newest record of this model on one Deployment, unless the deletion of its ModelDeployment
-    /// ended it.
+    /// The newest record of this model on one Deployment, unless the deletion of its
+    /// ModelDeployment ended it.
     #[must_use]
     pub fn newest_on(&self, deployment_name: &str) -> Option<&ModelRolloutSpec> {
         let mut records = self.records().rev();
@@ -249,13 +251,14 @@ impl History {
         self.records.last().map(|r| (r.spec.number, r.spec.decisions.len()))
     }
 
-    /// The record that a decision label names, of any model.
+    /// Finds the record that a decision label names, of any model.
     #[must_use]
     pub fn find_labelled(&self, label: DecisionLabel) -> Option<&ModelRolloutSpec> {
         self.records.iter().map(|r| &*r.spec).find(|r| r.number == label.rollout)
     }
 
-    /// The number of the record that a request created or changed, if it was carried out already.
+    /// Returns the number of the record that a request created or changed, if it was carried out
+    /// already.
     #[must_use]
     pub fn rollout_for_request(&self, request_uid: &str) -> Option<i64> {
         let asked = |by: &crate::api::rollout::DecidedBy| {
@@ -268,20 +271,22 @@ impl History {
             .map(|r| r.number)
     }
 
-    /// The record with the pause that people decided and did not lift; it holds over rollouts.
+    /// Finds the record with the pause that a person decided and did not lift. A pause stands
+    /// across rollouts.
     fn find_pause(&self) -> Option<(&ModelRolloutSpec, &Decision)> {
         let newest = self.records().rev().find_map(|r| Some((r, r.decisions.last()?)))?;
         (newest.1.verb == DecisionVerb::Pause).then_some(newest)
     }
 
-    /// The pause that people decided and did not lift.
+    /// The pause that a person decided and did not lift.
     #[must_use]
     pub fn standing_pause(&self) -> Option<&Decision> {
         self.find_pause().map(|(_, decision)| decision)
     }
 
-    /// Every standing rejection with the record that rejects, oldest first. They follow from the
-    /// records alone: a record that goes back rejects, and a Retry clears what covers its revision.
+    /// Lists every standing rejection with the record that rejects, oldest first. They follow from
+    /// the records alone: a record that goes back rejects, and a Retry clears the rejections that
+    /// cover its revision.
     #[must_use]
     pub fn list_rejections(&self) -> Vec<(&Rejection, &ModelRolloutSpec)> {
         let mut out: Vec<(&Rejection, &ModelRolloutSpec)> = Vec::new();
@@ -296,7 +301,7 @@ impl History {
         out
     }
 
-    /// The newest rejection that covers a revision.
+    /// Finds the newest rejection that covers a revision.
     #[must_use]
     pub fn find_rejection(
         &self,
@@ -305,8 +310,8 @@ impl History {
         self.list_rejections().into_iter().rev().find(|(r, _)| rejection_covers(r, revision))
     }
 
-    /// Numbers of the rollouts that a new decision depends on: the one that serves, and those with
-    /// a standing rejection or pause.
+    /// Lists the numbers of the rollouts that a new decision depends on: the serving one, and those
+    /// with a standing rejection or pause.
     #[must_use]
     pub fn find_foundations(&self) -> Vec<i64> {
         let mut numbers: Vec<i64> = self.list_rejections().iter().map(|(_, r)| r.number).collect();
@@ -314,15 +319,16 @@ impl History {
         numbers.extend(self.find_pause().map(|(r, _)| r.number));
         numbers.sort_unstable();
         numbers.dedup();
-        // The newest matter most: an older rejection that falls off is still read where it is there.
+        // The newest matter most. An older rejection that is dropped is still read while its record
+        // exists.
         let surplus = numbers.len().saturating_sub(FOUNDATIONS_MAX);
         numbers.split_off(surplus)
     }
 
-    /// Where going back leads (rule 1). While the newest rollout is open and goes forward: to what
-    /// serves, exactly as it serves, even if it is yanked or its ModelVersion is gone, unless it is
-    /// rejected. Otherwise: to the newest promoted rollout with another contentHash that is kept,
-    /// neither rejected nor yanked.
+    /// Finds the rollback target (rule 1). While the newest rollout is open and goes forward, it is
+    /// the serving rollout without any change, even if that is yanked or its ModelVersion is gone,
+    /// unless it is rejected. Otherwise it is the newest promoted rollout with another contentHash
+    /// that is kept, and neither rejected nor yanked.
     #[must_use]
     pub fn find_rollback_target(&self, observed: &Observed) -> Option<&ModelRolloutSpec> {
         if let (Some(open), Some(serving)) = (self.in_progress(), self.served_last())
@@ -335,8 +341,8 @@ impl History {
         self.find_earlier_content(observed)
     }
 
-    /// The newest promoted rollout with another contentHash than the newest one's that is kept,
-    /// neither rejected nor yanked.
+    /// Finds the newest promoted rollout with another contentHash than the newest rollout that is
+    /// kept, and neither rejected nor yanked.
     #[must_use]
     pub fn find_earlier_content(&self, observed: &Observed) -> Option<&ModelRolloutSpec> {
         let left = self.newest().map(|r| r.content_hash.as_str());
@@ -347,7 +353,8 @@ impl History {
         })
     }
 
-    /// Why a recorded rollout may not be gone back to, if so, as the end of a sentence.
+    /// Explains why a recorded rollout is not eligible as a rollback target, as the end of a
+    /// sentence; None if it is.
     #[must_use]
     pub fn explain_ineligibility(
         &self,
@@ -373,30 +380,30 @@ impl History {
         None
     }
 
-    /// The newest promoted rollout of a revision, whose rendering is used again.
+    /// Finds the newest promoted rollout of a revision, whose rendering is used again.
     #[must_use]
     pub fn find_promoted_rendering(&self, revision_hash: &str) -> Option<&ModelRolloutSpec> {
         let mut same = self.records().rev().filter(|r| r.revision_hash == revision_hash);
         same.find(|r| r.is_promoted())
     }
 
-    /// Whether this version, by its recordDigest, was ever promoted here.
+    /// True if this version, by its recordDigest, was ever promoted here.
     #[must_use]
     pub fn was_promoted(&self, record_digest: &str) -> bool {
         self.records().any(|r| r.is_promoted() && r.record_digest == record_digest)
     }
 
-    /// Numbers of the records that the newest one says it depends on.
+    /// Returns the numbers of the records that the newest one depends on (standsOn).
     #[must_use]
     pub fn needed_foundations(&self) -> HashSet<i64> {
         self.records().next_back().into_iter().flat_map(|r| r.stands_on.iter().copied()).collect()
     }
 }
 
-/// The most rollouts that a record says it depends on.
+/// Maximum number of rollouts that a record may depend on.
 const FOUNDATIONS_MAX: usize = 64;
 
-/// Whether two rollouts serve the same pods: revision, rendering and restartedAt.
+/// True if two rollouts serve the same pods: revision, rendering and restartedAt are equal.
 #[must_use]
 pub fn serves_the_same(a: &ModelRolloutSpec, b: &ModelRolloutSpec) -> bool {
     a.revision_hash == b.revision_hash
@@ -404,7 +411,7 @@ pub fn serves_the_same(a: &ModelRolloutSpec, b: &ModelRolloutSpec) -> bool {
         && a.restarted_at == b.restarted_at
 }
 
-/// Whether the template of a rollout can still be had: its revision is stored, or a ReplicaSet of
+/// True if the template of a rollout is still available: its revision is stored, or a ReplicaSet of
 /// it was read live.
 #[must_use]
 pub fn is_kept(observed: &Observed, record: &ModelRolloutSpec) -> bool {
@@ -412,7 +419,8 @@ pub fn is_kept(observed: &Observed, record: &ModelRolloutSpec) -> bool {
         || super::find_live_template(observed, record).is_some()
 }
 
-/// Whether the version of a record is yanked, or in conflict with it: not to be newly served.
+/// True if the version of a record is yanked or in conflict with the record, so that it must not be
+/// newly served.
 #[must_use]
 pub fn is_yanked(observed: &Observed, record: &ModelRolloutSpec) -> bool {
     observed.find_version_of(record).is_some_and(|v| {
@@ -421,7 +429,7 @@ pub fn is_yanked(observed: &Observed, record: &ModelRolloutSpec) -> bool {
     })
 }
 
-/// Whether the deletion of its ModelDeployment ended a record.
+/// True if the deletion of its ModelDeployment ended a record.
 #[must_use]
 pub fn is_ended_by_deletion(record: &ModelRolloutSpec) -> bool {
     record.served_until.is_some() || record.outcome == Some(Outcome::Deleted)

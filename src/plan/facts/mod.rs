@@ -7,7 +7,7 @@
 //! | what counts as a failure, and what as the environment's trouble | [`health`] |
 //! | whose write a change of the Deployment was | [`attribution`] |
 //! | whether a child object is ours | [`ownership`] |
-//! | the revision that the spec names, and its hashes | [`content`] |
+//! | the revision that the spec names, and its hashes | [`revision`] |
 //! | what a version has to be before it is rendered | [`delivery`] |
 
 pub mod admit;
@@ -43,9 +43,9 @@ use crate::api::{ModelRolloutSpec, names, rollout::Trigger};
 
 /// Everything that follows from one observation of one ModelDeployment.
 pub struct Facts<'a> {
-    /// The observation.
+    /// The observation that the facts follow from.
     pub observed: &'a Observed,
-    /// The ModelDeployment.
+    /// The ModelDeployment that is planned.
     pub wanted: &'a ObservedModelDeployment,
     /// The time of this plan.
     pub now: Timestamp,
@@ -53,11 +53,11 @@ pub struct Facts<'a> {
     pub history: History,
     /// The revision that the spec names.
     pub desired: Result<Revision, Problem>,
-    /// The tracks that there are.
+    /// The existing tracks.
     pub tracks: Vec<TrackFacts<'a>>,
     /// The decision that a Deployment carries and whose records are missing, also when read live.
     pub missing: Option<DecisionLabel>,
-    /// Live reads that have to come before any decision.
+    /// Live reads that are required before any decision.
     pub lookups: Vec<Lookup>,
 }
 
@@ -116,10 +116,10 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Whether the record that a Deployment's label names, or one that it depends on, is not there:
-    /// a restore is in progress, or someone deleted them.
+    /// True if the record that a Deployment's label names, or one that it depends on, is missing: a
+    /// restore is in progress, or someone deleted them.
     fn misses_records(&self, label: DecisionLabel) -> bool {
-        // A person's Retry goes on without them; it has a number above theirs.
+        // A Retry by a person continues without them; its number is larger than theirs.
         let is_retry = |r: &ModelRolloutSpec| r.trigger == Trigger::Retry;
         if self.history.records().any(|r| is_retry(r) && r.number > label.rollout) {
             return false;
@@ -130,11 +130,11 @@ impl<'a> Facts<'a> {
         record.decisions.len() < label.decisions || !record.stands_on.iter().all(is_there)
     }
 
-    /// Where going back leads (rule 1), among rollouts whose template can still be had.
+    /// Finds the rollback target (rule 1) among rollouts whose template is still available.
     ///
     /// # Errors
-    /// The live read that has to come first: a template that is stored no longer may live on in a
-    /// ReplicaSet.
+    /// The live read that is required first: a template that is no longer stored may still exist in
+    /// a ReplicaSet.
     pub fn find_rollback_target(&self) -> Result<Option<&ModelRolloutSpec>, Lookup> {
         let target = self.history.find_rollback_target(self.observed);
         let is_lost = match target {
@@ -148,7 +148,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Asks for the ReplicaSets, where a template is lost and they were not read.
+    /// Requires a live read of the ReplicaSets if a template is lost and they were not read.
     ///
     /// # Errors
     /// The live read that has to come first.
@@ -160,8 +160,8 @@ impl<'a> Facts<'a> {
         Ok(())
     }
 
-    /// Asks whether a paused Deployment without pods has a ReplicaSet, where it comes from a backup:
-    /// without an owner, or with a ModelDeployment that has no status yet.
+    /// Requires a live read of the ReplicaSets for a paused Deployment without pods that comes from
+    /// a backup: it has no owner, or its ModelDeployment has no status yet.
     fn check_paused_without_pods(&mut self) {
         let is_told = self.wanted.status.as_ref().is_some_and(|s| s.rollout.is_some());
         let is_restored = |track: &TrackFacts<'_>| {
@@ -173,7 +173,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Whether a Deployment was paused before it ever had a ReplicaSet, as a backup restores it:
+    /// True if a Deployment was paused before it ever had a ReplicaSet, as a backup restores it.
     /// Kubernetes gives it no pods until it is resumed.
     #[must_use]
     pub fn is_restored_paused(&self, live: &Deployment) -> bool {
@@ -221,16 +221,17 @@ impl<'a> Facts<'a> {
         self.observed.revisions.iter().find(|c| c.name == name)
     }
 
-    /// The stored body of a record's revision, if it is at hand and is the one that was recorded.
+    /// Finds the stored body of a record's revision, if it is at hand and has the recorded digest.
     #[must_use]
     pub fn find_stored_body(&self, record: &ModelRolloutSpec) -> Option<&'a RevisionBody> {
         find_stored_revision(self.observed, record)?.body.as_ref()
     }
 
-    /// The stored body of a record's revision; None where it is stored no longer, or was changed.
+    /// Returns the stored body of a record's revision; None if it is no longer stored, or was
+    /// changed.
     ///
     /// # Errors
-    /// The live read that has to come first: a body that is seldom needed is not at hand.
+    /// The live read that is required first: a body that is seldom needed is not at hand.
     pub fn require_stored_body(
         &self,
         record: &ModelRolloutSpec,
@@ -245,7 +246,7 @@ impl<'a> Facts<'a> {
         Ok(body)
     }
 
-    /// Asks for a live read; false where it was done already.
+    /// Requires a live read; false if it was done already.
     pub fn require_lookup(&mut self, lookup: Lookup) -> bool {
         if self.observed.memory.looked_up.contains(&lookup) {
             return false;
@@ -256,15 +257,15 @@ impl<'a> Facts<'a> {
         true
     }
 
-    /// Whether people pause the next step: by the spec, or by the verb.
+    /// True if a person paused the next step, by the spec or by the verb.
     #[must_use]
     pub fn should_pause(&self, history: &History) -> bool {
         self.wanted.spec.paused || history.standing_pause().is_some()
     }
 
-    /// Whether the records belong to a ModelDeployment that was deleted before this one was created,
-    /// while nobody looked: they are of another uid, no Deployment is left to take over, and this
-    /// one was never told of them.
+    /// True if the records belong to a ModelDeployment that was deleted while the operator was not
+    /// running, before this one was created: they have another uid, no Deployment is left to adopt,
+    /// and no status of this one names them.
     #[must_use]
     pub fn was_recreated(&self) -> bool {
         let mine = Some(self.wanted.uid.as_str());
@@ -274,13 +275,13 @@ impl<'a> Facts<'a> {
         self.deployment().is_none() && !told && standing.filter(others).count() > 0
     }
 
-    /// The port that clients talk to, of a record's rendering.
+    /// Finds the port for clients in the rendering of a record.
     #[must_use]
     pub fn find_port(&self, record: &ModelRolloutSpec) -> Option<super::make::Port> {
         self.find_stored_body(record).map(|body| super::make::find_client_port(&body.rendering))
     }
 
-    /// Whether a record has the content of what serves, so that whatever happens to it is not the
+    /// True if a record has the serving content, so that nothing that happens to it is the
     /// content's fault (rule 2).
     #[must_use]
     pub fn has_serving_content(&self, record: &ModelRolloutSpec) -> bool {
@@ -288,7 +289,7 @@ impl<'a> Facts<'a> {
         served.is_some_and(|s| s.content_hash == record.content_hash)
     }
 
-    /// Whether a record serves exactly what serves.
+    /// True if a record serves exactly the same as the serving rollout.
     #[must_use]
     pub fn is_serving_exactly(&self, record: &ModelRolloutSpec) -> bool {
         self.history.serving().is_some_and(|s| serves_the_same(s, record))
@@ -302,8 +303,8 @@ fn is_paused_without_pods(live: &Deployment) -> bool {
         && health::observed_generation_is_current(live)
 }
 
-/// The stored revision of a record, if it is the one that was recorded: one that someone changed is
-/// as good as lost.
+/// Finds the stored revision of a record, if it has the recorded digest. A revision that someone
+/// changed counts as lost.
 #[must_use]
 pub fn find_stored_revision<'a>(
     observed: &'a Observed,
@@ -314,8 +315,8 @@ pub fn find_stored_revision<'a>(
         .find(|c| c.name == record.revision_name && stores_rendering(c, &record.rendering_digest))
 }
 
-/// Whether a ControllerRevision stores the rendering of that digest. One of which nothing is known
-/// may, until it is read live.
+/// True if a ControllerRevision stores the rendering of that digest. One whose content is unknown
+/// is assumed to store it until it is read live.
 #[must_use]
 pub fn stores_rendering(stored: &StoredRevision, rendering_digest: &str) -> bool {
     match (&stored.rendering_digest, &stored.body) {
@@ -325,7 +326,8 @@ pub fn stores_rendering(stored: &StoredRevision, rendering_digest: &str) -> bool
     }
 }
 
-/// The template of a record's revision in a ReplicaSet that was read live, as it would be stored.
+/// Finds the template of a record's revision in a ReplicaSet that was read live, in the form in
+/// which it would be stored.
 #[must_use]
 pub fn find_live_template(observed: &Observed, record: &ModelRolloutSpec) -> Option<Value> {
     let hash16 = names::short_hash(&record.revision_hash);

@@ -1,4 +1,4 @@
-//! Whether a child object is ours to write.
+//! Ownership of child objects: whether the operator may write them.
 
 use std::collections::BTreeMap;
 
@@ -7,21 +7,21 @@ use crate::{
     plan::observed::{Meta, Observed, Track},
 };
 
-/// Whether a child is ours to write.
+/// The owner of a child object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ownership {
     /// Its controller is this ModelDeployment.
     Ours,
     /// It has no controller and carries our selector: a backup stripped the owner reference.
     Adoptable,
-    /// It is being deleted, or will be by the garbage collector: its controller is a ModelDeployment
-    /// of this name that is gone.
+    /// It is being deleted, or the garbage collector will delete it: its controller is a deleted
+    /// ModelDeployment of this name.
     Terminating,
     /// Something else owns it; the reason, as the end of a sentence.
     OwnedByOther(String),
 }
 
-/// Decides who owns a child; `selects` is whether it carries our selector.
+/// Finds the owner of a child; `selects` is true if it carries our selector.
 #[must_use]
 pub fn find_ownership(meta: &Meta, owner_uid: &str, name: &str, selects: bool) -> Ownership {
     match &meta.controller {
@@ -34,7 +34,7 @@ pub fn find_ownership(meta: &Meta, owner_uid: &str, name: &str, selects: bool) -
     }
 }
 
-/// Decides who owns the Deployment of a track.
+/// Finds the owner of the Deployment of a track.
 #[must_use]
 pub fn find_track_ownership(observed: &Observed, track: Track<'_>, uid: &str) -> Ownership {
     let live = track.deployment;
@@ -42,8 +42,8 @@ pub fn find_track_ownership(observed: &Observed, track: Track<'_>, uid: &str) ->
     find_ownership(&live.meta, uid, &observed.name, selects)
 }
 
-/// The selector of a Deployment and of a Service: ModelDeployment and track, never a version, so that
-/// both outlive every rollout.
+/// Builds the selector of a Deployment and of a Service: ModelDeployment and track, never a
+/// version, so that both outlive every rollout.
 #[must_use]
 pub fn build_selector(model_deployment: &str, track: &str) -> BTreeMap<String, String> {
     BTreeMap::from([

@@ -6,14 +6,14 @@ use crate::api::reason::Reason;
 /// and a sentence for people.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Problem {
-    /// Something it names is not there yet; it heals by itself.
+    /// Something that the spec names does not exist yet; the problem ends when it appears.
     Pending(Reason, String),
     /// Someone has to change something.
     Invalid(Reason, String),
 }
 
 impl Problem {
-    /// The sentence for people.
+    /// Returns the sentence for people.
     #[must_use]
     pub fn as_sentence(&self) -> &str {
         match self {

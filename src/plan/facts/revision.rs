@@ -1,4 +1,4 @@
-//! What one ModelDeployment makes of a version: its content, its revisionHash and its contentHash.
+//! The revision that one ModelDeployment makes of a version, with its revisionHash and contentHash.
 //!
 //! A hash is `v1:sha256:<hex>` over RFC 8785 JSON of what the user wrote, absent fields kept
 //! absent: nothing that this operator or its libraries add can change it, so an upgrade rolls
@@ -17,11 +17,11 @@ use crate::{
     },
 };
 
-/// The content that the spec names, by the version's record, or, where the version is gone, by what
-/// this deployment rolled out of it.
+/// Finds the revision that the spec names, by the version's record. If the version is gone, the
+/// record that this ModelDeployment rolled out is used.
 ///
 /// # Errors
-/// When there is no such version, or its name is taken by another.
+/// There is no such version, or its name is taken by another.
 pub fn find_desired_revision(
     observed: &Observed,
     spec: &ModelDeploymentSpec,
@@ -30,7 +30,7 @@ pub fn find_desired_revision(
         Some(version) => version.record_digest.clone(),
         None => find_bound_digest(observed, spec).ok_or_else(|| report_missing_version(spec))?,
     };
-    // Hashing costs more than everything else of a settled pass.
+    // Hashing costs more than everything else in a pass that changes nothing.
     if let Some(known) =
         observed.memory.desired.as_ref().filter(|known| known.is_of(observed, &digest))
     {
@@ -39,7 +39,7 @@ pub fn find_desired_revision(
     Ok(compute_revision(spec, &digest))
 }
 
-/// The revision that `spec` makes of the record with that digest.
+/// Computes the revision that `spec` makes of the record with that digest.
 #[must_use]
 pub fn compute_revision(spec: &ModelDeploymentSpec, record_digest: &str) -> Revision {
     let written = write_revision(spec, record_digest);
@@ -53,7 +53,7 @@ pub fn compute_revision(spec: &ModelDeploymentSpec, record_digest: &str) -> Revi
     }
 }
 
-/// Everything of a revision that the user wrote, as it is hashed and stored.
+/// Builds the JSON of a revision that is hashed and stored: everything that the user wrote.
 #[must_use]
 pub fn write_revision(spec: &ModelDeploymentSpec, record_digest: &str) -> Value {
     let mut written = Map::new();
@@ -97,18 +97,18 @@ fn canonicalize_quantities(parent: &str, value: &mut Value) {
     }
 }
 
-/// A number of billionths with the largest suffix that leaves it whole.
+/// Formats a number of billionths with the largest suffix that leaves it whole.
 fn format_nanos(nanos: i128) -> String {
     const SUFFIXES: [(i128, &str); 3] = [(1_000_000_000, ""), (1_000_000, "m"), (1_000, "u")];
     let whole = SUFFIXES.iter().find(|(unit, _)| nanos % unit == 0);
     whole.map_or_else(|| format!("{nanos}n"), |(unit, suffix)| format!("{}{suffix}", nanos / unit))
 }
 
-/// The ModelVersion that the spec names, checked to be the one: a name can be shared by (fraud,
-/// 1-2) and (fraud-1, 2).
+/// Finds the ModelVersion that the spec names, and checks its model and version, because (fraud,
+/// 1-2) and (fraud-1, 2) share a name.
 ///
 /// # Errors
-/// When the name is taken by another version.
+/// The name is taken by another version.
 pub fn find_version<'a>(
     observed: &'a Observed,
     spec: &ModelDeploymentSpec,
@@ -121,13 +121,14 @@ pub fn find_version<'a>(
     Err(Problem::Invalid(
         Reason::NameTaken,
         format!(
-            "ModelVersion {name} is version {} of model {}, not version {} of {}: give one of them another version string.",
+            "ModelVersion {name} is version {} of model {}, not version {} of {}: give one of them \
+             another version string.",
             version.version, version.model, spec.version, spec.model
         ),
     ))
 }
 
-/// The recordDigest that this deployment's records bind the version to.
+/// Finds the recordDigest that the records of this ModelDeployment bind the version to.
 fn find_bound_digest(observed: &Observed, spec: &ModelDeploymentSpec) -> Option<String> {
     let of_version = |r: &&ModelRolloutSpec| r.model == spec.model && r.version == spec.version;
     observed
@@ -139,24 +140,24 @@ fn find_bound_digest(observed: &Observed, spec: &ModelDeploymentSpec) -> Option<
         .map(|r| r.record_digest.clone())
 }
 
-/// The sentence for a version that is not there.
+/// Builds the problem of a version that does not exist yet.
 #[must_use]
 pub fn report_missing_version(spec: &ModelDeploymentSpec) -> Problem {
     let name = names::version_name(&spec.model, &spec.version);
     Problem::Pending(
         Reason::VersionNotFound,
         format!(
-            "ModelVersion {name} (version {} of {}) is not there yet: register it, or name another version. It is rolled out when it appears.",
+            "ModelVersion {name} (version {} of {}) is not there yet: register it, or name another \
+             version. It is rolled out when it appears.",
             spec.version, spec.model
         ),
     )
 }
 
-/// The rendering of a content, made now.
+/// Renders a revision.
 ///
 /// # Errors
-/// When the version is not there to render from or may not be delivered so, or the template is not
-/// one.
+/// The version does not exist or may not be delivered, or the template is invalid.
 pub fn render_revision(
     observed: &Observed,
     spec: &ModelDeploymentSpec,
@@ -184,8 +185,8 @@ pub fn render_revision(
     Ok(rendering)
 }
 
-/// The digest of the artifact that serves while this revision is fetched, and that may be gone back
-/// to. It is the same when the revision is rendered again.
+/// Finds the digest of the artifact that serves while this revision is fetched, and that a rollback
+/// may need. It is the same when the revision is rendered again.
 fn find_previous_digest<'a>(observed: &'a Observed, content: &Revision) -> Option<&'a str> {
     let mut newest_first: Vec<&ModelRolloutSpec> =
         observed.records.iter().map(|r| &*r.spec).collect();
@@ -196,17 +197,17 @@ fn find_previous_digest<'a>(observed: &'a Observed, content: &Revision) -> Optio
     find_pinned_digest(observed.find_version_of(record)?)
 }
 
-/// `v1:sha256:<hex>` of a value's canonical JSON.
+/// Computes `v1:sha256:<hex>` of a value's canonical JSON.
 #[must_use]
 pub fn compute_hash(value: &Value) -> String {
     format!("v1:{}", compute_digest(value))
 }
 
-/// `sha256:<hex>` of a value's canonical JSON (RFC 8785).
+/// Computes `sha256:<hex>` of a value's canonical JSON (RFC 8785).
 #[must_use]
 pub fn compute_digest(value: &Value) -> String {
-    // A JSON value always has a canonical form; if a library thought otherwise, its own text still
-    // names it.
+    // A JSON value always has a canonical form. If the library reports an error, the plain text
+    // identifies the value.
     let canonical =
         serde_json_canonicalizer::to_vec(value).unwrap_or_else(|_| value.to_string().into_bytes());
     let mut hex = String::with_capacity(71);
@@ -217,8 +218,8 @@ pub fn compute_digest(value: &Value) -> String {
     hex
 }
 
-/// A content without its template's labels and annotations; what is empty then is as if it were
-/// never written.
+/// Removes the labels and annotations of the template. Objects that are empty then are removed as
+/// if they were never written.
 fn without_labels(mut written: Value) -> Value {
     let Some(template) = written.get_mut("template").and_then(Value::as_object_mut) else {
         return written;

@@ -1,4 +1,4 @@
-//! What follows from the Deployment of one track: whose it is, and whose writes it shows.
+//! Facts that follow from the Deployment of one track: its owner, and the writers of its changes.
 
 use super::{
     attribution::{Attribution, read_decision_label},
@@ -11,9 +11,9 @@ use crate::plan::observed::{Deployment, Track};
 pub struct TrackFacts<'a> {
     /// The track and its Deployment, whoever owns that.
     pub track: Track<'a>,
-    /// Who owns the Deployment.
+    /// The owner of the Deployment.
     pub ownership: Ownership,
-    /// Whose writes the Deployment shows; None where it is not ours.
+    /// The writers of the changes that the Deployment shows; None if it is not ours.
     pub attribution: Option<Attribution>,
     /// The decision that the Deployment carries and whose records are missing, also when read live.
     pub missing: Option<DecisionLabel>,
@@ -27,7 +27,7 @@ impl<'a> TrackFacts<'a> {
         ours.then_some(self.track.deployment)
     }
 
-    /// Whether the Deployment carries the newest decision on it of `history`.
+    /// True if the Deployment carries the newest decision on it in `history`.
     #[must_use]
     pub fn is_up_to_date(&self, history: &History) -> bool {
         let label = self.deployment().and_then(read_decision_label);

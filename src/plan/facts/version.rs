@@ -25,7 +25,8 @@ pub fn find_problem(observed: &ObservedVersion) -> Option<(Reason, String)> {
 pub fn explain_size(facts: &Version) -> Option<String> {
     let size = facts.too_large?;
     Some(format!(
-        "The spec of ModelVersion {} has {} KiB, and {} at most are stored safely: put large parameters, notes and lists beside the artifact, and register the version again.",
+        "The spec of ModelVersion {} has {} KiB, and {} at most are stored safely: put large \
+         parameters, notes and lists beside the artifact, and register the version again.",
         facts.name,
         size.div_ceil(1024),
         SPEC_MAX / 1024
@@ -37,13 +38,15 @@ fn explain_conflict(observed: &ObservedVersion) -> Option<String> {
     let bound = observed.facts.bound_to.as_ref().filter(|_| !observed.crds_older)?;
     let Version { model, version, record_digest, .. } = &observed.facts;
     Some(format!(
-        "Version {version} of {model} was rolled out as {}; this record is another ({}): give it a new version, or delete it.",
+        "Version {version} of {model} was rolled out as {}; this record is another ({}): give it a \
+         new version, or delete it.",
         shorten_digest(bound),
         shorten_digest(record_digest)
     ))
 }
 
-/// The digest of a version's artifact: from its record, or pinned by a verification or a rollout.
+/// Finds the digest of a version's artifact: from its record, or pinned by a verification or a
+/// rollout.
 #[must_use]
 pub fn find_pinned_digest(version: &Version) -> Option<&str> {
     fetch_container::find_recorded_digest(version.artifact.as_ref()?).or(version.pin.as_deref())

@@ -52,9 +52,10 @@ fn mount_image(source: &Source<'_>, artifact: &Artifact, digest: &str) -> Mounte
     }
     (
         mount,
-        vec![
-            json!({"name": ARTIFACT_VOLUME, "image": {"reference": reference, "pullPolicy": "IfNotPresent"}}),
-        ],
+        vec![json!({
+            "name": ARTIFACT_VOLUME,
+            "image": {"reference": reference, "pullPolicy": "IfNotPresent"},
+        })],
     )
 }
 

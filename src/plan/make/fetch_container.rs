@@ -90,8 +90,10 @@ impl Fetcher<'_> {
         let credentials = self.credentials.map(
             |_| json!({"name": CREDENTIALS_VOLUME, "mountPath": CREDENTIALS, "readOnly": true}),
         );
-        let source = find_claim_name(&self.artifact.uri)
-            .map(|claim| json!({"name": SOURCE_VOLUME, "mountPath": format!("{CLAIMS}/{claim}"), "readOnly": true}));
+        let source = find_claim_name(&self.artifact.uri).map(|claim| {
+            let path = format!("{CLAIMS}/{claim}");
+            json!({"name": SOURCE_VOLUME, "mountPath": path, "readOnly": true})
+        });
         credentials.into_iter().chain(source).collect()
     }
 
@@ -101,8 +103,10 @@ impl Fetcher<'_> {
         let credentials = self
             .credentials
             .map(|name| json!({"name": CREDENTIALS_VOLUME, "secret": {"secretName": name}}));
-        let source = find_claim_name(&self.artifact.uri)
-            .map(|claim| json!({"name": SOURCE_VOLUME, "persistentVolumeClaim": {"claimName": claim, "readOnly": true}}));
+        let source = find_claim_name(&self.artifact.uri).map(|claim| {
+            let claim = json!({"claimName": claim, "readOnly": true});
+            json!({"name": SOURCE_VOLUME, "persistentVolumeClaim": claim})
+        });
         credentials.into_iter().chain(source).collect()
     }
 }
@@ -116,8 +120,12 @@ pub fn build_resources() -> Value {
 /// Builds the security context: the container may only write to its volumes.
 #[must_use]
 pub fn build_security_context() -> Value {
-    json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true,
-        "seccompProfile": {"type": "RuntimeDefault"}})
+    json!({
+        "allowPrivilegeEscalation": false,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": true,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    })
 }
 
 /// Finds the digest that the record of an artifact names: its own field, or the one in an `oci://`

@@ -26,12 +26,12 @@ const DRAIN_SECONDS: i64 = 5;
 /// Name of the port for clients, where the user did not name it.
 const MODEL_PORT: &str = "model";
 
-/// How an artifact reaches the pods.
+/// The delivery of an artifact to the pods.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Delivered<'a> {
-    /// Mode of delivery.
+    /// Mode in which the artifact is delivered.
     pub mode: DeliveryMode,
-    /// Digest that the bytes have to have; always there but with InImage.
+    /// Expected digest of the files; always set except with InImage.
     pub digest: Option<&'a str>,
 }
 
@@ -44,7 +44,7 @@ pub struct Source<'a> {
     pub model: &'a str,
     /// Version of the model.
     pub version: &'a str,
-    /// Complete revisionHash.
+    /// Complete revisionHash of the revision.
     pub hash: &'a str,
     /// Protocol of the model server.
     pub protocol: Protocol,
@@ -62,7 +62,7 @@ pub struct Source<'a> {
     pub fetch_image: Option<&'a str>,
     /// Digest of the serving artifact, which stays in the cache while this one is fetched.
     pub before: Option<&'a str>,
-    /// The user's `spec.template`.
+    /// Field `spec.template` as the user wrote it.
     pub template: Option<&'a Value>,
 }
 
@@ -70,7 +70,11 @@ pub struct Source<'a> {
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum Error {
     /// The template is too large to be stored twice. The number is its size in bytes.
-    #[error("spec.template has {} KiB as JSON and may have {}: move what is large, such as data in env or args, into a ConfigMap.", .0.div_ceil(1024), template::MAX / 1024)]
+    #[error(
+        "spec.template has {} KiB as JSON and may have {}: move what is large, such as data in env \
+         or args, into a ConfigMap.",
+        .0.div_ceil(1024), template::MAX / 1024
+    )]
     TooLarge(usize),
     /// A field that pod templates do not have.
     #[error("{0} is not a field of a Kubernetes 1.37 pod template: remove it or correct its name.")]
@@ -82,12 +86,13 @@ pub enum Error {
         path: String,
         /// Type of the value.
         found: &'static str,
-        /// Expected type.
+        /// Type that the field expects.
         wanted: &'static str,
     },
     /// A value that is not a valid quantity.
     #[error(
-        "{path} is {value}, which is not a quantity: write a number with or without a suffix, such as 500m, 2 or 4Gi."
+        "{path} is {value}, which is not a quantity: write a number with or without a suffix, such \
+         as 500m, 2 or 4Gi."
     )]
     NotAQuantity {
         /// Path of the field.
@@ -97,14 +102,21 @@ pub enum Error {
     },
     /// Metadata that a Deployment's pods cannot have.
     #[error(
-        "{0} cannot be set, since the metadata of a pod template holds labels and annotations only: remove it."
+        "{0} cannot be set, since the metadata of a pod template holds labels and annotations \
+         only: remove it."
     )]
     Metadata(String),
     /// A label that only the operator may set.
-    #[error("{0} cannot be set, since labels in {group}/ are the operator's: remove it.", group = names::GROUP)]
+    #[error(
+        "{0} cannot be set, since labels in {group}/ are the operator's: remove it.",
+        group = names::GROUP
+    )]
     OwnLabel(String),
     /// A container without a name.
-    #[error("{0} is missing: name the container; the one that serves the model is named {container}.", container = names::CONTAINER)]
+    #[error(
+        "{0} is missing: name the container; the one that serves the model is named {container}.",
+        container = names::CONTAINER
+    )]
     Unnamed(String),
     /// A name that two containers share.
     #[error(
@@ -117,7 +129,11 @@ pub enum Error {
         name: String,
     },
     /// A port of another container with the name of the port that clients talk to.
-    #[error("{path} is {name}, the name of the port that clients talk to in container {container}: give it another name.", container = names::CONTAINER)]
+    #[error(
+        "{path} is {name}, the name of the port that clients talk to in container {container}: \
+         give it another name.",
+        container = names::CONTAINER
+    )]
     SamePort {
         /// Path of the other port's name.
         path: String,
@@ -126,21 +142,27 @@ pub enum Error {
     },
     /// A restart policy that a Deployment cannot have.
     #[error(
-        "spec.template.spec.restartPolicy is {0}, and pods of a Deployment always restart: remove it."
+        "spec.template.spec.restartPolicy is {0}, and pods of a Deployment always restart: remove \
+         it."
     )]
     RestartPolicy(String),
     /// Neither the version nor the template names an image.
     #[error(
-        "Neither ModelVersion {0} nor spec.template names an image: set image of the container {container} in spec.template, or register a version with an image.",
+        "Neither ModelVersion {0} nor spec.template names an image: set image of the container \
+         {container} in spec.template, or register a version with an image.",
         container = names::CONTAINER
     )]
     NoImage(String),
     /// Another volume is mounted at the path of the artifact.
-    #[error("{0} is at {dir} or below, where the artifact is mounted: mount it elsewhere.", dir = artifact::MODELS)]
+    #[error(
+        "{0} is at {dir} or below, where the artifact is mounted: mount it elsewhere.",
+        dir = artifact::MODELS
+    )]
     MountTaken(String),
     /// A volume with a name that the operator uses.
     #[error(
-        "{path} is {name}, which is the name of a volume that the operator adds: give it another name."
+        "{path} is {name}, which is the name of a volume that the operator adds: give it another \
+         name."
     )]
     VolumeTaken {
         /// Path of the volume's name.
@@ -150,7 +172,8 @@ pub enum Error {
     },
     /// An address from which no container can read.
     #[error(
-        "ModelVersion {0} has its artifact in a claim, and {1:?} cannot be the name of one: register it with pvc://CLAIM/PATH."
+        "ModelVersion {0} has its artifact in a claim, and {1:?} cannot be the name of one: \
+         register it with pvc://CLAIM/PATH."
     )]
     NoClaim(String, String),
     /// A value that is not a valid size.
@@ -158,7 +181,9 @@ pub enum Error {
     NoSize(String),
     /// The operator has no image that fetches artifacts.
     #[error(
-        "The artifact of ModelVersion {0} cannot be fetched, since this operator was started without --fetch-image: have its administrator set it (ROLLMODEL_FETCH_IMAGE), or set spec.delivery.mode to InImage if the image holds the model or fetches it by itself."
+        "The artifact of ModelVersion {0} cannot be fetched, since this operator was started \
+         without --fetch-image: have its administrator set it (ROLLMODEL_FETCH_IMAGE), or set \
+         spec.delivery.mode to InImage if the image holds the model or fetches it by itself."
     )]
     NoFetchImage(String),
 }

@@ -315,19 +315,23 @@ mod tests {
             (json!("text"), "spec.template is a string and has to be an object."),
             (
                 json!({"spek": {"a": 1}}),
-                "spec.template.spek is not a field of a Kubernetes 1.37 pod template: remove it or correct its name.",
+                "spec.template.spek is not a field of a Kubernetes 1.37 pod template: remove it or \
+                 correct its name.",
             ),
             (
                 container(json!({"imagee": "a"})),
-                "spec.template.spec.containers[0].imagee is not a field of a Kubernetes 1.37 pod template: remove it or correct its name.",
+                "spec.template.spec.containers[0].imagee is not a field of a Kubernetes 1.37 pod \
+                 template: remove it or correct its name.",
             ),
             (
                 container(json!({"image": 5})),
-                "spec.template.spec.containers[0].image is a number and has to be a string: put it in quotes.",
+                "spec.template.spec.containers[0].image is a number and has to be a string: put it \
+                 in quotes.",
             ),
             (
                 container(json!({"env": [{"name": "A", "value": true}]})),
-                "spec.template.spec.containers[0].env[0].value is a boolean and has to be a string: put it in quotes.",
+                "spec.template.spec.containers[0].env[0].value is a boolean and has to be a \
+                 string: put it in quotes.",
             ),
             (
                 container(json!({"env": {"A": "1"}})),
@@ -335,67 +339,83 @@ mod tests {
             ),
             (
                 container(json!({"args": [null]})),
-                "spec.template.spec.containers[0].args[0] is null and has to be something: remove it.",
+                "spec.template.spec.containers[0].args[0] is null and has to be something: remove \
+                 it.",
             ),
             (
                 container(json!({"tty": "yes"})),
-                "spec.template.spec.containers[0].tty is a string and has to be true or false, without quotes.",
+                "spec.template.spec.containers[0].tty is a string and has to be true or false, \
+                 without quotes.",
             ),
             (
                 container(json!({"ports": [{"containerPort": "80"}]})),
-                "spec.template.spec.containers[0].ports[0].containerPort is a string and has to be an integer, without quotes.",
+                "spec.template.spec.containers[0].ports[0].containerPort is a string and has to be \
+                 an integer, without quotes.",
             ),
             (
                 container(json!({"ports": [{"containerPort": 9_000_000_000_i64}]})),
-                "spec.template.spec.containers[0].ports[0].containerPort is a number and has to be an integer of the field's size.",
+                "spec.template.spec.containers[0].ports[0].containerPort is a number and has to be \
+                 an integer of the field's size.",
             ),
             (
                 container(json!({"readinessProbe": {"httpGet": {"port": 1.5}}})),
-                "spec.template.spec.containers[0].readinessProbe.httpGet.port is a number and has to be an integer or a string.",
+                "spec.template.spec.containers[0].readinessProbe.httpGet.port is a number and has \
+                 to be an integer or a string.",
             ),
             (
                 container(json!({"resources": {"limits": {"memory": "4GB"}}})),
-                "spec.template.spec.containers[0].resources.limits.memory is \"4GB\", which is not a quantity: write a number with or without a suffix, such as 500m, 2 or 4Gi.",
+                "spec.template.spec.containers[0].resources.limits.memory is \"4GB\", which is not \
+                 a quantity: write a number with or without a suffix, such as 500m, 2 or 4Gi.",
             ),
             (
                 json!({"spec": {"resources": {"limits": {"cpu": true}}}}),
-                "spec.template.spec.resources.limits.cpu is true, which is not a quantity: write a number with or without a suffix, such as 500m, 2 or 4Gi.",
+                "spec.template.spec.resources.limits.cpu is true, which is not a quantity: write a \
+                 number with or without a suffix, such as 500m, 2 or 4Gi.",
             ),
             (
                 json!({"spec": {"volumes": [{"name": "a", "emptyDir": {"sizeLimit": "x"}}]}}),
-                "spec.template.spec.volumes[0].emptyDir.sizeLimit is \"x\", which is not a quantity: write a number with or without a suffix, such as 500m, 2 or 4Gi.",
+                "spec.template.spec.volumes[0].emptyDir.sizeLimit is \"x\", which is not a \
+                 quantity: write a number with or without a suffix, such as 500m, 2 or 4Gi.",
             ),
             (
                 json!({"metadata": {"name": "fraud"}}),
-                "spec.template.metadata.name cannot be set, since the metadata of a pod template holds labels and annotations only: remove it.",
+                "spec.template.metadata.name cannot be set, since the metadata of a pod template \
+                 holds labels and annotations only: remove it.",
             ),
             (
                 json!({"metadata": {"labels": {"a/b.c": 7}}}),
-                "spec.template.metadata.labels[a/b.c] is a number and has to be a string: put it in quotes.",
+                "spec.template.metadata.labels[a/b.c] is a number and has to be a string: put it \
+                 in quotes.",
             ),
             (
                 json!({"metadata": {"labels": {"rollmodel.dev/track": "a"}}}),
-                "spec.template.metadata.labels[rollmodel.dev/track] cannot be set, since labels in rollmodel.dev/ are the operator's: remove it.",
+                "spec.template.metadata.labels[rollmodel.dev/track] cannot be set, since labels in \
+                 rollmodel.dev/ are the operator's: remove it.",
             ),
             (
                 json!({"spec": {"containers": [{"image": "a"}]}}),
-                "spec.template.spec.containers[0].name is missing: name the container; the one that serves the model is named model.",
+                "spec.template.spec.containers[0].name is missing: name the container; the one \
+                 that serves the model is named model.",
             ),
             (
                 json!({"spec": {"containers": [{"name": "a"}, {"name": "a"}]}}),
-                "spec.template.spec.containers[1].name is a, which is another container's name too: give each container its own.",
+                "spec.template.spec.containers[1].name is a, which is another container's name \
+                 too: give each container its own.",
             ),
             (
                 json!({"spec": {"initContainers": [{"name": "model"}]}}),
-                "spec.template.spec.initContainers[0].name is model, which is another container's name too: give each container its own.",
+                "spec.template.spec.initContainers[0].name is model, which is another container's \
+                 name too: give each container its own.",
             ),
             (
                 json!({"spec": {"restartPolicy": "Never"}}),
-                "spec.template.spec.restartPolicy is Never, and pods of a Deployment always restart: remove it.",
+                "spec.template.spec.restartPolicy is Never, and pods of a Deployment always \
+                 restart: remove it.",
             ),
             (
                 json!({"spec": {"containers": [{"name": "a", "ports": [{"name": "web", "containerPort": 1}]}, {"name": "model", "ports": [{"name": "web", "containerPort": 2}]}]}}),
-                "spec.template.spec.containers[0].ports[0].name is web, the name of the port that clients talk to in container model: give it another name.",
+                "spec.template.spec.containers[0].ports[0].name is web, the name of the port that \
+                 clients talk to in container model: give it another name.",
             ),
         ];
         for (template, sentence) in cases {
@@ -407,7 +427,8 @@ mod tests {
     fn a_template_too_large_to_be_stored_twice_is_told_by_its_size() {
         let of = |size: usize| container(json!({"args": ["a".repeat(size)]}));
         assert_eq!(said(of(MAX - 100)), "");
-        let sentence = "spec.template has 241 KiB as JSON and may have 240: move what is large, such as data in env or args, into a ConfigMap.";
+        let sentence = "spec.template has 241 KiB as JSON and may have 240: move what is large, \
+                        such as data in env or args, into a ConfigMap.";
         assert_eq!(said(of(MAX)), sentence);
     }
 

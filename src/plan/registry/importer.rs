@@ -40,12 +40,16 @@ pub fn find_registry(deployment: &str) -> Option<&str> {
 #[must_use]
 pub fn build_deployment(observed: &ObservedRegistry, image: &str) -> Value {
     let template = build_template(observed, image);
+    let digest = revision::compute_digest(&template);
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {
             "name": build_name(&observed.name), "namespace": observed.namespace,
-            "labels": {MANAGED_BY: MANAGER, REGISTRY: observed.name, REVISION: short_hash(&revision::compute_digest(&template))},
-            "ownerReferences": [{"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRegistry", "name": observed.name, "uid": observed.uid, "controller": true}],
+            "labels": {MANAGED_BY: MANAGER, REGISTRY: observed.name, REVISION: short_hash(&digest)},
+            "ownerReferences": [{
+                "apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelRegistry",
+                "name": observed.name, "uid": observed.uid, "controller": true,
+            }],
         },
         "spec": {
             "replicas": i32::from(!observed.spec.suspend),
@@ -133,10 +137,14 @@ fn complete_container(
 ) -> Map<String, Value> {
     own.entry("image").or_insert(json!(image));
     own.insert("command".into(), json!([PROGRAM, "import"]));
+    let from_field = |name: &str, path: &str| {
+        let source = json!({"fieldRef": {"fieldPath": path}});
+        json!({"name": name, "valueFrom": source})
+    };
     let mut env = vec![
         json!({"name": "ROLLMODEL_REGISTRY", "value": observed.name}),
-        json!({"name": "ROLLMODEL_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}),
-        json!({"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
+        from_field("ROLLMODEL_NAMESPACE", "metadata.namespace"),
+        from_field("POD_NAME", "metadata.name"),
         json!({"name": "ROLLMODEL_LOG_FORMAT", "value": "json"}),
     ];
     if observed.spec.credentials_secret.is_some() {

@@ -105,7 +105,7 @@ fn describe_autoscaler(view: &View<'_>, old: &[Condition]) -> Option<Condition> 
 
 /// Condition type that says that the shipped admission policies are not in force.
 const POLICIES_MISSING: &str = "AdmissionPoliciesMissing";
-/// What is not guaranteed without them.
+/// The guarantees that are missing without the policies, as the end of a sentence.
 const NOT_GUARANTEED: &str = "it is not guaranteed that users get nothing through the operator \
      that RBAC denies them (Deployments, Services, Jobs, Secrets), nor that records and the names \
      of requesters are genuine";
@@ -149,7 +149,7 @@ fn describe_admission(view: &View<'_>, old: &[Condition]) -> Option<Condition> {
     set("True", Reason::NotInstalled, &message)
 }
 
-/// Whether the object is on its way, or stuck.
+/// The progress of the object: in progress, or stuck.
 struct Progress {
     is_reconciling: bool,
     is_stalled: bool,

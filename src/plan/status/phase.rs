@@ -1,5 +1,5 @@
-//! The state word, the reason of its conditions, and its sentence. A sentence says what happened, to
-//! which object, why, and what to do; it names what differs: the version, or the template of the
+//! The state word, the reason of its conditions, and its sentence. A sentence says what happened,
+//! to which object, why, and what to do; it names what differs: the version, or the template of the
 //! same version.
 
 use super::View;
@@ -35,9 +35,9 @@ pub struct Phase {
     pub state: State,
     /// The reason of the conditions.
     pub reason: Reason,
-    /// The sentence.
+    /// The message in one sentence.
     pub message: String,
-    /// Who or what has to act before that changes.
+    /// The actor that has to change something first.
     waiting_on: WaitingOn,
 }
 
@@ -52,7 +52,7 @@ impl Phase {
         Self { waiting_on, ..self }
     }
 
-    /// What is waited for.
+    /// Returns the actor and the sentence that the plan waits for.
     pub fn into_waiting(self) -> Waiting {
         Waiting { on: self.waiting_on, reason: Some(self.reason), sentence: self.message }
     }
@@ -70,8 +70,8 @@ pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
         });
     if revision_lost {
         phase.message.push_str(
-            " The stored revision of the newest rollout is missing or was changed: its template lives \
-             on in the Deployment as it is.",
+            " The stored revision of the newest rollout is missing or was changed: its template \
+             lives on in the Deployment as it is.",
         );
     }
     if let Some(refused) = find_hindering(view).filter(|_| phase.state == State::Serving) {
@@ -91,8 +91,8 @@ pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
     phase
 }
 
-/// Whether something should serve, and no pod of the Deployment is available: a rollout was
-/// complete here before, or the state says that nothing more is going to happen.
+/// True if a revision should serve and no pod of the Deployment is available: a rollout was
+/// complete here before, or the state says that nothing more will happen.
 pub fn is_down(view: &View<'_>, state: State) -> bool {
     let facts = view.facts;
     // The pods of a Deployment that is not ours, or that is being deleted, are not counted.
@@ -117,8 +117,8 @@ pub fn tell_refused(view: &View<'_>, out: &mut Outgoing) {
     }
 }
 
-/// Whether a refused write is the one that carries out the rollout in progress, whose own sentence
-/// tells of it.
+/// True if a refused write is the one that carries out the rollout in progress, because the
+/// sentence of that rollout reports it.
 fn is_about_progress(view: &View<'_>, refused: &RefusedWrite) -> bool {
     view.history.in_progress().is_some() && refused.write.starts_with("decision of ")
 }
@@ -161,8 +161,8 @@ fn describe_missing_records(view: &View<'_>) -> Option<Phase> {
     let name = &view.facts.observed.name;
     let message = format!(
         "Deployment {name} carries decision {}.{}, and the ModelRollouts that it depends on are \
-         missing. Nothing is decided until they are restored; what serves goes on. To roll out what \
-         the spec names without them, ask for a Retry.",
+         missing. Nothing is decided until they are restored; what serves goes on. To roll out \
+         what the spec names without them, ask for a Retry.",
         label.rollout, label.decisions
     );
     Some(Phase::new(State::Waiting, Reason::RecordsMissing, message))
@@ -328,19 +328,19 @@ fn explain_failure(
     let serving = view.history.serving();
     if serving.is_some_and(|s| s.content_hash == open.content_hash) {
         return format!(
-            "{what} waits: {sentence}. The same content serves, so the cause is its environment: fix \
-             it and the rollout continues, or ask for an Abort."
+            "{what} waits: {sentence}. The same content serves, so the cause is its environment: \
+             fix it and the rollout continues, or ask for an Abort."
         );
     }
     if open.goes_back() {
         return format!(
-            "{what}: {sentence}. A rollout that goes back is not left automatically: fix the cause, or \
-             name another version."
+            "{what}: {sentence}. A rollout that goes back is not left automatically: fix the \
+             cause, or name another version."
         );
     }
     format!(
-        "{what}: {sentence}. There is no earlier version to go back to: fix the cause, or name another \
-         version."
+        "{what}: {sentence}. There is no earlier version to go back to: fix the cause, or name \
+         another version."
     )
 }
 
@@ -383,8 +383,8 @@ fn describe_settled(view: &View<'_>) -> Phase {
 fn describe_older_crds(view: &View<'_>) -> Phase {
     let serves = view.history.serving().map(|s| format!("Serving version {}. ", s.version));
     let message = format!(
-        "{}The CRDs are older than the operator, and nothing new is rolled out: apply the CRDs of this \
-         release.",
+        "{}The CRDs are older than the operator, and nothing new is rolled out: apply the CRDs of \
+         this release.",
         serves.unwrap_or_default()
     );
     Phase::new(State::Pending, Reason::CRDsOlder, message)
@@ -446,8 +446,8 @@ fn describe_serving(view: &View<'_>, newest: &ModelRolloutSpec) -> String {
     }
     if let Some(name) = observed.autoscalers.first() {
         sentence.push_str(&format!(
-            " HorizontalPodAutoscaler {name} scales the Deployment: let it scale ModelDeployment {} \
-             instead.",
+            " HorizontalPodAutoscaler {name} scales the Deployment: let it scale ModelDeployment \
+             {} instead.",
             observed.name
         ));
     }

@@ -1,5 +1,6 @@
 //! Strategies: which Deployments a history asks for, and what each carries out. Today there is one,
-//! RollingUpdate: one Deployment, in which Kubernetes replaces pod by pod and only the pause is ours.
+//! RollingUpdate: one Deployment, in which Kubernetes replaces pod by pod and only the pause is
+//! ours.
 
 use super::{
     decide::spec::is_left_behind,
@@ -32,10 +33,10 @@ pub fn list_targets<'a>(facts: &'a Facts<'_>, history: &'a History) -> Vec<Track
     vec![TrackTarget { track: names::TRACK_MAIN, deployment_name, record }]
 }
 
-/// Whether the Deployment is to be paused now. It is created unpaused, because a paused one gets no
-/// pods, and paused at its first available pod. Once put on, a pause stays on for that Deployment,
-/// whatever happens to its pods; going back lifts it until that is complete. A Deployment that was
-/// restored paused is another one: it is paused again at its first available pod.
+/// True if the Deployment should be paused now. It is created unpaused, because a paused one gets
+/// no pods, and is paused at its first available pod. Once set, a pause stays on that Deployment,
+/// whatever happens to its pods; a rollback lifts it until the rollback is complete. A Deployment
+/// that was restored paused is a new one: it is paused again at its first available pod.
 #[must_use]
 pub fn should_be_paused(facts: &Facts<'_>, history: &History, newest: &ModelRolloutSpec) -> bool {
     if newest.goes_back() && newest.is_open() {

@@ -36,30 +36,37 @@ pub fn build_job(
     let credentials = verification.credentials_secret.as_ref().map(|s| s.name.as_str());
     let fetcher = Fetcher { artifact, digest, credentials, policy: Some(policy) };
     let pod = build_pod(&fetcher, image, &verification.service_account_name);
+    let labels = json!({MODEL: observed.facts.model, VERSION: observed.facts.version});
+    let at_fault = json!({
+        "containerName": names::FETCH,
+        "operator": "In",
+        "values": [fetch_container::AT_FAULT],
+    });
+    let disruption = json!([{"type": "DisruptionTarget", "status": "True"}]);
     let spec = json!({
         "backoffLimit": TRIES,
         "activeDeadlineSeconds": DEADLINE_SECONDS,
         "ttlSecondsAfterFinished": KEPT_SECONDS,
         "podFailurePolicy": {"rules": [
-            {"action": "FailJob", "onExitCodes": {"containerName": names::FETCH, "operator": "In", "values": [fetch_container::AT_FAULT]}},
-            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            {"action": "FailJob", "onExitCodes": at_fault},
+            {"action": "Ignore", "onPodConditions": disruption},
         ]},
-        "template": {"metadata": {"labels": {MODEL: observed.facts.model, VERSION: observed.facts.version}}, "spec": pod},
+        "template": {"metadata": {"labels": labels}, "spec": pod},
     });
-    let name = names::job_name(
-        &observed.name,
-        &revision::compute_digest(&json!([observed.uid, number, spec])),
-    );
+    let digest = revision::compute_digest(&json!([observed.uid, number, spec]));
+    let name = names::job_name(&observed.name, &digest);
     let mut job = json!({
         "apiVersion": "batch/v1", "kind": "Job",
         "metadata": {
-            "name": name, "namespace": observed.namespace,
-            "labels": {MANAGED_BY: MANAGER, MODEL: observed.facts.model, VERSION: observed.facts.version},
-            "ownerReferences": [{"apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelVersion", "name": observed.name, "uid": observed.uid,
-                "controller": true}],
+            "name": name, "namespace": observed.namespace, "labels": labels,
+            "ownerReferences": [{
+                "apiVersion": "rollmodel.dev/v1alpha1", "kind": "ModelVersion",
+                "name": observed.name, "uid": observed.uid, "controller": true,
+            }],
         },
         "spec": spec,
     });
+    job["metadata"]["labels"][MANAGED_BY] = json!(MANAGER);
     if let Some(asked) = &observed.asked {
         job["metadata"]["annotations"] = json!({names::VERIFY: asked});
     }
@@ -69,6 +76,8 @@ pub fn build_job(
 fn build_pod(fetcher: &Fetcher<'_>, image: &str, account: &str) -> Value {
     let mut args = vec!["verify".to_owned(), fetcher.artifact.uri.clone()];
     args.extend(fetcher.build_args());
+    let (env, mounts) = (fetcher.build_env(), fetcher.build_mounts());
+    let container = fetch_container::build_container(image, &args, &env, &mounts);
     let mut pod = json!({
         "restartPolicy": "Never",
         "serviceAccountName": account,
@@ -76,7 +85,7 @@ fn build_pod(fetcher: &Fetcher<'_>, image: &str, account: &str) -> Value {
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [fetch_container::build_container(image, &args, &fetcher.build_env(), &fetcher.build_mounts())],
+        "containers": [container],
     });
     let volumes = fetcher.build_volumes();
     if !volumes.is_empty() {

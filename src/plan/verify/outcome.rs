@@ -40,8 +40,8 @@ pub(super) struct Outcome {
     pub bytes: Option<(String, i64)>,
 }
 
-/// The reason of a verification as a status keeps it. One that this build does not know is a failure:
-/// a newer operator found it.
+/// The reason of a verification as a status keeps it. One that this build does not know is a
+/// failure: a newer operator found it.
 #[must_use]
 pub fn read_reason(verification: &Verification) -> Reason {
     verification.reason.parse().unwrap_or(Reason::VerificationFailed)

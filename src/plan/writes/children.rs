@@ -31,7 +31,7 @@ pub struct DeploymentTarget<'a> {
     pub name: &'a str,
     /// Name of its track.
     pub track: &'a str,
-    /// The newest record.
+    /// The newest record on this Deployment.
     pub newest: &'a ModelRolloutSpec,
     /// The stored pod template of its revision.
     pub rendering: &'a Value,
@@ -194,7 +194,8 @@ pub fn build_service(
             "ownerReferences": [build_owner(wanted, &observed.name)],
         },
         "spec": {
-            "type": service_type(&wanted.spec), "selector": build_selector(&observed.name, TRACK_MAIN),
+            "type": service_type(&wanted.spec),
+            "selector": build_selector(&observed.name, TRACK_MAIN),
             "ports": [build_service_port(&wanted.spec, port, target)],
         },
     })

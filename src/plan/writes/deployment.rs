@@ -111,9 +111,9 @@ fn patch_settings(facts: &Facts<'_>, track: &TrackFacts<'_>, out: &mut Outgoing)
 
 fn tell_came_back(facts: &Facts<'_>, name: &str, revert: &str, out: &mut Outgoing) {
     let message = format!(
-        "Deployment {name} has {revert} again after it was reverted: an admission webhook or a policy \
-         sets it. It is left as it is; set the same value in ModelDeployment {}, or change the \
-         webhook.",
+        "Deployment {name} has {revert} again after it was reverted: an admission webhook or a \
+         policy sets it. It is left as it is; set the same value in ModelDeployment {}, or change \
+         the webhook.",
         facts.observed.name
     );
     out.push_event(true, "RevertIneffective", message, format!("came-back-{revert}"));
@@ -178,7 +178,7 @@ fn patch_decision(
     make_patch(live, Purpose::Decision(newest.number), reverts, ops)
 }
 
-/// Whether the Deployment has a template of a rollout, by its revision and restartedAt.
+/// True if the Deployment has the template of a rollout, by its revision and restartedAt.
 fn has_template_of(live: &Deployment, record: &ModelRolloutSpec) -> bool {
     let template = &live.spec.template;
     read_revision(template) == names::short_hash(&record.revision_hash)
@@ -192,8 +192,8 @@ fn describe_revert(template: &Value, path: &str) -> String {
     format!("template.{path}={}", names::short_hash(&value))
 }
 
-/// Whether the template was found to be what the newest decision, carried out before this plan,
-/// wrote: attribution compared it.
+/// True if attribution found that the template is the one that the newest decision, carried out
+/// before this plan, wrote.
 fn is_compared(facts: &Facts<'_>, track: &TrackFacts<'_>, history: &History) -> bool {
     let name = &track.track.deployment.meta.name;
     let body = facts.history.newest_on(name).is_some_and(|r| facts.find_stored_body(r).is_some());
@@ -206,12 +206,12 @@ fn is_compared(facts: &Facts<'_>, track: &TrackFacts<'_>, history: &History) -> 
     body && same && newest(history) == newest(&facts.history) && track.is_up_to_date(&facts.history)
 }
 
-/// Whether a patch only reverts what someone else changed: nothing was decided in this pass.
+/// True if a patch only reverts changes by others: nothing was decided in this pass.
 fn is_revert(facts: &Facts<'_>, track: &TrackFacts<'_>, history: &History) -> bool {
     track.is_up_to_date(&facts.history) && !is_decided_now(facts, track, history)
 }
 
-/// Whether this pass decides something about the Deployment.
+/// True if this pass decides something about the Deployment.
 fn is_decided_now(facts: &Facts<'_>, track: &TrackFacts<'_>, history: &History) -> bool {
     let newest = |h: &History| h.newest_decision_on(&track.track.deployment.meta.name);
     newest(history) != newest(&facts.history)
@@ -220,15 +220,15 @@ fn is_decided_now(facts: &Facts<'_>, track: &TrackFacts<'_>, history: &History) 
 fn tell_reverted(live: &Deployment, paths: &[String], out: &mut Outgoing) {
     let shown: Vec<String> = paths.iter().take(3).map(|p| format!("template.{p}")).collect();
     let message = format!(
-        "Someone else changed Deployment {} ({}). The change was reverted: edit the ModelDeployment's \
-         spec instead.",
+        "Someone else changed Deployment {} ({}). The change was reverted: edit the \
+         ModelDeployment's spec instead.",
         live.meta.name,
         shown.join(", ")
     );
     out.push_event(true, "DriftCorrected", message, format!("drift-{}", live.generation));
 }
 
-/// Whether the newest decision replaces one that the Deployment carries, and that is older.
+/// True if the newest decision replaces an older one that the Deployment carries.
 fn is_overtaking(facts: &Facts<'_>, track: &TrackFacts<'_>, history: &History) -> bool {
     matches!(track.attribution, Some(Attribution::NotYetApplied))
         && !is_decided_now(facts, track, history)
@@ -252,8 +252,8 @@ fn tell_overtaken(
         return;
     }
     let message = format!(
-        "kubectl rollout undo on Deployment {} was overtaken by rollout {}, which was decided at the \
-         same time: undo again if you still want it.",
+        "kubectl rollout undo on Deployment {} was overtaken by rollout {}, which was decided at \
+         the same time: undo again if you still want it.",
         live.meta.name, newest.number
     );
     let key = format!("overtaken-{}-{}", newest.number, facts.wanted.generation);

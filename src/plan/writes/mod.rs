@@ -29,12 +29,12 @@ use crate::api::{
     rollout::{ADDED_ONCE, Trigger},
 };
 
-/// What a plan tells, has to read and waits for, while its writes are made.
+/// The Events, live reads and waiting times that result while writes are planned.
 #[derive(Debug, Default)]
 pub struct Outgoing {
     /// Events, after the writes that they tell of.
     pub events: Vec<Action>,
-    /// Live reads that have to come first.
+    /// Live reads that are required first.
     pub lookups: Vec<Lookup>,
     /// Seconds until something is due by time alone.
     pub requeue_after: Option<i64>,
@@ -49,7 +49,7 @@ impl Outgoing {
         self.requeue_after = requeue_sooner(self.requeue_after, seconds);
     }
 
-    /// Plans again as soon as the caches show what is written: no watch may tell of what is left.
+    /// Plans again as soon as the caches show the writes, because no watch event may follow.
     pub fn requeue_at_once(&mut self) {
         self.requeue_after = Some(0);
     }
@@ -61,7 +61,7 @@ impl Outgoing {
         }
     }
 
-    /// Tells people, once for each key.
+    /// Emits an Event, once for each key.
     pub fn push_event(&mut self, warning: bool, reason: &str, message: String, key: String) {
         self.events.push(Action::Event { warning, reason: reason.into(), message, key });
     }
@@ -162,7 +162,7 @@ fn find_rendering<'a>(
     None
 }
 
-/// Whether a stored template is the one that was recorded.
+/// True if a stored template is the recorded one.
 #[must_use]
 pub fn is_recorded_rendering(record: &ModelRolloutSpec, rendering: &Value) -> bool {
     compute_digest(rendering) == record.rendering_digest

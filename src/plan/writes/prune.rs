@@ -1,6 +1,7 @@
-//! Pruning: stored revisions are kept by `revisionHistoryLimit`, records by age, requests for a day
-//! after they were answered. Nothing goes before it was unneeded for a time of grace, counted from
-//! when that was first seen: during a restore, what needs it may come later.
+//! Pruning. Stored revisions are kept by `revisionHistoryLimit`, records by age, and requests for a
+//! day after they were answered. An object is deleted only after it was unneeded for a grace
+//! period, counted from the time at which that was first observed: during a restore, the object
+//! that needs it may appear later.
 
 use std::collections::HashSet;
 
@@ -17,21 +18,21 @@ use crate::{
 
 /// Seconds for which an answered request is kept.
 const REQUEST_SECONDS: i64 = 24 * 3600;
-/// Days for which records are kept when nothing says otherwise.
+/// Days for which records are kept by default.
 const RECORD_DAYS: i64 = 400;
-/// Seconds for which something unneeded is kept.
+/// Seconds for which an unneeded object is kept.
 const GRACE_SECONDS: i64 = 3600;
-/// The most deletions of one plan, so that a long absence does not end in a storm.
+/// Maximum number of deletions in one plan, so that a long downtime does not end in a burst.
 const AT_ONCE: usize = 8;
 
-/// Deletions that are due, and everything that waits for its turn.
+/// Deletions that are due, and objects that are deleted later.
 #[derive(Debug, Default)]
 pub struct Pruned {
     /// The deletions that are due now.
     pub deletions: Vec<Action>,
-    /// Names of everything that is kept no longer, whether or not it is due.
+    /// Names of all unneeded objects, whether or not their deletion is due.
     pub unneeded: Vec<String>,
-    /// Seconds until the next thing may be due.
+    /// Seconds until the next deletion may be due.
     pub requeue_after: Option<i64>,
 }
 
@@ -40,7 +41,7 @@ impl Pruned {
         self.requeue_after = requeue_sooner(self.requeue_after, seconds);
     }
 
-    /// Deletes something unneeded once its time of grace is over.
+    /// Deletes an unneeded object once its grace period is over.
     fn prune_after_grace(&mut self, memory: &Memory, now: Timestamp, deletion: Action) {
         let Action::Delete { name, .. } = &deletion else { return };
         self.unneeded.push(name.clone());
@@ -63,7 +64,7 @@ impl Pruned {
     }
 }
 
-/// Prunes what one ModelDeployment needs no longer.
+/// Prunes the objects that one ModelDeployment no longer needs.
 #[must_use]
 pub fn prune_unneeded(
     observed: &Observed,
@@ -81,8 +82,8 @@ pub fn prune_unneeded(
     pruned.limit_deletions()
 }
 
-/// Prunes what a name without a ModelDeployment leaves: records by age alone, stored revisions with
-/// the last record that names them.
+/// Prunes the objects of a deleted ModelDeployment: records by age alone, stored revisions with the
+/// last record that names them.
 #[must_use]
 pub fn prune_deleted(observed: &Observed, now: Timestamp) -> Pruned {
     let mut pruned = Pruned::default();
@@ -140,23 +141,24 @@ fn build_record_deletion(observed: &Observed, record: &Record) -> Action {
     build_deletion(Prunable::ModelRollout, &name, &record.uid, &record.resource_version)
 }
 
-/// Seconds until an answered request may go; None for one that was not answered.
+/// Returns the seconds until an answered request is deleted; None if it was not answered.
 fn seconds_left_of_request(request: &Request, now: Timestamp) -> Option<i64> {
     let status = request.status.as_ref()?;
     let answered = find_true_condition(&status.conditions, "Handled")?.last_transition_time.0;
     Some(answered.as_second() + REQUEST_SECONDS - now.as_second())
 }
 
-/// The stored revisions that are kept: of the serving, the newest and the open records, of the
-/// newest `limit` distinct contents that were promoted, and of as many distinct promoted revisions,
-/// so that commits which change labels alone push nothing out.
+/// Finds the stored revisions that are kept: those of the serving, the newest and the open records,
+/// of the newest `limit` distinct contents that were promoted, and of as many distinct promoted
+/// revisions, so that commits which only change labels do not displace any content.
 fn find_kept_revisions(history: &History, limit: usize) -> HashSet<String> {
     let standing = [history.serving(), history.newest(), history.in_progress()];
     let mut kept: HashSet<String> =
         standing.into_iter().flatten().map(|r| r.revision_name.clone()).collect();
     let (mut contents, mut revisions) = (HashSet::new(), HashSet::new());
     for record in history.records().rev().filter(|r| r.is_promoted()) {
-        // The newest of each is what serves, and does not count against what can be gone back to.
+        // The newest of each is the serving one, and does not count against the possible rollback
+        // targets.
         let new_content = !contents.contains(&record.content_hash) && contents.len() <= limit;
         let new_revision = !revisions.contains(&record.revision_name) && revisions.len() <= limit;
         if new_content || new_revision {
@@ -172,9 +174,9 @@ fn find_kept_revisions(history: &History, limit: usize) -> HashSet<String> {
     kept
 }
 
-/// Records past their age that nothing needs: neither the newest, the serving or an open one, nor
-/// one whose revision is kept, that carries a standing rejection or pause, or that the newest one
-/// depends on.
+/// Finds the records past their age that nothing needs: not the newest, the serving or an open one,
+/// nor one whose revision is kept, that carries a standing rejection or pause, or that the newest
+/// one depends on.
 fn find_old_records<'a>(
     observed: &'a Observed,
     history: &History,
@@ -198,7 +200,7 @@ fn find_old_records<'a>(
     observed.records.iter().filter(is_old).filter(|r| !is_needed(r)).collect()
 }
 
-/// Whether a Retry still matters: an older rejection that it clears is still recorded.
+/// True if a Retry still matters, because an older rejection that it clears is still recorded.
 fn clears_kept_rejection(history: &History, record: &ModelRolloutSpec) -> bool {
     let covered = |r: &ModelRolloutSpec| {
         let rejects = r.rejects.as_ref();

@@ -66,8 +66,8 @@ pub fn write_service(
 }
 
 /// The port of the Service and its targetPort: the name that what serves and the newest revision
-/// share, else the number that they share, with a preference for what the pods of rollouts that were
-/// left share with them too. Where they share neither, it keeps what serves.
+/// share, else the number that they share, with a preference for what the pods of rollouts that
+/// were left share with them too. Where they share neither, it keeps what serves.
 fn choose_port(
     serving: Option<Port>,
     newest: Option<Port>,
