@@ -1,5 +1,5 @@
-//! A name without a ModelDeployment: its records end, its requests are refused, and what it leaves
-//! is kept by age.
+//! A name without a ModelDeployment: its open records end, its requests are refused, and its
+//! objects are kept by age.
 
 use jiff::Timestamp;
 
@@ -15,8 +15,8 @@ use crate::api::{ModelRolloutSpec, names, request::RequestResult, rollout::Outco
 /// The plan for a ModelDeployment that is deleted, or was never there.
 #[must_use]
 pub fn plan_deleted(observed: &Observed, now: Timestamp) -> Plan {
-    // A Deployment without an owner that carries a decision goes on serving: a restore is in
-    // progress, or it was orphaned. Nothing has ended.
+    // A Deployment without an owner that carries a decision continues to serve: a restore is in
+    // progress, or it was orphaned. No rollout has ended.
     let serves_on = observed.tracks.values().any(|deployment| {
         let meta = &deployment.meta;
         meta.controller.is_none() && meta.labels.contains_key(names::DECISION)

@@ -1,5 +1,5 @@
-//! Deciding: pure, synchronous and total. Nothing here is async, does I/O, reads a clock or draws a
-//! random number.
+//! The planner: pure, synchronous and total. Nothing here is async, does I/O, reads a clock or
+//! draws a random number.
 //!
 //! Read [`plan`] first. The stages, each a folder, in which arrows point down only:
 //!
@@ -62,7 +62,7 @@ use observed::{KnownRevision, ObservedModelDeployment};
 use refused_writes::find_refused;
 use writes::{Outgoing, prune::prune_unneeded, write_children, write_records};
 
-/// Plans for one ModelDeployment: a decision becomes a record, and everything else follows from the
+/// Plans for one ModelDeployment: a decision becomes a record, and all writes follow from the
 /// records.
 #[must_use]
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
@@ -79,7 +79,8 @@ fn plan_existing(observed: &Observed, wanted: &ObservedModelDeployment, now: Tim
     if !facts.lookups.is_empty() {
         return look_up(facts.lookups);
     }
-    // The deleted one ends first; what the new one wants is decided once that is written.
+    // The records of the deleted ModelDeployment end first. The new spec is decided once that is
+    // written.
     let endings = if facts.was_recreated() {
         deleted::close_records(observed, Some(&wanted.uid), now)
     } else {
@@ -109,7 +110,7 @@ fn plan_existing(observed: &Observed, wanted: &ObservedModelDeployment, now: Tim
     };
     refused.extend(unended);
     if refused.iter().any(|r| r.deciding && !r.due) {
-        // What cannot be recorded is not decided; everything else goes on as if it were not asked.
+        // A decision that cannot be recorded is not made. Everything else continues as without it.
         let undecided = Decided { problem: decided.problem, ..Decided::default() };
         return write_down(&facts, undecided, refused);
     }
@@ -121,7 +122,7 @@ fn look_up(lookups: Vec<Lookup>) -> Plan {
     Plan { lookups, waiting, ..Plan::default() }
 }
 
-/// The revision that the spec names, to be remembered with the generation of the spec.
+/// Returns the revision that the spec names, to be remembered with the generation of the spec.
 fn remember_desired(facts: &Facts<'_>) -> Option<Arc<KnownRevision>> {
     let content = facts.desired.as_ref().ok()?;
     let (uid, generation) = (facts.wanted.uid.clone(), facts.wanted.generation);
@@ -132,8 +133,8 @@ fn remember_desired(facts: &Facts<'_>) -> Option<Arc<KnownRevision>> {
     Some(Arc::new(KnownRevision { uid, generation, content: content.clone() }))
 }
 
-/// A promotion makes more due where a pause is put on, another port serves, or what keeps the spec
-/// from being rolled out may have ended with it.
+/// True if a promotion makes another step due: a pause is set, another port serves, or the reason
+/// that kept the spec from being rolled out may have ended.
 fn changes_more(facts: &Facts<'_>, before: &History, after: &History, is_refused: bool) -> bool {
     let (left, serving) = (before.serving(), after.serving());
     let Some(serving) = serving.filter(|s| left.is_none_or(|l| l.number != s.number)) else {
@@ -143,7 +144,7 @@ fn changes_more(facts: &Facts<'_>, before: &History, after: &History, is_refused
     is_refused || facts.should_pause(after) || left.is_some_and(moves)
 }
 
-/// True if a rollout waits for the cache of pods alone: the Deployment's own status says that only
+/// True if a rollout waits only for the cache of pods: the Deployment's own status says that only
 /// available pods of its template are left.
 fn is_settled_by_numbers(facts: &Facts<'_>, history: &History) -> bool {
     let Some(open) = history.in_progress() else { return false };
@@ -158,7 +159,7 @@ fn is_settled_by_numbers(facts: &Facts<'_>, history: &History) -> bool {
         })
 }
 
-/// From the decision to the plan: the history as it will be, the writes, and the status.
+/// Turns the decision into the plan: the history as it will be, the writes, and the status.
 fn write_down(
     facts: &Facts<'_>,
     mut decided: Decided,
@@ -175,16 +176,16 @@ fn write_down(
         if new.record.trigger == Trigger::SpecChanged);
     let leaves_more = decided.decision.is_some() && !by_spec;
     if leaves_more || changes_more(facts, &before, &history, decided.problem.is_some()) {
-        // A decision of people or of a failure, or a promotion, can make something due of which no
-        // watch tells; what the spec asks for, Kubernetes answers.
+        // A decision by a person or by a failure, or a promotion, can make another decision due
+        // without any watch event. Kubernetes itself reacts to a change that the spec asks for.
         out.requeue_at_once();
     }
     if is_settled_by_numbers(facts, &history) {
-        // The Deployment counts its pods sooner than the cache of pods shows them.
+        // The Deployment's status counts its pods before the cache of pods shows them.
         out.requeue_in(1);
     }
     let mut actions = write_records(facts, &decided, &history);
-    // What follows from a promotion waits until it is stored.
+    // The consequences of a promotion wait until it is stored.
     actions.extend(write_children(facts, &decided, &before, &mut out));
     if !out.lookups.is_empty() {
         return look_up(out.lookups);

@@ -368,7 +368,7 @@ pub struct Memory {
     /// Time at which the status was last written, because counters are written at most every 30 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status_written: Option<Timestamp>,
-    /// Objects that are kept no longer, by name, with the time at which that was first seen.
+    /// Unneeded objects by name, with the time at which that was first observed.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub unneeded_since: BTreeMap<String, Timestamp>,
     /// The revision that the spec was found to name, with the generation of that spec.

@@ -80,11 +80,11 @@ fn a_policy_that_comes_later_refuses_no_way_back() {
     world.settle();
     assert_eq!(world.find_answer(&answer).result, Some(RequestResult::Done));
     assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Held, "6"));
-    // What was once rendered may be served again by the spec too.
+    // A stored rendering may be served again by the spec too.
     world.send_request(Verb::Retry);
     world.settle();
     assert_eq!(world.serving_version(), "7");
-    // What is rendered anew may not.
+    // A new rendering is not allowed.
     world.want_version("8");
     world.settle();
     assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Invalid, "7"));

@@ -316,8 +316,8 @@ fn check_port(facts: &Facts<'_>, target: &Target) -> Result<(), Unready> {
     Err(Problem::Invalid(Reason::PortChanged, sentence).into())
 }
 
-/// Records whose pods the rollout of a target would replace beside those of what serves. Where it
-/// goes on already, it was asked about before it began; without pods no port matters.
+/// Finds the records whose pods the rollout of a target would replace, besides those of the serving
+/// one. A rollout in progress was checked before it began, and without pods no port matters.
 fn find_left<'a>(facts: &'a Facts<'_>, target: &Target) -> Vec<&'a ModelRolloutSpec> {
     let newest = facts.history.newest();
     let goes_on = newest.is_some_and(|r| r.revision_name == target.revision_name);

@@ -176,7 +176,7 @@ fn describe_refused_decision(view: &View<'_>) -> Option<Phase> {
     Some(Phase::new(State::Waiting, reason, describe_refused(refused)))
 }
 
-/// The spec cannot be carried out, or not yet; while what was rolled out before goes on.
+/// The spec cannot be carried out, or not yet; the earlier rollout continues.
 fn describe_problem(view: &View<'_>) -> Option<Phase> {
     let facts = view.facts;
     if facts.observed.memory.crds_older {

@@ -65,9 +65,9 @@ pub fn write_service(
     }
 }
 
-/// The port of the Service and its targetPort: the name that what serves and the newest revision
-/// share, else the number that they share, with a preference for what the pods of rollouts that
-/// were left share with them too. Where they share neither, it keeps what serves.
+/// Finds the port of the Service and its targetPort: the name that the serving and the newest
+/// revision share, or else the number that they share. One that the pods of abandoned rollouts
+/// share too is preferred. If they share neither, the port of the serving revision stays.
 fn choose_port(
     serving: Option<Port>,
     newest: Option<Port>,
