@@ -280,7 +280,12 @@ impl Cluster {
             Trigger::Failed | Trigger::Refused | Trigger::Yanked => {
                 record.version == serving.version || !may_return
             }
-            Trigger::Restart => left.is_some_and(|l| l.version == record.version),
+            // Where the newest decision is refused, kubectl restarts what the Deployment carries.
+            Trigger::Restart => {
+                let is_refused = !self.faults.refusals.is_empty();
+                left.is_some_and(|l| l.version == record.version)
+                    || (is_refused && record.version == serving.version)
+            }
             _ => {
                 record.version == serving.version
                     || self.truth.named.contains(&record.version)

@@ -13,7 +13,7 @@ use crate::{
     },
     plan::facts::{
         Facts,
-        attribution::{Attribution, ExternalChange},
+        attribution::{Attribution, ExternalChange, read_decision_label},
         history::is_kept,
         track::TrackFacts,
     },
@@ -43,7 +43,7 @@ fn handle_changes(
             ExternalChange::Template { hash16, restarted_at } => {
                 handle_undo(facts, track, hash16, restarted_at.as_deref(), decided);
             }
-            ExternalChange::RestartedAt(at) => handle_restart(facts, at.as_deref(), decided),
+            ExternalChange::RestartedAt(at) => handle_restart(facts, track, at.as_deref(), decided),
             ExternalChange::Paused(now) => paused = Some(*now),
             ExternalChange::Drift(_) => {}
         }
@@ -115,20 +115,29 @@ fn go_back(
     decided.decide_rollout(NewRollout::new(facts, target, cause));
 }
 
-fn handle_restart(facts: &Facts<'_>, at: Option<&str>, decided: &mut Decided) {
-    let Some(newest) = facts.history.newest().cloned() else { return };
+/// What was restarted is what the Deployment carries: where the newest decision is refused, that is
+/// an older one.
+fn handle_restart(
+    facts: &Facts<'_>,
+    track: &TrackFacts<'_>,
+    at: Option<&str>,
+    decided: &mut Decided,
+) {
+    let label = read_decision_label(track.track.deployment);
+    let carried = label.and_then(|label| facts.history.get(label.rollout));
+    let Some(carried) = carried.or(facts.history.newest()).cloned() else { return };
     let serving = facts.history.serving().filter(|s| {
         facts.history.in_progress().is_some()
-            && s.revision_hash == newest.revision_hash
+            && s.revision_hash == carried.revision_hash
             && s.restarted_at.as_deref() == at
     });
     if let Some(serving) = serving.cloned() {
         return go_back(facts, &serving, at, decided);
     }
-    if let Err(lookup) = facts.require_templates(!is_kept(facts.observed, &newest)) {
+    if let Err(lookup) = facts.require_templates(!is_kept(facts.observed, &carried)) {
         return decided.lookups.push(lookup);
     }
-    let target = Target::of_record(facts, &newest).restarted(at.map(str::to_owned));
+    let target = Target::of_record(facts, &carried).restarted(at.map(str::to_owned));
     let direction = repeat_direction(&facts.history);
     let cause = Cause::new(Trigger::Restart, direction, decided_by(KUBECTL, None));
     decided.decide_rollout(NewRollout::new(facts, target, cause));

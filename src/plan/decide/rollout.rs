@@ -280,14 +280,13 @@ fn check_port(facts: &Facts<'_>, target: &Target) -> Result<(), Unready> {
             .and_then(|s| s.body.as_ref())
             .map(|body| &body.rendering),
     };
-    let (Some(new), Some(old)) = (rendering.map(make::find_client_port), facts.find_port(serving))
-    else {
+    let old = facts.require_port(serving).map_err(Unready::Lookup)?;
+    let (Some(new), Some(old)) = (rendering.map(make::find_client_port), old) else {
         return Ok(());
     };
     let mut others = vec![old];
     for left in find_left(facts, target) {
-        let body = facts.require_stored_body(left).map_err(Unready::Lookup)?;
-        others.extend(body.map(|body| make::find_client_port(&body.rendering)));
+        others.extend(facts.require_port(left).map_err(Unready::Lookup)?);
     }
     if others.iter().all(|old| old.name == new.name)
         || others.iter().all(|old| old.number == new.number)

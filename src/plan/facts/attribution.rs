@@ -92,7 +92,26 @@ pub fn attribute_changes<'a>(
     if live.spec.paused != label.paused {
         changes.push(ExternalChange::Paused(live.spec.paused));
     }
+    if label.decision_numbers() < newest {
+        changes.retain(|change| !is_recorded(history, base, change));
+    }
     Attribution::Applied(changes)
+}
+
+/// True if a decision after `base`, which the API server refused, already says what a change asks
+/// for: one verb of kubectl makes one record, however long its write is refused.
+fn is_recorded(history: &History, base: &ModelRolloutSpec, change: &ExternalChange) -> bool {
+    let mut newer = history.records().filter(|r| r.number > base.number);
+    match change {
+        ExternalChange::Template { hash16, restarted_at } => newer.any(|r| {
+            names::short_hash(&r.revision_hash) == hash16 && r.restarted_at == *restarted_at
+        }),
+        ExternalChange::RestartedAt(at) => {
+            newer.any(|r| r.revision_hash == base.revision_hash && r.restarted_at == *at)
+        }
+        ExternalChange::Paused(paused) => history.standing_pause().is_some() == *paused,
+        ExternalChange::Drift(_) => false,
+    }
 }
 
 fn compare_template(

@@ -275,10 +275,35 @@ impl<'a> Facts<'a> {
         self.deployment().is_none() && !told && standing.filter(others).count() > 0
     }
 
-    /// Finds the port for clients in the rendering of a record.
+    /// Finds the port for clients in the rendering of a record, or, if that is lost, in the live
+    /// template of its Deployment or of a ReplicaSet.
     #[must_use]
     pub fn find_port(&self, record: &ModelRolloutSpec) -> Option<super::make::Port> {
-        self.find_stored_body(record).map(|body| super::make::find_client_port(&body.rendering))
+        if let Some(body) = self.find_stored_body(record) {
+            return Some(super::make::find_client_port(&body.rendering));
+        }
+        let hash16 = names::short_hash(&record.revision_hash);
+        let live = self.tracks.iter().filter_map(TrackFacts::deployment);
+        let mut templates = live.map(|deployment| &deployment.spec.template);
+        if let Some(template) = templates.find(|template| read_revision(template) == hash16) {
+            return Some(super::make::find_client_port(template));
+        }
+        let template = find_live_template(self.observed, record)?;
+        Some(super::make::find_client_port(&template))
+    }
+
+    /// Finds the port for clients of a record.
+    ///
+    /// # Errors
+    /// The live read that has to come first.
+    pub fn require_port(
+        &self,
+        record: &ModelRolloutSpec,
+    ) -> Result<Option<super::make::Port>, Lookup> {
+        self.require_stored_body(record)?;
+        let port = self.find_port(record);
+        self.require_templates(port.is_none())?;
+        Ok(port)
     }
 
     /// True if a record has the serving content, so that nothing that happens to it is the

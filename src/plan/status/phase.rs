@@ -224,6 +224,12 @@ fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
     }
     let live = view.find_carried_out(open);
     let Some(live) = live else {
+        let mut refused = view.refused.iter();
+        if let Some(refused) = refused.find(|r| r.write.starts_with("Service ")) {
+            let reason = if refused.forbidden { Reason::Forbidden } else { Reason::Refused };
+            let sentence = format!("{what} waits. {}", describe_refused(refused));
+            return Phase::new(State::Waiting, reason, sentence);
+        }
         let phase = Phase::new(State::Rolling, Reason::Rolling, format!("{what}{why}."));
         return phase.waiting_on(WaitingOn::Operator);
     };

@@ -129,6 +129,9 @@ fn patch_decision(
     out: &mut Outgoing,
 ) -> Option<Action> {
     let live = track.track.deployment;
+    if out.service_refused && !newest.goes_back() && !has_template_of(live, newest) {
+        return None;
+    }
     if rendering.is_none() && !has_template_of(live, newest) {
         // The decision cannot be carried out, and the label must not say that it was.
         return None;

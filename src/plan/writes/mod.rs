@@ -20,6 +20,7 @@ use super::{
     },
     observed::{Observed, Record},
     patch::{add_op, guard_version},
+    refused_writes::find_refused,
     strategy,
 };
 use crate::api::{
@@ -41,6 +42,9 @@ pub struct Outgoing {
     /// The stored revision of the newest rollout is lost, and its template lives on in the
     /// Deployment alone.
     pub revision_lost: bool,
+    /// The API server refused the port of the Service, without which clients would not reach the
+    /// pods of another template.
+    pub service_refused: bool,
 }
 
 impl Outgoing {
@@ -129,16 +133,26 @@ pub fn write_children(
     history: &History,
     out: &mut Outgoing,
 ) -> Vec<Action> {
-    let mut actions = Vec::new();
+    let (mut actions, mut service) = (Vec::new(), Vec::new());
+    if let Some(newest) = history.newest() {
+        let rendering = find_rendering(facts, decided, newest, out);
+        service::write_service(facts, history, newest, rendering, out, &mut service);
+    }
+    out.service_refused = service.iter().any(|action| {
+        changes_ports(action)
+            && !find_refused(facts.observed, std::slice::from_ref(action)).is_empty()
+    });
     for target in strategy::list_targets(facts, history) {
         let rendering = target.record.and_then(|r| find_rendering(facts, decided, r, out));
         deployment::write_deployment(facts, history, &target, rendering, out, &mut actions);
     }
-    if let Some(newest) = history.newest() {
-        let rendering = find_rendering(facts, decided, newest, out);
-        service::write_service(facts, history, newest, rendering, out, &mut actions);
-    }
+    actions.append(&mut service);
     actions
+}
+
+fn changes_ports(action: &Action) -> bool {
+    matches!(action, Action::PatchService { ops, .. }
+        if ops.iter().any(|op| op["path"] == "/spec/ports"))
 }
 
 /// The template of the newest rollout: about to be stored, stored, or read live. Where it is stored

@@ -29,8 +29,8 @@ pub fn write_service(
     let name = facts.observed.name.clone();
     let newest_port = rendering.map(make::find_client_port);
     let serving = history.serving().filter(|s| s.revision_name != newest.revision_name);
-    let serving_port = match serving.map(|s| facts.require_stored_body(s)).transpose() {
-        Ok(body) => body.flatten().map(|body| make::find_client_port(&body.rendering)),
+    let serving_port = match serving.map(|s| facts.require_port(s)).transpose() {
+        Ok(port) => port.flatten(),
         Err(lookup) => return out.push_lookup(lookup),
     };
     let Some(live) = &facts.observed.service else {
@@ -50,8 +50,8 @@ pub fn write_service(
     for left in history.list_since_serving() {
         let is_other = |r: &ModelRolloutSpec| r.revision_name != left.revision_name;
         if is_other(newest) && serving.is_none_or(is_other) {
-            match facts.require_stored_body(left) {
-                Ok(body) => others.extend(body.map(|body| make::find_client_port(&body.rendering))),
+            match facts.require_port(left) {
+                Ok(port) => others.extend(port),
                 Err(lookup) => return out.push_lookup(lookup),
             }
         }

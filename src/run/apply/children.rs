@@ -135,7 +135,14 @@ impl Hand<'_, Observed> {
                 Ok(Applied::Done)
             }
             Err(error) if self.is_moved_on(&error, name, ops) => Ok(self.moved_on(kind)),
-            Err(source) => Err(self.error("patch", name, source)),
+            Err(source) => {
+                let verb = match kind {
+                    Kind::Service => "patch Service",
+                    Kind::ModelRollout => "patch ModelRollout",
+                    _ => "patch",
+                };
+                Err(self.error(verb, name, source))
+            }
         }
     }
 
