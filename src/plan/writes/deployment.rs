@@ -129,7 +129,7 @@ fn patch_decision(
     out: &mut Outgoing,
 ) -> Option<Action> {
     let live = track.track.deployment;
-    if out.service_refused && !newest.goes_back() && !has_template_of(live, newest) {
+    if out.service_pending && !newest.goes_back() && !has_template_of(live, newest) {
         return None;
     }
     if rendering.is_none() && !has_template_of(live, newest) {

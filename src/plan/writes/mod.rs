@@ -42,9 +42,9 @@ pub struct Outgoing {
     /// The stored revision of the newest rollout is lost, and its template lives on in the
     /// Deployment alone.
     pub revision_lost: bool,
-    /// The API server refused the port of the Service, without which clients would not reach the
-    /// pods of another template.
-    pub service_refused: bool,
+    /// The Service has to find old and new pods alike before another template is rolled out: the
+    /// API server may refuse that.
+    pub service_pending: bool,
 }
 
 impl Outgoing {
@@ -138,10 +138,11 @@ pub fn write_children(
         let rendering = find_rendering(facts, decided, newest, out);
         service::write_service(facts, history, newest, rendering, out, &mut service);
     }
-    out.service_refused = service.iter().any(|action| {
-        changes_ports(action)
-            && !find_refused(facts.observed, std::slice::from_ref(action)).is_empty()
-    });
+    let ports = service.iter().find(|action| changes_ports(action));
+    out.service_pending = ports.is_some();
+    if ports.is_some_and(|a| find_refused(facts.observed, std::slice::from_ref(a)).is_empty()) {
+        out.requeue_at_once();
+    }
     for target in strategy::list_targets(facts, history) {
         let rendering = target.record.and_then(|r| find_rendering(facts, decided, r, out));
         deployment::write_deployment(facts, history, &target, rendering, out, &mut actions);
