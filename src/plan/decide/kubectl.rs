@@ -156,8 +156,17 @@ fn handle_pause(facts: &Facts<'_>, track: &TrackFacts<'_>, paused: bool, decided
     }
     let key = event_key(track, "pause");
     if !paused && facts.history.standing_pause().is_none() {
-        let message = "kubectl rollout resume was reverted: spec.paused pauses the rollout; set \
-                       spec.paused to false.";
+        let message = match facts.wanted.spec.paused {
+            true => {
+                "kubectl rollout resume was reverted: spec.paused pauses the rollout; set \
+                 spec.paused to false."
+            }
+            false => {
+                "kubectl rollout resume was reverted: the operator pauses this rollout because \
+                 the spec names something that cannot be rolled out; the message of the \
+                 ModelDeployment says what."
+            }
+        };
         return decided.push_event(true, "ResumeRefused", message.into(), key);
     }
     if !has_room_for(facts, verb) {

@@ -360,6 +360,7 @@ fn answer_retry(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> 
     let cause = Cause::new(Trigger::Retry, Direction::Forward, decided_by(facts, request));
     let new = NewRollout::new(facts, target, cause);
     let paused = match facts.should_pause(&facts.history) {
+        true if facts.wanted.spec.paused => " It is paused: it begins once spec.paused is false.",
         true => " It is paused: it begins after a Resume.",
         false => "",
     };

@@ -139,6 +139,8 @@ pub fn compare_rendering(track: Track<'_>, rendering: &Value) -> Vec<String> {
     let template = &track.deployment.spec.template;
     let owned_by_others = paths_below(&track.deployment.foreign, "template.");
     let mut paths = drift::find_differences(rendering, template, &owned_by_others);
+    // After a verb of kubectl, its manager owns the annotation, whoever writes the same value again.
+    paths.retain(|path| !path.ends_with(names::RESTARTED_AT));
     if template["metadata"]["labels"][names::TRACK] != track.name {
         paths.push(format!("metadata.labels[{}]", names::TRACK));
     }
@@ -183,6 +185,16 @@ mod tests {
         assert!(compare_rendering(on_main(&live), &rendering).is_empty());
         live.foreign = vec!["template.spec.hostname".into(), "replicas".into()];
         assert_eq!(compare_rendering(on_main(&live), &rendering), ["spec.hostname"]);
+    }
+
+    #[test]
+    fn a_restart_that_kubectl_owns_is_no_drift() {
+        let mut live = workload("1.0", &record(1, "6"));
+        let rendering = live.spec.template.clone();
+        live.spec.template["metadata"]["annotations"] = json!({names::RESTARTED_AT: "t"});
+        let path = format!("template.metadata.annotations.{}", names::RESTARTED_AT);
+        live.foreign = vec![path];
+        assert!(compare_rendering(on_main(&live), &rendering).is_empty());
     }
 
     #[test]
