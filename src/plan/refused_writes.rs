@@ -8,6 +8,7 @@ use super::{
     action::{Action, NEW_DEPLOYMENT, Plan, TEMPLATE, decision_prefix},
     observed::{Observed, RefusedWrite},
 };
+use crate::api::reason::Reason;
 
 /// The refused writes among what is to be done, whether they are tried again now or not.
 pub fn find_refused<'a>(observed: &'a Observed, actions: &[Action]) -> Vec<&'a RefusedWrite> {
@@ -60,4 +61,10 @@ pub fn is_template_at_fault(refused: &RefusedWrite) -> bool {
 #[must_use]
 pub fn describe_refused(refused: &RefusedWrite) -> String {
     format!("Cannot {}. It is tried again.", refused.message.trim_end_matches('.'))
+}
+
+/// The reason of a condition about a refused write.
+#[must_use]
+pub fn find_reason(refused: &RefusedWrite) -> Reason {
+    if refused.forbidden { Reason::Forbidden } else { Reason::Refused }
 }

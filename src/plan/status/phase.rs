@@ -23,7 +23,7 @@ use crate::{
             version::find_pinned_digest,
         },
         observed::{RefusedWrite, Version},
-        refused_writes::{self, describe_refused},
+        refused_writes::{self, describe_refused, find_reason},
         strategy::should_be_paused,
         writes::Outgoing,
     },
@@ -75,8 +75,7 @@ pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
         );
     }
     if let Some(refused) = find_hindering(view).filter(|_| phase.state == State::Serving) {
-        let reason = if refused.forbidden { Reason::Forbidden } else { Reason::Refused };
-        phase = Phase::new(State::Waiting, reason, describe_refused(refused));
+        phase = Phase::new(State::Waiting, find_reason(refused), describe_refused(refused));
     }
     for refused in view.refused.iter().filter(|r| !r.deciding && !is_about_progress(view, r)) {
         let sentence = describe_refused(refused);
@@ -172,8 +171,7 @@ fn describe_missing_records(view: &View<'_>) -> Option<Phase> {
 fn describe_refused_decision(view: &View<'_>) -> Option<Phase> {
     let mut deciding = view.refused.iter().filter(|r| r.deciding);
     let refused = deciding.clone().find(|r| !r.due).or_else(|| deciding.next())?;
-    let reason = if refused.forbidden { Reason::Forbidden } else { Reason::Refused };
-    Some(Phase::new(State::Waiting, reason, describe_refused(refused)))
+    Some(Phase::new(State::Waiting, find_reason(refused), describe_refused(refused)))
 }
 
 /// The spec cannot be carried out, or not yet; the earlier rollout continues.
@@ -216,19 +214,15 @@ fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
     let why = reason.filter(|_| open.goes_back()).map(|r| format!(": {r}")).unwrap_or_default();
     if let Some(refused) = refused_writes::find_decision(facts.observed, open.number) {
         let sentence = format!("{what}: the API server refused it: {}", refused.message);
-        return if refused.forbidden {
-            Phase::new(State::Waiting, Reason::Forbidden, sentence)
-        } else {
-            Phase::new(State::Invalid, Reason::Refused, sentence)
-        };
+        let state = if refused.forbidden { State::Waiting } else { State::Invalid };
+        return Phase::new(state, find_reason(refused), sentence);
     }
     let live = view.find_carried_out(open);
     let Some(live) = live else {
         let mut refused = view.refused.iter();
         if let Some(refused) = refused.find(|r| r.write.starts_with("Service ")) {
-            let reason = if refused.forbidden { Reason::Forbidden } else { Reason::Refused };
             let sentence = format!("{what} waits. {}", describe_refused(refused));
-            return Phase::new(State::Waiting, reason, sentence);
+            return Phase::new(State::Waiting, find_reason(refused), sentence);
         }
         let phase = Phase::new(State::Rolling, Reason::Rolling, format!("{what}{why}."));
         return phase.waiting_on(WaitingOn::Operator);
