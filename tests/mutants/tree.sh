@@ -14,6 +14,11 @@ for path in Cargo.lock src/api src/plan proptest-regressions tests/planner tests
   rm -rf "${tree:?}/$path"
   cp -r "$path" "$tree/$path"
 done
+# A module with a folder of its own is read by its path, and says where the folder is.
+for folder in "$tree"/tests/planner/*/; do
+  name=$(basename "$folder")
+  sed -i "s|^mod \(.*\);|#[path = \"$name/\1.rs\"]\nmod \1;|" "$tree/tests/planner/$name.rs"
+done
 cat >"$tree/.cargo/config.toml" <<'TOML'
 [build]
 target-dir = "../../build"
