@@ -177,6 +177,38 @@ mod tests {
     }
 
     #[test]
+    fn a_verb_of_kubectl_beside_a_refused_decision_is_recorded_once() {
+        let restarted = |number, version| ModelRolloutSpec {
+            restarted_at: Some("t".into()),
+            ..record(number, version)
+        };
+        let attribute = |live: &Deployment, later: Vec<ModelRolloutSpec>| {
+            let records = [vec![promoted(1, "6"), record(2, "7")], later].concat();
+            let history = History::new(&observed("7", records), "fraud");
+            match attribute_changes(&history, on_main(live), true, |_| None) {
+                Attribution::Applied(changes) => changes,
+                other => panic!("{other:?}"),
+            }
+        };
+        let mut live = workload("1.0", &record(1, "6"));
+        live.spec.template["metadata"]["annotations"] = json!({names::RESTARTED_AT: "t"});
+        let restart = [ExternalChange::RestartedAt(Some("t".into()))];
+        assert_eq!(attribute(&live, Vec::new()), restart);
+        assert_eq!(attribute(&live, vec![restarted(3, "7")]), restart, "of another revision");
+        assert_eq!(attribute(&live, vec![record(3, "6")]), restart, "at another time");
+        assert_eq!(attribute(&live, vec![restarted(3, "6"), record(4, "7")]), []);
+
+        let live = workload("1.0", &record(1, "8"));
+        assert_eq!(attribute(&live, Vec::new()).len(), 1);
+        assert_eq!(attribute(&live, vec![restarted(3, "8")]).len(), 1, "at another time");
+        assert_eq!(attribute(&live, vec![record(3, "8"), record(4, "7")]), []);
+
+        let mut live = workload("1.0", &record(1, "6"));
+        live.spec.paused = true;
+        assert_eq!(attribute(&live, Vec::new()), [ExternalChange::Paused(true)]);
+    }
+
+    #[test]
     fn an_addition_to_the_template_is_drift_only_if_another_manager_owns_it() {
         let mut live = workload("1.0", &record(1, "6"));
         let mut rendering = live.spec.template.clone();
