@@ -148,6 +148,21 @@ mod tests {
     };
 
     #[test]
+    fn an_event_names_the_version_the_template_or_the_repetition_that_was_left() {
+        let observed: Observed = observed("7", vec![promoted(1, "6")]);
+        let name = |left: &ModelRolloutSpec, back: &ModelRolloutSpec| {
+            judge(&observed, |facts| name_difference(left, &Target::of_record(facts, back)).0)
+        };
+        let restart = ModelRolloutSpec { trigger: Trigger::Restart, ..record(2, "6") };
+        let changed = ModelRolloutSpec { revision_hash: "v1:sha256:c".into(), ..record(2, "6") };
+        assert_eq!(name(&record(2, "7"), &record(1, "6")), "Version 7 was not rolled out");
+        assert_eq!(name(&restart, &record(1, "6")), "Version 6 was not restarted");
+        assert_eq!(name(&record(2, "6"), &record(1, "6")), "Version 6 was not rolled out again");
+        let template = "The changed template of version 6 was not rolled out";
+        assert_eq!(name(&changed, &record(1, "6")), template);
+    }
+
+    #[test]
     fn a_refused_decision_is_the_templates_fault_only_if_it_changes_the_template() {
         let refuse = |what: &str, forbidden| {
             let write = format!("{}{what}", decision_prefix(2));

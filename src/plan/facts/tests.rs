@@ -8,7 +8,7 @@ use crate::{
     },
     plan::{
         arbitrary::{at, judge, main_track, observed, promoted, record, store_revisions, workload},
-        observed::ReplicaSet,
+        observed::{Meta, ReplicaSet},
     },
 };
 
@@ -181,4 +181,21 @@ fn a_stored_body_that_is_not_at_hand_is_read_live_once() {
     assert_eq!(read(&observed, "7"), Ok(false), "it is not stored");
     observed.memory.looked_up = vec![Lookup::Revision("fraud-6".into())];
     assert_eq!(read(&observed, "6"), Ok(false), "it was changed, or is gone");
+}
+
+#[test]
+fn a_template_is_taken_from_a_replica_set_of_ours_or_of_nobody() {
+    let live =
+        Deployment { meta: Meta { uid: "d".into(), ..Meta::default() }, ..Deployment::default() };
+    let find = |controller: Option<&str>| {
+        let mut observed = observed("7", vec![promoted(1, "6")]);
+        observed.tracks = main_track(live.clone());
+        let template = workload("1.0", &record(1, "6")).spec.template;
+        let controller_uid = controller.map(str::to_owned);
+        let set = ReplicaSet { name: "s".into(), controller_uid, template };
+        observed.memory.replica_sets = vec![set];
+        find_live_template(&observed, &record(1, "6")).is_some()
+    };
+    assert!(find(Some("d")) && find(None));
+    assert!(!find(Some("another")));
 }
