@@ -173,3 +173,22 @@ fn only_what_the_spec_names_is_rendered_again() {
     observed.model_deployment.as_mut().unwrap().spec.version = "6".into();
     refused(rerender(&observed), "the spec has to name what serves");
 }
+
+#[test]
+fn a_retry_that_waits_names_what_pauses_it() {
+    let rejects = Some(Rejection { rollout: 2, scope: Scope::Version, key: "sha256:7".into() });
+    let (direction, trigger) = (Direction::Back, Trigger::Undo);
+    let back = ModelRolloutSpec { direction, trigger, rejects, ..promoted(3, "6") };
+    let records = vec![promoted(1, "6"), promoted(2, "7"), back];
+    let mut observed = store_revisions(observed("7", records));
+    observed.tracks = main_track(workload("3.0", &record(3, "6")));
+    observed.memory.looked_up = vec![Lookup::Revision("fraud-6".into()), Lookup::ReplicaSets];
+    let retry = |observed: &Observed| {
+        let outcome = ask(observed, Verb::Retry, |r| r.spec.if_decision = "3.0".into());
+        let Ok((RequestResult::Done, message, Some(_))) = outcome else { panic!("{outcome:?}") };
+        message
+    };
+    assert!(!retry(&observed).contains("paused"));
+    observed.model_deployment.as_mut().unwrap().spec.paused = true;
+    assert!(retry(&observed).contains("once spec.paused is false"));
+}
