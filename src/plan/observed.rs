@@ -413,6 +413,14 @@ pub struct ReplicaSet {
     pub template: Value,
 }
 
+impl ReplicaSet {
+    /// True if the Deployment controls it, or nothing does.
+    #[must_use]
+    pub fn may_belong_to(&self, deployment: &Deployment) -> bool {
+        self.controller_uid.as_ref().is_none_or(|uid| *uid == deployment.meta.uid)
+    }
+}
+
 /// The API server's answer to a write that it refused.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]

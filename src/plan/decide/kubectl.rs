@@ -2,14 +2,12 @@
 
 use super::{
     Decided, Decision, has_room_for, make_decision,
-    rollout::{
-        Cause, KUBECTL, NewRollout, Target, decided_by, find_rejection_by_person, repeat_direction,
-    },
+    rollout::{KUBECTL, NewRollout, Target, decided_by},
 };
 use crate::{
     api::{
         ModelRolloutSpec, names,
-        rollout::{DecisionVerb, Direction, Trigger},
+        rollout::{DecisionVerb, Trigger},
     },
     plan::facts::{
         Facts,
@@ -109,10 +107,8 @@ fn go_back(
 ) {
     // The ReplicaSet that kubectl chose is the one that is used: its pods may still be there.
     let target = Target::of_record(facts, record).restarted(restarted_at.map(str::to_owned));
-    let rejects = facts.history.newest().and_then(|left| find_rejection_by_person(left, &target));
     let by = decided_by(KUBECTL, None);
-    let cause = Cause { rejects, ..Cause::new(Trigger::Undo, Direction::Back, by) };
-    decided.decide_rollout(NewRollout::new(facts, target, cause));
+    decided.decide_rollout(NewRollout::go_back(facts, target, Trigger::Undo, by));
 }
 
 /// What was restarted is what the Deployment carries: where the newest decision is refused, that is
@@ -138,9 +134,7 @@ fn handle_restart(
         return decided.lookups.push(lookup);
     }
     let target = Target::of_record(facts, &carried).restarted(at.map(str::to_owned));
-    let direction = repeat_direction(&facts.history);
-    let cause = Cause::new(Trigger::Restart, direction, decided_by(KUBECTL, None));
-    decided.decide_rollout(NewRollout::new(facts, target, cause));
+    decided.decide_rollout(NewRollout::restart(facts, target, decided_by(KUBECTL, None)));
 }
 
 fn handle_pause(facts: &Facts<'_>, track: &TrackFacts<'_>, paused: bool, decided: &mut Decided) {

@@ -18,7 +18,7 @@ pub mod rollout;
 pub mod spec;
 pub mod trouble;
 
-use self::rollout::NewRollout;
+use self::rollout::{NewRollout, Target};
 use super::{
     action::{Action, Lookup},
     facts::{Facts, health::Failure, history::History, problem::Problem},
@@ -62,6 +62,17 @@ impl Decided {
     /// True if neither a decision nor a live read is due yet.
     fn is_undecided(&self) -> bool {
         self.decision.is_none() && self.lookups.is_empty()
+    }
+
+    /// Finds the target of a rollback (rule 1), or asks for the live read that is required first.
+    fn find_rollback_target(&mut self, facts: &Facts<'_>) -> Option<Target> {
+        match facts.find_rollback_target() {
+            Ok(target) => target.map(|record| Target::of_record(facts, record)),
+            Err(lookup) => {
+                self.lookups.push(lookup);
+                None
+            }
+        }
     }
 
     /// Emits an Event, once for each key.

@@ -3,10 +3,7 @@
 
 use super::{
     Decided, Decision, has_room_for, make_decision,
-    rollout::{
-        Cause, NewRollout, Target, Unready, find_rejection_by_person, make_body, make_target,
-        prepare_desired, repeat_direction,
-    },
+    rollout::{Cause, NewRollout, Target, Unready, make_body, make_target, prepare_desired},
 };
 use crate::{
     api::{
@@ -282,13 +279,9 @@ fn go_back(
     trigger: Trigger,
     decided: &mut Decided,
 ) -> Answer {
-    let left = facts.history.newest();
     let target = Target::of_record(facts, record);
-    let rejects = left.and_then(|left| find_rejection_by_person(left, &target));
-    let what = describe_rejection(left, rejects.as_ref());
-    let cause =
-        Cause { rejects, ..Cause::new(trigger, Direction::Back, decided_by(facts, request)) };
-    let new = NewRollout::new(facts, target, cause);
+    let new = NewRollout::go_back(facts, target, trigger, decided_by(facts, request));
+    let what = describe_rejection(facts.history.newest(), new.record.rejects.as_ref());
     let message = format!(
         "Recorded as rollout {}: going back to version {} (rollout {}){what}.",
         new.record.number, record.version, record.number
@@ -445,9 +438,7 @@ fn answer_restart(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -
         Target::of_record(facts, newest)
     };
     let target = target.restarted(Some(facts.now.to_string()));
-    let direction = repeat_direction(&facts.history);
-    let cause = Cause::new(Trigger::Restart, direction, decided_by(facts, request));
-    let new = NewRollout::new(facts, target, cause);
+    let new = NewRollout::restart(facts, target, decided_by(facts, request));
     let number = new.record.number;
     let message =
         format!("Recorded as rollout {number}: restarting the pods of version {}.", newest.version);

@@ -19,7 +19,7 @@ use crate::{
             Facts, admit,
             attribution::{read_decision_label, read_restarted_at},
             find_live_template, find_stored_revision,
-            history::{History, Rejectable, is_kept, make_rejection, rejection_covers},
+            history::{Rejectable, is_kept, make_rejection, rejection_covers},
             problem::Problem,
             revision::{self, compute_digest},
             stores_rendering,
@@ -329,8 +329,7 @@ fn find_left<'a>(facts: &'a Facts<'_>, target: &Target) -> Vec<&'a ModelRolloutS
 
 /// The rejection that comes with a person's decision (rule 3): what differs between the rollout
 /// that is left and the one that is gone back to. What is served is never rejected.
-#[must_use]
-pub fn find_rejection_by_person(left: &ModelRolloutSpec, target: &Target) -> Option<Rejection> {
+fn find_rejection_by_person(left: &ModelRolloutSpec, target: &Target) -> Option<Rejection> {
     // The widest scope that does not cover what is gone back to.
     [Scope::Version, Scope::Content, Scope::Revision]
         .into_iter()
@@ -344,13 +343,24 @@ pub fn reject_rollout(left: &ModelRolloutSpec, scope: Scope, target: &Target) ->
     (!rejection_covers(&rejection, target)).then_some(rejection)
 }
 
-/// The direction that a repetition of the newest rollout has: that of the one in progress.
-#[must_use]
-pub fn repeat_direction(history: &History) -> Direction {
-    history.in_progress().map_or(Direction::Forward, |open| open.direction)
-}
-
 impl NewRollout {
+    /// A person goes back to `target`, which rejects what differs from it (rule 3).
+    #[must_use]
+    pub fn go_back(facts: &Facts<'_>, target: Target, trigger: Trigger, by: DecidedBy) -> Self {
+        let left = facts.history.newest();
+        let rejects = left.and_then(|left| find_rejection_by_person(left, &target));
+        let cause = Cause { rejects, ..Cause::new(trigger, Direction::Back, by) };
+        Self::new(facts, target, cause)
+    }
+
+    /// A person restarts the pods of `target`, in the direction of the rollout in progress.
+    #[must_use]
+    pub fn restart(facts: &Facts<'_>, target: Target, by: DecidedBy) -> Self {
+        let open = facts.history.in_progress();
+        let direction = open.map_or(Direction::Forward, |open| open.direction);
+        Self::new(facts, target, Cause::new(Trigger::Restart, direction, by))
+    }
+
     /// A record of a decision to serve `target`, with everything that follows from the history.
     #[must_use]
     pub fn new(facts: &Facts<'_>, target: Target, cause: Cause) -> Self {

@@ -66,12 +66,7 @@ fn leave_rollout(facts: &Facts<'_>, decided: &mut Decided) {
     if !is_left_behind(facts) {
         return;
     }
-    let target = match facts.find_rollback_target() {
-        Ok(Some(target)) => target,
-        Ok(None) => return,
-        Err(lookup) => return decided.lookups.push(lookup),
-    };
-    let target = Target::of_record(facts, target);
+    let Some(target) = decided.find_rollback_target(facts) else { return };
     let by = decided_by(SPEC, Some("the spec no longer names the rollout in progress"));
     let cause = Cause::new(Trigger::SpecChanged, Direction::Back, by);
     decided.decide_rollout(NewRollout::new(facts, target, cause));
@@ -81,10 +76,8 @@ fn leave_rollout(facts: &Facts<'_>, decided: &mut Decided) {
 #[must_use]
 pub fn is_left_behind(facts: &Facts<'_>) -> bool {
     let Some(open) = facts.history.in_progress() else { return false };
-    let named = match &facts.desired {
-        Ok(desired) => desired.revision_hash == open.revision_hash,
-        Err(_) => false,
-    };
+    let desired = facts.desired.as_ref();
+    let named = desired.is_ok_and(|desired| desired.revision_hash == open.revision_hash);
     let compared = !facts.observed.memory.crds_older;
     compared && !open.goes_back() && !facts.has_serving_content(open) && !named
 }

@@ -35,12 +35,7 @@ pub struct Verdict {
 pub fn roll_back_if_failed(facts: &Facts<'_>, decided: &mut Decided) {
     let Some(open) = facts.history.in_progress() else { return };
     let Some(verdict) = find_verdict(facts, open) else { return };
-    let target = match facts.find_rollback_target() {
-        Ok(Some(target)) => target,
-        Ok(None) => return,
-        Err(lookup) => return decided.lookups.push(lookup),
-    };
-    let target = Target::of_record(facts, target);
+    let Some(target) = decided.find_rollback_target(facts) else { return };
     let rejects = verdict.scope.and_then(|scope| reject_rollout(open, scope, &target));
     let (what, back) = name_difference(open, &target);
     let message = format!("{what}: {}. Going back to {back}.", verdict.failure.to_sentence());

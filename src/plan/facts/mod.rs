@@ -26,7 +26,7 @@ use serde_json::Value;
 
 use self::{
     attribution::{Attribution, attribute_changes, read_decision_label, read_revision},
-    history::{DecisionLabel, History, is_kept, serves_the_same},
+    history::{DecisionLabel, History, is_kept},
     ownership::{Ownership, find_track_ownership},
     problem::Problem,
     track::TrackFacts,
@@ -178,12 +178,9 @@ impl<'a> Facts<'a> {
     #[must_use]
     pub fn is_restored_paused(&self, live: &Deployment) -> bool {
         let memory = &self.observed.memory;
-        let controls = |s: &super::observed::ReplicaSet| {
-            s.controller_uid.as_deref().is_none_or(|uid| uid == live.meta.uid)
-        };
         is_paused_without_pods(live)
             && memory.looked_up.contains(&Lookup::ReplicaSets)
-            && !memory.replica_sets.iter().any(controls)
+            && !memory.replica_sets.iter().any(|set| set.may_belong_to(live))
     }
 
     /// The track of the Deployment of that name.
@@ -312,12 +309,6 @@ impl<'a> Facts<'a> {
     pub fn has_serving_content(&self, record: &ModelRolloutSpec) -> bool {
         let served = self.history.served_last();
         served.is_some_and(|s| s.content_hash == record.content_hash)
-    }
-
-    /// True if a record serves exactly the same as the serving rollout.
-    #[must_use]
-    pub fn is_serving_exactly(&self, record: &ModelRolloutSpec) -> bool {
-        self.history.serving().is_some_and(|s| serves_the_same(s, record))
     }
 }
 

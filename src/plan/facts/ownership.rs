@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    api::names::{MODEL_DEPLOYMENT, TRACK},
+    api::names::{MODEL_DEPLOYMENT, TRACK, TRACK_MAIN},
     plan::observed::{Meta, Observed, Track},
 };
 
@@ -19,6 +19,14 @@ pub enum Ownership {
     Terminating,
     /// Something else owns it; the reason, as the end of a sentence.
     OwnedByOther(String),
+}
+
+impl Ownership {
+    /// True if the child is ours, or can be adopted.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::Ours | Self::Adoptable)
+    }
 }
 
 /// Finds the owner of a child; `selects` is true if it carries our selector.
@@ -40,6 +48,14 @@ pub fn find_track_ownership(observed: &Observed, track: Track<'_>, uid: &str) ->
     let live = track.deployment;
     let selects = live.spec.selector == build_selector(&observed.name, track.name);
     find_ownership(&live.meta, uid, &observed.name, selects)
+}
+
+/// Finds the owner of the Service; None if there is none.
+#[must_use]
+pub fn find_service_ownership(observed: &Observed, uid: &str) -> Option<Ownership> {
+    let live = observed.service.as_ref()?;
+    let selects = live.selector == build_selector(&observed.name, TRACK_MAIN);
+    Some(find_ownership(&live.meta, uid, &observed.name, selects))
 }
 
 /// Builds the selector of a Deployment and of a Service: ModelDeployment and track, never a

@@ -164,8 +164,7 @@ fn records_of_another_uid_belong_to_a_model_deployment_that_was_deleted() {
 
 #[test]
 fn what_serves_exactly_is_what_serves_with_the_same_restart() {
-    let observed = observed("6", vec![promoted(1, "6")]);
-    let is_exact = |record: ModelRolloutSpec| judge(&observed, |f| f.is_serving_exactly(&record));
+    let is_exact = |record: ModelRolloutSpec| history::serves_the_same(&promoted(1, "6"), &record);
     assert!(is_exact(record(2, "6")));
     assert!(!is_exact(record(2, "7")));
     assert!(!is_exact(ModelRolloutSpec { restarted_at: Some("t".into()), ..record(2, "6") }));

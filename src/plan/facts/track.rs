@@ -23,8 +23,7 @@ impl<'a> TrackFacts<'a> {
     /// The Deployment, where it is ours or can be adopted.
     #[must_use]
     pub fn deployment(&self) -> Option<&'a Deployment> {
-        let ours = matches!(self.ownership, Ownership::Ours | Ownership::Adoptable);
-        ours.then_some(self.track.deployment)
+        self.ownership.is_ours().then_some(self.track.deployment)
     }
 
     /// True if the Deployment carries the newest decision on it in `history`.

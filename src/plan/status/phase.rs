@@ -18,7 +18,7 @@ use crate::{
         facts::{
             admit,
             health::{self, Health, Patience, judge_rollout},
-            ownership::{Ownership, build_selector, find_ownership},
+            ownership::{Ownership, find_service_ownership},
             problem::Problem,
             version::find_pinned_digest,
         },
@@ -133,10 +133,8 @@ fn find_hindering<'a>(view: &View<'a>) -> Option<&'a RefusedWrite> {
 fn find_conflict(view: &View<'_>) -> Option<Phase> {
     let facts = view.facts;
     let name = &facts.observed.name;
-    let service = facts.observed.service.as_ref().map(|s| {
-        let selects = s.selector == build_selector(name, names::TRACK_MAIN);
-        ("Service", find_ownership(&s.meta, &facts.wanted.uid, name, selects))
-    });
+    let service = find_service_ownership(facts.observed, &facts.wanted.uid);
+    let service = service.map(|ownership| ("Service", ownership));
     let deployment = facts.main_track().map(|t| ("Deployment", t.ownership.clone()));
     deployment.into_iter().chain(service).find_map(|(kind, ownership)| match ownership {
         Ownership::OwnedByOther(why) => {

@@ -5,14 +5,10 @@ use serde_json::{Value, json};
 
 use super::{Outgoing, children};
 use crate::{
-    api::{ModelRolloutSpec, names},
+    api::ModelRolloutSpec,
     plan::{
         action::Action,
-        facts::{
-            Facts,
-            history::History,
-            ownership::{Ownership, build_selector, find_ownership},
-        },
+        facts::{Facts, history::History, ownership::find_service_ownership},
         make::{self, Port},
     },
 };
@@ -33,7 +29,8 @@ pub fn write_service(
         Ok(port) => port.flatten(),
         Err(lookup) => return out.push_lookup(lookup),
     };
-    let Some(live) = &facts.observed.service else {
+    let ownership = find_service_ownership(facts.observed, &facts.wanted.uid);
+    let (Some(live), Some(ownership)) = (&facts.observed.service, ownership) else {
         if let Some(port) = serving_port.or(newest_port) {
             let target = json!(port.name);
             let body = children::build_service(facts.observed, facts.wanted, &port, &target);
@@ -41,9 +38,7 @@ pub fn write_service(
         }
         return;
     };
-    let selects = live.selector == build_selector(&name, names::TRACK_MAIN);
-    let ownership = find_ownership(&live.meta, &facts.wanted.uid, &name, selects);
-    if matches!(ownership, Ownership::Terminating | Ownership::OwnedByOther(_)) {
+    if !ownership.is_ours() {
         return;
     }
     let mut others = Vec::new();

@@ -79,7 +79,10 @@ fn a_restart_that_the_spec_asks_for_is_part_of_the_rollout() {
 fn a_repetition_has_the_direction_of_the_rollout_in_progress() {
     let repeat = |newest: ModelRolloutSpec| {
         let records = vec![promoted(1, "6"), newest];
-        judge(&observed("6", records), |facts| repeat_direction(&facts.history))
+        judge(&observed("6", records), |facts| {
+            let target = Target::of_record(facts, &record(2, "6"));
+            NewRollout::restart(facts, target, decided_by(KUBECTL, None)).record.direction
+        })
     };
     let back = |record| ModelRolloutSpec { direction: Direction::Back, ..record };
     assert_eq!(repeat(back(record(2, "6"))), Direction::Back);
