@@ -12,12 +12,14 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         condition::Time,
+        deployment::{DeliveryMode, Protocol},
         names,
         request::{RolloutRequestSpec, Verb},
         rollout::{ModelRolloutSpec, Outcome},
     },
     plan::{
         facts::Facts,
+        make::{Delivered, Source},
         observed::{
             Controller, Deployment, DeploymentSpec, Meta, Observed, ObservedModelDeployment,
             Record, Request, StoredRevision, Version,
@@ -119,6 +121,28 @@ pub fn request(verb: Verb, if_decision: &str) -> Request {
     let (name, uid, resource_version) = ("ask".into(), "ask-uid".into(), "1".into());
     let (created, generation, status) = (at(30), 1, None);
     Request { name, uid, resource_version, created, generation, spec, status }
+}
+
+/// A revisionHash.
+const REVISION: &str = "v1:sha256:0123456789abcdef0123456789abcdef";
+
+/// The input of a rendering of version 7 of `fraud` in ModelDeployment `risk`, without an artifact.
+pub fn build_source(template: Option<&Value>) -> Source<'_> {
+    Source {
+        deployment: "risk",
+        model: "fraud",
+        version: "7",
+        hash: REVISION,
+        protocol: Protocol::OpenInferenceV2,
+        image: Some("a:1"),
+        artifact: None,
+        delivered: Delivered { mode: DeliveryMode::InImage, digest: None },
+        delivery: None,
+        policy: None,
+        fetch_image: None,
+        before: None,
+        template,
+    }
 }
 
 /// The answer to a question about the facts of an observation, a minute after the records were

@@ -43,8 +43,8 @@ pub fn list_worlds() -> Vec<World> {
         bounds_world(),
         pauses_world(),
         requests_world(),
-        refused_settings_world(),
-        refused_decision_world(),
+        refused_world("refused settings", WriteKind::Settings),
+        refused_world("refused decision", WriteKind::Decision),
         admission_world(),
         losses_world(),
         recreation_world(),
@@ -114,28 +114,16 @@ fn requests_world() -> World {
     begin_world("undo, abort, retry", acts)
 }
 
-fn refused_settings_world() -> World {
+fn refused_world(name: &'static str, kind: WriteKind) -> World {
     let acts = vec![
-        Act::Refuse(WriteKind::Settings, Code::Forbidden),
-        Act::Refuse(WriteKind::Settings, Code::Invalid),
+        Act::Refuse(kind, Code::Forbidden),
+        Act::Refuse(kind, Code::Invalid),
         Act::Heal,
         Act::Scale(2),
         want_version("8"),
         Act::Ask(Verb::Undo),
     ];
-    begin_world("refused settings", acts)
-}
-
-fn refused_decision_world() -> World {
-    let acts = vec![
-        Act::Refuse(WriteKind::Decision, Code::Forbidden),
-        Act::Refuse(WriteKind::Decision, Code::Invalid),
-        Act::Heal,
-        Act::Scale(2),
-        want_version("8"),
-        Act::Ask(Verb::Undo),
-    ];
-    begin_world("refused decision", acts)
+    begin_world(name, acts)
 }
 
 fn admission_world() -> World {

@@ -1,9 +1,9 @@
 use super::*;
 use crate::{
-    api::deployment::{DeliveryMode, Protocol},
+    api::deployment::Protocol,
     plan::{
-        arbitrary,
-        make::{Delivered, Source, render_template},
+        arbitrary::{self, build_source},
+        make::{Source, render_template},
     },
 };
 use proptest::prelude::*;
@@ -173,22 +173,7 @@ fn a_flag_that_we_leave_off_and_another_sets_is_drift() {
 }
 
 fn rendering(written: &Value, protocol: Protocol) -> Value {
-    let source = Source {
-        deployment: "d",
-        model: "m",
-        version: "1",
-        hash: "v1:sha256:0",
-        protocol,
-        image: Some("a:1"),
-        artifact: None,
-        delivered: Delivered { mode: DeliveryMode::InImage, digest: None },
-        delivery: None,
-        policy: None,
-        fetch_image: None,
-        before: None,
-        template: Some(written),
-    };
-    render_template(&source).unwrap()
+    render_template(&Source { protocol, ..build_source(Some(written)) }).unwrap()
 }
 
 /// What the API server makes of a rendering: its defaults, the usual forms of quantities,

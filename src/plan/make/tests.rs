@@ -1,31 +1,15 @@
 //! What a rendering is made into.
 
 use super::*;
-use crate::{api::deployment::DeliveryMode, plan::arbitrary};
+use crate::{
+    api::deployment::DeliveryMode,
+    plan::arbitrary::{self, build_source},
+};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use proptest::prelude::*;
 
-const REVISION: &str = "v1:sha256:0123456789abcdef0123456789abcdef";
-fn source(template: Option<&Value>) -> Source<'_> {
-    Source {
-        deployment: "risk",
-        model: "fraud",
-        version: "7",
-        hash: REVISION,
-        protocol: Protocol::OpenInferenceV2,
-        image: Some("a:1"),
-        artifact: None,
-        delivered: Delivered { mode: DeliveryMode::InImage, digest: None },
-        delivery: None,
-        policy: None,
-        fetch_image: None,
-        before: None,
-        template,
-    }
-}
-
 fn rendered(template: Value) -> Value {
-    render_template(&source(Some(&template))).unwrap()
+    render_template(&build_source(Some(&template))).unwrap()
 }
 
 /// The container `model` made of what the user wrote of it.
@@ -54,7 +38,7 @@ fn without_a_template_the_pod_is_the_versions_image_completed() {
             "lifecycle": {"preStop": {"sleep": {"seconds": 5}}}, "terminationMessagePolicy": "FallbackToLogsOnError",
         }]},
     });
-    assert_eq!(render_template(&source(None)), Ok(want.clone()));
+    assert_eq!(render_template(&build_source(None)), Ok(want.clone()));
     assert_eq!(rendered(json!({"metadata": null, "spec": {"containers": []}})), want);
 }
 
@@ -86,7 +70,7 @@ fn the_container_model_is_added_first_where_it_is_absent() {
 #[test]
 fn an_empty_image_is_no_image() {
     assert_eq!(model(json!({"name": "model", "image": ""}))["image"], "a:1");
-    let nobody = render_template(&Source { image: None, ..source(None) }).unwrap_err();
+    let nobody = render_template(&Source { image: None, ..build_source(None) }).unwrap_err();
     assert_eq!(nobody.reason(), Reason::NoImage);
     assert_eq!(
         nobody.to_string(),
@@ -109,7 +93,7 @@ fn an_artifact_in_the_image_is_told_to_the_server_and_nothing_else() {
         let artifact = artifact(digest);
         let delivered = Delivered { mode: DeliveryMode::InImage, digest };
         let whole =
-            render_template(&Source { artifact: Some(&artifact), delivered, ..source(None) })
+            render_template(&Source { artifact: Some(&artifact), delivered, ..build_source(None) })
                 .unwrap();
         let env = &whole["spec"]["containers"][0]["env"];
         assert_eq!(env[2], json!({"name": "MODEL_URI", "value": "s3://models/fraud/7/"}));
@@ -134,7 +118,7 @@ fn port_and_probe_follow_the_protocol() {
         (Protocol::GRPC, "model", 8081, json!({"port": 8081}), "grpc"),
     ];
     for (protocol, name, number, probe, kind) in cases {
-        let whole = render_template(&Source { protocol, ..source(None) }).unwrap();
+        let whole = render_template(&Source { protocol, ..build_source(None) }).unwrap();
         assert_eq!(find_client_port(&whole), Port { name: name.into(), number });
         assert_eq!(whole["spec"]["containers"][0]["readinessProbe"][kind], probe);
     }
@@ -219,7 +203,7 @@ proptest! {
     #[test]
     fn any_template_is_rendered_or_told_in_a_sentence(template in template(), grpc in any::<bool>()) {
         let protocol = if grpc { Protocol::GRPC } else { Protocol::HTTP };
-        match render_template(&Source { protocol, ..source(Some(&template)) }) {
+        match render_template(&Source { protocol, ..build_source(Some(&template)) }) {
             Ok(whole) => prop_assert!(!find_client_port(&whole).name.is_empty()),
             Err(error) => prop_assert!(error.to_string().ends_with('.') && error.reason() == Reason::InvalidTemplate),
         }

@@ -3,13 +3,12 @@
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 
 use super::*;
-use crate::api::reason::Reason;
 use crate::{
-    api::{
-        ModelPolicySpec,
-        deployment::{Delivery, Protocol},
+    api::{ModelPolicySpec, deployment::Delivery, reason::Reason},
+    plan::{
+        arbitrary::build_source,
+        make::{Delivered, render_template},
     },
-    plan::make::{Delivered, render_template},
 };
 
 const DIGEST: &str = "sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";
@@ -53,12 +52,6 @@ impl Case {
         let delivery: Delivery = serde_json::from_value(self.delivery.clone()).unwrap();
         let policy: Option<ModelPolicySpec> = serde_json::from_value(self.policy.clone()).unwrap();
         render_template(&Source {
-            deployment: "risk",
-            model: "fraud",
-            version: "7",
-            hash: "v1:sha256:0123456789abcdef0123456789abcdef",
-            protocol: Protocol::OpenInferenceV2,
-            image: Some("a:1"),
             artifact: Some(&artifact),
             delivered: Delivered {
                 mode: delivery.mode.unwrap_or(DeliveryMode::Init),
@@ -68,7 +61,7 @@ impl Case {
             policy: policy.as_ref(),
             fetch_image: self.fetch_image,
             before: Some(BEFORE),
-            template: Some(&self.template),
+            ..build_source(Some(&self.template))
         })
     }
 
