@@ -302,7 +302,8 @@ pub enum Trigger {
     Refused,
     /// The version of the previous rollout was yanked, or is in conflict.
     Yanked,
-    /// The ModelDeployment was created again, and what it names is rejected or paused.
+    /// The ModelDeployment was created again, and what it names is rejected or paused; or its
+    /// Deployment and stored revision were deleted, and it was rendered again.
     Recreated,
     /// A trigger that only a newer operator knows.
     #[serde(other)]

@@ -3,6 +3,7 @@
 use rollmodel::api::{
     deployment::State,
     request::{RequestResult, Verb},
+    rollout::Trigger,
 };
 use serde_json::json;
 
@@ -76,4 +77,36 @@ fn the_deployment_keeps_its_template_if_the_stored_revision_of_what_serves_was_c
     world.send_request(Verb::Undo);
     world.settle();
     assert!(world.live_image().ends_with("fraud:6"), "7 is as good as lost");
+}
+
+/// Someone deletes every stored revision and the Deployment.
+fn lose_everything(world: &mut World) {
+    world.observed.revisions.clear();
+    world.lose_deployment();
+}
+
+#[test]
+fn a_version_whose_revision_and_deployment_were_both_deleted_is_rendered_again() {
+    let mut world = on_seven();
+    lose_everything(&mut world);
+    world.settle();
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Serving, "7"));
+    let (before, after) = (world.find_record(2), world.find_record(3));
+    assert_eq!((after.trigger, after.goes_back()), (Trigger::Recreated, false));
+    assert_eq!(after.rendering_digest, before.rendering_digest);
+    assert_eq!(world.records().len(), 3);
+}
+
+#[test]
+fn a_held_version_that_was_deleted_whole_says_how_it_serves_again() {
+    let mut world = on_seven();
+    world.send_request(Verb::Undo);
+    world.settle();
+    lose_everything(&mut world);
+    world.settle();
+    let message = world.read_status().message.unwrap();
+    assert!(message.contains("its Deployment is gone: it serves again once the spec names"));
+    world.want_version("6");
+    world.settle();
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Serving, "6"));
 }

@@ -333,7 +333,7 @@ fn recreated_on_a_rejected_version_it_serves_again_what_served_last() {
     world.send_request(Verb::Undo);
     world.settle();
     world.delete_model_deployment();
-    world.carry_out(world.plan_next(), usize::MAX);
+    world.plan_once();
     assert!(world.find_record(3).served_until.is_some());
     world.create_model_deployment("7");
     world.settle();
@@ -378,7 +378,7 @@ fn a_request_for_a_deployment_that_is_not_there_is_refused() {
     let mut world = World::new();
     world.observed.model_deployment = None;
     let request = world.send_request(Verb::Undo);
-    world.carry_out(world.plan_next(), usize::MAX);
+    world.plan_once();
     assert_eq!(
         world.find_answer(&request).message.unwrap(),
         "There is no ModelDeployment fraud in namespace risk: ask again with a name that `kubectl \
@@ -392,7 +392,7 @@ fn recreated_while_a_pause_stands_it_serves_what_served_last_and_the_change_wait
     world.send_request(Verb::Pause);
     world.settle();
     world.delete_model_deployment();
-    world.carry_out(world.plan_next(), usize::MAX);
+    world.plan_once();
     world.create_model_deployment("8");
     world.settle();
     assert_eq!(

@@ -92,7 +92,7 @@ fn tell_one_history() {
 /// A theme: acts that are likely in its histories. Each history mixes one theme with ticks.
 type Theme = (&'static str, fn() -> BoxedStrategy<Act>);
 
-const THEMES: [Theme; 7] = [
+const THEMES: [Theme; 8] = [
     ("versions", version_acts),
     ("templates", template_acts),
     ("requests", request_acts),
@@ -100,6 +100,7 @@ const THEMES: [Theme; 7] = [
     ("refusals", refusal_acts),
     ("environment", environment_acts),
     ("restores", restore_acts),
+    ("everything", mixed_acts),
 ];
 
 fn any_version() -> impl Strategy<Value = String> {
@@ -282,6 +283,25 @@ fn restore_acts() -> BoxedStrategy<Act> {
     .boxed()
 }
 
+/// The acts of all themes, and those that none of them has.
+fn mixed_acts() -> BoxedStrategy<Act> {
+    let port = prop_oneof![Just("http"), Just("grpc"), Just("model")].prop_map(str::to_owned);
+    prop_oneof![
+        2 => version_acts(),
+        2 => template_acts(),
+        2 => request_acts(),
+        2 => kubectl_acts(),
+        2 => refusal_acts(),
+        2 => environment_acts(),
+        1 => restore_acts(),
+        2 => (port, 8080i32..8082).prop_map(|(name, number)| Act::Port(name, number)),
+        1 => Just(Act::Rerender),
+        1 => any_version().prop_map(Act::Pin),
+        1 => any_version().prop_map(Act::LosePin),
+    ]
+    .boxed()
+}
+
 /// Generates histories of one theme.
 fn any_history(theme: fn() -> BoxedStrategy<Act>) -> impl Strategy<Value = Vec<Act>> {
     let acts = prop::collection::vec(prop_oneof![1 => common_acts(), 1 => theme()], 2..14);
@@ -361,7 +381,8 @@ fn random_histories_violate_no_property() {
     assert!(acts_run > 1000, "the histories are short");
 }
 
-/// Searches `count` histories of each theme; prints the shortest story of each violation.
+/// Searches `HISTORIES` histories of each theme, or only of `THEME`; prints the shortest story of
+/// each violation.
 #[test]
 #[ignore = "`make find-histories` runs it: it reports, and fails nothing"]
 fn find_histories() {
@@ -369,7 +390,9 @@ fn find_histories() {
     std::panic::set_hook(Box::new(|_| {}));
     let began = std::time::Instant::now();
     let mut acts_run = 0;
-    for (seed, (theme, strategy)) in (1u8..).zip(THEMES) {
+    let only = std::env::var("THEME").ok();
+    let asked = |theme: &str| only.as_deref().is_none_or(|only| only == theme);
+    for (seed, (theme, strategy)) in (1u8..).zip(THEMES).filter(|(_, (theme, _))| asked(theme)) {
         let mut runner = seeded_runner(seed);
         let strategy = any_history(strategy);
         let mut found: BTreeMap<String, Vec<Vec<Act>>> = BTreeMap::new();

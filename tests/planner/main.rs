@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod admission;
+mod answers;
 mod artifacts;
 mod changed_revisions;
 #[path = "../simulator/controller_tests.rs"]
@@ -18,6 +19,7 @@ mod rolling;
 mod search;
 #[path = "../simulator/mod.rs"]
 mod simulator;
+mod unfinished_return;
 mod verifying;
 mod world;
 mod worlds;

@@ -312,6 +312,11 @@ impl World {
         plan::plan(&self.observed, self.now)
     }
 
+    /// Plans and applies one plan, before any controller acts.
+    pub fn plan_once(&mut self) {
+        self.carry_out(self.plan_next(), usize::MAX);
+    }
+
     /// Plans and applies plans until nothing changes any more.
     pub fn settle(&mut self) {
         for _ in 0..50 {

@@ -130,6 +130,10 @@ fn handle_restart(
     if let Some(serving) = serving.cloned() {
         return go_back(facts, &serving, at, decided);
     }
+    if let Some(sentence) = facts.explain_no_restart(&carried) {
+        let message = format!("kubectl rollout restart was reverted. {sentence}");
+        return decided.push_event(true, "RestartRefused", message, event_key(track, "restart"));
+    }
     if let Err(lookup) = facts.require_templates(!is_kept(facts.observed, &carried)) {
         return decided.lookups.push(lookup);
     }

@@ -17,7 +17,7 @@ use crate::{
         action::{Action, Lookup},
         facts::{
             Facts,
-            history::{DecisionLabel, History, is_kept, is_yanked, serves_the_same},
+            history::{DecisionLabel, History, is_kept, serves_the_same},
             ownership::Ownership,
         },
         observed::Request,
@@ -197,7 +197,7 @@ fn decided_by(facts: &Facts<'_>, request: &Request) -> DecidedBy {
     DecidedBy {
         verified: facts.observed.memory.requesters_verified && name.is_some(),
         name: name.unwrap_or_else(|| "unknown".into()),
-        reason: request.spec.reason.clone(),
+        reason: request.spec.reason.as_ref().map(|r| truncate_text(r, MESSAGE_MAX)),
         request: Some(RequestRef { name: request.name.clone(), uid: request.uid.clone() }),
     }
 }
@@ -225,9 +225,10 @@ fn find_named_rollout<'a>(facts: &'a Facts<'_>, number: i64) -> Result<&'a Model
             "There is no rollout {number} of this ModelDeployment: `kubectl get mro` lists them."
         ))));
     };
-    if facts.history.newest().is_some_and(|newest| serves_the_same(newest, target)) {
+    if let Some(newest) = facts.history.newest().filter(|r| serves_the_same(r, target)) {
         return Err(Wait::Answer(Answer::nothing(format!(
-            "Rollout {number} is what the newest rollout serves already."
+            "Rollout {number} is what the newest rollout {} already.",
+            if newest.is_open() { "rolls out" } else { "serves" }
         ))));
     }
     if !target.is_promoted() {
@@ -250,9 +251,10 @@ fn find_named_version<'a>(
             "Version {version} never served here: only a version that served can be gone back to."
         ))));
     };
-    if facts.history.newest().is_some_and(|newest| newest.version == version) {
+    if let Some(newest) = facts.history.newest().filter(|newest| newest.version == version) {
+        let what = if newest.is_open() { "rolls out" } else { "serves" };
         return Err(Wait::Answer(Answer::nothing(format!(
-            "The newest rollout serves version {version} already: toRollout names one of its other \
+            "The newest rollout {what} version {version} already: toRollout names one of its other \
              rollouts."
         ))));
     }
@@ -263,13 +265,14 @@ fn find_named_version<'a>(
 fn check_eligibility(facts: &Facts<'_>, target: &ModelRolloutSpec) -> Result<(), Wait> {
     facts.require_templates(!is_kept(facts.observed, target))?;
     let serves = facts.history.serving().is_some_and(|s| s.number == target.number);
-    match facts.history.explain_ineligibility(facts.observed, target).filter(|_| !serves) {
-        Some(why) => Err(Wait::Answer(Answer::refused(format!(
-            "Rollout {} cannot be gone back to: {why}.",
-            target.number
-        )))),
-        None => Ok(()),
-    }
+    let why = facts.history.explain_ineligibility(facts.observed, target).filter(|_| !serves);
+    let Some(why) = why else { return Ok(()) };
+    let retry = match facts.history.find_rejection(target) {
+        Some(_) => " A Retry returns to it, where the spec names it.",
+        None => "",
+    };
+    let message = format!("Rollout {} cannot be gone back to: {why}.{retry}", target.number);
+    Err(Wait::Answer(Answer::refused(message)))
 }
 
 fn go_back(
@@ -419,11 +422,8 @@ fn answer_restart(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -
     if facts.should_pause(&facts.history) {
         return Ok(Answer::refused("It is paused: resume it, then restart."));
     }
-    if newest.is_open() && !facts.has_serving_content(newest) && is_yanked(facts.observed, newest) {
-        return Ok(Answer::refused(format!(
-            "Version {} is yanked or in conflict, and does not serve yet: it is not restarted.",
-            newest.version
-        )));
+    if let Some(sentence) = facts.explain_no_restart(newest) {
+        return Ok(Answer::refused(sentence));
     }
     let is_lost = !is_kept(facts.observed, newest);
     facts.require_templates(is_lost)?;

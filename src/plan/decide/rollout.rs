@@ -165,7 +165,7 @@ impl From<Problem> for Unready {
 pub fn prepare_desired(facts: &Facts<'_>) -> Result<Target, Unready> {
     let desired = facts.desired.clone()?;
     admit::admit_desired(facts, &desired)?;
-    let serving = facts.history.serving().filter(|s| s.revision_hash == desired.revision_hash);
+    let serving = facts.find_good_rollout_of(&desired.revision_hash);
     let promoted =
         serving.or_else(|| facts.history.find_promoted_rendering(&desired.revision_hash));
     // What serves keeps its pods, also if its stored revision is lost.
@@ -269,8 +269,8 @@ fn find_restart_in_spec(facts: &Facts<'_>) -> Option<String> {
 /// the pods of what serves, and those of rollouts that were left since then, because Kubernetes may
 /// delete the serving ones first.
 fn check_port(facts: &Facts<'_>, target: &Target) -> Result<(), Unready> {
-    let Some(serving) = facts.history.serving() else { return Ok(()) };
-    if serving.revision_name == target.revision_name {
+    let serving = facts.history.serving();
+    if serving.is_some_and(|s| s.revision_name == target.revision_name) {
         return Ok(());
     }
     let rendering = match &target.store {
@@ -280,13 +280,10 @@ fn check_port(facts: &Facts<'_>, target: &Target) -> Result<(), Unready> {
             .and_then(|s| s.body.as_ref())
             .map(|body| &body.rendering),
     };
-    let old = facts.require_port(serving).map_err(Unready::Lookup)?;
-    let (Some(new), Some(old)) = (rendering.map(make::find_client_port), old) else {
-        return Ok(());
-    };
-    let mut others = vec![old];
-    for left in find_left(facts, target) {
-        others.extend(facts.require_port(left).map_err(Unready::Lookup)?);
+    let Some(new) = rendering.map(make::find_client_port) else { return Ok(()) };
+    let mut others = Vec::new();
+    for other in serving.into_iter().chain(find_left(facts, target)) {
+        others.extend(facts.require_port(other).map_err(Unready::Lookup)?);
     }
     if others.iter().all(|old| old.name == new.name)
         || others.iter().all(|old| old.number == new.number)
@@ -323,7 +320,7 @@ fn find_left<'a>(facts: &'a Facts<'_>, target: &Target) -> Vec<&'a ModelRolloutS
     if goes_on || facts.wanted.spec.replicas == 0 {
         return Vec::new();
     }
-    let left = facts.history.list_since_serving();
+    let left = facts.list_left(&facts.history);
     left.filter(|r| r.revision_name != target.revision_name).collect()
 }
 

@@ -6,7 +6,10 @@ use super::{
     rollout::{Cause, NewRollout, SPEC, Target, Unready, decided_by, prepare_desired},
 };
 use crate::{
-    api::rollout::{Direction, Trigger},
+    api::{
+        ModelRolloutSpec,
+        rollout::{Direction, Trigger},
+    },
     plan::facts::{Facts, problem::Problem},
 };
 
@@ -22,7 +25,10 @@ pub fn follow_spec(facts: &Facts<'_>, decided: &mut Decided) {
         Err(Problem::Pending(..)) => return,
         Err(Problem::Invalid(..)) => return leave_rollout(facts, decided),
     };
-    if newest.is_some_and(|r| r.revision_hash == desired.revision_hash) {
+    if let Some(newest) = newest.filter(|r| r.revision_hash == desired.revision_hash) {
+        if facts.is_nowhere(newest) {
+            render_again(facts, newest, decided);
+        }
         return;
     }
     if facts.history.find_rejection(desired).is_some() {
@@ -51,13 +57,29 @@ pub fn follow_spec(facts: &Facts<'_>, decided: &mut Decided) {
 
 fn roll_out_desired(facts: &Facts<'_>, target: Target, decided: &mut Decided) {
     // A spec that returns to what serves goes back: its pods are there already.
-    let returns = facts
-        .desired
-        .as_ref()
-        .is_ok_and(|d| facts.history.serving().is_some_and(|s| s.revision_hash == d.revision_hash));
+    let desired = facts.desired.as_ref();
+    let returns = desired.is_ok_and(|d| facts.find_good_rollout_of(&d.revision_hash).is_some());
     let direction = if returns { Direction::Back } else { Direction::Forward };
     let cause = Cause::new(Trigger::SpecChanged, direction, decided_by(SPEC, None));
     decided.decide_rollout(NewRollout::new(facts, target, cause));
+}
+
+/// Renders the newest revision again, because its stored revision and its Deployment are gone.
+fn render_again(facts: &Facts<'_>, newest: &ModelRolloutSpec, decided: &mut Decided) {
+    match prepare_desired(facts) {
+        Ok(target) => {
+            let direction = match newest.is_open() {
+                true => newest.direction,
+                false => Direction::Forward,
+            };
+            let reason = "its Deployment and its stored revision were deleted";
+            let by = decided_by(SPEC, Some(reason));
+            let cause = Cause::new(Trigger::Recreated, direction, by);
+            decided.decide_rollout(NewRollout::new(facts, target, cause));
+        }
+        Err(Unready::Lookup(lookup)) => decided.lookups.push(lookup),
+        Err(Unready::Problem(problem)) => decided.problem = Some(problem),
+    }
 }
 
 /// Goes back from a rollout in progress that the spec no longer names, if the revision that it does
@@ -86,10 +108,9 @@ pub fn is_left_behind(facts: &Facts<'_>) -> bool {
 /// revision or while a pause stands. The spec does not name that revision, so it goes back.
 fn serve_last_again(facts: &Facts<'_>, decided: &mut Decided) {
     let history = &facts.history;
-    let eligible = |r: &&crate::api::ModelRolloutSpec| {
-        history.explain_ineligibility(facts.observed, r).is_none()
-    };
-    let last = history.served_last().filter(eligible);
+    let eligible =
+        |r: &&ModelRolloutSpec| history.explain_ineligibility(facts.observed, r).is_none();
+    let last = history.last_good(facts.observed).filter(eligible);
     let Some(target) = last.or_else(|| history.find_rollback_target(facts.observed)) else {
         return;
     };

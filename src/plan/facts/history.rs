@@ -207,10 +207,10 @@ impl History {
         self.records().rev().find(|r| r.served_from.is_some())
     }
 
-    /// Lists the rollouts since the serving one was promoted. They may still have pods, even if
-    /// they were left.
+    /// Lists the rollouts since the serving one was promoted, or all where none serves. They may
+    /// still have pods, even if they were left.
     pub fn list_since_serving(&self) -> impl Iterator<Item = &ModelRolloutSpec> {
-        let serving = self.serving().map_or(i64::MAX, |s| s.number);
+        let serving = self.serving().map_or(0, |s| s.number);
         let since = self.records().filter(move |r| r.number > serving);
         since.filter(|r| r.outcome != Some(Outcome::Deleted))
     }
@@ -325,20 +325,28 @@ impl History {
         numbers.split_off(surplus)
     }
 
+    /// The rollout that is good by the last word of anyone: what serves, even if it is yanked or
+    /// its ModelVersion is gone. If what serves was rejected, it is the rollout that goes back from
+    /// it, complete or not, unless that may not serve.
+    #[must_use]
+    pub fn last_good(&self, observed: &Observed) -> Option<&ModelRolloutSpec> {
+        let served = self.served_last()?;
+        if self.find_rejection(served).is_none() {
+            return Some(served);
+        }
+        let mut since = self.records().rev().take_while(|r| r.number > served.number);
+        since.find(|r| r.goes_back() && self.explain_ineligibility(observed, r).is_none())
+    }
+
     /// Finds the rollback target (rule 1). While the newest rollout is open and goes forward, it is
-    /// the serving rollout without any change, even if that is yanked or its ModelVersion is gone,
-    /// unless it is rejected. Otherwise it is the newest promoted rollout with another contentHash
-    /// that is kept, and neither rejected nor yanked.
+    /// the last good rollout without any change. Otherwise it is the newest promoted rollout with
+    /// another contentHash that is kept, and neither rejected nor yanked.
     #[must_use]
     pub fn find_rollback_target(&self, observed: &Observed) -> Option<&ModelRolloutSpec> {
-        if let (Some(open), Some(serving)) = (self.in_progress(), self.served_last())
-            && !open.goes_back()
-            && !serves_the_same(open, serving)
-            && self.find_rejection(serving).is_none()
-        {
-            return Some(serving);
-        }
-        self.find_earlier_content(observed)
+        let open = self.in_progress().filter(|open| !open.goes_back());
+        let good = open
+            .and_then(|open| self.last_good(observed).filter(|good| !serves_the_same(open, good)));
+        good.or_else(|| self.find_earlier_content(observed))
     }
 
     /// Finds the newest promoted rollout with another contentHash than the newest rollout that is

@@ -303,12 +303,55 @@ impl<'a> Facts<'a> {
         Ok(port)
     }
 
-    /// True if a record has the serving content, so that nothing that happens to it is the
-    /// content's fault (rule 2).
+    /// Explains why the pods of a rollout are not restarted, in a sentence; None if they are. New
+    /// pods of a version that does not serve yet would serve it newly.
+    #[must_use]
+    pub fn explain_no_restart(&self, record: &ModelRolloutSpec) -> Option<String> {
+        let is_new = record.is_open() && !self.has_serving_content(record);
+        (is_new && history::is_yanked(self.observed, record)).then(|| {
+            format!(
+                "Version {} is yanked or in conflict, and does not serve yet: it is not restarted.",
+                record.version
+            )
+        })
+    }
+
+    /// True if nothing holds the template of a rollout any more: its stored revision is gone or was
+    /// changed, and so is its Deployment.
+    #[must_use]
+    pub fn is_nowhere(&self, record: &ModelRolloutSpec) -> bool {
+        self.find_track(&record.deployment_name).is_none() && !is_kept(self.observed, record)
+    }
+
+    /// Lists the rollouts whose pods clients may still reach besides those of the serving one: they
+    /// were left since then. Where no record says that anything served, they are those with pods: a
+    /// policy may refuse what is added to records.
+    pub fn list_left<'b>(
+        &'b self,
+        history: &'b History,
+    ) -> impl Iterator<Item = &'b ModelRolloutSpec> {
+        let serves = history.serving().is_some();
+        let has_pods = |r: &ModelRolloutSpec| health::pods_of(self.observed, r).next().is_some();
+        history.list_since_serving().filter(move |r| serves || has_pods(r))
+    }
+
+    /// The rollout of a revision that serves, or that is gone back to from what serves: its pods may
+    /// be there already.
+    #[must_use]
+    pub fn find_good_rollout_of(&self, revision_hash: &str) -> Option<&ModelRolloutSpec> {
+        let same = |r: &&ModelRolloutSpec| r.revision_hash == revision_hash;
+        let is_kept_there = |r: &&ModelRolloutSpec| r.served_until.is_none();
+        let good = self.history.last_good(self.observed).filter(is_kept_there);
+        good.filter(same).or_else(|| self.history.serving().filter(same))
+    }
+
+    /// True if a record has the content that serves, or that is gone back to from what serves:
+    /// nothing that happens to it is the content's fault (rule 2).
     #[must_use]
     pub fn has_serving_content(&self, record: &ModelRolloutSpec) -> bool {
-        let served = self.history.served_last();
-        served.is_some_and(|s| s.content_hash == record.content_hash)
+        let same = |good: &ModelRolloutSpec| good.content_hash == record.content_hash;
+        self.history.served_last().is_some_and(same)
+            || self.history.last_good(self.observed).is_some_and(same)
     }
 }
 

@@ -4,10 +4,12 @@
 //! | to change | open |
 //! |---|---|
 //! | the state word and its sentence | [`phase`] |
+//! | the sentence where no rollout is in progress | [`settled`] |
 //! | the conditions | [`conditions`] |
 
 mod conditions;
 mod phase;
+mod settled;
 
 use self::phase::{Phase, find_phase};
 use super::{

@@ -2,16 +2,17 @@
 //! to which object, why, and what to do; it names what differs: the version, or the template of the
 //! same version.
 
-use super::View;
+use super::{
+    View,
+    settled::{describe_settled, explain_hold},
+};
 use crate::{
     api::{
         ModelRolloutSpec,
         condition::{MESSAGE_MAX, truncate_text},
-        deployment::{Hold, State},
-        names,
+        deployment::State,
         reason::{Reason, WaitingOn},
-        rollout::{Scope, Trigger},
-        version::LifecycleState,
+        rollout::Trigger,
     },
     plan::{
         action::Waiting,
@@ -20,9 +21,8 @@ use crate::{
             health::{self, Health, Patience, judge_rollout},
             ownership::{Ownership, find_service_ownership},
             problem::Problem,
-            version::find_pinned_digest,
         },
-        observed::{RefusedWrite, Version},
+        observed::RefusedWrite,
         refused_writes::{self, describe_refused, find_reason},
         strategy::should_be_paused,
         writes::Outgoing,
@@ -42,7 +42,8 @@ pub struct Phase {
 }
 
 impl Phase {
-    fn new(state: State, reason: Reason, message: impl Into<String>) -> Self {
+    /// A phase that waits for whoever its reason names.
+    pub fn new(state: State, reason: Reason, message: impl Into<String>) -> Self {
         let waiting_on = reason.waiting_on();
         Self { state, reason, message: message.into(), waiting_on }
     }
@@ -69,10 +70,7 @@ pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
             None => describe_settled(view),
         });
     if revision_lost {
-        phase.message.push_str(
-            " The stored revision of the newest rollout is missing or was changed: its template \
-             lives on in the Deployment as it is.",
-        );
+        phase.message.push_str(describe_lost(view));
     }
     if let Some(refused) = find_hindering(view).filter(|_| phase.state == State::Serving) {
         phase = Phase::new(State::Waiting, find_reason(refused), describe_refused(refused));
@@ -88,6 +86,20 @@ pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
     }
     phase.message = truncate_text(&phase.message, MESSAGE_MAX);
     phase
+}
+
+/// Describes the stored revision of the newest rollout, which is missing.
+fn describe_lost(view: &View<'_>) -> &'static str {
+    match view.history.newest().is_some_and(|newest| view.facts.is_nowhere(newest)) {
+        true => {
+            " The stored revision of the newest rollout is missing or was changed, and its \
+             Deployment is gone: it serves again once the spec names its version."
+        }
+        false => {
+            " The stored revision of the newest rollout is missing or was changed: its template \
+             lives on in the Deployment as it is."
+        }
+    }
 }
 
 /// True if a revision should serve and no pod of the Deployment is available: a rollout was
@@ -229,21 +241,22 @@ fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
     let health = judge_rollout(facts.observed, live, open, patience);
     if live.spec.paused && facts.should_pause(view.history) {
         let failed = match &health {
-            Health::Failed(failure) => format!(
-                " It failed: {}. It is not rolled back while it is paused: ask for an Abort, or \
-                 resume it.",
-                failure.to_sentence()
-            ),
+            Health::Failed(failure) => {
+                format!(" It failed: {}. {}", failure.to_sentence(), advise_paused(view))
+            }
             _ => String::new(),
         };
         let message = format!("{what} is paused{}.{failed}", name_pauser(view));
         return Phase::new(State::Paused, Reason::Paused, message);
     }
     if facts.wanted.spec.replicas == 0 {
+        let hold = view.hold.zip(facts.desired.as_ref().ok());
+        let held = hold.map(|(hold, desired)| explain_hold(view, hold, &desired.version));
         let message = format!(
             "Version {} is set up with 0 replicas: its rollout is complete once a pod of it is \
-             available.",
-            open.version
+             available{}.",
+            open.version,
+            held.map(|held| format!("; {}", held.trim_end_matches('.'))).unwrap_or_default()
         );
         return Phase::new(State::Serving, Reason::ScaledToZero, message);
     }
@@ -262,6 +275,19 @@ fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
         }
         Health::Complete | Health::Progressing => {
             Phase::new(State::Rolling, Reason::Rolling, format!("{what}{why}."))
+        }
+    }
+}
+
+/// Advises what to do about a failure while a person has paused.
+fn advise_paused(view: &View<'_>) -> &'static str {
+    match view.facts.find_rollback_target() {
+        Ok(None) => {
+            "There is no earlier version to go back to: fix the cause, or resume it and name \
+             another version."
+        }
+        Ok(Some(_)) | Err(_) => {
+            "It is not rolled back while it is paused: ask for an Abort, or resume it."
         }
     }
 }
@@ -323,11 +349,18 @@ fn explain_failure(
     failure: &health::Failure,
 ) -> String {
     let sentence = failure.to_sentence();
-    let serving = view.history.serving();
-    if serving.is_some_and(|s| s.content_hash == open.content_hash) {
+    let same = |r: &ModelRolloutSpec| r.content_hash == open.content_hash;
+    if view.history.serving().is_some_and(same) {
         return format!(
             "{what} waits: {sentence}. The same content serves, so the cause is its environment: \
              fix it and the rollout continues, or ask for an Abort."
+        );
+    }
+    if !open.goes_back() && view.facts.has_serving_content(open) {
+        return format!(
+            "{what} waits: {sentence}. Version {} was gone back to, so its rollout is not left \
+             automatically: fix the cause, or name another version.",
+            open.version
         );
     }
     if open.goes_back() {
@@ -342,153 +375,10 @@ fn explain_failure(
     )
 }
 
-fn name_pauser(view: &View<'_>) -> String {
+/// Names who paused, as the end of a clause.
+pub fn name_pauser(view: &View<'_>) -> String {
     match view.history.standing_pause() {
         Some(decision) => format!(" by {}", decision.decided_by.name),
         None => " by spec.paused".into(),
     }
-}
-
-fn describe_settled(view: &View<'_>) -> Phase {
-    let facts = view.facts;
-    let Ok(desired) = &facts.desired else {
-        return describe_older_crds(view);
-    };
-    let newest = view.history.newest();
-    // An older CRD prunes what is read of a version, and so its digest: what serves is then told by
-    // its version alone.
-    let older = facts.observed.memory.crds_older;
-    let serves = |r: &&ModelRolloutSpec| {
-        r.revision_hash == desired.revision_hash || (older && r.version == desired.version)
-    };
-    if let Some(newest) = newest.filter(serves) {
-        return Phase::new(State::Serving, Reason::Serving, describe_serving(view, newest));
-    }
-    if older {
-        return describe_older_crds(view);
-    }
-    if let Some(hold) = view.hold {
-        return describe_hold(view, hold, &desired.version);
-    }
-    if facts.should_pause(view.history) {
-        let message = format!("Version {} waits: paused{}.", desired.version, name_pauser(view));
-        return Phase::new(State::Paused, Reason::Paused, message);
-    }
-    let message = format!("Version {} is about to be rolled out.", desired.version);
-    Phase::new(State::Rolling, Reason::Rolling, message)
-}
-
-fn describe_older_crds(view: &View<'_>) -> Phase {
-    let serves = view.history.serving().map(|s| format!("Serving version {}. ", s.version));
-    let message = format!(
-        "{}The CRDs are older than the operator, and nothing new is rolled out: apply the CRDs of \
-         this release.",
-        serves.unwrap_or_default()
-    );
-    Phase::new(State::Pending, Reason::CRDsOlder, message)
-}
-
-fn describe_hold(view: &View<'_>, hold: &Hold, desired: &str) -> Phase {
-    let newest = view.history.newest();
-    let same = newest.is_some_and(|r| Some(&r.version) == hold.rejected.version.as_ref());
-    let what = match (&hold.rejected.version, hold.scope) {
-        (Some(version), _) if same => format!("the changed template of version {version}"),
-        (Some(version), Scope::Version) => format!("version {version}"),
-        (Some(version), _) => format!("the template of version {version}"),
-        (None, _) => format!("rollout {}", hold.rejected.rollout),
-    };
-    let why = hold.reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default();
-    let now =
-        newest.map_or("Nothing serves".to_owned(), |r| format!("Serving version {}", r.version));
-    if hold.trigger.is_requested_by_person() {
-        let until = match hold.scope {
-            Scope::Version => format!("Version {desired} is not served again until a Retry."),
-            Scope::Content | Scope::Revision => {
-                "That template is not served again until it is changed, or a Retry.".to_owned()
-            }
-        };
-        let by = &hold.decided_by;
-        let message = format!("{now}: {by} went back from {what}{why}. {until}");
-        return Phase::new(State::Held, Reason::Held, message);
-    }
-    if hold.trigger == Trigger::Refused {
-        let message = format!("{now}: {what} was not rolled out{why}. Correct it in the spec.");
-        return Phase::new(State::Invalid, Reason::Refused, message);
-    }
-    let failed = match &hold.rejected.version {
-        Some(version) if !same => format!("version {version}"),
-        _ => what,
-    };
-    let message = format!(
-        "{now}: {failed} failed{why}. Correct it, name another version, or ask for a Retry."
-    );
-    Phase::new(State::RolledBack, Reason::RolledBack, message)
-}
-
-/// The serving version, and whatever a person should know about it.
-fn describe_serving(view: &View<'_>, newest: &ModelRolloutSpec) -> String {
-    let observed = view.facts.observed;
-    let mut sentence = format!("Serving version {}.", newest.version);
-    match observed.find_version_of(newest) {
-        None => sentence.push_str(&format!(
-            " Its ModelVersion {} was deleted.",
-            names::version_name(&newest.model, &newest.version)
-        )),
-        Some(version) => sentence.push_str(&describe_lifecycle(view, version, newest)),
-    }
-    if let Some(twin) = find_rejected_twin(view, newest) {
-        sentence.push_str(&format!(" Its bytes are those of version {twin}, which was rejected."));
-    }
-    if view.facts.should_pause(view.history) {
-        sentence.push_str(&format!(" Paused{}: the next change waits.", name_pauser(view)));
-    }
-    if let Some(name) = observed.autoscalers.first() {
-        sentence.push_str(&format!(
-            " HorizontalPodAutoscaler {name} scales the Deployment: let it scale ModelDeployment \
-             {} instead.",
-            observed.name
-        ));
-    }
-    sentence
-}
-
-fn describe_lifecycle(view: &View<'_>, version: &Version, newest: &ModelRolloutSpec) -> String {
-    let lifecycle = version.lifecycle.as_ref().map(|l| (l.state, l.reason.as_deref()));
-    let word = match lifecycle {
-        Some((LifecycleState::Yanked, _)) => "yanked",
-        Some((LifecycleState::Deprecated, _)) => "deprecated",
-        _ if view.facts.observed.memory.crds_older => return String::new(),
-        _ if version.record_digest != newest.record_digest => {
-            return " Its ModelVersion has another record now.".into();
-        }
-        _ => return String::new(),
-    };
-    let reason = lifecycle.and_then(|(_, reason)| reason);
-    format!(" The version is {word}{}.", reason.map(|r| format!(": {r}")).unwrap_or_default())
-}
-
-/// A rejected version with the same pinned image and artifact under another number.
-fn find_rejected_twin(view: &View<'_>, newest: &ModelRolloutSpec) -> Option<String> {
-    let versions = &view.facts.observed.versions;
-    let find = |digest: &str| versions.iter().find(|v| v.record_digest == digest);
-    let bytes = |v: &Version| {
-        // An image by tag says nothing about its bytes.
-        let pinned = |i: &&String| i.contains("@sha256:");
-        let image = match &v.image {
-            Some(image) => Some(Some(image).filter(pinned)?.clone()),
-            None => None,
-        };
-        let artifact = match &v.artifact {
-            Some(_) => Some(find_pinned_digest(v)?.to_owned()),
-            None => None,
-        };
-        (image.is_some() || artifact.is_some()).then_some((image, artifact))
-    };
-    let mine = bytes(find(&newest.record_digest)?)?;
-    let rejections = view.history.list_rejections();
-    let mut twins = rejections
-        .iter()
-        .filter_map(|(r, _)| find(&view.history.get(r.rollout)?.record_digest))
-        .filter(|v| v.record_digest != newest.record_digest && bytes(v).as_ref() == Some(&mine));
-    twins.next().map(|v| v.version.clone())
 }

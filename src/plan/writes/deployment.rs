@@ -157,7 +157,9 @@ fn patch_decision(
         } else if !paths.is_empty() && is_recorded_rendering(newest, rendering) {
             if is_revert(facts, track, history) {
                 reverts.extend(paths.iter().map(|p| describe_revert(&live.spec.template, p)));
-                tell_reverted(live, &paths, out);
+                if !is_refused_verb(track) {
+                    tell_reverted(live, &paths, out);
+                }
             }
             let want = children::build_template(
                 rendering,
@@ -218,6 +220,14 @@ fn is_revert(facts: &Facts<'_>, track: &TrackFacts<'_>, history: &History) -> bo
 fn is_decided_now(facts: &Facts<'_>, track: &TrackFacts<'_>, history: &History) -> bool {
     let newest = |h: &History| h.newest_decision_on(&track.track.deployment.meta.name);
     newest(history) != newest(&facts.history)
+}
+
+/// True if the template was changed by a verb of kubectl, whose refusal was told already.
+fn is_refused_verb(track: &TrackFacts<'_>) -> bool {
+    let is_verb = |change: &ExternalChange| {
+        matches!(change, ExternalChange::Template { .. } | ExternalChange::RestartedAt(_))
+    };
+    matches!(&track.attribution, Some(Attribution::Applied(found)) if found.iter().any(is_verb))
 }
 
 fn tell_reverted(live: &Deployment, paths: &[String], out: &mut Outgoing) {

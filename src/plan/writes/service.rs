@@ -42,7 +42,7 @@ pub fn write_service(
         return;
     }
     let mut others = Vec::new();
-    for left in history.list_since_serving() {
+    for left in facts.list_left(history) {
         let is_other = |r: &ModelRolloutSpec| r.revision_name != left.revision_name;
         if is_other(newest) && serving.is_none_or(is_other) {
             match facts.require_port(left) {
