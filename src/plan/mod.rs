@@ -13,12 +13,18 @@
 //!
 //! | to change | open |
 //! |---|---|
-//! | what counts as a failure, and what as the environment's trouble | [`facts::health`] |
+//! | what counts as a failure, as complete, and as the environment's trouble | [`facts::health`] |
 //! | which versions may serve | [`facts::admit`] |
+//! | what an artifact has to be before it is rendered | [`facts::delivery`] |
 //! | where going back leads, what is rejected | [`facts::history`] |
 //! | whose write that was | [`facts::attribution`] |
 //! | a verb of a RolloutRequest | [`decide::requests`] |
+//! | a verb of plain kubectl | [`decide::kubectl`] |
+//! | what an open rollout is left for | [`decide::trouble`] |
+//! | what a changed spec does | [`decide::spec`] |
 //! | the order of decisions | [`decide`] |
+//! | which Deployments there are, and when one is paused | [`strategy`] |
+//! | the state word, its sentence, and the conditions | [`status`] |
 //! | what makes a pod of a version | [`make`] |
 //! | when an artifact is verified, and what follows | [`verify`] |
 //! | what is kept | [`writes::prune`] |

@@ -1,11 +1,7 @@
 //! What people are told of a verb: the answer, the message, and the Event.
 
 use rollmodel::{
-    api::{
-        condition::MESSAGE_MAX,
-        deployment::State,
-        request::{RequestResult, Verb},
-    },
+    api::{condition::MESSAGE_MAX, deployment::State, request::Verb},
     plan::observed::Version,
 };
 use serde_json::json;

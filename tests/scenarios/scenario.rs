@@ -137,7 +137,7 @@ fn failure(name: &str, scenario: &Scenario, planned: &Expected, whole: &str, nex
         differs.extend(is.iter().map(|line| format!("  + {line}")));
     }
     format!(
-        "{name}: {}\nThe rule is in {}. What differs (- in the file, + in the plan):\n{}\n{next}\n\
+        "{name}: {}\nIt shows a rule of {}. What differs (- in the file, + in the plan):\n{}\n{next}\n\
          The whole plan: cargo run --bin rollmodel -- plan -f {whole}",
         scenario.title,
         scenario.rule,

@@ -17,12 +17,17 @@ pub struct Protection {
 }
 
 impl Cluster {
-    /// Pods that a person scaled away and that are still there: Kubernetes chooses which go.
+    /// Pods that a person scaled away and that are still there. Kubernetes chooses which go: it
+    /// shrinks all active ReplicaSets in proportion, ready or not.
     fn count_scaled_away(&self) -> usize {
         let wanted = self.spec().map_or(0, |s| s.replicas);
-        let active = self.workload.replica_sets.iter().filter(|s| s.replicas > 0);
-        let sized_for = active.map(|s| s.desired_replicas).max().unwrap_or(0);
-        usize::try_from(sized_for - wanted).unwrap_or(0)
+        let active = || self.workload.replica_sets.iter().filter(|s| s.replicas > 0);
+        let sized_for = active().map(|s| s.desired_replicas).max().unwrap_or(0);
+        if sized_for <= wanted {
+            return 0;
+        }
+        let pods: i32 = active().map(|s| s.replicas).sum();
+        usize::try_from(pods - wanted).unwrap_or(0)
     }
 
     pub fn protect_pods(&mut self, record: &ModelRolloutSpec, property: &'static str) {

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Reasons whose clock starts when they become the reason, and not when the object last settled.
+/// Reasons whose clock starts when they become the reason, besides those of state Pending.
 const CLOCKED: [Reason; 1] = [Reason::RecordsMissing];
 
 /// The conditions for a phase. Whatever is due by time alone is planned again then.

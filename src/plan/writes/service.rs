@@ -8,7 +8,7 @@ use crate::{
     api::ModelRolloutSpec,
     plan::{
         action::Action,
-        facts::{Facts, history::History, ownership::find_service_ownership},
+        facts::{Facts, health, history::History, ownership::find_service_ownership},
         make::{self, Port},
     },
 };
@@ -24,7 +24,8 @@ pub fn write_service(
 ) {
     let name = facts.observed.name.clone();
     let newest_port = rendering.map(make::find_client_port);
-    let serving = history.serving().filter(|s| s.revision_name != newest.revision_name);
+    let serving = history.serving().or_else(|| find_reachable(facts, history, newest));
+    let serving = serving.filter(|s| s.revision_name != newest.revision_name);
     let serving_port = match serving.map(|s| facts.require_port(s)).transpose() {
         Ok(port) => port.flatten(),
         Err(lookup) => return out.push_lookup(lookup),
@@ -58,6 +59,19 @@ pub fn write_service(
     if !ops.is_empty() {
         actions.push(Action::PatchService { name, reverts, ops });
     }
+}
+
+/// Finds the rollout that clients reach where none was ever complete: the newest with a ready pod.
+fn find_reachable<'a>(
+    facts: &'a Facts<'_>,
+    history: &'a History,
+    newest: &'a ModelRolloutSpec,
+) -> Option<&'a ModelRolloutSpec> {
+    let is_ready = |r: &&ModelRolloutSpec| {
+        health::pods_of(facts.observed, r).any(|pod| pod.ready && !pod.deleting)
+    };
+    let left = facts.list_left(history).filter(is_ready).last();
+    Some(newest).filter(is_ready).or(left)
 }
 
 /// Finds the port of the Service and its targetPort: the name that the serving and the newest
