@@ -110,7 +110,7 @@ impl Cluster {
     }
 
     /// Whether the template of a record is stored, or lives on in a ReplicaSet.
-    fn has_template(&self, record: &ModelRolloutSpec) -> bool {
+    pub fn has_template(&self, record: &ModelRolloutSpec) -> bool {
         let hash16 = names::short_hash(&record.revision_hash);
         let mut sets = self.workload.replica_sets.iter();
         self.revisions.iter().any(|r| r.name == record.revision_name)

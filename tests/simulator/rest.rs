@@ -17,6 +17,13 @@ fn find_port(template: &Value) -> Option<&Value> {
     containers.find(|c| c["name"] == names::CONTAINER)?["ports"].get(0)
 }
 
+/// True if another container has a port of that name, so that a Service cannot tell them apart.
+fn is_doubly_named(template: Option<&Value>, port: &Value) -> bool {
+    let containers = template.and_then(|t| t["spec"]["containers"].as_array());
+    let mut others = containers.into_iter().flatten().filter(|c| c["name"] != names::CONTAINER);
+    others.any(|c| c["ports"].as_array().into_iter().flatten().any(|p| p["name"] == port["name"]))
+}
+
 impl Cluster {
     pub fn witness_restless(&mut self, sentence: &str) {
         let last: Vec<&str> = self.operator.writes.iter().rev().take(6).copied().collect();
@@ -121,11 +128,13 @@ impl Cluster {
         }
     }
 
-    fn is_paused(&self) -> bool {
-        let by_spec = self.spec().is_some_and(|s| s.paused);
+    /// Whether a person paused what the spec names, by the spec or by a verb on its model.
+    pub fn is_paused(&self) -> bool {
+        let Some(spec) = self.spec() else { return false };
         let history = self.history();
-        let newest = history.iter().rev().find_map(|r| r.decisions.last());
-        by_spec || newest.is_some_and(|d| d.verb == DecisionVerb::Pause)
+        let mut records = history.iter().rev().filter(|r| r.model == spec.model);
+        let newest = records.find_map(|r| r.decisions.last());
+        spec.paused || newest.is_some_and(|d| d.verb == DecisionVerb::Pause)
     }
 
     fn is_servable(&self, version: &str) -> bool {
@@ -144,13 +153,22 @@ impl Cluster {
             || spec.template.as_ref().is_some_and(|t| {
                 t["metadata"]["labels"]["commit"].as_str().is_some_and(|l| l.contains('/'))
             });
-        !yanked && !conflict && !refused && self.shares_port(spec)
+        let verified = found.artifact.as_ref().is_none_or(|artifact| {
+            artifact.digest.is_some()
+                || found.pin.is_some()
+                || self.records.iter().any(|r| same(&r) && r.spec.artifact_digest.is_some())
+        });
+        !yanked && !conflict && !refused && verified && self.shares_port(spec)
     }
 
-    /// Whether the port that the spec writes has the name or the number of the port that serves; a
+    /// Whether the port that the spec writes can be rolled out: no other container has one of its
+    /// name, and it has the name or the number of the port that serves; a
     /// Service finds both by nothing else.
     fn shares_port(&self, spec: &ModelDeploymentSpec) -> bool {
         let written = spec.template.as_ref().and_then(find_port);
+        if written.is_some_and(|port| is_doubly_named(spec.template.as_ref(), port)) {
+            return false;
+        }
         let live = self.workload.deployment.as_ref();
         let live = live.and_then(|d| find_port(&d.spec.template.value));
         let (Some(written), Some(live)) = (written, live) else { return true };
@@ -178,7 +196,7 @@ impl Cluster {
         let serving =
             self.serving_record().filter(|s| s.content_hash != newest.content_hash).cloned();
         let Some(serving) = serving.filter(|_| open && faulty && replicas > 0) else { return };
-        if self.is_paused() || self.truth_rejects(&serving) {
+        if self.is_paused() || self.truth_rejects(&serving) || !self.has_template(&serving) {
             return;
         }
         let sentence = format!(

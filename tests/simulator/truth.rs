@@ -7,7 +7,7 @@ use rollmodel::{
     api::{
         ModelRolloutSpec, names,
         request::{RequestResult, Verb},
-        rollout::{DecisionVerb, Scope, Trigger},
+        rollout::{Scope, Trigger},
         version::LifecycleState,
     },
     plan::{Action, Observed, Plan, Prunable, action::Purpose},
@@ -24,6 +24,8 @@ use super::{
 
 /// The most seconds from an edit of the spec to its record.
 const SOON: Seconds = 60;
+/// Within what time a write that was refused is tried again.
+const BACKOFF_MAX: Seconds = 300;
 
 /// A property of the design that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +64,8 @@ pub struct Truth {
     pub had_endpoints: bool,
     /// Caches showed the past since the last act: wrong acts are judged by others.
     pub was_stale: bool,
+    /// The last act lifted the refusal of a write, which is tried again after its backoff.
+    pub waits_for_backoff: bool,
     /// A person went back to another template of the same version.
     pub went_back_within_a_version: bool,
     pub secret_was_rotated: bool,
@@ -79,6 +83,7 @@ impl Cluster {
         self.witness_event();
         self.truth.protected = None;
         self.truth.to_protect = None;
+        self.truth.waits_for_backoff = *act == Act::Heal && !self.faults.refusals.is_empty();
         self.truth.was_stale = matches!(act, Act::Stale(_)) || self.operator.stale.is_some();
         match act {
             Act::KubectlUndo(_) | Act::KubectlRestart | Act::KubectlPause(_) => {
@@ -192,7 +197,8 @@ impl Cluster {
         }
         let in_order = self.faults.trouble.is_empty() && self.faults.refusals.is_empty();
         let waited = self.now - self.truth.last_act;
-        if record.trigger == Trigger::SpecChanged && in_order && waited > SOON {
+        let soon = if self.truth.waits_for_backoff { BACKOFF_MAX } else { SOON };
+        if record.trigger == Trigger::SpecChanged && in_order && waited > soon {
             let sentence = format!("rollout {} came {waited} s after the spec", record.number);
             self.violate("a-spec-is-acted-on-at-once", sentence);
         }
@@ -418,16 +424,12 @@ impl Cluster {
         }
         let paused = |body: Option<&Value>| body.is_some_and(|b| b["spec"]["paused"] == true);
         let lifted = paused(before) && !paused(self.deployment.as_deref());
-        let by_spec = self.spec().is_some_and(|s| s.paused);
-        let by_verb = (self.history().iter().rev())
-            .find_map(|r| r.decisions.last())
-            .is_some_and(|d| d.verb == DecisionVerb::Pause);
         let goes_back = self.newest_record().is_some_and(|r| r.goes_back() && r.outcome.is_none());
         // A pause that somebody else put on before it was wanted is not ours to keep.
         let ours = before
             .and_then(|b| b["metadata"]["labels"][names::DECISION].as_str())
             .is_some_and(|label| label.ends_with("-paused"));
-        if lifted && ours && (by_spec || by_verb) && !goes_back && !self.truth.was_stale {
+        if lifted && ours && self.is_paused() && !goes_back && !self.truth.was_stale {
             let sentence = "the operator lifted a pause that a person put on and did not lift";
             self.violate("paused-stays-paused", sentence);
         }

@@ -17,7 +17,7 @@ use crate::{
         action::Lookup,
         facts::{
             Facts, admit,
-            attribution::{read_decision_label, read_restarted_at},
+            attribution::{read_decision_label, read_restarted_at, read_revision},
             find_live_template, find_stored_revision,
             history::{Rejectable, is_kept, make_rejection, rejection_covers},
             problem::Problem,
@@ -281,6 +281,18 @@ fn check_port(facts: &Facts<'_>, target: &Target) -> Result<(), Unready> {
             .map(|body| &body.rendering),
     };
     let Some(new) = rendering.map(make::find_client_port) else { return Ok(()) };
+    if let Some(live) = find_unrecorded_port(facts).filter(|live| *live != new) {
+        let sentence = format!(
+            "The port of container {} was {} ({}) and is {} ({}), and no record of what serves is \
+             left: keep the port until a rollout is complete, then change it.",
+            names::CONTAINER,
+            live.name,
+            live.number,
+            new.name,
+            new.number
+        );
+        return Err(Problem::Invalid(Reason::PortChanged, sentence).into());
+    }
     let mut others = Vec::new();
     for other in serving.into_iter().chain(find_left(facts, target)) {
         others.extend(facts.require_port(other).map_err(Unready::Lookup)?);
@@ -310,6 +322,16 @@ fn check_port(facts: &Facts<'_>, target: &Target) -> Result<(), Unready> {
         ),
     };
     Err(Problem::Invalid(Reason::PortChanged, sentence).into())
+}
+
+/// Finds the port of the pods that answer although no record tells of them: the records were
+/// deleted.
+fn find_unrecorded_port(facts: &Facts<'_>) -> Option<make::Port> {
+    let live = facts.deployment().filter(|live| live.status.available_replicas > 0)?;
+    let hash16 = read_revision(&live.spec.template);
+    let is_known = |r: &ModelRolloutSpec| names::short_hash(&r.revision_hash) == hash16;
+    let unrecorded = facts.history.serving().is_none() && !facts.history.records().any(is_known);
+    unrecorded.then(|| make::find_client_port(&live.spec.template))
 }
 
 /// Finds the records whose pods the rollout of a target would replace, besides those of the serving
