@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use rollmodel::api::{ModelRolloutSpec, names};
+use rollmodel::api::{ModelRolloutSpec, names, rollout::Trigger};
 use serde_json::Value;
 
-use super::cluster::Cluster;
+use super::{cluster::Cluster, rest::find_port};
 
 /// Healthy pods that have to stay, less those that Kubernetes was about to delete anyway.
 #[derive(Clone, Debug)]
@@ -71,13 +71,31 @@ impl Cluster {
             .collect();
         let target = service.ports.first().map(|p| p["targetPort"].clone()).unwrap_or_default();
         let answering = ready.iter().filter(|p| has_port(&p.template.value, &target)).count();
-        let cut = self.truth.had_endpoints && answering == 0 && !ready.is_empty();
+        let cut = self.truth.had_endpoints
+            && answering == 0
+            && !ready.is_empty()
+            && !self.goes_back_to_another_port();
         self.truth.had_endpoints = answering > 0;
         if cut {
             let sentence =
                 format!("no pod has the Service's port {target}, and {} are ready", ready.len());
             self.violate("endpoints-never-empty", sentence);
         }
+    }
+
+    /// Whether the newest rollout goes back to a port that the pods that it replaces share neither
+    /// by name nor by number, as after a re-creation with another port: no Service finds both.
+    fn goes_back_to_another_port(&self) -> bool {
+        let find_port = |record: &ModelRolloutSpec| {
+            let stored = self.revisions.iter().find(|r| r.name == record.revision_name)?;
+            find_port(&stored.body.as_ref()?.rendering).cloned()
+        };
+        let Some(newest) = self.newest_record().filter(|r| r.goes_back()) else { return false };
+        let left = self.history().into_iter().find(|r| Some(r.number) == newest.previous_rollout);
+        let (Some(new), Some(old)) = (find_port(newest), left.and_then(find_port)) else {
+            return false;
+        };
+        new["name"] != old["name"] && new["containerPort"] != old["containerPort"]
     }
 
     /// A promoted content within the limit, other than the newest, that nothing forbids.
@@ -95,6 +113,7 @@ impl Cluster {
             }
             let within = contents.len() <= limit;
             let failed = self.truth.faulty.contains(&record.version)
+                || self.failed_by_a_secret(record)
                 || self.truth.rejected_by_people.contains(&record.record_digest);
             let refused = !self.truth.refused_templates.is_empty() || !self.has_template(record);
             if within
@@ -107,6 +126,16 @@ impl Cluster {
             }
         }
         None
+    }
+
+    /// Whether a record's content was failed after a Secret was rotated: its pods crash like those of
+    /// a bad version.
+    fn failed_by_a_secret(&self, record: &ModelRolloutSpec) -> bool {
+        let rejects = |r: &&ModelRolloutSpec| {
+            r.trigger == Trigger::Failed
+                && r.rejects.as_ref().is_some_and(|rejects| rejects.key == record.content_hash)
+        };
+        self.truth.secret_was_rotated && self.history().iter().any(rejects)
     }
 
     /// Whether the template of a record is stored, or lives on in a ReplicaSet.

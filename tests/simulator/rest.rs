@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{cluster::Cluster, faults::WriteKind};
 
 /// The first port of the container `model`.
-fn find_port(template: &Value) -> Option<&Value> {
+pub fn find_port(template: &Value) -> Option<&Value> {
     let mut containers = template["spec"]["containers"].as_array()?.iter();
     containers.find(|c| c["name"] == names::CONTAINER)?["ports"].get(0)
 }

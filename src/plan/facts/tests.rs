@@ -3,12 +3,12 @@ use crate::{
     api::{
         ModelDeploymentStatus,
         condition::Time,
-        rollout::{Decision, DecisionVerb, Outcome},
+        rollout::{Decision, DecisionVerb, Direction, Outcome, Scope},
         version::{Lifecycle, LifecycleState},
     },
     plan::{
         arbitrary::{at, judge, main_track, observed, promoted, record, store_revisions, workload},
-        observed::{Meta, ReplicaSet},
+        observed::{Meta, Pod, ReplicaSet},
     },
 };
 
@@ -197,4 +197,73 @@ fn a_template_is_taken_from_a_replica_set_of_ours_or_of_nobody() {
     };
     assert!(find(Some("d")) && find(None));
     assert!(!find(Some("another")));
+}
+
+/// An Undo to version 6 that is not complete, while version 7 serves.
+fn going_back(trigger: Trigger) -> ModelRolloutSpec {
+    let rejects = Some(history::make_rejection(&promoted(2, "7"), Scope::Version));
+    ModelRolloutSpec { trigger, direction: Direction::Back, rejects, ..record(3, "6") }
+}
+
+#[test]
+fn the_content_that_is_gone_back_to_is_not_at_fault_and_neither_is_what_serves() {
+    let records = vec![promoted(1, "6"), promoted(2, "7"), going_back(Trigger::Undo)];
+    let observed = store_revisions(observed("8", records));
+    let is_good =
+        |version: &str| judge(&observed, |facts| facts.has_serving_content(&record(4, version)));
+    assert_eq!(["6", "7", "8"].map(is_good), [true, true, false]);
+    let find = |version: &str| {
+        let hash = record(4, version).revision_hash;
+        judge(&observed, |facts| facts.find_good_rollout_of(&hash).map(|r| r.number))
+    };
+    assert_eq!(["6", "7", "8"].map(find), [Some(3), Some(2), None]);
+}
+
+#[test]
+fn nothing_that_was_served_by_a_deleted_model_deployment_is_returned_to_by_the_spec() {
+    let deleted = ModelRolloutSpec { served_until: Some(Time(at(9))), ..promoted(1, "6") };
+    let observed = store_revisions(observed("6", vec![deleted]));
+    let hash = record(1, "6").revision_hash;
+    assert!(judge(&observed, |facts| facts.find_good_rollout_of(&hash).is_none()));
+}
+
+#[test]
+fn a_template_is_nowhere_once_its_revision_and_its_deployment_are_gone() {
+    let is_nowhere =
+        |observed: &Observed| judge(observed, |facts| facts.is_nowhere(&record(1, "6")));
+    let mut observed = observed("6", vec![promoted(1, "6")]);
+    assert!(is_nowhere(&observed));
+    assert!(!is_nowhere(&store_revisions(observed.clone())));
+    observed.tracks = main_track(workload("1.0", &record(1, "6")));
+    assert!(!is_nowhere(&observed));
+}
+
+#[test]
+fn pods_of_rollouts_that_were_left_are_reached_also_if_no_record_says_what_serves() {
+    let list = |records: Vec<ModelRolloutSpec>, pods: &[&str]| {
+        let mut observed = observed("8", records);
+        let hash = |version: &&str| names::short_hash(&record(1, version).revision_hash).into();
+        let pod = |version| Pod { hash: hash(version), ..Pod::default() };
+        observed.pods = pods.iter().map(pod).collect();
+        judge(&observed, |facts| {
+            facts.list_left(&facts.history).map(|r| r.number).collect::<Vec<_>>()
+        })
+    };
+    let (six, seven) = (record(1, "6"), record(2, "7"));
+    assert_eq!(list(vec![promoted(1, "6"), seven.clone()], &[]), [2], "since what serves");
+    assert_eq!(list(vec![six.clone(), seven.clone()], &[]), [0; 0]);
+    assert_eq!(list(vec![six, seven], &["6"]), [1]);
+}
+
+#[test]
+fn new_pods_of_a_yanked_version_are_made_only_if_it_serves() {
+    let explains = |newest: ModelRolloutSpec, yanked: bool| {
+        let mut observed = observed("7", vec![promoted(1, "6"), newest.clone()]);
+        let yank = || Lifecycle { state: LifecycleState::Yanked, reason: None };
+        observed.versions[1].lifecycle = yanked.then(yank);
+        judge(&observed, |facts| facts.explain_no_restart(&newest).is_some())
+    };
+    assert!(explains(record(2, "7"), true));
+    assert!(!explains(record(2, "7"), false));
+    assert!(!explains(promoted(2, "7"), true), "it serves");
 }

@@ -1,9 +1,9 @@
 use super::*;
 use crate::plan::{
     Observed,
-    arbitrary::{judge, observed, promoted, record},
+    arbitrary::{judge, main_track, observed, promoted, record, workload},
     facts::revision,
-    observed::StoredRevision,
+    observed::{ReplicaSet, StoredRevision},
 };
 
 /// The numbers of rollouts whose pods a rollout of that version would replace.
@@ -95,4 +95,64 @@ fn the_digest_of_a_record_is_that_of_what_it_was_created_with() {
     assert_eq!(digest_creation(&record(1, "6")), digest_creation(&promoted(1, "6")));
     assert_ne!(digest_creation(&record(1, "6")), digest_creation(&record(1, "7")));
     assert_eq!(revision::compute_digest(&json!({})).len(), digest_creation(&record(1, "6")).len());
+}
+
+/// The ReplicaSets that were read live, with the templates of these revisions.
+fn read_replica_sets(observed: &mut Observed, hashes: &[&str]) {
+    observed.tracks = main_track(workload("2.0", &record(2, "7")));
+    observed.memory.looked_up = vec![crate::plan::action::Lookup::ReplicaSets];
+    let make = |hash: &&str| {
+        let labels = json!({names::REVISION: names::short_hash(hash)});
+        let containers = json!([{"name": "model", "image": "as-it-was:1"}]);
+        let template = json!({"metadata": {"labels": labels}, "spec": {"containers": containers}});
+        ReplicaSet { name: "set".into(), controller_uid: None, template }
+    };
+    observed.memory.replica_sets = hashes.iter().map(make).collect();
+}
+
+#[test]
+fn only_what_serves_is_taken_from_its_replica_set_where_its_revision_is_lost() {
+    let image = |serving: &str| {
+        let mut observed = observed("8", Vec::new());
+        let desired = judge(&observed, |facts| facts.desired.clone().unwrap());
+        let eight = |number| ModelRolloutSpec {
+            revision_hash: desired.revision_hash.clone(),
+            ..promoted(number, "8")
+        };
+        let records = match serving {
+            "8" => vec![promoted(1, "6"), eight(2), record(3, "7")],
+            _ => vec![eight(1), promoted(2, "6"), record(3, "7")],
+        };
+        let with = crate::plan::arbitrary::observed("8", records);
+        observed.records = with.records;
+        read_replica_sets(&mut observed, &[&desired.revision_hash]);
+        judge(&observed, |facts| match prepare_desired(facts) {
+            Ok(target) => target.store.unwrap().rendering["spec"]["containers"][0]["image"].clone(),
+            Err(other) => panic!("{other:?}"),
+        })
+    };
+    assert_eq!(image("8"), "as-it-was:1");
+    assert_eq!(image("6"), "registry.example.com/fraud:8", "it is rendered anew");
+}
+
+#[test]
+fn without_the_records_of_what_serves_its_port_stays() {
+    let explain = |records: Vec<ModelRolloutSpec>, live: (&str, i32), available: i32| {
+        let mut observed = observed("8", records);
+        let ports = json!([{"name": live.0, "containerPort": live.1}]);
+        let mut deployment = workload("2.0", &record(2, "7"));
+        deployment.spec.template["spec"] =
+            json!({"containers": [{"name": "model", "ports": ports}]});
+        deployment.status.available_replicas = available;
+        observed.tracks = main_track(deployment);
+        observed.memory.looked_up = vec![crate::plan::action::Lookup::Records];
+        observed.revisions = vec![store(&record(3, "8"), ("a", 1))];
+        let check =
+            |facts: &Facts<'_>| check_port(facts, &Target::of_record(facts, &record(3, "8")));
+        judge(&observed, check).is_err()
+    };
+    assert!(explain(Vec::new(), ("b", 1), 1));
+    assert!(!explain(Vec::new(), ("a", 1), 1), "the same port");
+    assert!(!explain(Vec::new(), ("b", 1), 0), "nothing answers");
+    assert!(!explain(vec![record(2, "7")], ("b", 1), 1), "a record tells of it");
 }

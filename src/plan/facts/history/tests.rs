@@ -1,8 +1,11 @@
 use super::*;
 use crate::{
-    api::rollout::{DecidedBy, RequestRef},
+    api::{
+        rollout::{DecidedBy, Direction, RequestRef},
+        version::Lifecycle,
+    },
     plan::{
-        arbitrary::{at, promoted, record},
+        arbitrary::{at, observed, promoted, record, store_revisions},
         observed::StoredRevision,
     },
 };
@@ -190,4 +193,45 @@ fn decisions_compare_as_integers() {
         DecisionLabel::parse("9.11").unwrap().decision_numbers()
             < DecisionLabel::parse("10.2").unwrap().decision_numbers()
     );
+}
+
+/// The rollout that a failure of the newest goes back to, where every revision is stored.
+fn find_target(records: Vec<ModelRolloutSpec>) -> Option<i64> {
+    let observed = store_revisions(observed("8", records));
+    History::new(&observed, "fraud").find_rollback_target(&observed).map(|r| r.number)
+}
+
+/// An Undo from version 7 to 6 that has no pods yet.
+fn open_undo(number: i64) -> ModelRolloutSpec {
+    let rejects = Some(make_rejection(&promoted(2, "7"), Scope::Version));
+    let direction = Direction::Back;
+    ModelRolloutSpec { trigger: Trigger::Undo, direction, rejects, ..record(number, "6") }
+}
+
+#[test]
+fn a_rollout_that_goes_back_from_what_serves_is_the_good_one_although_it_is_open() {
+    let served = vec![promoted(1, "6"), promoted(2, "7")];
+    let with = |more: Vec<ModelRolloutSpec>| find_target([served.clone(), more].concat());
+    assert_eq!(with(vec![record(3, "8")]), Some(2), "what serves");
+    assert_eq!(with(vec![open_undo(3), record(4, "8")]), Some(3));
+    assert_eq!(with(vec![record(3, "6"), record(4, "8")]), Some(2), "it goes forward");
+    assert_eq!(with(vec![open_undo(3), retry(4, "7"), record(5, "8")]), Some(2), "not rejected");
+    assert_eq!(with(vec![open_undo(3)]), None, "it goes back itself");
+}
+
+#[test]
+fn only_a_rollout_that_went_back_since_what_serves_and_may_serve_is_the_good_one() {
+    let left = promoted(4, "8");
+    let rejects = Some(make_rejection(&left, Scope::Version));
+    let back = ModelRolloutSpec { direction: Direction::Back, rejects, ..record(5, "7") };
+    let records = vec![promoted(1, "6"), promoted(2, "7"), open_undo(3), left, back];
+    let mut observed = store_revisions(observed("8", records));
+    let find =
+        |observed: &Observed| History::new(observed, "fraud").last_good(observed).map(|r| r.number);
+    assert_eq!(find(&observed), None, "version 7 was rejected by rollout 3");
+    Arc::make_mut(&mut observed.records[2].spec).rejects = None;
+    assert_eq!(find(&observed), Some(5));
+    let yanked = Lifecycle { state: LifecycleState::Yanked, reason: None };
+    observed.versions[1].lifecycle = Some(yanked);
+    assert_eq!(find(&observed), None, "yanked, and rollout 3 is older than what serves");
 }
