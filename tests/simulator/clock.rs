@@ -41,7 +41,7 @@ impl Cluster {
 
     /// Kubernetes' controllers and the kubelet; whether anything changed.
     fn sync_controllers(&mut self) -> bool {
-        let mut changed = remove_deleted_pods(&mut self.workload);
+        let mut changed = self.collect_garbage() | remove_deleted_pods(&mut self.workload);
         changed |= sync_replica_sets(&mut self.workload, self.now);
         changed |= self.run_kubelet();
         let before = self.workload.deployment.as_ref().map(|d| d.status.clone());

@@ -204,6 +204,28 @@ impl Cluster {
         self.operator.wake();
     }
 
+    /// Removes children whose owner is gone, such as one that an operator created after it had read
+    /// an old cache; whether there were any.
+    pub fn collect_garbage(&mut self) -> bool {
+        let owner = self.model_deployment.as_ref().map(|d| d.uid.clone());
+        let is_orphan = |uid: &str| owner.as_deref() != Some(uid);
+        let of_deployment = self.deployment.as_ref().and_then(|body| {
+            body["metadata"]["ownerReferences"][0]["uid"].as_str().map(str::to_owned)
+        });
+        let of_service = self.service.as_ref().and_then(|s| s.meta.controller.as_ref());
+        let (deployment, service) = (
+            of_deployment.is_some_and(|uid| is_orphan(&uid)),
+            of_service.is_some_and(|controller| is_orphan(&controller.uid)),
+        );
+        if service {
+            self.service = None;
+        }
+        if deployment {
+            self.lose_deployment();
+        }
+        deployment || service
+    }
+
     /// The Deployment alone is deleted, with its pods.
     pub fn lose_deployment(&mut self) {
         self.deployment = None;

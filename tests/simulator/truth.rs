@@ -83,7 +83,8 @@ impl Cluster {
         self.witness_event();
         self.truth.protected = None;
         self.truth.to_protect = None;
-        self.truth.waits_for_backoff = *act == Act::Heal && !self.faults.refusals.is_empty();
+        let mends = matches!(act, Act::Heal | Act::Refuse(..));
+        self.truth.waits_for_backoff = mends && !self.faults.refusals.is_empty();
         self.truth.was_stale = matches!(act, Act::Stale(_)) || self.operator.stale.is_some();
         match act {
             Act::KubectlUndo(_) | Act::KubectlRestart | Act::KubectlPause(_) => {

@@ -149,12 +149,14 @@ fn seconds_left_of_request(request: &Request, now: Timestamp) -> Option<i64> {
 }
 
 /// Finds the stored revisions that are kept: those of the serving, the newest and the open records,
-/// of the newest `limit` distinct contents that were promoted, and of as many distinct promoted
+/// of those that go back from what serves, of the newest `limit` distinct contents that were promoted, and of as many distinct promoted
 /// revisions, so that commits which only change labels do not displace any content.
 fn find_kept_revisions(history: &History, limit: usize) -> HashSet<String> {
     let standing = [history.serving(), history.newest(), history.in_progress()];
     let mut kept: HashSet<String> =
         standing.into_iter().flatten().map(|r| r.revision_name.clone()).collect();
+    let back = history.list_since_serving().filter(|r| r.goes_back());
+    kept.extend(back.map(|r| r.revision_name.clone()));
     let (mut contents, mut revisions) = (HashSet::new(), HashSet::new());
     for record in history.records().rev().filter(|r| r.is_promoted()) {
         // The newest of each is the serving one, and does not count against the possible rollback
@@ -211,4 +213,28 @@ fn clears_kept_rejection(history: &History, record: &ModelRolloutSpec) -> bool {
 
 fn retention_days(memory: &Memory) -> i64 {
     if memory.record_retention_days > 0 { memory.record_retention_days } else { RECORD_DAYS }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::rollout::Direction,
+        plan::arbitrary::{observed, promoted, record},
+    };
+
+    #[test]
+    fn the_revision_that_is_gone_back_to_is_kept_until_that_is_complete() {
+        let served = ["5", "6", "7"].into_iter().zip(1..).map(|(v, n)| promoted(n, v));
+        let back = ModelRolloutSpec { direction: Direction::Back, ..record(4, "5") };
+        let keeps = |open: ModelRolloutSpec, limit| {
+            let records = served.clone().chain([open, record(5, "8")]).collect();
+            let history = History::new(&observed("8", records), "fraud");
+            find_kept_revisions(&history, limit).contains("fraud-5")
+        };
+        assert!(keeps(back.clone(), 1), "a failure of version 8 goes back to it");
+        assert!(keeps(record(4, "6"), 2), "it is within the limit");
+        assert!(!keeps(record(4, "6"), 1));
+        assert!(!keeps(record(4, "5"), 1), "nobody went back to it");
+    }
 }
