@@ -43,7 +43,7 @@ unit: ## Run the tests that need no cluster: a minute or two.
 	cargo test --locked --lib --bins --test scenarios --test planner
 
 .PHONY: find-histories
-find-histories: ## Search random histories of the simulated cluster, and print the shortest story of each violation (HISTORIES=2000 of each theme, THEME=requests: only that).
+find-histories: ## Search random histories of the simulated cluster, and print the shortest story of each violation (HISTORIES=2000 of each theme; THEME=requests: only that; SEED=9: others).
 	cargo test --quiet --locked --profile prove --test planner find_histories -- --ignored --nocapture
 
 .PHONY: prove
