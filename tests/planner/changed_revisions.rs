@@ -110,3 +110,15 @@ fn a_held_version_that_was_deleted_whole_says_how_it_serves_again() {
     world.settle();
     assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Serving, "6"));
 }
+
+#[test]
+fn a_version_that_was_deleted_whole_and_may_not_be_rendered_says_only_why() {
+    let mut world = on_seven();
+    lose_everything(&mut world);
+    world.observed.versions.retain(|v| v.version != "7");
+    world.settle();
+    let message = world.read_status().message.unwrap();
+    assert!(message.contains("ModelVersion fraud-7"), "{message}");
+    assert!(!message.contains("stored revision"), "{message}");
+    assert_eq!(world.records().len(), 2);
+}

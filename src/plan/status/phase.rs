@@ -90,12 +90,16 @@ pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
 
 /// Describes the stored revision of the newest rollout, which is missing.
 fn describe_lost(view: &View<'_>) -> &'static str {
-    match view.history.newest().is_some_and(|newest| view.facts.is_nowhere(newest)) {
-        true => {
+    let gone = view.history.newest().filter(|newest| view.facts.is_nowhere(newest));
+    let named = view.facts.desired.as_ref().map(|desired| &desired.revision_hash);
+    match gone {
+        // It is rendered again, or the message says already what is missing for that.
+        Some(newest) if named == Ok(&newest.revision_hash) => "",
+        Some(_) => {
             " The stored revision of the newest rollout is missing or was changed, and its \
              Deployment is gone: it serves again once the spec names its version."
         }
-        false => {
+        None => {
             " The stored revision of the newest rollout is missing or was changed: its template \
              lives on in the Deployment as it is."
         }
