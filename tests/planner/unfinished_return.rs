@@ -130,3 +130,22 @@ fn a_version_yanked_while_it_is_gone_back_to_is_not_returned_to() {
     world.settle();
     assert_eq!((world.read_state(), world.serving_version().as_str()), (State::RolledBack, "6"));
 }
+
+#[test]
+fn what_a_person_returns_to_while_it_still_serves_is_no_longer_rejected() {
+    let mut world = on_seven();
+    world.want_version("8");
+    world.settle();
+    world.send_request(Verb::Undo);
+    world.plan_once();
+    // A mistake: 8 serves still, and alice names it.
+    let decision = world.newest_decision();
+    world.send_request_with(Verb::Undo, &decision, |s| s.to_rollout = Some(3));
+    world.settle();
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Serving, "8"));
+    world.add_version("9");
+    world.set_behavior("9", Behavior::Crash);
+    world.want_version("9");
+    world.settle();
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::RolledBack, "8"));
+}

@@ -285,13 +285,13 @@ impl History {
     }
 
     /// Lists every standing rejection with the record that rejects, oldest first. They follow from
-    /// the records alone: a record that goes back rejects, and a Retry clears the rejections that
-    /// cover its revision.
+    /// the records alone: a record that goes back rejects, and one that [`lifts_rejections`] clears
+    /// those that cover its revision.
     #[must_use]
     pub fn list_rejections(&self) -> Vec<(&Rejection, &ModelRolloutSpec)> {
         let mut out: Vec<(&Rejection, &ModelRolloutSpec)> = Vec::new();
         for record in self.records() {
-            if record.trigger == Trigger::Retry {
+            if lifts_rejections(record) {
                 out.retain(|(rejection, _)| !rejection_covers(rejection, record));
             }
             if let Some(rejection) = &record.rejects {
@@ -410,6 +410,13 @@ impl History {
 
 /// Maximum number of rollouts that a record may depend on.
 const FOUNDATIONS_MAX: usize = 64;
+
+/// True if a rollout lifts the rejections of what it serves: a Retry, or one that goes back, which
+/// a person may ask for to what serves although it is rejected.
+#[must_use]
+pub fn lifts_rejections(record: &ModelRolloutSpec) -> bool {
+    record.trigger == Trigger::Retry || record.goes_back()
+}
 
 /// True if two rollouts serve the same pods: revision, rendering and restartedAt are equal.
 #[must_use]

@@ -8,10 +8,10 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 
 use crate::{
-    api::{ModelRolloutSpec, condition::find_true_condition, names, rollout::Trigger},
+    api::{ModelRolloutSpec, condition::find_true_condition, names},
     plan::{
         action::{Action, Prunable, requeue_sooner},
-        facts::history::{History, rejection_covers},
+        facts::history::{History, lifts_rejections, rejection_covers},
         observed::{Memory, Observed, Record, Request},
     },
 };
@@ -202,13 +202,13 @@ fn find_old_records<'a>(
     observed.records.iter().filter(is_old).filter(|r| !is_needed(r)).collect()
 }
 
-/// True if a Retry still matters, because an older rejection that it clears is still recorded.
+/// True if a rollout still matters, because an older rejection that it lifts is still recorded.
 fn clears_kept_rejection(history: &History, record: &ModelRolloutSpec) -> bool {
     let covered = |r: &ModelRolloutSpec| {
         let rejects = r.rejects.as_ref();
         r.number < record.number && rejects.is_some_and(|x| rejection_covers(x, record))
     };
-    record.trigger == Trigger::Retry && history.records().any(covered)
+    lifts_rejections(record) && history.records().any(covered)
 }
 
 fn retention_days(memory: &Memory) -> i64 {
