@@ -302,8 +302,9 @@ pub enum Trigger {
     Refused,
     /// The version of the previous rollout was yanked, or is in conflict.
     Yanked,
-    /// The ModelDeployment was created again, and what it names is rejected or paused; or its
-    /// Deployment and stored revision were deleted, and it was rendered again.
+    /// The ModelDeployment was created again, and what it names is rejected or paused; or a stored
+    /// revision was deleted before it was carried out, or with its Deployment, and is rolled out
+    /// again.
     Recreated,
     /// A trigger that only a newer operator knows.
     #[serde(other)]

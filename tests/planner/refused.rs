@@ -5,8 +5,12 @@ use rollmodel::{
     api::{deployment::State, request::Verb, rollout::Trigger},
     plan::{Action, Plan, observed::RefusedWrite},
 };
+use serde_json::json;
 
-use crate::world::World;
+use crate::{
+    going_back::on_seven,
+    world::{Behavior, World},
+};
 
 /// Builds the memory of the first of these writes that was refused.
 fn refuse_write(plan: &Plan, which: impl Fn(&Action) -> bool) -> RefusedWrite {
@@ -186,4 +190,71 @@ fn a_new_deployment_that_is_refused_for_another_field_is_not_the_templates_fault
     world.observed.memory.refused.clear();
     world.settle();
     assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Serving, "7"));
+}
+
+#[test]
+fn a_version_yanked_before_its_deployment_could_be_created_gets_no_pods() {
+    let mut world = World::new();
+    world.want_version("7");
+    world.refuses = Some("create Deployment: exceeded quota".into());
+    world.plan_once();
+    assert_eq!((world.records().len(), world.deployment.is_none()), (1, true));
+    world.yank_version("7");
+    world.refuses = None;
+    world.observed.memory.refused.clear();
+    world.settle();
+    assert!(world.deployment.is_none());
+    let message = world.read_status().message.unwrap();
+    assert!(message.contains("Version 7 is yanked"), "{message}");
+    world.want_version("6");
+    world.settle();
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Serving, "6"));
+}
+
+#[test]
+fn a_deployment_lost_while_nobody_names_its_rollout_comes_back_with_what_serves() {
+    let mut world = on_seven();
+    world.set_behavior("8", Behavior::Pull);
+    world.want_version("8");
+    world.plan_once();
+    world.want_version("80");
+    world.plan_once();
+    world.lose_deployment();
+    world.settle();
+    assert!(world.live_image().ends_with("fraud:7"), "{}", world.live_image());
+}
+
+#[test]
+fn a_restart_by_kubectl_does_not_cancel_an_undo_that_is_refused() {
+    let mut world = on_seven();
+    world.send_request(Verb::Undo);
+    world.carry_out(world.plan_next(), 1);
+    let plan = world.plan_next();
+    world.observed.memory.refused =
+        vec![refuse_write(&plan, |action| matches!(action, Action::PatchDeployment { .. }))];
+    world.edit_deployment(|d| {
+        d["spec"]["template"]["metadata"]["annotations"] =
+            json!({"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"});
+    });
+    world.plan_once();
+    assert_eq!(world.records().len(), 3);
+    assert!(world.events.iter().any(|(reason, message)| reason == "RestartRefused"
+        && message.contains("Rollout 3 goes back from version 7: it is not restarted.")));
+    world.observed.memory.refused.clear();
+    world.settle();
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Held, "6"));
+}
+
+#[test]
+fn a_failure_while_a_person_paused_does_not_say_that_there_is_nothing_to_go_back_to() {
+    let mut world = on_seven();
+    world.set_behavior("8", Behavior::Crash);
+    world.change_spec(|s| s.version = "8".into());
+    world.plan_once();
+    world.send_request(Verb::Pause);
+    world.plan_once();
+    world.lose_deployment();
+    world.settle();
+    let message = world.read_status().message.unwrap();
+    assert!(message.contains("ask for an Abort, or resume it"), "{message}");
 }

@@ -149,3 +149,56 @@ fn what_a_person_returns_to_while_it_still_serves_is_no_longer_rejected() {
     world.settle();
     assert_eq!((world.read_state(), world.serving_version().as_str()), (State::RolledBack, "8"));
 }
+
+#[test]
+fn a_label_on_what_is_gone_back_to_from_an_open_rollout_is_not_failed() {
+    let mut world = on_seven();
+    world.want_version("8");
+    world.plan_once();
+    let decision = world.newest_decision();
+    world.send_request_with(Verb::Undo, &decision, |s| s.to_version = Some("6".into()));
+    world.plan_once();
+    world.set_behavior("6", Behavior::Crash);
+    world.want_version("6");
+    set_label(&mut world, "abc");
+    world.settle();
+    assert_eq!(world.records().len(), 5, "a label is no other version");
+    assert_eq!(world.read_state(), State::Waiting);
+    world.add_version("9");
+    world.set_behavior("9", Behavior::Crash);
+    world.want_version("9");
+    world.settle();
+    assert_eq!(world.records().last().unwrap().version, "6", "the person named it");
+}
+
+#[test]
+fn an_undo_that_fails_is_told_also_while_the_spec_names_a_version_that_is_not_there() {
+    let mut world = on_seven();
+    world.want_version("80");
+    world.settle();
+    world.set_behavior("6", Behavior::Crash);
+    world.send_request(Verb::Undo);
+    world.settle();
+    let message = world.read_status().message.unwrap();
+    assert!(message.starts_with("Going back to version 6: container model"), "{message}");
+    assert!(
+        message.contains("ModelVersion fraud-80 (version 80 of fraud) is not there"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_rollout_that_is_paused_because_the_spec_names_something_held_says_so() {
+    let mut world = going_back_to_six();
+    world.yank_version("6");
+    world.plan_once();
+    world.set_behavior("8", Behavior::Pull);
+    world.want_version("8");
+    world.plan_once();
+    world.want_version("7");
+    world.settle();
+    let (state, message) = (world.read_state(), world.read_status().message.unwrap());
+    assert_eq!(state, State::Waiting, "{message}");
+    assert!(message.starts_with("The rollout of version 8 is paused, because"), "{message}");
+    assert!(message.contains("alice went back from version 7"), "{message}");
+}

@@ -98,6 +98,11 @@ impl Cluster {
         new["name"] != old["name"] && new["containerPort"] != old["containerPort"]
     }
 
+    /// Whether the newest request names its target.
+    pub fn names_target(&self) -> bool {
+        self.requests.iter().any(|r| r.status.is_none() && r.spec.to_rollout.is_some())
+    }
+
     /// A promoted content within the limit, other than the newest, that nothing forbids.
     pub fn undo_target(&self) -> Option<String> {
         let limit = self.spec()?.history_limit();

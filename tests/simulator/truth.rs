@@ -276,6 +276,8 @@ impl Cluster {
             .is_some_and(|l| l.outcome.is_none() && !l.goes_back() && !is_same_pods(l, serving));
         let may_return = !self.truth.rejected_by_people.contains(&serving.record_digest);
         let allowed = match record.trigger {
+            // A lost revision is rolled out once more.
+            Trigger::Recreated if left.is_some_and(|l| l.version == record.version) => true,
             Trigger::Undo | Trigger::Recreated => {
                 !open_forward
                     || !may_return
@@ -306,11 +308,6 @@ impl Cluster {
             );
             self.violate("acts-do-not-change-the-version", sentence);
         }
-    }
-
-    /// Whether the newest request names its target.
-    fn names_target(&self) -> bool {
-        self.requests.iter().any(|r| r.status.is_none() && r.spec.to_rollout.is_some())
     }
 
     fn witness_verdict(

@@ -8,11 +8,13 @@
 //! | a verb of a RolloutRequest | [`requests`] |
 //! | what an open rollout is left for | [`trouble`] |
 //! | what a changed spec does | [`spec`] |
+//! | what happens to a revision that was lost before it was carried out | [`lost`] |
 //! | when a rollout ends, and how | [`endings`] |
 //! | what a new record says | [`rollout`] |
 
 pub mod endings;
 pub mod kubectl;
+pub mod lost;
 pub mod requests;
 pub mod rollout;
 pub mod spec;
@@ -103,6 +105,9 @@ pub fn decide(facts: &Facts<'_>) -> Decided {
     }
     if decided.is_undecided() && facts.missing.is_none() {
         trouble::roll_back_if_failed(facts, &mut decided);
+    }
+    if decided.is_undecided() && facts.missing.is_none() {
+        lost::repeat_if_lost(facts, &mut decided);
     }
     if decided.is_undecided() && facts.missing.is_none() {
         spec::follow_spec(facts, &mut decided);

@@ -245,8 +245,13 @@ fn find_named_version<'a>(
     facts: &'a Facts<'_>,
     version: &str,
 ) -> Result<&'a ModelRolloutSpec, Wait> {
-    let mut of_version = facts.history.records().rev().filter(|r| r.version == version);
-    let Some(target) = of_version.find(|r| r.is_promoted()) else {
+    let served = || {
+        let records = facts.history.records().rev();
+        records.filter(|r| r.version == version && r.is_promoted())
+    };
+    let is_eligible =
+        |r: &&ModelRolloutSpec| facts.history.explain_ineligibility(facts.observed, r).is_none();
+    let Some(target) = served().find(is_eligible).or_else(|| served().next()) else {
         return Err(Wait::Answer(Answer::refused(format!(
             "Version {version} never served here: only a version that served can be gone back to."
         ))));

@@ -22,13 +22,14 @@ pub fn follow_spec(facts: &Facts<'_>, decided: &mut Decided) {
     let newest = facts.history.newest();
     let desired = match &facts.desired {
         Ok(desired) => desired,
+        // Nothing is there that could be paused: without its Deployment the rollout is left.
+        Err(Problem::Pending(..)) if facts.tracks.is_empty() => {
+            return leave_rollout(facts, decided);
+        }
         Err(Problem::Pending(..)) => return,
         Err(Problem::Invalid(..)) => return leave_rollout(facts, decided),
     };
-    if let Some(newest) = newest.filter(|r| r.revision_hash == desired.revision_hash) {
-        if facts.is_nowhere(newest) {
-            render_again(facts, newest, decided);
-        }
+    if newest.is_some_and(|r| r.revision_hash == desired.revision_hash) {
         return;
     }
     if facts.history.find_rejection(desired).is_some() {
@@ -62,24 +63,6 @@ fn roll_out_desired(facts: &Facts<'_>, target: Target, decided: &mut Decided) {
     let direction = if returns { Direction::Back } else { Direction::Forward };
     let cause = Cause::new(Trigger::SpecChanged, direction, decided_by(SPEC, None));
     decided.decide_rollout(NewRollout::new(facts, target, cause));
-}
-
-/// Renders the newest revision again, because its stored revision and its Deployment are gone.
-fn render_again(facts: &Facts<'_>, newest: &ModelRolloutSpec, decided: &mut Decided) {
-    match prepare_desired(facts) {
-        Ok(target) => {
-            let direction = match newest.is_open() {
-                true => newest.direction,
-                false => Direction::Forward,
-            };
-            let reason = "its Deployment and its stored revision were deleted";
-            let by = decided_by(SPEC, Some(reason));
-            let cause = Cause::new(Trigger::Recreated, direction, by);
-            decided.decide_rollout(NewRollout::new(facts, target, cause));
-        }
-        Err(Unready::Lookup(lookup)) => decided.lookups.push(lookup),
-        Err(Unready::Problem(problem)) => decided.problem = Some(problem),
-    }
 }
 
 /// Goes back from a rollout in progress that the spec no longer names, if the revision that it does

@@ -325,17 +325,20 @@ impl History {
         numbers.split_off(surplus)
     }
 
-    /// The rollout that is good by the last word of anyone: what serves, even if it is yanked or
-    /// its ModelVersion is gone. If what serves was rejected, it is the rollout that goes back from
-    /// it, complete or not, unless that may not serve.
+    /// The rollout that is good by the last word of anyone: the newest that goes back since what
+    /// serves was promoted, complete or not, unless that may not serve; else what serves, even if
+    /// it is yanked or its ModelVersion is gone, unless it is rejected. A Retry of what serves takes
+    /// back an earlier going back.
     #[must_use]
     pub fn last_good(&self, observed: &Observed) -> Option<&ModelRolloutSpec> {
         let served = self.served_last()?;
-        if self.find_rejection(served).is_none() {
-            return Some(served);
-        }
-        let mut since = self.records().rev().take_while(|r| r.number > served.number);
-        since.find(|r| r.goes_back() && self.explain_ineligibility(observed, r).is_none())
+        let since = self.records().rev().take_while(|r| r.number > served.number);
+        let confirms = |r: &ModelRolloutSpec| {
+            r.trigger == Trigger::Retry && r.content_hash == served.content_hash
+        };
+        let mut back = since.take_while(|r| !confirms(r)).filter(|r| r.goes_back());
+        let back = back.find(|r| self.explain_ineligibility(observed, r).is_none());
+        back.or_else(|| Some(served).filter(|served| self.find_rejection(*served).is_none()))
     }
 
     /// Finds the rollback target (rule 1). While the newest rollout is open and goes forward, it is

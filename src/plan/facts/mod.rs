@@ -304,9 +304,16 @@ impl<'a> Facts<'a> {
     }
 
     /// Explains why the pods of a rollout are not restarted, in a sentence; None if they are. New
-    /// pods of a version that does not serve yet would serve it newly.
+    /// pods of a version that does not serve yet would serve it newly, and a rollout that is being
+    /// left does not begin again.
     #[must_use]
     pub fn explain_no_restart(&self, record: &ModelRolloutSpec) -> Option<String> {
+        if let Some((_, by)) = self.history.find_rejection(record) {
+            return Some(format!(
+                "Rollout {} goes back from version {}: it is not restarted.",
+                by.number, record.version
+            ));
+        }
         let is_new = record.is_open() && !self.has_serving_content(record);
         (is_new && history::is_yanked(self.observed, record)).then(|| {
             format!(
@@ -317,22 +324,26 @@ impl<'a> Facts<'a> {
     }
 
     /// True if nothing holds the template of a rollout any more: its stored revision is gone or was
-    /// changed, and so is its Deployment.
+    /// changed, and its Deployment is gone or has another template.
     #[must_use]
     pub fn is_nowhere(&self, record: &ModelRolloutSpec) -> bool {
-        self.find_track(&record.deployment_name).is_none() && !is_kept(self.observed, record)
+        let hash16 = names::short_hash(&record.revision_hash);
+        let is_elsewhere = self.find_track(&record.deployment_name).is_none_or(|track| {
+            track.deployment().is_some_and(|live| read_revision(&live.spec.template) != hash16)
+        });
+        is_elsewhere && find_stored_revision(self.observed, record).is_none()
     }
 
     /// Lists the rollouts whose pods clients may still reach besides those of the serving one: they
-    /// were left since then. Where no record says that anything served, they are those with pods: a
-    /// policy may refuse what is added to records.
+    /// were left since then. Where no record says that anything served, they are those with ready
+    /// pods: a policy may refuse what is added to records.
     pub fn list_left<'b>(
         &'b self,
         history: &'b History,
     ) -> impl Iterator<Item = &'b ModelRolloutSpec> {
         let serves = history.serving().is_some();
-        let has_pods = |r: &ModelRolloutSpec| health::pods_of(self.observed, r).next().is_some();
-        history.list_since_serving().filter(move |r| serves || has_pods(r))
+        let answers = |r: &ModelRolloutSpec| health::pods_of(self.observed, r).any(|p| p.ready);
+        history.list_since_serving().filter(move |r| serves || answers(r))
     }
 
     /// The rollout of a revision that serves, or that is gone back to from what serves: its pods may

@@ -243,7 +243,7 @@ fn pods_of_rollouts_that_were_left_are_reached_also_if_no_record_says_what_serve
     let list = |records: Vec<ModelRolloutSpec>, pods: &[&str]| {
         let mut observed = observed("8", records);
         let hash = |version: &&str| names::short_hash(&record(1, version).revision_hash).into();
-        let pod = |version| Pod { hash: hash(version), ..Pod::default() };
+        let pod = |version| Pod { hash: hash(version), ready: true, ..Pod::default() };
         observed.pods = pods.iter().map(pod).collect();
         judge(&observed, |facts| {
             facts.list_left(&facts.history).map(|r| r.number).collect::<Vec<_>>()

@@ -10,7 +10,7 @@ use crate::{
     api::{
         ModelRolloutSpec,
         condition::{MESSAGE_MAX, truncate_text},
-        deployment::State,
+        deployment::{Hold, State},
         reason::{Reason, WaitingOn},
         rollout::Trigger,
     },
@@ -200,7 +200,10 @@ fn describe_problem(view: &View<'_>) -> Option<Phase> {
         (Ok(desired), None) => {
             let is_open = view.history.in_progress().is_some_and(|r| !r.goes_back());
             let same = newest.is_some_and(|r| r.revision_hash == desired.revision_hash);
-            if view.hold.is_some() || (same && !is_open) {
+            if let Some(hold) = view.hold {
+                return describe_held_rollout(view, hold, &desired.version);
+            }
+            if same && !is_open {
                 return None;
             }
             admit::admit_desired(facts, desired).err()?
@@ -210,14 +213,34 @@ fn describe_problem(view: &View<'_>) -> Option<Phase> {
         Problem::Invalid(reason, sentence) => (State::Invalid, reason, sentence),
         Problem::Pending(reason, sentence) => (State::Pending, reason, sentence),
     };
+    if let Some(open) = find_paused_by_operator(view) {
+        sentence
+            .push_str(&format!(" Until then the rollout of version {} is paused.", open.version));
+    } else if let Some(open) = view.history.in_progress().filter(|r| r.goes_back()) {
+        sentence = format!("{} {sentence}", describe_progress(view, open).message);
+    }
+    Some(Phase::new(state, reason, sentence))
+}
+
+/// The rollout in progress, where the operator itself paused it.
+fn find_paused_by_operator<'a>(view: &View<'a>) -> Option<&'a ModelRolloutSpec> {
+    let facts = view.facts;
     let is_paused = |open: &&ModelRolloutSpec| {
         !facts.should_pause(view.history) && should_be_paused(facts, view.history, open)
     };
-    if let Some(open) = view.history.in_progress().filter(is_paused) {
-        sentence
-            .push_str(&format!(" Until then the rollout of version {} is paused.", open.version));
-    }
-    Some(Phase::new(state, reason, sentence))
+    view.history.in_progress().filter(is_paused)
+}
+
+/// The spec names something that is held, and the rollout in progress cannot be left for anything.
+fn describe_held_rollout(view: &View<'_>, hold: &Hold, desired: &str) -> Option<Phase> {
+    let open = find_paused_by_operator(view)?;
+    let message = format!(
+        "The rollout of version {} is paused, because the spec names version {desired} and there \
+         is nothing to go back to: {}",
+        open.version,
+        explain_hold(view, hold, desired)
+    );
+    Some(Phase::new(State::Waiting, Reason::Held, message))
 }
 
 fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
@@ -353,6 +376,9 @@ fn explain_failure(
     failure: &health::Failure,
 ) -> String {
     let sentence = failure.to_sentence();
+    if view.facts.should_pause(view.history) && !open.goes_back() {
+        return format!("{what}: {sentence}. {}", advise_paused(view));
+    }
     let same = |r: &ModelRolloutSpec| r.content_hash == open.content_hash;
     if view.history.serving().is_some_and(same) {
         return format!(

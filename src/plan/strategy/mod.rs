@@ -33,6 +33,16 @@ pub fn list_targets<'a>(facts: &'a Facts<'_>, history: &'a History) -> Vec<Track
     vec![TrackTarget { track: names::TRACK_MAIN, deployment_name, record }]
 }
 
+/// True if a rollout in progress gets no more pods: nobody names it, or it may not serve, and there
+/// is nothing to go back to.
+#[must_use]
+pub fn stays_where_it_is(facts: &Facts<'_>, newest: &ModelRolloutSpec) -> bool {
+    let is_old = facts.history.newest().is_some_and(|r| r.number == newest.number);
+    let is_banned = !facts.has_serving_content(newest) && is_yanked(facts.observed, newest);
+    let goes_forward = newest.is_open() && !newest.goes_back();
+    goes_forward && is_old && (is_left_behind(facts) || is_banned)
+}
+
 /// True if the Deployment should be paused now. It is created unpaused, because a paused one gets
 /// no pods, and is paused at its first available pod. Once set, a pause stays on that Deployment,
 /// whatever happens to its pods; a rollback lifts it until the rollback is complete. A Deployment
@@ -44,10 +54,7 @@ pub fn should_be_paused(facts: &Facts<'_>, history: &History, newest: &ModelRoll
     }
     let track = facts.find_track(&newest.deployment_name);
     let Some(live) = track.and_then(TrackFacts::deployment) else { return false };
-    // What nobody names or may serve, and what cannot be gone back from, stays where it is.
-    let is_old = facts.history.newest().is_some_and(|r| r.number == newest.number);
-    let is_banned = !facts.has_serving_content(newest) && is_yanked(facts.observed, newest);
-    if newest.is_open() && is_old && (is_left_behind(facts) || is_banned) {
+    if stays_where_it_is(facts, newest) {
         return true;
     }
     let is_on = live.spec.paused

@@ -36,7 +36,8 @@ pub fn write_deployment(
     actions: &mut Vec<Action>,
 ) {
     let Some(track) = facts.find_track(target.deployment_name) else {
-        if let (Some(record), Some(rendering)) = (target.record, rendering) {
+        let record = target.record.filter(|r| !strategy::stays_where_it_is(facts, r));
+        if let (Some(record), Some(rendering)) = (record, rendering) {
             actions.extend(create_deployment(facts, target, record, rendering, out));
         }
         return;
