@@ -92,7 +92,8 @@ pub fn observed(version: &str, records: Vec<ModelRolloutSpec>) -> Observed {
 pub fn workload(decision: &str, record: &ModelRolloutSpec) -> Deployment {
     let controller =
         Controller { kind: "ModelDeployment".into(), name: "fraud".into(), uid: "u".into() };
-    let labels = [(names::DECISION.to_owned(), decision.to_owned())].into();
+    let labels = [(names::DECISION, decision), (names::MODEL, "fraud")];
+    let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let meta =
         Meta { name: "fraud".into(), labels, controller: Some(controller), ..Meta::default() };
     let template = json!({"metadata": {"labels": {

@@ -87,7 +87,7 @@ impl<'a> Facts<'a> {
     }
 
     fn read_track(&self, track: Track<'a>) -> TrackFacts<'a> {
-        let ownership = find_track_ownership(self.observed, track, &self.wanted.uid);
+        let ownership = find_track_ownership(self.observed, track, self.wanted);
         let facts = TrackFacts { track, ownership, attribution: None, missing: None };
         if facts.deployment().is_none() {
             return facts;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    api::names::{MODEL_DEPLOYMENT, TRACK, TRACK_MAIN},
-    plan::observed::{Meta, Observed, Track},
+    api::names::{MODEL, MODEL_DEPLOYMENT, TRACK, TRACK_MAIN},
+    plan::observed::{Meta, Observed, ObservedModelDeployment, Track},
 };
 
 /// The owner of a child object.
@@ -12,7 +12,8 @@ use crate::{
 pub enum Ownership {
     /// Its controller is this ModelDeployment.
     Ours,
-    /// It has no controller and carries our selector: a backup stripped the owner reference.
+    /// It has no controller, and carries our selector and the label of our model: a backup stripped
+    /// the owner reference.
     Adoptable,
     /// It is being deleted, or the garbage collector will delete it: its controller is a deleted
     /// ModelDeployment of this name.
@@ -30,32 +31,48 @@ impl Ownership {
 }
 
 /// Finds the owner of a child; `selects` is true if it carries our selector.
-#[must_use]
-pub fn find_ownership(meta: &Meta, owner_uid: &str, name: &str, selects: bool) -> Ownership {
+fn find_ownership(
+    meta: &Meta,
+    wanted: &ObservedModelDeployment,
+    name: &str,
+    selects: bool,
+) -> Ownership {
+    let model = meta.labels.get(MODEL);
     match &meta.controller {
         _ if meta.deleting => Ownership::Terminating,
-        Some(c) if c.uid == owner_uid => Ownership::Ours,
+        Some(c) if c.uid == wanted.uid => Ownership::Ours,
         Some(c) if c.kind == "ModelDeployment" && c.name == name => Ownership::Terminating,
         Some(c) => Ownership::OwnedByOther(format!("{} {} controls it", c.kind, c.name)),
-        None if selects => Ownership::Adoptable,
+        None if selects && model == Some(&wanted.spec.model) => Ownership::Adoptable,
+        None if selects && model.is_some() => {
+            let other = model.map(String::as_str).unwrap_or_default();
+            Ownership::OwnedByOther(format!("it serves model {other}"))
+        }
         None => Ownership::OwnedByOther("it was made by someone else".into()),
     }
 }
 
 /// Finds the owner of the Deployment of a track.
 #[must_use]
-pub fn find_track_ownership(observed: &Observed, track: Track<'_>, uid: &str) -> Ownership {
+pub fn find_track_ownership(
+    observed: &Observed,
+    track: Track<'_>,
+    wanted: &ObservedModelDeployment,
+) -> Ownership {
     let live = track.deployment;
     let selects = live.spec.selector == build_selector(&observed.name, track.name);
-    find_ownership(&live.meta, uid, &observed.name, selects)
+    find_ownership(&live.meta, wanted, &observed.name, selects)
 }
 
 /// Finds the owner of the Service; None if there is none.
 #[must_use]
-pub fn find_service_ownership(observed: &Observed, uid: &str) -> Option<Ownership> {
+pub fn find_service_ownership(
+    observed: &Observed,
+    wanted: &ObservedModelDeployment,
+) -> Option<Ownership> {
     let live = observed.service.as_ref()?;
     let selects = live.selector == build_selector(&observed.name, TRACK_MAIN);
-    Some(find_ownership(&live.meta, uid, &observed.name, selects))
+    Some(find_ownership(&live.meta, wanted, &observed.name, selects))
 }
 
 /// Builds the selector of a Deployment and of a Service: ModelDeployment and track, never a
@@ -71,7 +88,7 @@ pub fn build_selector(model_deployment: &str, track: &str) -> BTreeMap<String, S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::observed::Controller;
+    use crate::plan::{arbitrary::observed, observed::Controller};
 
     fn controlled(kind: &str, name: &str, uid: &str) -> Meta {
         let controller = Controller { kind: kind.into(), name: name.into(), uid: uid.into() };
@@ -79,7 +96,14 @@ mod tests {
     }
 
     fn owner(meta: &Meta, selects: bool) -> Ownership {
-        find_ownership(meta, "u", "fraud", selects)
+        let wanted = observed("6", Vec::new()).model_deployment.unwrap();
+        find_ownership(meta, &wanted, "fraud", selects)
+    }
+
+    /// A child without a controller, of a model.
+    fn orphan(model: &str) -> Meta {
+        let labels = BTreeMap::from([(MODEL.to_owned(), model.to_owned())]);
+        Meta { labels, ..Meta::default() }
     }
 
     #[test]
@@ -110,9 +134,12 @@ mod tests {
     }
 
     #[test]
-    fn a_child_without_a_controller_is_adopted_only_if_it_carries_our_selector() {
-        assert_eq!(owner(&Meta::default(), true), Ownership::Adoptable);
-        let other = Ownership::OwnedByOther("it was made by someone else".into());
-        assert_eq!(owner(&Meta::default(), false), other);
+    fn a_child_without_a_controller_is_adopted_only_with_our_selector_and_our_model() {
+        assert_eq!(owner(&orphan("fraud"), true), Ownership::Adoptable);
+        let other = |why: &str| Ownership::OwnedByOther(why.into());
+        assert_eq!(owner(&orphan("churn"), true), other("it serves model churn"));
+        for (meta, selects) in [(orphan("fraud"), false), (Meta::default(), true)] {
+            assert_eq!(owner(&meta, selects), other("it was made by someone else"));
+        }
     }
 }

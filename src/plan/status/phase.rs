@@ -149,7 +149,7 @@ fn find_hindering<'a>(view: &View<'a>) -> Option<&'a RefusedWrite> {
 fn find_conflict(view: &View<'_>) -> Option<Phase> {
     let facts = view.facts;
     let name = &facts.observed.name;
-    let service = find_service_ownership(facts.observed, &facts.wanted.uid);
+    let service = find_service_ownership(facts.observed, facts.wanted);
     let service = service.map(|ownership| ("Service", ownership));
     let deployment = facts.main_track().map(|t| ("Deployment", t.ownership.clone()));
     deployment.into_iter().chain(service).find_map(|(kind, ownership)| match ownership {

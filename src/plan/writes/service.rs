@@ -30,7 +30,7 @@ pub fn write_service(
         Ok(port) => port.flatten(),
         Err(lookup) => return out.push_lookup(lookup),
     };
-    let ownership = find_service_ownership(facts.observed, &facts.wanted.uid);
+    let ownership = find_service_ownership(facts.observed, facts.wanted);
     let (Some(live), Some(ownership)) = (&facts.observed.service, ownership) else {
         if let Some(port) = serving_port.or(newest_port) {
             let target = json!(port.name);
