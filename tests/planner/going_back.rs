@@ -298,6 +298,20 @@ fn undo_works_while_paused_and_the_pause_is_put_back_once_it_settled() {
 }
 
 #[test]
+fn a_pause_by_kubectl_while_it_goes_back_is_recorded_once() {
+    let mut world = on_seven();
+    world.send_request(Verb::Undo);
+    world.plan_once();
+    for _ in 0..3 {
+        world.edit_deployment(|d| d["spec"]["paused"] = json!(true));
+        world.plan_once();
+    }
+    assert_eq!(world.find_record(3).decisions.len(), 1);
+    world.settle();
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Held, "6"));
+}
+
+#[test]
 fn a_version_yanked_mid_rollout_goes_back_and_rejects_nothing() {
     let mut world = World::new();
     world.settle();
