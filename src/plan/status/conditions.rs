@@ -2,10 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{
-    View,
-    phase::{Phase, is_down},
-};
+use super::{View, phase::is_down, state::Phase};
 use crate::{
     api::{
         condition::{Condition, build_condition, build_condition_with_status, find_true_condition},

@@ -5,13 +5,15 @@
 //! |---|---|
 //! | the state word and its sentence | [`phase`] |
 //! | the sentence where no rollout is in progress | [`settled`] |
+//! | what a state consists of | [`state`] |
 //! | the conditions | [`conditions`] |
 
 mod conditions;
 mod phase;
 mod settled;
+mod state;
 
-use self::phase::{Phase, find_phase};
+use self::{phase::find_phase, state::Phase};
 use super::{
     action::Waiting,
     decide::{Decided, requests::describe_decision},

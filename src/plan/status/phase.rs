@@ -5,6 +5,7 @@
 use super::{
     View,
     settled::{describe_settled, explain_hold},
+    state::{Phase, name_pauser},
 };
 use crate::{
     api::{
@@ -15,7 +16,6 @@ use crate::{
         rollout::Trigger,
     },
     plan::{
-        action::Waiting,
         facts::{
             admit,
             health::{self, Health, Patience, judge_rollout},
@@ -28,36 +28,6 @@ use crate::{
         writes::Outgoing,
     },
 };
-
-/// A state, the reason of its conditions, and its sentence.
-pub struct Phase {
-    /// One word for people.
-    pub state: State,
-    /// The reason of the conditions.
-    pub reason: Reason,
-    /// The message in one sentence.
-    pub message: String,
-    /// The actor that has to change something first.
-    waiting_on: WaitingOn,
-}
-
-impl Phase {
-    /// A phase that waits for whoever its reason names.
-    pub fn new(state: State, reason: Reason, message: impl Into<String>) -> Self {
-        let waiting_on = reason.waiting_on();
-        Self { state, reason, message: message.into(), waiting_on }
-    }
-
-    /// The same, waiting for something more special than its reason says.
-    fn waiting_on(self, waiting_on: WaitingOn) -> Self {
-        Self { waiting_on, ..self }
-    }
-
-    /// Returns the actor and the sentence that the plan waits for.
-    pub fn into_waiting(self) -> Waiting {
-        Waiting { on: self.waiting_on, reason: Some(self.reason), sentence: self.message }
-    }
-}
 
 /// Finds the state, the weightiest first.
 pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
@@ -403,12 +373,4 @@ fn explain_failure(
         "{what}: {sentence}. There is no earlier version to go back to: fix the cause, or name \
          another version."
     )
-}
-
-/// Names who paused, as the end of a clause.
-pub fn name_pauser(view: &View<'_>) -> String {
-    match view.history.standing_pause() {
-        Some(decision) => format!(" by {}", decision.decided_by.name),
-        None => " by spec.paused".into(),
-    }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     View,
-    phase::{Phase, name_pauser},
+    state::{Phase, name_pauser},
 };
 use crate::{
     api::{
