@@ -17,6 +17,9 @@ use super::{
     objects::Seconds,
 };
 
+/// Within what time a write that was refused is tried again.
+pub const BACKOFF_MAX: Seconds = 300;
+
 /// The time of second 0 of a history, in seconds since 1970.
 pub const EPOCH: i64 = 1_700_000_000;
 
@@ -281,7 +284,7 @@ impl Cluster {
         causes: bool,
         message: String,
     ) -> Result<bool, Applied> {
-        let wait = |attempts: u32| Seconds::min(300, 30 << (attempts - 1).min(4));
+        let wait = |attempts: u32| Seconds::min(BACKOFF_MAX, 30 << (attempts - 1).min(4));
         let now = self.now;
         let Some(write) = action.identify_write() else { return Ok(false) };
         let at = self.operator.refused.iter().position(|r| r.what.write == write);

@@ -19,13 +19,12 @@ use super::{
     cluster::Cluster,
     faults::Trouble,
     objects::Seconds,
+    operator::BACKOFF_MAX,
     protection::{Protection, is_same_pods},
 };
 
 /// The most seconds from an edit of the spec to its record.
 const SOON: Seconds = 60;
-/// Within what time a write that was refused is tried again.
-const BACKOFF_MAX: Seconds = 300;
 
 /// A property of the design that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]

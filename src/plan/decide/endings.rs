@@ -57,11 +57,8 @@ fn is_finished(facts: &Facts<'_>, history: &History, open: &ModelRolloutSpec) ->
 #[must_use]
 pub fn may_be_promoted(facts: &Facts<'_>, history: &History, open: &ModelRolloutSpec) -> bool {
     let Some(track) = facts.find_track(&open.deployment_name) else { return false };
-    let changes = |c: &ExternalChange| {
-        matches!(c, ExternalChange::Template { .. } | ExternalChange::RestartedAt(_))
-    };
     let undisturbed = matches!(&track.attribution, Some(Attribution::Applied(found))
-        if !found.iter().any(changes));
+        if !found.iter().any(ExternalChange::is_verb_on_template));
     let newly = !facts.has_serving_content(open) && !open.goes_back();
     undisturbed
         && track.is_up_to_date(history)

@@ -3,13 +3,10 @@
 
 use super::{
     Decided,
-    rollout::{Cause, NewRollout, OPERATOR, Target, Unready, decided_by, prepare_desired},
+    rollout::{NewRollout, OPERATOR, Target, Unready, decided_by, prepare_desired},
 };
 use crate::{
-    api::{
-        ModelRolloutSpec,
-        rollout::{Direction, Trigger},
-    },
+    api::{ModelRolloutSpec, rollout::Trigger},
     plan::facts::{Facts, find_live_template},
 };
 
@@ -19,9 +16,7 @@ pub fn repeat_if_lost(facts: &Facts<'_>, decided: &mut Decided) {
     let Some(newest) = facts.history.newest().filter(|newest| facts.is_nowhere(newest)) else {
         return;
     };
-    if facts.deployment().is_some()
-        && let Err(lookup) = facts.require_templates(true)
-    {
+    if let Err(lookup) = facts.require_templates(true) {
         return decided.lookups.push(lookup);
     }
     if find_live_template(facts.observed, newest).is_some() {
@@ -40,11 +35,9 @@ pub fn repeat_if_lost(facts: &Facts<'_>, decided: &mut Decided) {
     }
 }
 
-/// Rolls out a target in the direction of the newest rollout, which has the same revision.
+/// Rolls out a target that has the revision of the newest rollout.
 fn repeat(facts: &Facts<'_>, newest: &ModelRolloutSpec, target: Target, decided: &mut Decided) {
-    let direction = if newest.is_open() { newest.direction } else { Direction::Forward };
     let by = decided_by(OPERATOR, Some("its stored revision was deleted"));
     let target = target.restarted(newest.restarted_at.clone());
-    let cause = Cause::new(Trigger::Recreated, direction, by);
-    decided.decide_rollout(NewRollout::new(facts, target, cause));
+    decided.decide_rollout(NewRollout::repeat(facts, target, Trigger::Recreated, by));
 }

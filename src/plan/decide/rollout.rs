@@ -375,9 +375,16 @@ impl NewRollout {
     /// A person restarts the pods of `target`, in the direction of the rollout in progress.
     #[must_use]
     pub fn restart(facts: &Facts<'_>, target: Target, by: DecidedBy) -> Self {
+        Self::repeat(facts, target, Trigger::Restart, by)
+    }
+
+    /// Rolls out once more what the newest rollout serves, in the direction of the rollout in
+    /// progress.
+    #[must_use]
+    pub fn repeat(facts: &Facts<'_>, target: Target, trigger: Trigger, by: DecidedBy) -> Self {
         let open = facts.history.in_progress();
         let direction = open.map_or(Direction::Forward, |open| open.direction);
-        Self::new(facts, target, Cause::new(Trigger::Restart, direction, by))
+        Self::new(facts, target, Cause::new(trigger, direction, by))
     }
 
     /// A record of a decision to serve `target`, with everything that follows from the history.

@@ -43,6 +43,14 @@ pub enum ExternalChange {
     Drift(Vec<String>),
 }
 
+impl ExternalChange {
+    /// True for a verb of kubectl that changes the template: undo or restart.
+    #[must_use]
+    pub fn is_verb_on_template(&self) -> bool {
+        matches!(self, Self::Template { .. } | Self::RestartedAt(_))
+    }
+}
+
 /// Reads the decision that was carried out on the Deployment, from its label.
 #[must_use]
 pub fn read_decision_label(live: &Deployment) -> Option<DecisionLabel> {

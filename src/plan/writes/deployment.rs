@@ -225,10 +225,8 @@ fn is_decided_now(facts: &Facts<'_>, track: &TrackFacts<'_>, history: &History) 
 
 /// True if the template was changed by a verb of kubectl, whose refusal was told already.
 fn is_refused_verb(track: &TrackFacts<'_>) -> bool {
-    let is_verb = |change: &ExternalChange| {
-        matches!(change, ExternalChange::Template { .. } | ExternalChange::RestartedAt(_))
-    };
-    matches!(&track.attribution, Some(Attribution::Applied(found)) if found.iter().any(is_verb))
+    matches!(&track.attribution, Some(Attribution::Applied(found))
+        if found.iter().any(ExternalChange::is_verb_on_template))
 }
 
 fn tell_reverted(live: &Deployment, paths: &[String], out: &mut Outgoing) {

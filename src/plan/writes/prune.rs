@@ -149,8 +149,9 @@ fn seconds_left_of_request(request: &Request, now: Timestamp) -> Option<i64> {
 }
 
 /// Finds the stored revisions that are kept: those of the serving, the newest and the open records,
-/// of those that go back from what serves, of the newest `limit` distinct contents that were promoted, and of as many distinct promoted
-/// revisions, so that commits which only change labels do not displace any content.
+/// of those that go back from what serves, of the newest `limit` distinct contents that were
+/// promoted, and of as many distinct promoted revisions, so that commits which only change labels
+/// do not displace any content.
 fn find_kept_revisions(history: &History, limit: usize) -> HashSet<String> {
     let standing = [history.serving(), history.newest(), history.in_progress()];
     let mut kept: HashSet<String> =
