@@ -33,15 +33,17 @@ fn leads(operator: &Operator) -> bool {
 
 const ACCOUNT: &str = "system:serviceaccount:rollmodel-system:rollmodel";
 
-/// A Deployment and a Service as a backup brings them back: with our selector, without owner and
-/// labels.
+/// A Deployment and a Service as a backup brings them back: with our selector and our model, without
+/// an owner.
 fn orphans(name: &str) -> [Value; 2] {
     let selector = json!({"rollmodel.dev/model-deployment": name, "rollmodel.dev/track": "main"});
     let template = json!({"metadata": {"labels": selector}, "spec": {"containers": [{"name": "model", "image": "old:1"}]}});
+    let metadata = json!({"name": name, "labels": {"rollmodel.dev/model": "fraud"}});
     [
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
             "spec": {"replicas": 1, "selector": {"matchLabels": selector}, "template": template}}),
-        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"selector": selector, "ports": [{"port": 80}]}}),
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata,
+            "spec": {"selector": selector, "ports": [{"port": 80}]}}),
     ]
 }
 
