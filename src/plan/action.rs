@@ -211,6 +211,14 @@ impl Action {
         }
     }
 
+    /// True if what follows in a plan says or assumes that this was written: the record of a
+    /// decision, or that a rollout serves.
+    #[must_use]
+    pub fn is_prerequisite(&self) -> bool {
+        self.records_decision()
+            || matches!(self, Self::AmendRecord { ops, .. } if is_promotion(ops))
+    }
+
     /// Identifies the write by its object and its value. The same write of a later plan has the
     /// same identity, and a corrected value has another. An Event has no identity, and is lost if
     /// it is refused.
@@ -228,7 +236,10 @@ impl Action {
                 format!("record of rollout {} {}", spec.number, short_digest(&fields))
             }
             Self::AmendRecord { name, ops, .. } => {
-                format!("amendment of {name} {}", short_digest(&without_tests_and_times(ops)))
+                let amendment = || format!("amendment of {name} ");
+                let prefix = is_promotion(ops).then(|| promotion_prefix(name));
+                let prefix = prefix.unwrap_or_else(amendment);
+                format!("{prefix}{}", short_digest(&without_tests_and_times(ops)))
             }
             Self::CreateDeployment { name, rollout, body } => {
                 let prefix = decision_prefix(*rollout);
@@ -262,6 +273,17 @@ impl Action {
 #[must_use]
 pub fn decision_prefix(rollout: i64) -> String {
     format!("decision of rollout {rollout} ")
+}
+
+/// True if a patch of a record says that its rollout serves.
+fn is_promotion(ops: &[Value]) -> bool {
+    ops.iter().any(|op| op["path"] == "/spec/servedFrom")
+}
+
+/// The prefix of the write that says in a record that its rollout serves.
+#[must_use]
+pub fn promotion_prefix(record_name: &str) -> String {
+    format!("promotion in {record_name} ")
 }
 
 /// The word in a decision's write that says that it changes the template.

@@ -65,7 +65,7 @@ use decide::{
 use facts::{Facts, history::History};
 use jiff::Timestamp;
 use observed::{KnownRevision, ObservedModelDeployment};
-use refused_writes::find_refused;
+use refused_writes::{find_promotion, find_refused};
 use writes::{Outgoing, prune::prune_unneeded, write_children, write_records};
 
 /// Plans for one ModelDeployment: a decision becomes a record, and all writes follow from the
@@ -213,7 +213,10 @@ fn write_down(
             standing.push(other);
         }
     }
-    let (status, waiting) = status::write_status(facts, &decided, &history, &standing, &mut out);
+    let promotion =
+        before.in_progress().and_then(|open| find_promotion(facts.observed, open.number));
+    let told = if promotion.is_some() { &before } else { &history };
+    let (status, waiting) = status::write_status(facts, &decided, told, &standing, &mut out);
     actions.append(&mut decided.events);
     actions.append(&mut out.events);
     Plan {

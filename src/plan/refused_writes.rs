@@ -5,10 +5,10 @@
 //! once.
 
 use super::{
-    action::{Action, NEW_DEPLOYMENT, Plan, TEMPLATE, decision_prefix},
+    action::{Action, NEW_DEPLOYMENT, Plan, TEMPLATE, decision_prefix, promotion_prefix},
     observed::{Observed, RefusedWrite},
 };
-use crate::api::reason::Reason;
+use crate::api::{names::record_name, reason::Reason};
 
 /// The refused writes among what is to be done, whether they are tried again now or not.
 pub fn find_refused<'a>(observed: &'a Observed, actions: &[Action]) -> Vec<&'a RefusedWrite> {
@@ -45,6 +45,16 @@ pub fn find_decision(observed: &Observed, rollout: i64) -> Option<&RefusedWrite>
         return None;
     }
     let prefix = decision_prefix(rollout);
+    observed.memory.refused.iter().find(|r| r.write.starts_with(&prefix))
+}
+
+/// The refused write that says in a record that its rollout serves, if it was refused.
+#[must_use]
+pub fn find_promotion(observed: &Observed, rollout: i64) -> Option<&RefusedWrite> {
+    if observed.memory.refused.is_empty() {
+        return None;
+    }
+    let prefix = promotion_prefix(&record_name(&observed.name, rollout));
     observed.memory.refused.iter().find(|r| r.write.starts_with(&prefix))
 }
 

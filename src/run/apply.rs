@@ -183,8 +183,8 @@ impl Hand<'_, Observed> {
                 // tells them.
                 Err(error) => {
                     learned |= self.refuse(action, error)?;
-                    if action.records_decision() {
-                        return Ok(if learned { Applied::Again } else { Applied::Done });
+                    if action.is_prerequisite() {
+                        return Ok(Applied::Again);
                     }
                 }
             }

@@ -110,19 +110,60 @@ fn without_a_deployment_that_may_not_be_created_again_it_is_not_ready() {
     assert_eq!(story.rollouts(), 1);
 }
 
+/// The rule of an auditor who means well: records never change.
+const IMMUTABLE: Denied<'_> = Denied {
+    name: "immutable-records",
+    resource: "rollmodel.dev/modelrollouts",
+    operation: "UPDATE",
+    allowed: "false",
+    message: "ModelRollouts never change here",
+    reason: "Forbidden",
+};
+
+/// Changes a record, if no rule forbids it.
+const CHANGES_A_RECORD: [&str; 6] = [
+    "patch",
+    "mro",
+    "fraud-1",
+    "--dry-run=server",
+    "--type=merge",
+    "-p={\"metadata\":{\"annotations\":{\"note\":\"hello\"}}}",
+];
+
+#[test]
+fn while_records_cannot_say_what_serves_the_next_version_waits_and_has_a_way_back() {
+    let mut story = Story::serving_six("unpromoted");
+    story.version("7", "7");
+    story.version("8", "behave-crash-loop");
+    story.deny(&IMMUTABLE, &CHANGES_A_RECORD);
+    let says = |state: &str, beginning: &str| {
+        story.until(beginning, |o| {
+            let status = &o["status"];
+            let message = status["message"].as_str().unwrap_or_default();
+            status["state"] == state
+                && message.starts_with(beginning)
+                && message.contains(IMMUTABLE.message)
+        })
+    };
+    story.want("7");
+    says("Waiting", "Version 7 has its pods, but its record cannot say that it serves.");
+    story.want("8");
+    says("Pending", "Version 8 waits until the record of rollout 2 says that version 7 serves.");
+    assert_eq!(story.rollouts(), 2);
+    story.want("7");
+    says("Waiting", "Version 7 has its pods");
+    story.allow_again(&IMMUTABLE, &CHANGES_A_RECORD);
+    story.kill_operator();
+    story.start_operator();
+    story.serves("7");
+    story.want("8");
+    story.settles("RolledBack", "7");
+}
+
 #[test]
 fn a_pause_that_cannot_be_recorded_is_not_answered_done() {
     let mut story = Story::serving_six("immutable");
-    let rule = Denied {
-        name: "immutable-records",
-        resource: "rollmodel.dev/modelrollouts",
-        operation: "UPDATE",
-        allowed: "false",
-        message: "ModelRollouts never change here",
-        reason: "Forbidden",
-    };
-    let patch = r#"{"metadata":{"annotations":{"note":"hello"}}}"#;
-    let probe = ["patch", "mro", "fraud-1", "--dry-run=server", "--type=merge", "-p", patch];
+    let (rule, probe) = (IMMUTABLE, CHANGES_A_RECORD);
     story.deny(&rule, &probe);
     let name = story.request(json!({"verb": "Pause", "ifDecision": story.decision()}));
     let mdep = story.until("the refusal is reported", |o| {

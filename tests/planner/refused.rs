@@ -258,3 +258,67 @@ fn a_failure_while_a_person_paused_does_not_say_that_there_is_nothing_to_go_back
     let message = world.read_status().message.unwrap();
     assert!(message.contains("ask for an Abort, or resume it"), "{message}");
 }
+
+/// Builds a simulated cluster on version 7 that is complete, and whose promotion was refused.
+fn with_refused_promotion() -> World {
+    let mut world = World::new();
+    world.settle();
+    world.want_version("7");
+    let is_promotion = |a: &Action| {
+        a.identify_write().is_some_and(|write| write.starts_with("promotion in fraud-2 "))
+    };
+    world.plan_once();
+    world.plan_once();
+    world.run_controllers();
+    let plan = world.plan_next();
+    let mut refused = refuse_write(&plan, is_promotion);
+    refused.message = "add to record fraud-2: records never change here".into();
+    world.observed.memory.refused.push(refused);
+    world.settle();
+    world
+}
+
+#[test]
+fn the_next_version_waits_while_no_record_can_say_that_the_one_before_it_serves() {
+    let mut world = with_refused_promotion();
+    assert_eq!(
+        (world.read_state(), world.read_status().message.as_deref()),
+        (
+            State::Waiting,
+            Some(
+                "Version 7 has its pods, but its record cannot say that it serves. Cannot add to \
+                 record fraud-2: records never change here. It is tried again."
+            )
+        )
+    );
+    assert!(world.events.iter().all(|(_, m)| m != "Serving version 7 (rollout 2)."));
+    world.want_version("8");
+    world.settle();
+    assert_eq!((world.read_state(), world.records().len()), (State::Pending, 2));
+    assert_eq!(
+        world.read_status().message.as_deref(),
+        Some(
+            "Version 8 waits until the record of rollout 2 says that version 7 serves. Cannot add \
+             to record fraud-2: records never change here. It is tried again."
+        )
+    );
+    assert!(world.live_image().ends_with(":7"), "{}", world.live_image());
+    world.observed.memory.refused[0].due = true;
+    assert!(
+        list_writes(&world.plan_next()).iter().any(|w| w.starts_with("promotion in fraud-2 ")),
+        "it is tried again although the spec names another version"
+    );
+    world.plan_once();
+    world.observed.memory.refused.clear();
+    world.set_behavior("8", Behavior::Crash);
+    world.settle();
+    assert_eq!((world.read_state(), world.serving_version().as_str()), (State::RolledBack, "7"));
+}
+
+#[test]
+fn a_person_goes_back_although_no_record_can_say_what_serves() {
+    let mut world = with_refused_promotion();
+    world.send_request(Verb::Undo);
+    world.settle();
+    assert!(world.live_image().ends_with(":6"), "{}", world.live_image());
+}

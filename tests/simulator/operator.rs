@@ -297,11 +297,7 @@ impl Cluster {
         let what = RefusedWrite { write, due: false, deciding, forbidden, names_template, message };
         let news = before.is_none_or(|r| r.what != what);
         self.operator.refused.push(Refused { what, attempts, until: now + wait(attempts) });
-        match (deciding, news) {
-            (true, true) => Err(Applied::Again),
-            (true, false) => Err(Applied::Done),
-            (false, news) => Ok(news),
-        }
+        if action.is_prerequisite() { Err(Applied::Again) } else { Ok(news) }
     }
 }
 

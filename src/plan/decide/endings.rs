@@ -8,11 +8,14 @@ use crate::{
         ModelRolloutSpec,
         rollout::{Outcome, Trigger},
     },
-    plan::facts::{
-        Facts,
-        attribution::{Attribution, ExternalChange},
-        health::{is_complete, pods_of},
-        history::{Ending, History, is_yanked},
+    plan::{
+        facts::{
+            Facts,
+            attribution::{Attribution, ExternalChange},
+            health::{is_complete, pods_of},
+            history::{Ending, History, is_yanked},
+        },
+        refused_writes::find_promotion,
     },
 };
 
@@ -23,7 +26,7 @@ pub fn close_finished_rollouts(
     decided: &mut Decided,
 ) {
     for (number, ending) in find_endings(facts, history) {
-        if ending.serves {
+        if ending.serves && find_promotion(facts.observed, number).is_none() {
             let key = format!("promoted-{number}");
             decided.push_event(false, "Promoted", ending.message.clone(), key);
         }

@@ -257,6 +257,14 @@ fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
         );
         return Phase::new(State::Serving, Reason::ScaledToZero, message);
     }
+    if let Some(refused) = refused_writes::find_promotion(facts.observed, open.number) {
+        let sentence = format!(
+            "Version {} has its pods, but its record cannot say that it serves. {}",
+            open.version,
+            describe_refused(refused)
+        );
+        return Phase::new(State::Waiting, find_reason(refused), sentence);
+    }
     match health {
         Health::Failed(failure) => {
             Phase::new(State::Waiting, Reason::Failed, explain_failure(view, open, &what, &failure))
