@@ -15,7 +15,7 @@ pub use self::{
 };
 
 pub(in crate::plan) use path::is_quantity;
-use path::{Place, format_item_keys, format_scalar};
+use path::{Place, append_field, format_item_keys, format_scalar};
 
 mod foreign;
 mod path;
@@ -66,43 +66,52 @@ const DEFAULTS: [(&str, &str); 16] = [
 /// paths added, in the order of the fields.
 #[must_use]
 pub fn find_differences(want: &Value, live: &Value, foreign: &[String]) -> Vec<String> {
-    let mut walk =
-        Walk { foreign: foreign.iter().map(String::as_str).collect(), found: Vec::new() };
-    walk.compare_value(&Place::default(), want, live);
+    let foreign = foreign.iter().map(String::as_str).collect();
+    let mut walk = Walk { foreign, path: String::new(), found: Vec::new() };
+    walk.compare_value(Place::default(), want, live);
     walk.found
 }
 
+/// A walk through two trees. The path is written once, in one place: nearly all of what is compared
+/// is equal, and has no use for a path of its own.
 struct Walk<'a> {
     foreign: BTreeSet<&'a str>,
+    path: String,
     found: Vec<String>,
 }
 
 impl Walk<'_> {
-    fn compare_value(&mut self, at: &Place, want: &Value, live: &Value) {
-        if is_same_as_absent(&at.field, want) {
+    fn compare_value(&mut self, at: Place<'_>, want: &Value, live: &Value) {
+        if is_same_as_absent(at.field, want) {
             return self.report_extra(at, live);
         }
-        let at = &Place { owned: self.is_owned(at), ..at.clone() };
+        let at = Place { owned: self.is_owned(at), ..at };
         match (want, live) {
             (Value::Object(want), Value::Object(live)) => self.compare_fields(at, want, live),
             (Value::Array(want), Value::Array(live)) => self.compare_items(at, want, live),
             _ if values_match(want, live, at.quantity) => {}
-            _ => self.found.push(at.path.clone()),
+            _ => self.report(),
         }
     }
 
-    fn compare_fields(&mut self, at: &Place, want: &Map<String, Value>, live: &Map<String, Value>) {
+    fn compare_fields(
+        &mut self,
+        at: Place<'_>,
+        want: &Map<String, Value>,
+        live: &Map<String, Value>,
+    ) {
         for (name, value) in want {
-            self.compare_value(&at.at_field(name), value, live.get(name).unwrap_or(&Value::Null));
+            let there = live.get(name).unwrap_or(&Value::Null);
+            self.in_field(at, name, |walk, at| walk.compare_value(at, value, there));
         }
         for (name, value) in live.iter().filter(|(name, _)| !want.contains_key(*name)) {
-            self.report_extra(&at.at_field(name), value);
+            self.in_field(at, name, |walk, at| walk.report_extra(at, value));
         }
     }
 
-    fn compare_items(&mut self, at: &Place, want: &[Value], live: &[Value]) {
+    fn compare_items(&mut self, at: Place<'_>, want: &[Value], live: &[Value]) {
         let (Some(wanted), Some(there)) =
-            (format_item_keys(&at.field, want), format_item_keys(&at.field, live))
+            (format_item_keys(at.field, want), format_item_keys(at.field, live))
         else {
             return self.compare_by_index(at, want, live);
         };
@@ -112,64 +121,89 @@ impl Walk<'_> {
         for (key, item) in wanted.iter().zip(want) {
             let found = place.get(key.as_str()).copied();
             order.extend(found);
-            self.compare_value(
-                &at.at_item(key),
-                item,
-                found.and_then(|index| live.get(index)).unwrap_or(&Value::Null),
-            );
+            let there = found.and_then(|index| live.get(index)).unwrap_or(&Value::Null);
+            self.in_item(key, |walk| walk.compare_value(at, item, there));
         }
         // Init containers run in order, and a variable can refer only to those before it.
         if !order.is_sorted() {
-            self.found.push(at.path.clone());
+            self.report();
         }
         let wanted: BTreeSet<&String> = wanted.iter().collect();
         for (key, item) in there.iter().zip(live).filter(|(key, _)| !wanted.contains(key)) {
-            self.report_extra_item(&at.at_item(key), item);
+            self.in_item(key, |walk| walk.report_extra_item(at, item));
         }
     }
 
-    fn compare_by_index(&mut self, at: &Place, want: &[Value], live: &[Value]) {
+    fn compare_by_index(&mut self, at: Place<'_>, want: &[Value], live: &[Value]) {
         if want.len() != live.len() {
-            return self.found.push(at.path.clone());
+            return self.report();
         }
         for (index, (want, live)) in want.iter().zip(live).enumerate() {
-            self.compare_value(&at.at_item(&format!("[{index}]")), want, live);
+            self.in_item(&format!("[{index}]"), |walk| walk.compare_value(at, want, live));
         }
     }
 
     /// Handles a live value that was not written: it is drift if another manager set it.
-    fn report_extra(&mut self, at: &Place, live: &Value) {
-        if is_empty_value(live) || is_default(&at.path, live) {
+    fn report_extra(&mut self, at: Place<'_>, live: &Value) {
+        if is_empty_value(live) || is_default(&self.path, live) {
             return;
         }
         if self.is_owned(at) {
-            return self.found.push(at.path.clone());
+            return self.report();
         }
         match live {
             Value::Object(fields) => {
-                fields.iter().for_each(|(name, value)| self.report_extra(&at.at_field(name), value))
+                for (name, value) in fields {
+                    self.in_field(at, name, |walk, at| walk.report_extra(at, value));
+                }
             }
             Value::Array(items) => {
-                let keys = format_item_keys(&at.field, items).unwrap_or_default();
-                keys.iter()
-                    .zip(items)
-                    .for_each(|(key, item)| self.report_extra_item(&at.at_item(key), item));
+                let keys = format_item_keys(at.field, items).unwrap_or_default();
+                for (key, item) in keys.iter().zip(items) {
+                    self.in_item(key, |walk| walk.report_extra_item(at, item));
+                }
             }
             _ => {}
         }
     }
 
     /// Reports an added list item once, not field by field.
-    fn report_extra_item(&mut self, at: &Place, live: &Value) {
+    fn report_extra_item(&mut self, at: Place<'_>, live: &Value) {
         if !is_empty_value(live)
-            && (at.owned || self.foreign.iter().any(|path| path.starts_with(&at.path)))
+            && (at.owned || self.foreign.iter().any(|path| path.starts_with(&self.path)))
         {
-            self.found.push(at.path.clone());
+            self.report();
         }
     }
 
-    fn is_owned(&self, at: &Place) -> bool {
-        at.owned || self.foreign.contains(at.path.as_str())
+    /// Reports the place where the walk is.
+    fn report(&mut self) {
+        self.found.push(self.path.clone());
+    }
+
+    /// Walks into a field.
+    fn in_field<'b>(
+        &mut self,
+        at: Place<'_>,
+        name: &'b str,
+        visit: impl FnOnce(&mut Self, Place<'b>),
+    ) {
+        let left = self.path.len();
+        append_field(&mut self.path, name);
+        visit(self, at.at_field(name));
+        self.path.truncate(left);
+    }
+
+    /// Walks into an item of the list where the walk is.
+    fn in_item(&mut self, key: &str, visit: impl FnOnce(&mut Self)) {
+        let left = self.path.len();
+        self.path.push_str(key);
+        visit(self);
+        self.path.truncate(left);
+    }
+
+    fn is_owned(&self, at: Place<'_>) -> bool {
+        at.owned || self.foreign.contains(self.path.as_str())
     }
 }
 
@@ -199,8 +233,11 @@ fn is_default(path: &str, live: &Value) -> bool {
 }
 
 fn values_match(want: &Value, live: &Value, quantity: bool) -> bool {
+    if want == live {
+        return true;
+    }
     let (Some(a), Some(b)) = (format_scalar(want), format_scalar(live)) else {
-        return want == live;
+        return false;
     };
     // One text is one value: a field's type is fixed, but for IntOrString and quantities, which may
     // be a number or a string.

@@ -182,7 +182,7 @@ pub struct StoredRevision {
     pub rendering_digest: Option<String>,
     /// Stored body; absent where the cache dropped it, until it is read live.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub body: Option<RevisionBody>,
+    pub body: Option<Arc<RevisionBody>>,
 }
 
 /// The body of a ControllerRevision of ours.

@@ -4,9 +4,10 @@
 mod children;
 mod error;
 mod registry;
+mod status;
 mod version;
 
-use std::{borrow::Cow, sync::Mutex};
+use std::{borrow::Cow, fmt::Debug, sync::Mutex};
 
 use jiff::Timestamp;
 use kube::{
@@ -132,22 +133,6 @@ impl<Seen> Hand<'_, Seen> {
             return Err(Error::OlderSchema { fields, kind: kind.name(), what: self.what(name) });
         }
         Ok(known)
-    }
-
-    /// Writes a whole status, less what the served schema does not know of it.
-    async fn put_status(
-        &self,
-        kind: Kind,
-        name: &str,
-        uid: &str,
-        status: &impl Serialize,
-    ) -> Result<Answer, kube::Error> {
-        let mut object = json!({"status": status});
-        if let Some(schema) = self.caches.find_older_schema(kind) {
-            prune_object(&schema, &mut object);
-        }
-        let key = Key::new(self.key.namespace.clone(), name);
-        write_status(self.client, kind, &key, uid, &object["status"]).await
     }
 
     fn wrote(&self, kind: Kind, answer: &Answer) {
@@ -391,7 +376,7 @@ impl Hand<'_, Observed> {
         kind: Kind,
         name: &str,
         uid: &str,
-        status: &impl Serialize,
+        status: &(impl Serialize + Debug),
     ) -> Result<Applied, Error> {
         match self.put_status(kind, name, uid, status).await {
             Ok(answer) => {
@@ -452,30 +437,6 @@ async fn post(client: &Client, path: &str, body: &Value) -> Result<Answer, kube:
     .body(bytes)
     .map_err(kube::Error::HttpError)?;
     client.request(request).await
-}
-
-/// Writes a whole status by server-side apply; the uid guards against writing onto an object that
-/// took the name meanwhile.
-///
-/// # Errors
-/// When the API server does not take it.
-pub async fn write_status(
-    client: &Client,
-    kind: Kind,
-    key: &Key,
-    uid: &str,
-    status: &impl Serialize,
-) -> Result<Answer, kube::Error> {
-    let resource = kind.resource();
-    let mut metadata = json!({"name": key.name, "namespace": key.namespace});
-    if !uid.is_empty() {
-        metadata["uid"] = json!(uid);
-    }
-    let body = json!({"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "status": status});
-    let params = PatchParams::apply(names::MANAGER).force();
-    api::<Answer>(client, kind, Some(&key.namespace))
-        .patch_status(&key.name, &params, &Patch::Apply(body))
-        .await
 }
 
 /// Nothing is written but by who surely leads.

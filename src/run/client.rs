@@ -10,7 +10,6 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use kube::{Client, Config, client::Body};
 use tower::{
     BoxError, Layer, Service, ServiceBuilder,
-    buffer::BufferLayer,
     retry::{Policy, RetryLayer},
 };
 
@@ -24,8 +23,6 @@ const TRIES: u32 = 4;
 /// The longest wait between two tries, whatever the server asks for: a reconcile has other keys to
 /// serve.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// Requests that wait for the connection at most.
-const BUFFERED: usize = 256;
 
 /// A client that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +57,6 @@ pub async fn config() -> Result<Config, Error> {
 pub fn client(config: Config, metrics: &Metrics) -> Result<Client, Error> {
     let service = ServiceBuilder::new()
         .layer(RetryLayer::new(Retry::default()))
-        .layer(BufferLayer::new(BUFFERED))
         .layer(CountLayer(metrics.clone()))
         .service(transport(&config)?);
     Ok(Client::new(service, config.default_namespace))
@@ -171,6 +167,7 @@ impl<S> Layer<S> for CountLayer {
 }
 
 /// A service whose requests are counted.
+#[derive(Clone)]
 pub struct Count<S> {
     inner: S,
     metrics: Metrics,

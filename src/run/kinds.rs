@@ -219,6 +219,12 @@ impl<T: Serialize + DeserializeOwned> Packed<T> {
         Ok(Self(serde_json::to_vec(value)?.as_slice().into(), PhantomData))
     }
 
+    /// Its size in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+
     /// A hash of the value.
     #[must_use]
     pub fn hash(&self) -> u64 {

@@ -97,7 +97,7 @@ fn stored(name: &str, mut object: Object) -> StoredRevision {
         uid: object.metadata.uid.take().unwrap_or_default(),
         resource_version: object.metadata.resource_version.take().unwrap_or_default(),
         rendering_digest: Some(digest_body(body.as_ref())),
-        body,
+        body: body.map(Into::into),
     }
 }
 

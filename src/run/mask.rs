@@ -242,7 +242,11 @@ mod tests {
                 status: None,
             }),
             records: vec![record(&body)],
-            revisions: vec![StoredRevision { name, body: Some(body), ..StoredRevision::default() }],
+            revisions: vec![StoredRevision {
+                name,
+                body: Some(body.into()),
+                ..StoredRevision::default()
+            }],
             tracks: [(names::TRACK_MAIN.to_owned(), workload)].into(),
             ..Observed::default()
         }

@@ -32,6 +32,7 @@ pub mod observe;
 pub mod operator;
 pub mod pods;
 pub mod queue;
+pub mod recent;
 pub mod reconcile;
 pub mod reduced;
 pub mod registries;

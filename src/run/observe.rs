@@ -21,8 +21,9 @@ use crate::{
 
 use super::{
     cache::{Entry, Readiness, Shared, Touched},
-    kinds::{KINDS, Key, Kind, Packed, Watched},
+    kinds::{KINDS, Key, Kind, Watched},
     memory::{Left, Write, lock},
+    recent::{Recent, Shareable},
     reduced::{Autoscaler, ContentEntry, Schema, ServiceEntry, VersionEntry, WantedEntry},
     registries::RegistryEntry,
     verification::JobEntry,
@@ -48,6 +49,8 @@ pub struct Caches {
     pub registries: Shared<RegistryEntry>,
     /// ControllerRevisions.
     pub contents: Shared<ContentEntry>,
+    /// Bodies of them that were read lately.
+    pub recent: Recent<RevisionBody>,
     /// Deployments.
     pub workloads: Shared<WorkloadEntry>,
     /// Services.
@@ -80,6 +83,7 @@ impl Default for Caches {
             policies: Shared::default(),
             registries: Shared::default(),
             contents: Shared::default(),
+            recent: Recent::default(),
             workloads: Shared::default(),
             services: Shared::default(),
             pods: Shared::default(),
@@ -223,7 +227,7 @@ impl Caches {
             self.drop_bodies(key, records);
         }
         let mut contents = owned(&self.contents, key, |name, entry| {
-            let body = entry.body.as_ref().map(Packed::unpack).transpose()?;
+            let body = entry.body.as_ref().map(|body| self.recent.unpack(body)).transpose()?;
             Ok(StoredRevision {
                 name: name.to_owned(),
                 uid: entry.uid.clone(),
@@ -267,7 +271,7 @@ impl Caches {
     /// Keeps a body that was looked up, so that it is not asked for again.
     pub fn keep_body(&self, key: &Key, body: &RevisionBody) {
         if let Some(Ok(entry)) = self.contents.write().get_mut(key).map(|e| e.value.as_mut()) {
-            entry.body = Packed::pack(body).ok();
+            entry.body = Shareable::pack(body).ok();
         }
     }
 

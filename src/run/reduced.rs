@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{
     kinds::{Kind, News, Packed, Watched},
     object::Object,
+    recent::Shareable,
 };
 use crate::{
     api::{
@@ -253,7 +254,7 @@ pub struct ContentEntry {
     /// The digest of the rendering that it stores; empty where it stores nothing of ours.
     pub rendering_digest: String,
     /// What it stores; dropped where neither what serves nor the newest record needs it.
-    pub body: Option<Packed<RevisionBody>>,
+    pub body: Option<Shareable<RevisionBody>>,
 }
 
 impl Watched for ContentEntry {
@@ -267,7 +268,7 @@ impl Watched for ContentEntry {
             uid: object.metadata.uid.take().unwrap_or_default(),
             resource_version: object.metadata.resource_version.take().unwrap_or_default(),
             rendering_digest: digest_body(body.as_ref()),
-            body: body.and_then(|body| Packed::pack(&body).ok()),
+            body: body.and_then(|body| Shareable::pack(&body).ok()),
         })
     }
 

@@ -33,6 +33,7 @@ pub fn transport(
     config: &Config,
 ) -> Result<
     impl Service<Request<Body>, Response = Response<Incoming>, Error = BoxError, Future: Send>
+    + Clone
     + Send
     + use<>,
     kube::Error,

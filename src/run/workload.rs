@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     kinds::{Kind, News, Packed, Watched},
@@ -59,14 +59,12 @@ impl Watched for WorkloadEntry {
         let resource_version = object.metadata.resource_version.take().unwrap_or_default();
         let sketch = sketch(&mut object)?;
         let metadata = &object.metadata;
-        let meta = hash(&format!(
-            "{:?}",
-            (
-                &metadata.labels,
-                &metadata.annotations,
-                &metadata.owner_references,
-                &metadata.deletion_timestamp
-            )
+        let owners = metadata.owner_references.iter().flatten();
+        let meta = hash(&(
+            &metadata.labels,
+            &metadata.annotations,
+            owners.map(|o| (&o.uid, &o.kind, &o.name, o.controller)).collect::<Vec<_>>(),
+            metadata.deletion_timestamp.is_some(),
         ));
         // A Deployment's generation counts every change of its spec.
         let unchanged = old
@@ -125,6 +123,20 @@ struct Sketch {
     strategy: Value,
 }
 
+/// What of a spec is kept, as it is sent.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Spec {
+    replicas: i32,
+    paused: bool,
+    selector: Selector,
+    strategy: Value,
+    min_ready_seconds: i32,
+    progress_deadline_seconds: i32,
+    revision_history_limit: i32,
+    template: Value,
+}
+
 /// A selector; one with expressions is none of ours, which is told by its being empty.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -142,19 +154,20 @@ pub fn read_workload(object: Object) -> Result<Deployment, serde_json::Error> {
         &object.managed_fields.or_default::<Vec<ManagedFieldsEntry>>(),
         names::MANAGER,
     );
-    let mut spec: Value = object.spec.or_default();
-    let selector = spec
-        .as_object_mut()
-        .and_then(|fields| fields.remove("selector"))
-        .unwrap_or_else(|| json!({}));
-    let selector: Selector = serde_json::from_value(selector)?;
-    let selector =
-        if selector.match_expressions.is_null() { selector.match_labels } else { BTreeMap::new() };
+    let spec: Spec = object.spec.read()?.unwrap_or_default();
+    let has_expressions = !spec.selector.match_expressions.is_null();
+    let selector = if has_expressions { BTreeMap::new() } else { spec.selector.match_labels };
     Ok(Deployment {
         generation: object.metadata.generation.unwrap_or_default(),
         spec: DeploymentSpec {
+            replicas: spec.replicas,
+            paused: spec.paused,
             selector,
-            ..serde_json::from_value::<Option<_>>(spec)?.unwrap_or_default()
+            strategy: spec.strategy,
+            min_ready_seconds: spec.min_ready_seconds,
+            progress_deadline_seconds: spec.progress_deadline_seconds,
+            revision_history_limit: spec.revision_history_limit,
+            template: spec.template,
         },
         foreign,
         status: object.status.read()?.unwrap_or_default(),
@@ -164,6 +177,8 @@ pub fn read_workload(object: Object) -> Result<Deployment, serde_json::Error> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::run::object::sent;
 

@@ -1,5 +1,7 @@
 //! Stored revisions that someone changed: they are never served again.
 
+use std::sync::Arc;
+
 use rollmodel::api::{
     deployment::State,
     request::{RequestResult, Verb},
@@ -13,7 +15,7 @@ use crate::{going_back::on_seven, world::World};
 fn replace_body(world: &mut World, revision_name: &str) {
     let found = world.observed.revisions.iter_mut().find(|c| c.name == revision_name);
     let stored = found.unwrap();
-    let body = stored.body.as_mut().unwrap();
+    let body = Arc::make_mut(stored.body.as_mut().unwrap());
     body.rendering["spec"]["containers"][0]["image"] = json!("evil:1");
     stored.rendering_digest =
         Some(rollmodel::plan::facts::revision::compute_digest(&body.rendering));

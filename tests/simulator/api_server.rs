@@ -68,7 +68,7 @@ impl Cluster {
                     uid,
                     resource_version,
                     rendering_digest: Some(compute_digest(&body.rendering)),
-                    body: Some(body.clone()),
+                    body: Some(body.clone().into()),
                 });
             }
             Action::CreateRecord { spec } => self.create_record(spec)?,

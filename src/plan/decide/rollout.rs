@@ -277,7 +277,7 @@ fn check_port(facts: &Facts<'_>, target: &Target) -> Result<(), Unready> {
         Some(body) => Some(&body.rendering),
         None => facts
             .find_stored(&target.revision_name)
-            .and_then(|s| s.body.as_ref())
+            .and_then(|s| s.body.as_deref())
             .map(|body| &body.rendering),
     };
     let Some(new) = rendering.map(make::find_client_port) else { return Ok(()) };

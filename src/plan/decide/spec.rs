@@ -116,7 +116,7 @@ fn serve_last_again(facts: &Facts<'_>, decided: &mut Decided) {
     let history = &facts.history;
     let eligible =
         |r: &&ModelRolloutSpec| history.explain_ineligibility(facts.observed, r).is_none();
-    let last = history.last_good(facts.observed).filter(eligible);
+    let last = facts.last_good().filter(eligible);
     let Some(target) = last.or_else(|| history.find_rollback_target(facts.observed)) else {
         return;
     };

@@ -11,12 +11,11 @@ use serde_json::Value;
 
 use super::is_empty_value;
 
-/// A place in the tree: its path, and the facts about the way there.
-#[derive(Clone, Default)]
-pub(super) struct Place {
-    pub path: String,
+/// A place in the tree: the facts about the way there.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Place<'a> {
     /// The field that holds the value, or the list it is an item of.
-    pub field: String,
+    pub field: &'a str,
     /// True if the value is a quantity.
     pub quantity: bool,
     /// True if another manager owns it as part of a whole object.
@@ -34,19 +33,10 @@ pub(in crate::plan) fn is_quantity(parent: &str, name: &str) -> bool {
     }
 }
 
-impl Place {
-    pub fn at_field(&self, name: &str) -> Self {
-        let quantity = is_quantity(&self.field, name);
-        Self {
-            path: join_path(&self.path, name),
-            field: name.to_owned(),
-            quantity,
-            owned: self.owned,
-        }
-    }
-
-    pub fn at_item(&self, key: &str) -> Self {
-        Self { path: format!("{}{key}", self.path), ..self.clone() }
+impl Place<'_> {
+    /// The place of a field of what is here.
+    pub fn at_field(self, name: &str) -> Place<'_> {
+        Place { field: name, quantity: is_quantity(self.field, name), owned: self.owned }
     }
 }
 
@@ -94,5 +84,15 @@ pub(super) fn format_keys(mut pairs: Vec<(String, String)>) -> String {
 }
 
 pub(super) fn join_path(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    let mut joined = path.to_owned();
+    append_field(&mut joined, name);
+    joined
+}
+
+/// Appends a field to a path.
+pub(super) fn append_field(path: &mut String, name: &str) {
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.push_str(name);
 }

@@ -51,6 +51,8 @@ pub struct Facts<'a> {
     pub now: Timestamp,
     /// The records of its name and model.
     pub history: History,
+    /// The number of the last good rollout ([`History::last_good`]).
+    good: Option<i64>,
     /// The revision that the spec names.
     pub desired: Result<Revision, Problem>,
     /// The existing tracks.
@@ -74,6 +76,7 @@ impl<'a> Facts<'a> {
             observed,
             wanted,
             now,
+            good: history.last_good(observed).map(|good| good.number),
             desired: revision::find_desired_revision(observed, &wanted.spec),
             tracks: Vec::new(),
             missing: None,
@@ -221,7 +224,7 @@ impl<'a> Facts<'a> {
     /// Finds the stored body of a record's revision, if it is at hand and has the recorded digest.
     #[must_use]
     pub fn find_stored_body(&self, record: &ModelRolloutSpec) -> Option<&'a RevisionBody> {
-        find_stored_revision(self.observed, record)?.body.as_ref()
+        find_stored_revision(self.observed, record)?.body.as_deref()
     }
 
     /// Returns the stored body of a record's revision; None if it is no longer stored, or was
@@ -352,8 +355,14 @@ impl<'a> Facts<'a> {
     pub fn find_good_rollout_of(&self, revision_hash: &str) -> Option<&ModelRolloutSpec> {
         let same = |r: &&ModelRolloutSpec| r.revision_hash == revision_hash;
         let is_kept_there = |r: &&ModelRolloutSpec| r.served_until.is_none();
-        let good = self.history.last_good(self.observed).filter(is_kept_there);
+        let good = self.last_good().filter(is_kept_there);
         good.filter(same).or_else(|| self.history.serving().filter(same))
+    }
+
+    /// The rollout that is good by the last word of anyone, before this pass decides.
+    #[must_use]
+    pub fn last_good(&self) -> Option<&ModelRolloutSpec> {
+        self.history.get(self.good?)
     }
 
     /// True if a record has the content that serves, or that is gone back to from what serves:
@@ -361,8 +370,7 @@ impl<'a> Facts<'a> {
     #[must_use]
     pub fn has_serving_content(&self, record: &ModelRolloutSpec) -> bool {
         let same = |good: &ModelRolloutSpec| good.content_hash == record.content_hash;
-        self.history.served_last().is_some_and(same)
-            || self.history.last_good(self.observed).is_some_and(same)
+        self.history.served_last().is_some_and(same) || self.last_good().is_some_and(same)
     }
 }
 

@@ -33,7 +33,7 @@ impl World {
                     uid,
                     resource_version,
                     rendering_digest: Some(plan::facts::revision::compute_digest(&body.rendering)),
-                    body: Some(body),
+                    body: Some(body.into()),
                 });
             }
             Action::CreateRecord { spec } => {

@@ -29,7 +29,7 @@ fn store(record: &ModelRolloutSpec, port: (&str, i32)) -> StoredRevision {
     let ports = json!([{"name": port.0, "containerPort": port.1}]);
     let rendering = json!({"spec": {"containers": [{"name": "model", "ports": ports}]}});
     let (revision_hash, content) = (record.revision_hash.clone(), Value::Null);
-    let body = Some(RevisionBody { revision_hash, content, rendering });
+    let body = Some(RevisionBody { revision_hash, content, rendering }.into());
     let rendering_digest = Some(record.rendering_digest.clone());
     let name = record.revision_name.clone();
     StoredRevision { name, body, rendering_digest, ..StoredRevision::default() }
