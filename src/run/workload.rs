@@ -21,6 +21,10 @@ use crate::{
     },
 };
 
+/// The annotation in which Kubernetes counts the templates of a Deployment; it changes alone after
+/// each of them.
+const NUMBER: &str = "deployment.kubernetes.io/revision";
+
 /// The Deployment of a ModelDeployment, in two parts: its status changes often, and the rest
 /// seldom.
 pub struct WorkloadEntry {
@@ -60,9 +64,11 @@ impl Watched for WorkloadEntry {
         let sketch = sketch(&mut object)?;
         let metadata = &object.metadata;
         let owners = metadata.owner_references.iter().flatten();
+        let annotations = metadata.annotations.iter().flatten();
         let meta = hash(&(
             &metadata.labels,
-            &metadata.annotations,
+            metadata.annotations.as_ref().is_none_or(BTreeMap::is_empty),
+            annotations.filter(|(name, _)| *name != NUMBER).collect::<Vec<_>>(),
             owners.map(|o| (&o.uid, &o.kind, &o.name, o.controller)).collect::<Vec<_>>(),
             metadata.deletion_timestamp.is_some(),
         ));
@@ -229,7 +235,7 @@ mod tests {
         assert_eq!(news(object(2, "a", 1, 3)), Some(News::Turn), "its spec changed");
         assert_eq!(WorkloadEntry::news(Some(&old), None), Some(News::Turn));
         let mut numbered = object(1, "a", 2, 2);
-        let number = ("deployment.kubernetes.io/revision".into(), "2".into());
+        let number = (NUMBER.into(), "2".into());
         numbered.metadata.annotations.as_mut().unwrap().extend([number]);
         assert_eq!(
             news(numbered),
@@ -242,13 +248,26 @@ mod tests {
     fn a_status_that_changes_alone_is_read_with_what_was_read_before() {
         let object = |replicas: i32| {
             sent(
-                &json!({"metadata": {"name": "fraud", "generation": 1, "resourceVersion": replicas.to_string()},
+                &json!({"metadata": {"name": "fraud", "generation": 1, "resourceVersion": replicas.to_string(),
+                    "annotations": {"a": "b"}},
                 "spec": {"replicas": 2, "template": {"x": 1}}, "status": {"replicas": replicas}}),
             )
         };
         let old = WorkloadEntry::read(object(1), None).unwrap();
         let new = WorkloadEntry::read(object(2), Some(&old)).unwrap();
         assert!(Arc::ptr_eq(&old.written, &new.written));
+        let mut numbered = object(2);
+        let number = [(NUMBER.to_owned(), "2".to_owned())];
+        numbered.metadata.annotations.as_mut().unwrap().extend(number.clone());
+        let numbered = WorkloadEntry::read(numbered, Some(&old)).unwrap();
+        assert!(Arc::ptr_eq(&old.written, &numbered.written));
+        let mut alone = object(2);
+        alone.metadata.annotations = None;
+        let without = WorkloadEntry::read(alone.clone(), None).unwrap();
+        alone.metadata.annotations = Some(number.into());
+        alone.metadata.resource_version = Some("3".into());
+        let alone = WorkloadEntry::read(alone, Some(&without)).unwrap().unpack().unwrap();
+        assert!(alone.meta.has_annotations, "a patch must not replace them");
         let workload = new.unpack().unwrap();
         assert_eq!(
             (

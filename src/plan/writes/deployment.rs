@@ -147,11 +147,10 @@ fn patch_decision(
         if read_restarted_at(&live.spec.template) != newest.restarted_at.as_deref() {
             paths.push("metadata.annotations.restartedAt".into());
         }
-        let all_came_back = !paths.is_empty()
-            && paths.iter().all(|path| {
-                let revert = describe_revert(&live.spec.template, path);
-                facts.observed.memory.came_back.contains(&revert)
-            });
+        let came_back = &facts.observed.memory.came_back;
+        let all_came_back = !came_back.is_empty()
+            && !paths.is_empty()
+            && paths.iter().all(|p| came_back.contains(&describe_revert(&live.spec.template, p)));
         if all_came_back {
             let revert = describe_revert(&live.spec.template, &paths[0]);
             tell_came_back(facts, &live.meta.name, &revert, out);
