@@ -236,9 +236,10 @@ impl Action {
                 format!("record of rollout {} {}", spec.number, short_digest(&fields))
             }
             Self::AmendRecord { name, ops, .. } => {
-                let amendment = || format!("amendment of {name} ");
-                let prefix = is_promotion(ops).then(|| promotion_prefix(name));
-                let prefix = prefix.unwrap_or_else(amendment);
+                let prefix = match is_promotion(ops) {
+                    true => promotion_prefix(name),
+                    false => amendment_prefix(name),
+                };
                 format!("{prefix}{}", short_digest(&without_tests_and_times(ops)))
             }
             Self::CreateDeployment { name, rollout, body } => {
@@ -284,6 +285,12 @@ fn is_promotion(ops: &[Value]) -> bool {
 #[must_use]
 pub fn promotion_prefix(record_name: &str) -> String {
     format!("promotion in {record_name} ")
+}
+
+/// The prefix of any other write that adds to a record.
+#[must_use]
+pub fn amendment_prefix(record_name: &str) -> String {
+    format!("amendment of {record_name} ")
 }
 
 /// The word in a decision's write that says that it changes the template.

@@ -64,8 +64,8 @@ use decide::{
 };
 use facts::{Facts, history::History};
 use jiff::Timestamp;
-use observed::{KnownRevision, ObservedModelDeployment};
-use refused_writes::{find_promotion, find_refused};
+use observed::{KnownRevision, ObservedModelDeployment, Record};
+use refused_writes::{find_refused, is_amendment_refused};
 use writes::{Outgoing, prune::prune_unneeded, write_children, write_records};
 
 /// Plans for one ModelDeployment: a decision becomes a record, and all writes follow from the
@@ -165,6 +165,18 @@ fn is_settled_by_numbers(facts: &Facts<'_>, history: &History) -> bool {
         })
 }
 
+/// The history without what the API server refuses to add to records: that is told nowhere.
+fn leave_out_unrecorded<'a>(facts: &Facts<'_>, history: &'a History) -> Cow<'a, History> {
+    let observed = facts.observed;
+    let is_refused = |r: &&Record| is_amendment_refused(observed, r.spec.number);
+    let stored: Vec<&Record> = observed.records.iter().filter(is_refused).collect();
+    let mut told = Cow::Borrowed(history);
+    if !stored.is_empty() {
+        told.to_mut().restore_records(&stored);
+    }
+    told
+}
+
 /// Turns the decision into the plan: the history as it will be, the writes, and the status.
 fn write_down(
     facts: &Facts<'_>,
@@ -197,10 +209,11 @@ fn write_down(
         return look_up(out.lookups);
     }
     actions.append(&mut decided.answers);
+    let told = leave_out_unrecorded(facts, &history);
     let mut unneeded = Vec::new();
     if facts.missing.is_none() {
         let limit = facts.wanted.spec.history_limit();
-        let pruned = prune_unneeded(facts.observed, &history, limit, facts.now);
+        let pruned = prune_unneeded(facts.observed, &told, limit, facts.now);
         actions.extend(pruned.deletions);
         unneeded = pruned.unneeded;
         if let Some(seconds) = pruned.requeue_after {
@@ -213,10 +226,7 @@ fn write_down(
             standing.push(other);
         }
     }
-    let promotion =
-        before.in_progress().and_then(|open| find_promotion(facts.observed, open.number));
-    let told = if promotion.is_some() { &before } else { &history };
-    let (status, waiting) = status::write_status(facts, &decided, told, &standing, &mut out);
+    let (status, waiting) = status::write_status(facts, &decided, &told, &standing, &mut out);
     actions.append(&mut decided.events);
     actions.append(&mut out.events);
     Plan {

@@ -5,7 +5,9 @@
 //! once.
 
 use super::{
-    action::{Action, NEW_DEPLOYMENT, Plan, TEMPLATE, decision_prefix, promotion_prefix},
+    action::{
+        Action, NEW_DEPLOYMENT, Plan, TEMPLATE, amendment_prefix, decision_prefix, promotion_prefix,
+    },
     observed::{Observed, RefusedWrite},
 };
 use crate::api::{names::record_name, reason::Reason};
@@ -56,6 +58,17 @@ pub fn find_promotion(observed: &Observed, rollout: i64) -> Option<&RefusedWrite
     }
     let prefix = promotion_prefix(&record_name(&observed.name, rollout));
     observed.memory.refused.iter().find(|r| r.write.starts_with(&prefix))
+}
+
+/// True if something that is to be added to the record of a rollout was refused.
+#[must_use]
+pub fn is_amendment_refused(observed: &Observed, rollout: i64) -> bool {
+    if observed.memory.refused.is_empty() {
+        return false;
+    }
+    let prefix = amendment_prefix(&record_name(&observed.name, rollout));
+    let is_amendment = |r: &RefusedWrite| r.write.starts_with(&prefix);
+    find_promotion(observed, rollout).is_some() || observed.memory.refused.iter().any(is_amendment)
 }
 
 /// True if the template of a refused decision is at fault. A patch changes little else. A new

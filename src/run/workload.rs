@@ -66,6 +66,7 @@ impl Watched for WorkloadEntry {
         let owners = metadata.owner_references.iter().flatten();
         let annotations = metadata.annotations.iter().flatten();
         let meta = hash(&(
+            &metadata.uid,
             &metadata.labels,
             metadata.annotations.as_ref().is_none_or(BTreeMap::is_empty),
             annotations.filter(|(name, _)| *name != NUMBER).collect::<Vec<_>>(),

@@ -26,7 +26,9 @@ pub fn close_finished_rollouts(
     decided: &mut Decided,
 ) {
     for (number, ending) in find_endings(facts, history) {
-        if ending.serves && find_promotion(facts.observed, number).is_none() {
+        // What is tried again is told if it succeeds.
+        let is_refused = find_promotion(facts.observed, number).is_some_and(|r| !r.due);
+        if ending.serves && !is_refused {
             let key = format!("promoted-{number}");
             decided.push_event(false, "Promoted", ending.message.clone(), key);
         }

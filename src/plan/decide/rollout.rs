@@ -378,11 +378,11 @@ impl NewRollout {
         Self::repeat(facts, target, Trigger::Restart, by)
     }
 
-    /// Rolls out once more what the newest rollout serves, in the direction of the rollout in
-    /// progress.
+    /// Rolls out a revision once more, in the direction of the rollout of it that is in progress.
     #[must_use]
     pub fn repeat(facts: &Facts<'_>, target: Target, trigger: Trigger, by: DecidedBy) -> Self {
-        let open = facts.history.in_progress();
+        let same = |open: &&ModelRolloutSpec| open.revision_hash == target.revision_hash;
+        let open = facts.history.in_progress().filter(same);
         let direction = open.map_or(Direction::Forward, |open| open.direction);
         Self::new(facts, target, Cause::new(trigger, direction, by))
     }

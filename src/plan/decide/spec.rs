@@ -10,10 +10,7 @@ use crate::{
         ModelRolloutSpec,
         rollout::{Direction, Trigger},
     },
-    plan::{
-        facts::{Facts, problem::Problem},
-        refused_writes::{describe_refused, find_promotion, find_reason},
-    },
+    plan::facts::{Facts, problem::Problem},
 };
 
 /// Rolls out the revision that the spec names, unless it is rejected, paused, or cannot be served.
@@ -45,10 +42,6 @@ pub fn follow_spec(facts: &Facts<'_>, decided: &mut Decided) {
         if newest.is_none() {
             serve_last_again(facts, decided);
         }
-        return;
-    }
-    if let Some(problem) = find_unrecorded_promotion(facts, &desired.version) {
-        decided.problem = Some(problem);
         return;
     }
     match prepare_desired(facts) {
@@ -84,30 +77,14 @@ fn leave_rollout(facts: &Facts<'_>, decided: &mut Decided) {
     decided.decide_rollout(NewRollout::new(facts, target, cause));
 }
 
-/// The problem of a rollout that is complete although no record can say so: another one would have
-/// no way back to it.
-fn find_unrecorded_promotion(facts: &Facts<'_>, version: &str) -> Option<Problem> {
-    let open = facts.history.in_progress()?;
-    let refused = find_promotion(facts.observed, open.number)?;
-    let sentence = format!(
-        "Version {version} waits until the record of rollout {} says that version {} serves. {}",
-        open.number,
-        open.version,
-        describe_refused(refused)
-    );
-    Some(Problem::Pending(find_reason(refused), sentence))
-}
-
-/// True if the rollout in progress goes forward to something new that the spec no longer names. One
-/// that was complete while the spec named it is not left.
+/// True if the rollout in progress goes forward to something new that the spec no longer names.
 #[must_use]
 pub fn is_left_behind(facts: &Facts<'_>) -> bool {
     let Some(open) = facts.history.in_progress() else { return false };
     let desired = facts.desired.as_ref();
     let named = desired.is_ok_and(|desired| desired.revision_hash == open.revision_hash);
     let compared = !facts.observed.memory.crds_older;
-    let is_complete = find_promotion(facts.observed, open.number).is_some();
-    compared && !is_complete && !open.goes_back() && !facts.has_serving_content(open) && !named
+    compared && !open.goes_back() && !facts.has_serving_content(open) && !named
 }
 
 /// Serves the last served revision again, if a ModelDeployment was created again on a rejected

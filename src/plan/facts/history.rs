@@ -182,6 +182,15 @@ impl History {
         }
     }
 
+    /// Takes back whatever was added to records since they were stored.
+    pub fn restore_records(&mut self, stored: &[&Record]) {
+        for record in &mut self.records {
+            if let Some(before) = stored.iter().find(|r| r.uid == record.uid) {
+                record.spec = before.spec.clone();
+            }
+        }
+    }
+
     /// The newest record of this model, unless the deletion of its ModelDeployment ended it.
     #[must_use]
     pub fn newest(&self) -> Option<&ModelRolloutSpec> {

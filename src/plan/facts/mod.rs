@@ -25,7 +25,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use self::{
-    attribution::{Attribution, attribute_changes, read_decision_label, read_revision},
+    attribution::{
+        Attribution, attribute_changes, read_decision_label, read_restarted_at, read_revision,
+    },
     history::{DecisionLabel, History, is_kept},
     ownership::{Ownership, find_track_ownership},
     problem::Problem,
@@ -311,13 +313,17 @@ impl<'a> Facts<'a> {
     /// left does not begin again.
     #[must_use]
     pub fn explain_no_restart(&self, record: &ModelRolloutSpec) -> Option<String> {
-        if let Some((_, by)) = self.history.find_rejection(record) {
+        let leaves = |open: &&ModelRolloutSpec| {
+            open.goes_back() && open.revision_hash != record.revision_hash
+        };
+        let rejected_by = self.history.find_rejection(record).map(|(_, by)| by);
+        if let Some(by) = rejected_by.or_else(|| self.history.in_progress().filter(leaves)) {
             return Some(format!(
                 "Rollout {} goes back from version {}: it is not restarted.",
                 by.number, record.version
             ));
         }
-        let is_new = record.is_open() && !self.has_serving_content(record);
+        let is_new = !record.is_promoted() && !self.has_serving_content(record);
         (is_new && history::is_yanked(self.observed, record)).then(|| {
             format!(
                 "Version {} is yanked or in conflict, and does not serve yet: it is not restarted.",
@@ -332,7 +338,11 @@ impl<'a> Facts<'a> {
     pub fn is_nowhere(&self, record: &ModelRolloutSpec) -> bool {
         let hash16 = names::short_hash(&record.revision_hash);
         let is_elsewhere = self.find_track(&record.deployment_name).is_none_or(|track| {
-            track.deployment().is_some_and(|live| read_revision(&live.spec.template) != hash16)
+            track.deployment().is_some_and(|live| {
+                let template = &live.spec.template;
+                read_revision(template) != hash16
+                    || read_restarted_at(template) != record.restarted_at.as_deref()
+            })
         });
         is_elsewhere && find_stored_revision(self.observed, record).is_none()
     }

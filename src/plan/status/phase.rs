@@ -257,7 +257,8 @@ fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
         );
         return Phase::new(State::Serving, Reason::ScaledToZero, message);
     }
-    if let Some(refused) = refused_writes::find_promotion(facts.observed, open.number) {
+    let promotion = refused_writes::find_promotion(facts.observed, open.number);
+    if let Some(refused) = promotion.filter(|r| view.refused.contains(r)) {
         let sentence = format!(
             "Version {} has its pods, but its record cannot say that it serves. {}",
             open.version,

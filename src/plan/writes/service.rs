@@ -23,7 +23,7 @@ pub fn write_service(
     actions: &mut Vec<Action>,
 ) {
     let name = facts.observed.name.clone();
-    let newest_port = rendering.map(make::find_client_port);
+    let newest_port = rendering.map(make::find_client_port).or_else(|| facts.find_port(newest));
     let serving = history.serving().or_else(|| find_reachable(facts, history, newest));
     let serving = serving.filter(|s| s.revision_name != newest.revision_name);
     let serving_port = match serving.map(|s| facts.require_port(s)).transpose() {
