@@ -43,32 +43,29 @@ pub fn leave_out_refused(observed: &Observed, plan: &mut Plan) {
 /// The refused write that carries a rollout out, if it was refused.
 #[must_use]
 pub fn find_decision(observed: &Observed, rollout: i64) -> Option<&RefusedWrite> {
-    if observed.memory.refused.is_empty() {
-        return None;
-    }
-    let prefix = decision_prefix(rollout);
-    observed.memory.refused.iter().find(|r| r.write.starts_with(&prefix))
+    find_by_prefix(observed, || decision_prefix(rollout))
 }
 
 /// The refused write that says in a record that its rollout serves, if it was refused.
 #[must_use]
 pub fn find_promotion(observed: &Observed, rollout: i64) -> Option<&RefusedWrite> {
-    if observed.memory.refused.is_empty() {
-        return None;
-    }
-    let prefix = promotion_prefix(&record_name(&observed.name, rollout));
-    observed.memory.refused.iter().find(|r| r.write.starts_with(&prefix))
+    find_by_prefix(observed, || promotion_prefix(&record_name(&observed.name, rollout)))
 }
 
 /// True if something that is to be added to the record of a rollout was refused.
 #[must_use]
 pub fn is_amendment_refused(observed: &Observed, rollout: i64) -> bool {
+    let amendment = || amendment_prefix(&record_name(&observed.name, rollout));
+    find_promotion(observed, rollout).is_some() || find_by_prefix(observed, amendment).is_some()
+}
+
+/// Finds the refused write whose identity begins so; nearly always nothing was refused.
+fn find_by_prefix(observed: &Observed, prefix: impl FnOnce() -> String) -> Option<&RefusedWrite> {
     if observed.memory.refused.is_empty() {
-        return false;
+        return None;
     }
-    let prefix = amendment_prefix(&record_name(&observed.name, rollout));
-    let is_amendment = |r: &RefusedWrite| r.write.starts_with(&prefix);
-    find_promotion(observed, rollout).is_some() || observed.memory.refused.iter().any(is_amendment)
+    let prefix = prefix();
+    observed.memory.refused.iter().find(|r| r.write.starts_with(&prefix))
 }
 
 /// True if the template of a refused decision is at fault. A patch changes little else. A new

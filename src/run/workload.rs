@@ -248,11 +248,9 @@ mod tests {
     #[test]
     fn a_status_that_changes_alone_is_read_with_what_was_read_before() {
         let object = |replicas: i32| {
-            sent(
-                &json!({"metadata": {"name": "fraud", "generation": 1, "resourceVersion": replicas.to_string(),
-                    "annotations": {"a": "b"}},
-                "spec": {"replicas": 2, "template": {"x": 1}}, "status": {"replicas": replicas}}),
-            )
+            sent(&json!({"metadata": {"name": "fraud", "generation": 1,
+                    "resourceVersion": replicas.to_string(), "annotations": {"a": "b"}},
+                "spec": {"replicas": 2, "template": {"x": 1}}, "status": {"replicas": replicas}}))
         };
         let old = WorkloadEntry::read(object(1), None).unwrap();
         let new = WorkloadEntry::read(object(2), Some(&old)).unwrap();

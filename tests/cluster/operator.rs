@@ -33,8 +33,7 @@ fn leads(operator: &Operator) -> bool {
 
 const ACCOUNT: &str = "system:serviceaccount:rollmodel-system:rollmodel";
 
-/// A Deployment and a Service as a backup brings them back: with our selector and our model, without
-/// an owner.
+/// A Deployment and a Service as a backup brings them back: our selector and model, no owner.
 fn orphans(name: &str) -> [Value; 2] {
     let selector = json!({"rollmodel.dev/model-deployment": name, "rollmodel.dev/track": "main"});
     let template = json!({"metadata": {"labels": selector}, "spec": {"containers": [{"name": "model", "image": "old:1"}]}});

@@ -35,6 +35,11 @@ fn is_service_creation(action: &Action) -> bool {
     matches!(action, Action::CreateService { .. })
 }
 
+/// Selects the writes whose identity begins so.
+fn begins_with(prefix: &str) -> impl Fn(&Action) -> bool {
+    move |action| action.identify_write().is_some_and(|write| write.starts_with(prefix))
+}
+
 fn list_writes(plan: &Plan) -> Vec<String> {
     plan.actions.iter().filter_map(Action::identify_write).collect()
 }
@@ -264,14 +269,11 @@ fn with_refused_promotion() -> World {
     let mut world = World::new();
     world.settle();
     world.want_version("7");
-    let is_promotion = |a: &Action| {
-        a.identify_write().is_some_and(|write| write.starts_with("promotion in fraud-2 "))
-    };
     world.plan_once();
     world.plan_once();
     world.run_controllers();
     let plan = world.plan_next();
-    let mut refused = refuse_write(&plan, is_promotion);
+    let mut refused = refuse_write(&plan, begins_with("promotion in fraud-2 "));
     refused.message = "add to record fraud-2: records never change here".into();
     world.observed.memory.refused.push(refused);
     world.settle();
@@ -296,7 +298,7 @@ fn that_a_version_serves_is_told_once_its_record_can_say_so() {
     );
     assert!(!is_told(&world));
     world.observed.memory.refused[0].due = true;
-    assert!(list_writes(&world.plan_next()).iter().any(|w| w.starts_with("promotion in fraud-2 ")));
+    assert!(world.plan_next().actions.iter().any(begins_with("promotion in fraud-2 ")));
     world.plan_once();
     world.observed.memory.refused.clear();
     world.settle();
@@ -330,10 +332,7 @@ fn an_ending_that_cannot_be_recorded_is_not_told() {
     world.plan_once();
     world.plan_once();
     world.want_version("8");
-    let is_ending = |a: &Action| {
-        a.identify_write().is_some_and(|write| write.starts_with("amendment of fraud-2 "))
-    };
-    let refused = refuse_write(&world.plan_next(), is_ending);
+    let refused = refuse_write(&world.plan_next(), begins_with("amendment of fraud-2 "));
     world.observed.memory.refused.push(refused);
     world.settle();
     assert_eq!(world.serving_version(), "8");

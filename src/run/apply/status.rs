@@ -12,8 +12,8 @@ use crate::{
     run::{kinds::Kind, schemas::prune_object, watch::api},
 };
 
-/// An object of which only the status is written; the uid guards against writing onto an object that
-/// took the name meanwhile.
+/// An object of which only the status is written; the uid guards against writing onto an object
+/// that took the name meanwhile.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct StatusPatch<'a, S> {
