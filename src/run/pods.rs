@@ -1,31 +1,104 @@
 //! What is kept of a pod: what tells a content's failure from the environment's trouble.
 
-use serde_json::Value;
+use std::borrow::Cow;
+
+use serde::Deserialize;
 
 use super::object::Object;
 use crate::{
     api::{condition::truncate_text, names},
-    plan::observed::{Container, Pod, Why},
+    plan::observed::{self, Container, Pod},
 };
 
 /// The longest message that is kept of a container or the scheduler.
 const MESSAGE_MAX: usize = 1024;
 
-/// Reduces a pod; whatever is absent or strange in it counts as not there.
+/// What is read of a pod's status, from the text of it: pods change more often than anything else.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Status<'a> {
+    #[serde(borrow)]
+    phase: Cow<'a, str>,
+    reason: Option<String>,
+    message: Option<String>,
+    #[serde(borrow)]
+    conditions: Vec<Condition<'a>>,
+    #[serde(borrow)]
+    init_container_statuses: Vec<ContainerStatus<'a>>,
+    #[serde(borrow)]
+    container_statuses: Vec<ContainerStatus<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Condition<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+    #[serde(borrow)]
+    message: Cow<'a, str>,
+    last_transition_time: Option<jiff::Timestamp>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerStatus<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    ready: bool,
+    restart_count: i32,
+    #[serde(borrow, rename = "imageID")]
+    image_id: Cow<'a, str>,
+    #[serde(borrow)]
+    state: ContainerState<'a>,
+    #[serde(borrow)]
+    last_state: ContainerState<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ContainerState<'a> {
+    running: Option<Running>,
+    #[serde(borrow)]
+    waiting: Option<Why<'a>>,
+    #[serde(borrow)]
+    terminated: Option<Why<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Running {
+    started_at: Option<jiff::Timestamp>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Why<'a> {
+    #[serde(borrow)]
+    reason: Cow<'a, str>,
+    #[serde(borrow)]
+    message: Cow<'a, str>,
+    exit_code: Option<i32>,
+}
+
+/// Reduces a pod; whatever is absent in it, or a status that is none, counts as not there.
 #[must_use]
 pub fn read(object: &Object) -> Pod {
     let meta = &object.metadata;
-    let status: &Value = &object.status.or_default();
-    let ready = find_condition(status, "Ready");
-    let initialized = find_condition(status, "Initialized").filter(|c| c["status"] == "True");
-    let lists = [("initContainerStatuses", true), ("containerStatuses", false)];
+    let status: Status<'_> = serde_json::from_str(object.status.text()).unwrap_or_default();
+    let find = |kind: &str| status.conditions.iter().find(|c| c.kind == kind);
+    let (ready, initialized) = (find("Ready"), find("Initialized"));
     let label = |name: &str| meta.labels.as_ref().and_then(|l| l.get(name)).cloned();
     let owners = meta.owner_references.iter().flatten();
     let controller = owners
         .filter(|o| o.controller == Some(true) && o.kind == "ReplicaSet")
         .map(|o| o.name.clone())
         .next();
-    let finished = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
+    let finished = matches!(&*status.phase, "Succeeded" | "Failed");
+    let unschedulable = find("PodScheduled").filter(|c| c.status == "False");
+    let init = status.init_container_statuses.iter().map(|c| read_container(c, true));
+    let containers = status.container_statuses.iter().map(|c| read_container(c, false));
     Pod {
         name: meta.name.clone().unwrap_or_default(),
         hash: label(names::REVISION).unwrap_or_default(),
@@ -35,63 +108,51 @@ pub fn read(object: &Object) -> Pod {
         template_hash: label("pod-template-hash").unwrap_or_default(),
         deleting: meta.deletion_timestamp.is_some(),
         finished,
-        ended: (finished && status["reason"].is_string()).then(|| read_why(status)),
-        ready: ready.is_some_and(|c| c["status"] == "True"),
-        ready_changed: ready.and_then(|c| read_time(c, "lastTransitionTime")),
-        unschedulable: find_condition(status, "PodScheduled")
-            .filter(|c| c["status"] == "False")
-            .map(|c| text(c, "message")),
-        initialized: initialized.and_then(|c| read_time(c, "lastTransitionTime")),
-        containers: lists
-            .iter()
-            .filter_map(|(list, init)| Some((status.get(list)?.as_array()?, *init)))
-            .flat_map(|(all, init)| all.iter().map(move |c| read_container(c, init)))
-            .collect(),
+        ended: status.reason.as_deref().filter(|_| finished).map(|reason| observed::Why {
+            reason: truncate(reason),
+            message: truncate(status.message.as_deref().unwrap_or_default()),
+            exit_code: None,
+        }),
+        ready: ready.is_some_and(|c| c.status == "True"),
+        ready_changed: ready.and_then(|c| c.last_transition_time),
+        unschedulable: unschedulable.map(|c| truncate(&c.message)),
+        initialized: initialized
+            .filter(|c| c.status == "True")
+            .and_then(|c| c.last_transition_time),
+        containers: init.chain(containers).collect(),
     }
 }
 
-fn find_condition<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
-    status.get("conditions")?.as_array()?.iter().find(|c| c["type"] == kind)
-}
-
-fn read_time(value: &Value, field: &str) -> Option<jiff::Timestamp> {
-    value[field].as_str()?.parse().ok()
-}
-
-fn read_container(status: &Value, init: bool) -> Container {
-    let ended =
-        status.pointer("/state/terminated").or_else(|| status.pointer("/lastState/terminated"));
+fn read_container(status: &ContainerStatus<'_>, init: bool) -> Container {
+    let ended = status.state.terminated.as_ref().or(status.last_state.terminated.as_ref());
     Container {
-        name: text(status, "name"),
+        name: truncate(&status.name),
         init,
-        running: status.pointer("/state/running").is_some(),
-        started: status.pointer("/state/running").and_then(|s| read_time(s, "startedAt")),
-        ready: status["ready"] == true,
-        restarts: status["restartCount"]
-            .as_i64()
-            .and_then(|n| i32::try_from(n).ok())
-            .unwrap_or_default(),
-        waiting: status.pointer("/state/waiting").map(read_why),
+        running: status.state.running.is_some(),
+        started: status.state.running.as_ref().and_then(|running| running.started_at),
+        ready: status.ready,
+        restarts: status.restart_count,
+        waiting: status.state.waiting.as_ref().map(read_why),
         terminated: ended.map(read_why),
-        image_id: status["imageID"].as_str().filter(|id| !id.is_empty()).map(str::to_owned),
+        image_id: Some(&status.image_id).filter(|id| !id.is_empty()).map(ToString::to_string),
     }
 }
 
-fn read_why(state: &Value) -> Why {
-    Why {
-        reason: text(state, "reason"),
-        message: text(state, "message"),
-        exit_code: state["exitCode"].as_i64().and_then(|n| i32::try_from(n).ok()),
+fn read_why(why: &Why<'_>) -> observed::Why {
+    observed::Why {
+        reason: truncate(&why.reason),
+        message: truncate(&why.message),
+        exit_code: why.exit_code,
     }
 }
 
-fn text(value: &Value, field: &str) -> String {
-    truncate_text(value[field].as_str().unwrap_or_default(), MESSAGE_MAX)
+fn truncate(text: &str) -> String {
+    truncate_text(text, MESSAGE_MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::run::object::sent;

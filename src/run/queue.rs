@@ -41,15 +41,17 @@ impl<K: Clone + Ord + Hash> Queue<K> {
 
     /// Runs `key` at `at`, or earlier where that was asked before.
     pub fn add(&self, key: K, at: Instant) {
-        {
+        let is_next = {
             let mut state = self.state();
             if let Some(again) = state.running.get_mut(&key) {
                 *again = Some(again.map_or(at, |old| old.min(at)));
                 return;
             }
-            state.schedule(key, at);
+            state.schedule(key, at)
+        };
+        if is_next {
+            self.changed.notify_one();
         }
-        self.changed.notify_one();
     }
 
     /// The next key that is due; it counts as running until [`Queue::done`]. One task alone may
@@ -72,14 +74,15 @@ impl<K: Clone + Ord + Hash> Queue<K> {
 
     /// `key` has run; it runs again at `again`, or earlier where something came in meanwhile.
     pub fn done(&self, key: K, again: Option<Instant>) {
-        {
+        let is_next = {
             let mut state = self.state();
             let asked = state.running.remove(&key).flatten();
-            if let Some(at) = asked.into_iter().chain(again).min() {
-                state.schedule(key, at);
-            }
+            let at = asked.into_iter().chain(again).min();
+            at.is_some_and(|at| state.schedule(key, at))
+        };
+        if is_next {
+            self.changed.notify_one();
         }
-        self.changed.notify_one();
     }
 
     /// How many keys are due by now, and wait.
@@ -91,9 +94,11 @@ impl<K: Clone + Ord + Hash> Queue<K> {
 }
 
 impl<K: Clone + Ord + Hash> State<K> {
-    fn schedule(&mut self, key: K, at: Instant) {
+    /// Takes in a key; true if the first time in the queue is its, so that whoever waits for that
+    /// has to look again.
+    fn schedule(&mut self, key: K, at: Instant) -> bool {
         match self.when.get(&key) {
-            Some(old) if *old <= at => return,
+            Some(old) if *old <= at => return false,
             Some(old) => {
                 self.due.remove(&(*old, key.clone()));
             }
@@ -101,6 +106,7 @@ impl<K: Clone + Ord + Hash> State<K> {
         }
         self.when.insert(key.clone(), at);
         self.due.insert((at, key));
+        self.due.first().is_some_and(|(first, _)| *first == at)
     }
 
     /// A key that is due, or when the first one will be.

@@ -4,7 +4,9 @@
 The older commit is checked out into a worktree below target/, and its own benchmark drives its own
 operator, because the API differs. The two take turns (A B A B) on control planes of their own, so
 that whatever else the machine does meets both. Requests are exact; times and CPU are of a machine,
-and only their ratios say something.
+and only their ratios say something. The speed of a shared machine changes by a quarter from one
+turn to the next, so each turn is measured by its own yardstick too: rollouts of bare Deployments
+of the same pods, one just before ours and one just after, which only Kubernetes works on.
 
 BENCH_DEPLOYMENTS, BENCH_ROLLS and BENCH_TURNS (how often each is measured) say how much.
 """
@@ -23,7 +25,11 @@ FIGURES = {
     "cpu_per_rollout_first": "ms of CPU of a rollout that stores a revision",
     "cpu_per_rollout_last": "ms of CPU of a later rollout",
     "roll_seconds": "s until all serve the other version",
+    "cpu_over_bare": "CPU of a rollout / Kubernetes' for a bare one",
+    "time_over_bare": "time of all / of as many bare ones",
 }
+# Who works on a bare rollout.
+KUBERNETES = ("etcd", "kube-apiserver", "kube-controller-manager")
 
 
 def check_out(base: str) -> Path:
@@ -48,7 +54,17 @@ def measure(tree: Path, sizes: dict[str, str]) -> dict[str, float]:
     """One run of a tree's own benchmark."""
     bench(tree, sizes)
     run = json.loads((tree / "target/bench/raw/rollouts-1.json").read_text())
-    return {**run["figures"], "roll_seconds": run["seen"]["roll_01"]["seconds"]}
+    figures, seen = run["figures"], run["seen"]
+    bare = [seen["bare_before"], seen["bare_after"]]
+    bare_cpu = statistics.mean(sum(b["cpuMsOf"][name] for name in KUBERNETES) for b in bare)
+    bare_cpu /= int(sizes["BENCH_DEPLOYMENTS"])
+    seconds = seen["roll_01"]["seconds"]
+    return {
+        **figures,
+        "roll_seconds": seconds,
+        "cpu_over_bare": figures["cpu_per_rollout_first"] / bare_cpu,
+        "time_over_bare": seconds / statistics.mean(b["seconds"] for b in bare),
+    }
 
 
 def main() -> None:
@@ -72,7 +88,7 @@ def main() -> None:
     print(f"\n{'':<48}{base:>10}{'here':>10}{'ratio':>8}")
     for figure, says in FIGURES.items():
         before, now = (statistics.mean(run[figure] for run in runs[name]) for name in trees)
-        print(f"{says:<48}{before:>10.2f}{now:>10.2f}{now / before:>8.2f}")
+        print(f"{says:<48}{before:>10.3f}{now:>10.3f}{now / before:>8.2f}")
     size = f"{sizes['BENCH_DEPLOYMENTS']} ModelDeployments, {sizes['BENCH_ROLLS']} rolls"
     print(f"\nmeans of {turns} turns each; {size}; every run in target/bench/beside.json")
 

@@ -49,7 +49,8 @@ pub struct Ground {
 impl Ground {
     /// Starts both.
     pub async fn start() -> Self {
-        let cluster = Cluster::start(Options { fsync: true, ..Options::default() });
+        let options = Options { fsync: true, endpoints: false, ..Options::default() };
+        let cluster = Cluster::start(options);
         cluster.apply_crds();
         let client = cluster.client().await;
         let operator = start_operator(&cluster);

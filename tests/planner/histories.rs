@@ -219,6 +219,8 @@ fn refusal_acts() -> BoxedStrategy<Act> {
     let write = prop_oneof![
         3 => Just(WriteKind::Replicas),
         1 => Just(WriteKind::Template),
+        2 => Just(WriteKind::Decision),
+        1 => Just(WriteKind::Settings),
         2 => Just(WriteKind::CreateDeployment),
         1 => Just(WriteKind::StoreRevision),
         1 => Just(WriteKind::CreateRecord),

@@ -35,6 +35,10 @@ fn is_service_creation(action: &Action) -> bool {
     matches!(action, Action::CreateService { .. })
 }
 
+fn is_service_patch(action: &Action) -> bool {
+    matches!(action, Action::PatchService { .. })
+}
+
 /// Selects the writes whose identity begins so.
 fn begins_with(prefix: &str) -> impl Fn(&Action) -> bool {
     move |action| action.identify_write().is_some_and(|write| write.starts_with(prefix))
@@ -339,4 +343,30 @@ fn an_ending_that_cannot_be_recorded_is_not_told() {
     let history = world.read_status().history;
     let left = history.iter().find(|entry| entry.rollout == 2).unwrap();
     assert_eq!((left.outcome, left.end_time.as_ref()), (None, None));
+}
+
+#[test]
+fn going_back_while_the_service_cannot_follow_says_that_clients_reach_no_pod() {
+    let mut world = on_seven();
+    world.set_template(json!({"spec": {"containers": [
+        {"name": "model", "image": "server:2", "ports": [{"name": "grpc", "containerPort": 8080}]},
+    ]}}));
+    world.settle();
+    assert_eq!(world.observed.service.as_ref().unwrap().ports[0]["targetPort"], "grpc");
+    world.send_request(Verb::Undo);
+    for _ in 0..30 {
+        let plan = world.plan_next();
+        if plan.actions.iter().any(is_service_patch) {
+            let mut refused = refuse_write(&plan, is_service_patch);
+            refused.message = "patch Service fraud: no".into();
+            world.observed.memory.refused.push(refused);
+        } else {
+            world.plan_once();
+            world.run_controllers();
+        }
+    }
+    let message = world.read_status().message.unwrap();
+    assert_eq!(world.read_state(), State::Waiting, "{message}");
+    let begins = "Clients reach no pod. Cannot patch Service fraud: no. It is tried again. Serving";
+    assert!(message.starts_with(begins), "{message}");
 }

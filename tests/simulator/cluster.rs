@@ -123,6 +123,11 @@ impl Cluster {
         self.operator.wake();
     }
 
+    /// The generation of the spec.
+    pub fn generation(&self) -> Option<i64> {
+        self.model_deployment.as_ref().map(|d| d.generation)
+    }
+
     pub fn spec(&self) -> Option<&ModelDeploymentSpec> {
         self.model_deployment.as_ref().map(|d| &d.spec)
     }

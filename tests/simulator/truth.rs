@@ -63,8 +63,8 @@ pub struct Truth {
     pub had_endpoints: bool,
     /// Caches showed the past since the last act: wrong acts are judged by others.
     pub was_stale: bool,
-    /// The last act lifted the refusal of a write, which is tried again after its backoff.
-    pub waits_for_backoff: bool,
+    /// The generation of the spec when a refusal was lifted: that write waits for its backoff.
+    pub waits_for_backoff: Option<i64>,
     /// A person went back to another template of the same version.
     pub went_back_within_a_version: bool,
     pub secret_was_rotated: bool,
@@ -83,7 +83,9 @@ impl Cluster {
         self.truth.protected = None;
         self.truth.to_protect = None;
         let mends = matches!(act, Act::Heal | Act::Refuse(..));
-        self.truth.waits_for_backoff = mends && !self.faults.refusals.is_empty();
+        if mends && !self.faults.refusals.is_empty() {
+            self.truth.waits_for_backoff = self.generation();
+        }
         self.truth.was_stale = matches!(act, Act::Stale(_)) || self.operator.stale.is_some();
         match act {
             Act::KubectlUndo(_) | Act::KubectlRestart | Act::KubectlPause(_) => {
@@ -197,11 +199,13 @@ impl Cluster {
         }
         let in_order = self.faults.trouble.is_empty() && self.faults.refusals.is_empty();
         let waited = self.now - self.truth.last_act;
-        let soon = if self.truth.waits_for_backoff { BACKOFF_MAX } else { SOON };
+        let backs_off = self.truth.waits_for_backoff.is_some_and(|g| self.generation() == Some(g));
+        let soon = if backs_off { BACKOFF_MAX } else { SOON };
         if record.trigger == Trigger::SpecChanged && in_order && waited > soon {
             let sentence = format!("rollout {} came {waited} s after the spec", record.number);
             self.violate("a-spec-is-acted-on-at-once", sentence);
         }
+        self.truth.waits_for_backoff = None;
         self.witness_model(record);
         self.witness_admission(record, serving.as_ref());
         self.witness_version(record, left.as_ref(), serving.as_ref());

@@ -2,6 +2,8 @@
 //! to which object, why, and what to do; it names what differs: the version, or the template of the
 //! same version.
 
+use serde_json::{Value, json};
+
 use super::{
     View,
     settled::{describe_settled, explain_hold},
@@ -42,8 +44,8 @@ pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
     if revision_lost {
         phase.message.push_str(describe_lost(view));
     }
-    if let Some(refused) = find_hindering(view).filter(|_| phase.state == State::Serving) {
-        phase = Phase::new(State::Waiting, find_reason(refused), describe_refused(refused));
+    if let Some(refused) = find_hindering(view) {
+        phase = describe_unreachable(view, phase, refused);
     }
     for refused in view.refused.iter().filter(|r| !r.deciding && !is_about_progress(view, r)) {
         let sentence = describe_refused(refused);
@@ -108,11 +110,32 @@ fn is_about_progress(view: &View<'_>, refused: &RefusedWrite) -> bool {
     view.history.in_progress().is_some() && refused.write.starts_with("decision of ")
 }
 
-/// A refused write without which nothing is served: the Service is not there.
+/// A refused write without which clients reach nothing: the Service is not there, or it has the
+/// port of other pods.
 fn find_hindering<'a>(view: &View<'a>) -> Option<&'a RefusedWrite> {
-    let no_service = view.facts.observed.service.is_none();
-    let mut refused = view.refused.iter().copied();
-    refused.find(|r| no_service && r.write.starts_with("Service "))
+    let refused = view.refused.iter().copied().find(|r| r.write.starts_with("Service "))?;
+    let Some(service) = &view.facts.observed.service else { return Some(refused) };
+    let port = view.facts.find_port(view.history.newest()?)?;
+    let leads_to = |have: &Value| {
+        have["targetPort"] == json!(port.name) || have["targetPort"] == json!(port.number)
+    };
+    (!service.ports.iter().any(leads_to)).then_some(refused)
+}
+
+/// A settled state while clients reach nothing: it waits for the write that was refused.
+fn describe_unreachable(view: &View<'_>, phase: Phase, refused: &RefusedWrite) -> Phase {
+    let sentence = describe_refused(refused);
+    let message = match phase.state {
+        State::Serving if view.facts.observed.service.is_none() => sentence,
+        State::Serving => format!("Clients reach no pod. {sentence}"),
+        State::Held | State::RolledBack => {
+            format!("Clients reach no pod. {sentence} {}", phase.message)
+        }
+        State::Pending | State::Rolling | State::Paused | State::Waiting | State::Invalid => {
+            return phase;
+        }
+    };
+    Phase::new(State::Waiting, find_reason(refused), message)
 }
 
 /// A child's name is taken by something that is not ours.

@@ -39,6 +39,9 @@ pub struct Options {
     pub emulated_version: Option<String>,
     /// Whether requests are logged, to be counted.
     pub audit: bool,
+    /// Whether Services get endpoints: not where something is measured beside an older commit,
+    /// whose clusters have none.
+    pub endpoints: bool,
     /// How many fake nodes.
     pub nodes: usize,
     /// Where its files are; a fresh directory under `target/tmp` when None.
@@ -55,6 +58,7 @@ impl Default for Options {
             fsync: false,
             emulated_version: None,
             audit: true,
+            endpoints: true,
             nodes: 4,
             dir: None,
             patience: Duration::from_secs(60),
@@ -230,12 +234,13 @@ impl Cluster {
             .as_ref()
             .map(|v| format!("--emulated-version={v}"))
             .unwrap_or_default();
+        let endpoints = if self.options.endpoints { ",endpointslice-controller" } else { "" };
         let text = match name {
             "etcd" => self.etcd_args(),
             "kube-apiserver" => self.api_args(),
             "kube-controller-manager" => format!(
                 "--kubeconfig kubeconfig --leader-elect=false --use-service-account-credentials=true --service-account-private-key-file sa.key \
-                 --root-ca-file ca.crt --kube-api-qps=1000 --kube-api-burst=2000 --controllers={CONTROLLERS} --secure-port=0 \
+                 --root-ca-file ca.crt --kube-api-qps=1000 --kube-api-burst=2000 --controllers={CONTROLLERS}{endpoints} --secure-port=0 \
                  --horizontal-pod-autoscaler-sync-period=2s {emulated}"
             ),
             "kube-scheduler" => {
@@ -442,7 +447,7 @@ pub fn tail(path: &Path) -> String {
 }
 
 const CONTROLLERS: &str = "deployment-controller,replicaset-controller,namespace-controller,serviceaccount-controller,\
-serviceaccount-token-controller,root-ca-certificate-publisher-controller,garbage-collector-controller,endpointslice-controller,\
+serviceaccount-token-controller,root-ca-certificate-publisher-controller,garbage-collector-controller,\
 pod-garbage-collector-controller,disruption-controller,clusterrole-aggregation-controller,node-lifecycle-controller,\
 taint-eviction-controller,horizontal-pod-autoscaler-controller,job-controller,resourcequota-controller";
 
