@@ -1,8 +1,10 @@
 //! Forward: first rollouts, changes of the spec, pauses, scaling.
 
+use jiff::ToSpan;
 use rollmodel::{
     api::{
         deployment::State,
+        names,
         request::{RequestResult, Verb},
         rollout::{Outcome, Trigger},
     },
@@ -396,4 +398,25 @@ fn two_requests_at_once_are_answered_in_order_one_decision_a_pass() {
         message.contains("ifDecision: \"1.1\""),
         "the second was made before the first: {message}"
     );
+}
+
+#[test]
+fn numbers_of_pods_alone_are_told_after_half_a_minute_and_during_a_rollout_after_two_minutes() {
+    let told_after = |world: &mut World| {
+        let main = world.observed.tracks.get_mut(names::TRACK_MAIN).unwrap();
+        main.status.replicas += 1;
+        let mut seconds = 0;
+        while world.plan_next().status.is_none() {
+            world.advance_time(1.second());
+            seconds += 1;
+        }
+        seconds
+    };
+    let mut world = World::new();
+    world.settle();
+    world.observed.memory.status_written = Some(world.now);
+    assert_eq!(told_after(&mut world), 30);
+    world.want_version("7");
+    world.plan_once();
+    assert_eq!(told_after(&mut world), 120);
 }

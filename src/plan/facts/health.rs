@@ -188,10 +188,9 @@ fn has_started(container: &Container) -> bool {
     !container.init && (container.running || ran)
 }
 
-/// True if a rollout is complete (rule 5): the Deployment controller observed our write, no pod of
-/// another revision or restartedAt is left, enough pods are available, and none runs unready. Pods
-/// that have no node, or that a quota prevents from being created, are the environment's trouble
-/// and are not waited for.
+/// True if a rollout is complete (rule 5): the Deployment controller observed our write, no other
+/// pod is left, enough pods are available, and none runs unready. Pods without a node, or that a
+/// quota prevents, are the environment's trouble and are not waited for.
 #[must_use]
 pub fn is_complete(
     observed: &Observed,
@@ -200,7 +199,9 @@ pub fn is_complete(
     now: Timestamp,
 ) -> bool {
     let lives = |p: &&Pod| !p.deleting && !p.finished;
-    let others = observed.pods.iter().filter(lives).any(|p| !is_of(p, record));
+    // The Deployment's own count follows within a moment; status would have to be corrected by it.
+    let counts_others = live.status.replicas != live.status.updated_replicas;
+    let others = observed.pods.iter().filter(lives).any(|p| !is_of(p, record)) || counts_others;
     let mine: Vec<&Pod> = pods_of(observed, record).filter(lives).collect();
     let runs_unready =
         |p: &&Pod| !p.ready && p.containers.iter().any(|c| !c.init && c.running && !c.ready);

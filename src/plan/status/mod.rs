@@ -31,8 +31,10 @@ use crate::api::{
 
 /// The number of rollouts that the status shows.
 const HISTORY: usize = 5;
-/// Seconds between two writes of counters alone.
+/// Seconds between two writes of counters alone; while a rollout is in progress they change with
+/// every pod, and the Deployment shows them.
 const COUNTER_SECONDS: i64 = 30;
+const ROLLING_COUNTER_SECONDS: i64 = 120;
 
 /// The status to write, if it differs from what is written, and what is waited for.
 #[must_use]
@@ -57,7 +59,11 @@ pub fn write_status(
     if without_counters(&new) == without_counters(&old)
         && let Some(written) = facts.observed.memory.status_written
     {
-        let left = written.as_second() + COUNTER_SECONDS - facts.now.as_second();
+        let interval = match history.in_progress() {
+            Some(_) => ROLLING_COUNTER_SECONDS,
+            None => COUNTER_SECONDS,
+        };
+        let left = written.as_second() + interval - facts.now.as_second();
         if left > 0 {
             out.requeue_in(left);
             return (None, waiting);

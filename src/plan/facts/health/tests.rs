@@ -246,6 +246,9 @@ fn a_rollout_is_complete_when_only_enough_pods_of_it_are_left() {
     let restarted = Pod { restarted_at: Some("t".into()), ..ready_pod() };
     assert!(!with(restarted), "a pod of before the restart is left");
     assert!(with(other(true, false)) && with(other(false, true)));
+    let mut late = workload(2, 2, 0);
+    late.status.replicas += 1;
+    assert!(!completes(vec![ready_pod(), ready_pod()], &late), "the Deployment counts one more");
     let unseen = Deployment { generation: 2, ..workload(2, 2, 0) };
     assert!(!completes(vec![ready_pod(), ready_pod()], &unseen), "the controller saw no write");
     let unready = pod(vec![running(2)]);
