@@ -299,6 +299,14 @@ pub struct DeploymentStatus {
     pub conditions: Vec<DeploymentCondition>,
 }
 
+impl DeploymentStatus {
+    /// True if it counts pods of the newest template alone.
+    #[must_use]
+    pub fn counts_only_updated(&self) -> bool {
+        self.replicas == self.updated_replicas
+    }
+}
+
 /// A condition of a Deployment, without its times.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(default)]

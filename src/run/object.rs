@@ -47,13 +47,7 @@ impl Part {
     /// # Errors
     /// When it is absent, or something else.
     pub fn needed<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_str(self.text())
-    }
-
-    /// The part as it was sent; `null` where it is absent.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        self.0.as_ref().map_or("null", |text| text.get())
+        serde_json::from_str(self.0.as_ref().map_or("null", |text| text.get()))
     }
 
     /// The part; the default where it is absent, or something else.

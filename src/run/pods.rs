@@ -1,93 +1,25 @@
 //! What is kept of a pod: what tells a content's failure from the environment's trouble.
 
-use std::borrow::Cow;
-
-use serde::Deserialize;
+use k8s_openapi::{
+    api::core::v1::{ContainerStatus, PodStatus},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 
 use super::object::Object;
 use crate::{
     api::{condition::truncate_text, names},
-    plan::observed::{self, Container, Pod},
+    plan::observed::{Container, Pod, Why},
 };
 
 /// The longest message that is kept of a container or the scheduler.
 const MESSAGE_MAX: usize = 1024;
 
-/// What is read of a pod's status, from the text of it: pods change more often than anything else.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Status<'a> {
-    #[serde(borrow)]
-    phase: Cow<'a, str>,
-    reason: Option<String>,
-    message: Option<String>,
-    #[serde(borrow)]
-    conditions: Vec<Condition<'a>>,
-    #[serde(borrow)]
-    init_container_statuses: Vec<ContainerStatus<'a>>,
-    #[serde(borrow)]
-    container_statuses: Vec<ContainerStatus<'a>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Condition<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    status: Cow<'a, str>,
-    #[serde(borrow)]
-    message: Cow<'a, str>,
-    last_transition_time: Option<jiff::Timestamp>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ContainerStatus<'a> {
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    ready: bool,
-    restart_count: i32,
-    #[serde(borrow, rename = "imageID")]
-    image_id: Cow<'a, str>,
-    #[serde(borrow)]
-    state: ContainerState<'a>,
-    #[serde(borrow)]
-    last_state: ContainerState<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ContainerState<'a> {
-    running: Option<Running>,
-    #[serde(borrow)]
-    waiting: Option<Why<'a>>,
-    #[serde(borrow)]
-    terminated: Option<Why<'a>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Running {
-    started_at: Option<jiff::Timestamp>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Why<'a> {
-    #[serde(borrow)]
-    reason: Cow<'a, str>,
-    #[serde(borrow)]
-    message: Cow<'a, str>,
-    exit_code: Option<i32>,
-}
-
 /// Reduces a pod; whatever is absent in it, or a status that is none, counts as not there.
 #[must_use]
 pub fn read(object: &Object) -> Pod {
     let meta = &object.metadata;
-    let status: Status<'_> = serde_json::from_str(object.status.text()).unwrap_or_default();
-    let find = |kind: &str| status.conditions.iter().find(|c| c.kind == kind);
+    let status: PodStatus = object.status.or_default();
+    let find = |kind: &str| status.conditions.iter().flatten().find(|c| c.type_ == kind);
     let (ready, initialized) = (find("Ready"), find("Initialized"));
     let label = |name: &str| meta.labels.as_ref().and_then(|l| l.get(name)).cloned();
     let owners = meta.owner_references.iter().flatten();
@@ -95,59 +27,58 @@ pub fn read(object: &Object) -> Pod {
         .filter(|o| o.controller == Some(true) && o.kind == "ReplicaSet")
         .map(|o| o.name.clone())
         .next();
-    let finished = matches!(&*status.phase, "Succeeded" | "Failed");
+    let finished = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let ended = status.reason.as_ref().filter(|_| finished);
     let unschedulable = find("PodScheduled").filter(|c| c.status == "False");
-    let init = status.init_container_statuses.iter().map(|c| read_container(c, true));
-    let containers = status.container_statuses.iter().map(|c| read_container(c, false));
+    let time = |time: &Time| time.0;
+    let init = status.init_container_statuses.iter().flatten().map(|c| read_container(c, true));
+    let containers = status.container_statuses.iter().flatten().map(|c| read_container(c, false));
     Pod {
         name: meta.name.clone().unwrap_or_default(),
         hash: label(names::REVISION).unwrap_or_default(),
         restarted_at: meta.annotations.as_ref().and_then(|a| a.get(names::RESTARTED_AT)).cloned(),
-        created: meta.creation_timestamp.as_ref().map(|t| t.0),
+        created: meta.creation_timestamp.as_ref().map(time),
         replica_set: controller,
         template_hash: label("pod-template-hash").unwrap_or_default(),
         deleting: meta.deletion_timestamp.is_some(),
         finished,
-        ended: status.reason.as_deref().filter(|_| finished).map(|reason| observed::Why {
-            reason: truncate(reason),
-            message: truncate(status.message.as_deref().unwrap_or_default()),
-            exit_code: None,
-        }),
+        ended: ended.map(|_| make_why(&status.reason, &status.message, None)),
         ready: ready.is_some_and(|c| c.status == "True"),
-        ready_changed: ready.and_then(|c| c.last_transition_time),
+        ready_changed: ready.and_then(|c| c.last_transition_time.as_ref()).map(time),
         unschedulable: unschedulable.map(|c| truncate(&c.message)),
         initialized: initialized
             .filter(|c| c.status == "True")
-            .and_then(|c| c.last_transition_time),
+            .and_then(|c| c.last_transition_time.as_ref())
+            .map(time),
         containers: init.chain(containers).collect(),
     }
 }
 
-fn read_container(status: &ContainerStatus<'_>, init: bool) -> Container {
-    let ended = status.state.terminated.as_ref().or(status.last_state.terminated.as_ref());
+fn read_container(status: &ContainerStatus, init: bool) -> Container {
+    let state = status.state.as_ref();
+    let last = status.last_state.as_ref();
+    let running = state.and_then(|s| s.running.as_ref());
+    let waiting = state.and_then(|s| s.waiting.as_ref());
+    let ended = [state, last].into_iter().flatten().find_map(|s| s.terminated.as_ref());
     Container {
-        name: truncate(&status.name),
+        name: truncate_text(&status.name, MESSAGE_MAX),
         init,
-        running: status.state.running.is_some(),
-        started: status.state.running.as_ref().and_then(|running| running.started_at),
+        running: running.is_some(),
+        started: running.and_then(|r| r.started_at.as_ref()).map(|t| t.0),
         ready: status.ready,
         restarts: status.restart_count,
-        waiting: status.state.waiting.as_ref().map(read_why),
-        terminated: ended.map(read_why),
-        image_id: Some(&status.image_id).filter(|id| !id.is_empty()).map(ToString::to_string),
+        waiting: waiting.map(|w| make_why(&w.reason, &w.message, None)),
+        terminated: ended.map(|e| make_why(&e.reason, &e.message, Some(e.exit_code))),
+        image_id: Some(&status.image_id).filter(|id| !id.is_empty()).cloned(),
     }
 }
 
-fn read_why(why: &Why<'_>) -> observed::Why {
-    observed::Why {
-        reason: truncate(&why.reason),
-        message: truncate(&why.message),
-        exit_code: why.exit_code,
-    }
+fn make_why(reason: &Option<String>, message: &Option<String>, exit_code: Option<i32>) -> Why {
+    Why { reason: truncate(reason), message: truncate(message), exit_code }
 }
 
-fn truncate(text: &str) -> String {
-    truncate_text(text, MESSAGE_MAX)
+fn truncate(text: &Option<String>) -> String {
+    truncate_text(text.as_deref().unwrap_or_default(), MESSAGE_MAX)
 }
 
 #[cfg(test)]

@@ -94,8 +94,8 @@ impl<K: Clone + Ord + Hash> Queue<K> {
 }
 
 impl<K: Clone + Ord + Hash> State<K> {
-    /// Takes in a key; true if the first time in the queue is its, so that whoever waits for that
-    /// has to look again.
+    /// Takes in a key; true if it is now the first, so that whoever waits for the first has to look
+    /// again.
     fn schedule(&mut self, key: K, at: Instant) -> bool {
         match self.when.get(&key) {
             Some(old) if *old <= at => return false,

@@ -243,12 +243,13 @@ fn wrong_bytes_go_back_at_once_and_a_bucket_that_does_not_answer_holds() {
     story.until("it waits", |o| o["status"]["message"] == waits);
     assert_eq!(story.mdep()["status"]["serving"]["version"], "6");
     levers::heal(story.cluster, &story.namespace, "fraud");
-    let is_ready = |pod: &Value| {
+    let is_ready = |pod: &&Value| {
         let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
         pod["metadata"]["labels"]["rollmodel.dev/version"] == "9"
             && conditions.any(|c| c["type"] == "Ready" && c["status"] == "True")
     };
-    story.until_true("one of its pods is ready", || story.list("pod").iter().any(is_ready));
+    let ready = || story.list("pod").iter().filter(is_ready).count();
+    story.until_true("the next pods wait as well", || ready() == 1);
     // kwok makes each next pod unreachable too, until it is healed.
     story.until_true("all are healed", || {
         levers::heal(story.cluster, &story.namespace, "fraud");

@@ -128,6 +128,12 @@ impl Cluster {
         self.model_deployment.as_ref().map(|d| d.generation)
     }
 
+    /// True if a write that was refused may wait for its backoff: the spec is as it was then.
+    pub fn waits_for_backoff(&self) -> bool {
+        let lifted = self.truth.refusal_lifted_at;
+        lifted.is_some() && lifted == self.generation()
+    }
+
     pub fn spec(&self) -> Option<&ModelDeploymentSpec> {
         self.model_deployment.as_ref().map(|d| &d.spec)
     }

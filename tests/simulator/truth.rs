@@ -63,8 +63,8 @@ pub struct Truth {
     pub had_endpoints: bool,
     /// Caches showed the past since the last act: wrong acts are judged by others.
     pub was_stale: bool,
-    /// The generation of the spec when a refusal was lifted: that write waits for its backoff.
-    pub waits_for_backoff: Option<i64>,
+    /// The generation of the spec when a refusal was last lifted.
+    pub refusal_lifted_at: Option<i64>,
     /// A person went back to another template of the same version.
     pub went_back_within_a_version: bool,
     pub secret_was_rotated: bool,
@@ -84,7 +84,7 @@ impl Cluster {
         self.truth.to_protect = None;
         let mends = matches!(act, Act::Heal | Act::Refuse(..));
         if mends && !self.faults.refusals.is_empty() {
-            self.truth.waits_for_backoff = self.generation();
+            self.truth.refusal_lifted_at = self.generation();
         }
         self.truth.was_stale = matches!(act, Act::Stale(_)) || self.operator.stale.is_some();
         match act {
@@ -199,13 +199,12 @@ impl Cluster {
         }
         let in_order = self.faults.trouble.is_empty() && self.faults.refusals.is_empty();
         let waited = self.now - self.truth.last_act;
-        let backs_off = self.truth.waits_for_backoff.is_some_and(|g| self.generation() == Some(g));
-        let soon = if backs_off { BACKOFF_MAX } else { SOON };
+        let soon = if self.waits_for_backoff() { BACKOFF_MAX } else { SOON };
         if record.trigger == Trigger::SpecChanged && in_order && waited > soon {
             let sentence = format!("rollout {} came {waited} s after the spec", record.number);
             self.violate("a-spec-is-acted-on-at-once", sentence);
         }
-        self.truth.waits_for_backoff = None;
+        self.truth.refusal_lifted_at = None;
         self.witness_model(record);
         self.witness_admission(record, serving.as_ref());
         self.witness_version(record, left.as_ref(), serving.as_ref());

@@ -200,7 +200,7 @@ pub fn is_complete(
 ) -> bool {
     let lives = |p: &&Pod| !p.deleting && !p.finished;
     // The Deployment's own count follows within a moment; status would have to be corrected by it.
-    let counts_others = live.status.replicas != live.status.updated_replicas;
+    let counts_others = !live.status.counts_only_updated();
     let others = observed.pods.iter().filter(lives).any(|p| !is_of(p, record)) || counts_others;
     let mine: Vec<&Pod> = pods_of(observed, record).filter(lives).collect();
     let runs_unready =
@@ -283,7 +283,7 @@ impl RolloutSignals {
     #[must_use]
     pub fn new(live: &Deployment) -> Self {
         let (want, status) = (live.spec.replicas, &live.status);
-        let only_updated = status.replicas == status.updated_replicas;
+        let only_updated = status.counts_only_updated();
         let current = observed_generation_is_current(live);
         Self {
             settled: current && only_updated && status.available_replicas == want,

@@ -31,9 +31,10 @@ use crate::api::{
 
 /// The number of rollouts that the status shows.
 const HISTORY: usize = 5;
-/// Seconds between two writes of counters alone; while a rollout is in progress they change with
-/// every pod, and the Deployment shows them.
+/// Seconds between two writes of counters alone.
 const COUNTER_SECONDS: i64 = 30;
+/// The same while a rollout is in progress: they change with every pod, and the Deployment shows
+/// them.
 const ROLLING_COUNTER_SECONDS: i64 = 120;
 
 /// The status to write, if it differs from what is written, and what is waited for.

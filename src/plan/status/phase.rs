@@ -110,10 +110,15 @@ fn is_about_progress(view: &View<'_>, refused: &RefusedWrite) -> bool {
     view.history.in_progress().is_some() && refused.write.starts_with("decision of ")
 }
 
+/// The refused write of the Service.
+fn find_refused_service<'a>(view: &View<'a>) -> Option<&'a RefusedWrite> {
+    view.refused.iter().copied().find(|r| r.write.starts_with("Service "))
+}
+
 /// A refused write without which clients reach nothing: the Service is not there, or it has the
 /// port of other pods.
 fn find_hindering<'a>(view: &View<'a>) -> Option<&'a RefusedWrite> {
-    let refused = view.refused.iter().copied().find(|r| r.write.starts_with("Service "))?;
+    let refused = find_refused_service(view)?;
     let Some(service) = &view.facts.observed.service else { return Some(refused) };
     let port = view.facts.find_port(view.history.newest()?)?;
     let leads_to = |have: &Value| {
@@ -249,8 +254,7 @@ fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
     }
     let live = view.find_carried_out(open);
     let Some(live) = live else {
-        let mut refused = view.refused.iter();
-        if let Some(refused) = refused.find(|r| r.write.starts_with("Service ")) {
+        if let Some(refused) = find_refused_service(view) {
             let sentence = format!("{what} waits. {}", describe_refused(refused));
             return Phase::new(State::Waiting, find_reason(refused), sentence);
         }

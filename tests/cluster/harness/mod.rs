@@ -240,7 +240,8 @@ impl Cluster {
             "kube-apiserver" => self.api_args(),
             "kube-controller-manager" => format!(
                 "--kubeconfig kubeconfig --leader-elect=false --use-service-account-credentials=true --service-account-private-key-file sa.key \
-                 --root-ca-file ca.crt --kube-api-qps=1000 --kube-api-burst=2000 --controllers={CONTROLLERS}{endpoints} --secure-port=0 \
+                 --root-ca-file ca.crt --kube-api-qps=1000 --kube-api-burst=2000 \
+                 --controllers={CONTROLLERS}{endpoints} --secure-port=0 \
                  --horizontal-pod-autoscaler-sync-period=2s {emulated}"
             ),
             "kube-scheduler" => {
@@ -446,9 +447,11 @@ pub fn tail(path: &Path) -> String {
     lines.into_iter().rev().map(|l| format!("{l}\n")).collect()
 }
 
-const CONTROLLERS: &str = "deployment-controller,replicaset-controller,namespace-controller,serviceaccount-controller,\
-serviceaccount-token-controller,root-ca-certificate-publisher-controller,garbage-collector-controller,\
-pod-garbage-collector-controller,disruption-controller,clusterrole-aggregation-controller,node-lifecycle-controller,\
+const CONTROLLERS: &str = "deployment-controller,replicaset-controller,namespace-controller,\
+serviceaccount-controller,\
+serviceaccount-token-controller,root-ca-certificate-publisher-controller,\
+garbage-collector-controller,pod-garbage-collector-controller,disruption-controller,\
+clusterrole-aggregation-controller,node-lifecycle-controller,\
 taint-eviction-controller,horizontal-pod-autoscaler-controller,job-controller,resourcequota-controller";
 
 fn node(index: usize) -> String {
