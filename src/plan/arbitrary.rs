@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
+        ModelDeploymentSpec,
         condition::Time,
         deployment::{DeliveryMode, Protocol},
         names,
@@ -52,6 +53,11 @@ pub fn promoted(number: i64, version: &str) -> ModelRolloutSpec {
     let (end_time, served_from) = (time.clone(), time);
     let outcome = Some(Outcome::Promoted);
     ModelRolloutSpec { outcome, end_time, served_from, ..record(number, version) }
+}
+
+/// The spec of the ModelDeployment, to be changed.
+pub fn spec_of(observed: &mut Observed) -> &mut ModelDeploymentSpec {
+    Arc::make_mut(&mut observed.model_deployment.as_mut().unwrap().spec)
 }
 
 /// ModelDeployment `fraud` (uid `u`) that names a version, with these records and versions 6, 7
@@ -98,7 +104,8 @@ pub fn workload(decision: &str, record: &ModelRolloutSpec) -> Deployment {
         Meta { name: "fraud".into(), labels, controller: Some(controller), ..Meta::default() };
     let template = json!({"metadata": {"labels": {
         names::REVISION: names::short_hash(&record.revision_hash), names::TRACK: names::TRACK_MAIN}}});
-    let spec = DeploymentSpec { replicas: 3, template, ..DeploymentSpec::default() };
+    let spec =
+        DeploymentSpec { replicas: 3, template: template.into(), ..DeploymentSpec::default() };
     Deployment { meta, generation: 1, spec, ..Deployment::default() }
 }
 

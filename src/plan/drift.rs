@@ -145,7 +145,9 @@ impl Walk<'_> {
 
     /// Handles a live value that was not written: it is drift if another manager set it.
     fn report_extra(&mut self, at: Place<'_>, live: &Value) {
-        if is_empty_value(live) || is_default(&self.path, live) {
+        // Nearly always nobody else owns anything, and then nothing that was added is drift.
+        let all_ours = self.foreign.is_empty() && !at.owned;
+        if all_ours || is_empty_value(live) || is_default(&self.path, live) {
             return;
         }
         if self.is_owned(at) {

@@ -103,24 +103,42 @@ fn plan_existing(observed: &Observed, wanted: &ObservedModelDeployment, now: Tim
             ..Plan::default()
         };
     }
-    let decided = decide(&facts);
+    let (decided, mut refused) = decide_recordable(&facts);
     if !decided.lookups.is_empty() {
         return look_up(decided.lookups);
     }
-    let mut refused = match observed.memory.refused.is_empty() {
-        true => Vec::new(),
-        false => {
-            let history = decided.apply_to(&facts.history);
-            find_refused(observed, &write_records(&facts, &decided, &history))
-        }
-    };
+    let is_held_up = unended.iter().any(|r| r.deciding && !r.due);
     refused.extend(unended);
-    if refused.iter().any(|r| r.deciding && !r.due) {
-        // A decision that cannot be recorded is not made. Everything else continues as without it.
+    if is_held_up {
+        // The records of another ModelDeployment have to end before anything is decided.
         let undecided = Decided { problem: decided.problem, ..Decided::default() };
         return write_down(&facts, undecided, refused);
     }
     write_down(&facts, decided, refused)
+}
+
+/// The first decision that can be recorded. One whose record the API server refuses is not made, as
+/// long as it is not tried again, and keeps nothing else from being decided.
+fn decide_recordable<'a>(facts: &Facts<'a>) -> (Decided, Vec<&'a observed::RefusedWrite>) {
+    let mut refused: Vec<&observed::RefusedWrite> = Vec::new();
+    let mut passed_over = Vec::new();
+    loop {
+        let mut decided = decide(facts, &passed_over);
+        if !decided.lookups.is_empty() || facts.observed.memory.refused.is_empty() {
+            return (decided, refused);
+        }
+        let history = decided.apply_to(&facts.history);
+        let found = find_refused(facts.observed, &write_records(facts, &decided, &history));
+        let is_refused = found.iter().any(|r| r.deciding && !r.due);
+        refused.extend(found.into_iter().filter(|r| r.deciding));
+        match decided.source.filter(|_| is_refused) {
+            Some(source) => passed_over.push(source),
+            None => {
+                decided.passed_over = passed_over;
+                return (decided, refused);
+            }
+        }
+    }
 }
 
 fn look_up(lookups: Vec<Lookup>) -> Plan {

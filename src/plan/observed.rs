@@ -91,7 +91,7 @@ pub struct ObservedModelDeployment {
     #[serde(default)]
     pub deleting: bool,
     /// Spec that the user wrote.
-    pub spec: ModelDeploymentSpec,
+    pub spec: Arc<ModelDeploymentSpec>,
     /// Status as it was last written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<ModelDeploymentStatus>,
@@ -278,7 +278,7 @@ pub struct DeploymentSpec {
     /// Number of old ReplicaSets that are kept.
     pub revision_history_limit: i32,
     /// Pod template of the Deployment.
-    pub template: Value,
+    pub template: Arc<Value>,
 }
 
 /// The fields of a Deployment's status that are read.

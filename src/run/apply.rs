@@ -4,6 +4,7 @@
 mod children;
 mod error;
 mod registry;
+mod send;
 mod status;
 mod version;
 
@@ -17,7 +18,7 @@ use kube::{
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     cache,
@@ -42,6 +43,7 @@ use crate::{
 };
 
 use children::Patched;
+use send::{path, post};
 
 pub use error::Error;
 
@@ -107,9 +109,8 @@ impl<Seen> Hand<'_, Seen> {
         let params =
             PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() }
                 .validation_strict();
-        let answer = api::<Answer>(self.client, kind, Some(&self.key.namespace))
-            .patch(name, &params, &Patch::Json::<()>(ops))
-            .await;
+        let (client, at) = (self.client, (&*self.key.namespace, name));
+        let answer = send::patch(client, kind, at, None, &params, &Patch::Json::<()>(ops)).await;
         if let Ok(answer) = &answer {
             self.wrote(kind, answer);
         }
@@ -190,9 +191,7 @@ impl Hand<'_, Observed> {
             self.status(Kind::ModelDeployment, &self.key.name, &wanted.uid, status).await?;
         if written == Applied::Done {
             self.memo().status_written = Some(Timestamp::now());
-            let state = status.state.map(|s| format!("{s:?}")).unwrap_or_default();
-            let says = status.message.as_deref().unwrap_or_default();
-            info!(deployment = %self.key, state, says, "status written");
+            debug!(deployment = %self.key, state = ?status.state, says = status.message, "status written");
         }
         Ok(written)
     }
@@ -273,10 +272,16 @@ impl Hand<'_, Observed> {
         }
     }
 
-    /// One line and one count a change.
+    /// Counts a change; one of what serves is a line of the log, and one of our own books is said
+    /// by the line of the rollout.
     fn count(&self, action: &'static str, kind: Kind, name: &str) {
         self.metrics.action(action);
-        info!(deployment = %self.key, action, kind = kind.name(), name, "changed");
+        match kind {
+            Kind::Deployment | Kind::Service => {
+                info!(deployment = %self.key, action, kind = kind.name(), name, "changed");
+            }
+            _ => debug!(deployment = %self.key, action, kind = kind.name(), name, "changed"),
+        }
     }
 
     async fn store(
@@ -417,26 +422,6 @@ async fn tell(
             warn!(object = %about.key, reason, says = message, error = said(&error), "this Event could not be written");
         }
     }
-}
-
-/// Where a resource's objects of one namespace are.
-fn path(resource: &kube::api::ApiResource, namespace: &str) -> String {
-    let root = if resource.group.is_empty() { "api" } else { "apis" };
-    format!("/{root}/{}/namespaces/{namespace}/{}", resource.api_version, resource.plural)
-}
-
-/// POSTs with our manager, and strictly: a field that the server does not know is an error, not a
-/// loss (kube's own parameters cannot say so).
-async fn post(client: &Client, path: &str, body: &Value) -> Result<Answer, kube::Error> {
-    let bytes = serde_json::to_vec(body).map_err(kube::Error::SerdeError)?;
-    let request = http::Request::post(format!(
-        "{path}?fieldManager={}&fieldValidation=Strict",
-        names::MANAGER
-    ))
-    .header(http::header::CONTENT_TYPE, "application/json")
-    .body(bytes)
-    .map_err(kube::Error::HttpError)?;
-    client.request(request).await
 }
 
 /// Nothing is written but by who surely leads.

@@ -228,7 +228,7 @@ mod tests {
             rendering: template(secret),
         };
         let mut workload = Deployment::default();
-        workload.spec.template = template(secret);
+        workload.spec.template = (template(secret)).into();
         workload
             .meta
             .labels
@@ -238,7 +238,7 @@ mod tests {
                 uid: "u".into(),
                 generation: 1,
                 deleting: false,
-                spec,
+                spec: spec.into(),
                 status: None,
             }),
             records: vec![record(&body)],
@@ -261,7 +261,7 @@ mod tests {
             "{text}"
         );
         let stored = masked.revisions[0].body.as_ref().unwrap();
-        assert_eq!(stored.rendering, masked.tracks[names::TRACK_MAIN].spec.template);
+        assert_eq!(stored.rendering, *masked.tracks[names::TRACK_MAIN].spec.template);
         assert_eq!(
             masked.records[0].spec.rendering_digest,
             revision::compute_digest(&stored.rendering),
@@ -304,7 +304,7 @@ mod tests {
         seen.spec = serde_json::from_value(spec).unwrap();
         let body = importer::build_deployment(&seen, "rollmodel:1");
         let mut workload = Deployment::default();
-        workload.spec.template = body["spec"]["template"].clone();
+        workload.spec.template = (body["spec"]["template"].clone()).into();
         workload.spec.replicas = 1;
         workload.status.ready_replicas = 1;
         workload.meta.labels = serde_json::from_value(body["metadata"]["labels"].clone()).unwrap();

@@ -196,7 +196,7 @@ impl Metrics {
                 let labels = ServingLabels {
                     namespace: key.namespace.to_string(),
                     modeldeployment: key.name.to_string(),
-                    model: entry.model.clone(),
+                    model: entry.model().to_owned(),
                     version: serving.version.clone(),
                 };
                 self.serving.get_or_create(&labels).set(1);

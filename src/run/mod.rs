@@ -40,6 +40,7 @@ pub mod schemas;
 pub mod telemetry;
 pub mod transport;
 pub mod verification;
+pub mod wanted;
 pub mod watch;
 pub mod workload;
 

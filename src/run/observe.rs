@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    api::names,
+    api::{ModelDeploymentSpec, names},
     plan::{
         Lookup, Observed,
         observed::{
@@ -24,9 +24,10 @@ use super::{
     kinds::{KINDS, Key, Kind, Watched},
     memory::{Left, Write, lock},
     recent::{Recent, Shareable},
-    reduced::{Autoscaler, ContentEntry, Schema, ServiceEntry, VersionEntry, WantedEntry},
+    reduced::{Autoscaler, ContentEntry, Schema, ServiceEntry, VersionEntry},
     registries::RegistryEntry,
     verification::JobEntry,
+    wanted::WantedEntry,
     workload::WorkloadEntry,
 };
 
@@ -37,6 +38,8 @@ mod version;
 pub struct Caches {
     /// ModelDeployments.
     pub wanted: Shared<WantedEntry>,
+    /// Specs of them that were read lately.
+    pub recent_specs: Recent<ModelDeploymentSpec>,
     /// ModelVersions.
     pub versions: Shared<VersionEntry>,
     /// ModelRollouts.
@@ -50,9 +53,11 @@ pub struct Caches {
     /// ControllerRevisions.
     pub contents: Shared<ContentEntry>,
     /// Bodies of them that were read lately.
-    pub recent: Recent<RevisionBody>,
+    pub recent_bodies: Recent<RevisionBody>,
     /// Deployments.
     pub workloads: Shared<WorkloadEntry>,
+    /// Those of them that were read lately.
+    pub recent_workloads: Recent<Deployment>,
     /// Services.
     pub services: Shared<ServiceEntry>,
     /// Pods.
@@ -77,14 +82,16 @@ impl Default for Caches {
     fn default() -> Self {
         Self {
             wanted: Shared::default(),
+            recent_specs: Recent::default(),
             versions: Shared::default(),
             records: Shared::default(),
             requests: Shared::default(),
             policies: Shared::default(),
             registries: Shared::default(),
             contents: Shared::default(),
-            recent: Recent::default(),
+            recent_bodies: Recent::default(),
             workloads: Shared::default(),
+            recent_workloads: Recent::default(),
             services: Shared::default(),
             pods: Shared::default(),
             jobs: Shared::default(),
@@ -171,7 +178,7 @@ impl Caches {
         self.wanted
             .read()
             .get(key)
-            .map(|entry| readable::<WantedEntry, _>(key, entry, |e| e.wanted.unpack()))
+            .map(|entry| readable::<WantedEntry, _>(key, entry, |e| e.unpack(&self.recent_specs)))
             .transpose()
     }
 
@@ -185,11 +192,14 @@ impl Caches {
         Ok(deployment.map(|deployment| (track, deployment)).into_iter().collect())
     }
 
-    fn workload(&self, key: &Key) -> Result<Option<Deployment>, Unreadable> {
+    /// The Deployment of that name.
+    pub(super) fn workload(&self, key: &Key) -> Result<Option<Deployment>, Unreadable> {
         self.workloads
             .read()
             .get(key)
-            .map(|entry| readable::<WorkloadEntry, _>(key, entry, WorkloadEntry::unpack))
+            .map(|entry| {
+                readable::<WorkloadEntry, _>(key, entry, |e| e.unpack(&self.recent_workloads))
+            })
             .transpose()
     }
 
@@ -227,7 +237,8 @@ impl Caches {
             self.drop_bodies(key, records);
         }
         let mut contents = owned(&self.contents, key, |name, entry| {
-            let body = entry.body.as_ref().map(|body| self.recent.unpack(body)).transpose()?;
+            let body =
+                entry.body.as_ref().map(|body| self.recent_bodies.unpack(body)).transpose()?;
             Ok(StoredRevision {
                 name: name.to_owned(),
                 uid: entry.uid.clone(),

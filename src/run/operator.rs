@@ -11,7 +11,10 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, trace, warn};
 
@@ -336,16 +339,17 @@ async fn work(
     context.metrics.leads(true);
     info!(deployments = context.caches.names().len(), "caches are filled; working");
     let [deployments, versions, registries] = beats;
-    let make = |what, queue, beat| {
-        Loop { what, queue, context: context.clone(), concurrency, beat }.run(stop.clone())
+    // A task each, so that what wakes one up costs the others nothing.
+    let mut loops = JoinSet::new();
+    let mut start = |what, queue, beat| {
+        let context = context.clone();
+        loops.spawn(Loop { what, queue, context, concurrency, beat }.run(stop.clone()));
     };
-    let (first, second, third) = (
-        make(What::Deployment, queues.deployments.queue.clone(), deployments),
-        make(What::Version, queues.versions.queue.clone(), versions),
-        make(What::Registry, queues.registries.queue.clone(), registries),
-    );
+    start(What::Deployment, queues.deployments.queue.clone(), deployments);
+    start(What::Version, queues.versions.queue.clone(), versions);
+    start(What::Registry, queues.registries.queue.clone(), registries);
     tokio::select! {
-        _ = async { tokio::join!(first, second, third) } => {}
+        _ = loops.join_all() => {}
         () = housekeeping(&context, &queues) => {}
     }
 }

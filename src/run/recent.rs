@@ -1,5 +1,5 @@
 //! What was unpacked last is kept unpacked: a rollout is planned several times within seconds, from
-//! the same two stored revisions.
+//! the same spec, the same Deployment and the same two stored revisions.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{kinds::Packed, memory::lock};
 
 /// The most packed bytes whose values are kept unpacked, which takes three to four times as much:
-/// the revisions of some two hundred rollouts at once, or one of the largest.
+/// the specs, Deployments or revisions of some two hundred rollouts at once, or one of the largest.
 const KEPT_MAX: usize = 1 << 20;
 
 /// A packed value that everyone who reads it shares unpacked, as long as anyone keeps it.
@@ -27,6 +27,12 @@ impl<T: Serialize + DeserializeOwned> Shareable<T> {
     /// When the value does not serialize.
     pub fn pack(value: &T) -> Result<Self, serde_json::Error> {
         Ok(Self { packed: Packed::pack(value)?, unpacked: Mutex::default() })
+    }
+
+    /// A hash of the value.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.packed.hash()
     }
 }
 

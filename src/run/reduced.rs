@@ -15,76 +15,17 @@ use super::{
 use crate::{
     api::{
         ModelRollout, ModelVersionStatus,
-        condition::{Time, truncate_text},
-        deployment::{RevisionStatus, State},
+        condition::truncate_text,
         names,
         version::{Lifecycle, LifecycleState, MUTABLE},
     },
     plan::{
         facts::version::SPEC_MAX,
         facts::{health, revision},
-        observed::{
-            Controller, Meta, ObservedModelDeployment, Pod, Record, Request, RevisionBody, Service,
-            Version,
-        },
+        observed::{Controller, Meta, Pod, Record, Request, RevisionBody, Service, Version},
         verify,
     },
 };
-
-/// A ModelDeployment.
-pub struct WantedEntry {
-    /// All of it.
-    pub wanted: Packed<ObservedModelDeployment>,
-    /// What its status says serves, and the model, for `usedBy`.
-    pub serving: Option<RevisionStatus>,
-    /// Its model.
-    pub model: String,
-    /// Its version.
-    pub version: String,
-    /// One word of its status, for metrics.
-    pub state: Option<State>,
-}
-
-impl Watched for WantedEntry {
-    const KIND: Kind = Kind::ModelDeployment;
-
-    fn read(mut object: Object, _: Option<&Self>) -> Result<Self, serde_json::Error> {
-        let wanted = ObservedModelDeployment {
-            uid: object.metadata.uid.take().unwrap_or_default(),
-            generation: object.metadata.generation.unwrap_or_default(),
-            deleting: object.metadata.deletion_timestamp.is_some(),
-            spec: object.spec.needed()?,
-            status: object.status.read()?,
-        };
-        let status = wanted.status.as_ref();
-        Ok(Self {
-            serving: status.and_then(|s| s.serving.clone()),
-            state: status.and_then(|s| s.state),
-            model: wanted.spec.model.clone(),
-            version: wanted.spec.version.clone(),
-            wanted: Packed::pack(&wanted)?,
-        })
-    }
-
-    fn owners(object: &Object) -> Vec<String> {
-        object.metadata.name.clone().into_iter().collect()
-    }
-
-    fn versions(&self) -> Vec<String> {
-        let asked = names::version_name(&self.model, &self.version);
-        let serving = self.serving.as_ref().map(|s| names::version_name(&self.model, &s.version));
-        let mut all: Vec<String> = std::iter::once(asked).chain(serving).collect();
-        all.dedup();
-        all
-    }
-
-    fn news_to_versions(old: &Self, new: &Self) -> bool {
-        fn used(entry: &WantedEntry) -> Option<(&str, i64, &Time)> {
-            entry.serving.as_ref().map(|s| (s.version.as_str(), s.rollout, &s.since))
-        }
-        used(old) != used(new)
-    }
-}
 
 /// A ModelVersion.
 pub struct VersionEntry {

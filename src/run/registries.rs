@@ -10,7 +10,6 @@ use super::{
     observe::Caches,
     reduced::text,
     watch::api,
-    workload::WorkloadEntry,
 };
 use crate::{
     api::{ModelRegistrySpec, ModelRegistryStatus, condition::truncate_text, names},
@@ -62,7 +61,6 @@ impl Caches {
         let registries = self.registries.read();
         let entry = registries.get(key)?.value.as_ref().ok()?;
         let workload = Key::new(key.namespace.clone(), importer::build_name(&key.name));
-        let workloads = self.workloads.read();
         Some(ObservedRegistry {
             namespace: key.namespace.to_string(),
             name: key.name.to_string(),
@@ -71,10 +69,7 @@ impl Caches {
             generation: entry.generation,
             spec: entry.spec.unpack().ok()?,
             status: entry.status.as_ref().and_then(|status| status.unpack().ok()),
-            workload: workloads
-                .get(&workload)
-                .and_then(|e| e.value.as_ref().ok())
-                .and_then(|e: &WorkloadEntry| e.unpack().ok()),
+            workload: self.workload(&workload).ok().flatten(),
             ..ObservedRegistry::default()
         })
     }

@@ -7,9 +7,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    kinds::{Kind, News, Packed, Watched},
+    kinds::{Kind, News, Watched},
     memory::hash,
     object::Object,
+    recent::{Recent, Shareable},
     reduced::{meta, name_and_label},
 };
 use crate::{
@@ -29,7 +30,7 @@ const NUMBER: &str = "deployment.kubernetes.io/revision";
 /// seldom.
 pub struct WorkloadEntry {
     written: Arc<Written>,
-    status: Packed<DeploymentStatus>,
+    status: DeploymentStatus,
     resource_version: String,
     /// What its status says, less the numbers.
     turn: RolloutSignals,
@@ -39,7 +40,7 @@ pub struct WorkloadEntry {
 struct Written {
     generation: i64,
     meta: u64,
-    workload: Packed<Deployment>,
+    workload: Shareable<Deployment>,
     hash: u64,
 }
 
@@ -48,9 +49,9 @@ impl WorkloadEntry {
     ///
     /// # Errors
     /// When what was packed does not come out again.
-    pub fn unpack(&self) -> Result<Deployment, serde_json::Error> {
-        let mut workload = self.written.workload.unpack()?;
-        workload.status = self.status.unpack()?;
+    pub fn unpack(&self, recent: &Recent<Deployment>) -> Result<Deployment, serde_json::Error> {
+        let mut workload = Deployment::clone(&*recent.unpack(&self.written.workload)?);
+        workload.status.clone_from(&self.status);
         workload.meta.resource_version.clone_from(&self.resource_version);
         Ok(workload)
     }
@@ -79,7 +80,7 @@ impl Watched for WorkloadEntry {
         let written = match unchanged {
             Some(old) => old.written.clone(),
             None => {
-                let workload = Packed::pack(&read_workload(object)?)?;
+                let workload = Shareable::pack(&read_workload(object)?)?;
                 Arc::new(Written {
                     generation: sketch.generation,
                     meta,
@@ -91,7 +92,7 @@ impl Watched for WorkloadEntry {
         Ok(Self {
             written,
             turn: RolloutSignals::new(&sketch),
-            status: Packed::pack(&sketch.status)?,
+            status: sketch.status,
             resource_version,
         })
     }
@@ -141,7 +142,7 @@ struct Spec {
     min_ready_seconds: i32,
     progress_deadline_seconds: i32,
     revision_history_limit: i32,
-    template: Value,
+    template: Arc<Value>,
 }
 
 /// A selector; one with expressions is none of ours, which is told by its being empty.
@@ -199,7 +200,8 @@ mod tests {
                 "minReadySeconds": 5, "template": {"spec": {"containers": []}}},
             "status": {"observedGeneration": 3, "updatedReplicas": 1,
                 "conditions": [{"type": "Progressing", "status": "True", "reason": "R", "message": "M", "lastUpdateTime": "2026-01-01T00:00:00Z"}]}}));
-        let workload = WorkloadEntry::read(object, None).unwrap().unpack().unwrap();
+        let workload =
+            WorkloadEntry::read(object, None).unwrap().unpack(&Recent::default()).unwrap();
         assert_eq!(
             (workload.spec.replicas, workload.spec.paused, workload.generation),
             (2, true, 3)
@@ -265,9 +267,10 @@ mod tests {
         let without = WorkloadEntry::read(alone.clone(), None).unwrap();
         alone.metadata.annotations = Some(number.into());
         alone.metadata.resource_version = Some("3".into());
-        let alone = WorkloadEntry::read(alone, Some(&without)).unwrap().unpack().unwrap();
+        let alone =
+            WorkloadEntry::read(alone, Some(&without)).unwrap().unpack(&Recent::default()).unwrap();
         assert!(alone.meta.has_annotations, "a patch must not replace them");
-        let workload = new.unpack().unwrap();
+        let workload = new.unpack(&Recent::default()).unwrap();
         assert_eq!(
             (
                 workload.status.replicas,
@@ -276,6 +279,6 @@ mod tests {
             ),
             (2, "2", 2)
         );
-        assert_eq!(workload.spec.template, json!({"x": 1}));
+        assert_eq!(*workload.spec.template, json!({"x": 1}));
     }
 }

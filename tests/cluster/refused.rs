@@ -202,3 +202,23 @@ fn a_label_value_that_is_refused_when_the_deployment_is_created_goes_back_or_say
         story.find("deployment", "fraud").is_some_and(|d| d["status"]["availableReplicas"] == 2)
     });
 }
+
+#[test]
+fn a_kubectl_pause_that_cannot_be_recorded_stays_and_is_recorded_once_it_can_be() {
+    let mut story = Story::serving_six("kubectlpause");
+    let (rule, probe) = (IMMUTABLE, CHANGES_A_RECORD);
+    story.deny(&rule, &probe);
+    story.kubectl(&["rollout", "pause", "deployment/fraud"]);
+    let mdep = story.until("the refusal is reported", |o| {
+        o["status"]["message"].as_str().is_some_and(|m| m.contains(rule.message))
+    });
+    assert_eq!(mdep["status"]["state"], "Waiting");
+    let is_paused = || story.get("deployment", "fraud")["spec"]["paused"] == true;
+    assert!(is_paused(), "it is not reverted");
+    story.allow_again(&rule, &probe);
+    story.kill_operator();
+    story.start_operator();
+    story.until("it is recorded", |o| condition(o, "Paused")["status"] == "True");
+    assert_eq!(story.record(1)["decisions"][0]["verb"], "Pause");
+    assert_eq!(story.get("deployment", "fraud")["spec"]["paused"], true);
+}

@@ -20,6 +20,7 @@ mod search;
 #[path = "../simulator/mod.rs"]
 mod simulator;
 mod unfinished_return;
+mod unrecorded;
 mod verifying;
 mod world;
 mod worlds;

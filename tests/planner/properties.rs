@@ -300,7 +300,7 @@ fn corrupt_world(world: &mut World, what: u8, which: usize, label: &str) {
             .tracks
             .values_mut()
             .for_each(|w| w.meta.labels.values_mut().for_each(|v| *v = label.into())),
-        5 => observed.tracks.values_mut().for_each(|w| w.spec.template = json!(label)),
+        5 => observed.tracks.values_mut().for_each(|w| w.spec.template = json!(label).into()),
         6 => observed.memory.looked_up.push(plan::Lookup::Records),
         _ => {}
     }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Builds the memory of the first of these writes that was refused.
-fn refuse_write(plan: &Plan, which: impl Fn(&Action) -> bool) -> RefusedWrite {
+pub fn refuse_write(plan: &Plan, which: impl Fn(&Action) -> bool) -> RefusedWrite {
     let action = plan.actions.iter().find(|a| which(a)).unwrap();
     let write = action.identify_write().unwrap();
     RefusedWrite {
@@ -40,7 +40,7 @@ fn is_service_patch(action: &Action) -> bool {
 }
 
 /// Selects the writes whose identity begins so.
-fn begins_with(prefix: &str) -> impl Fn(&Action) -> bool {
+pub fn begins_with(prefix: &str) -> impl Fn(&Action) -> bool {
     move |action| action.identify_write().is_some_and(|write| write.starts_with(prefix))
 }
 

@@ -2,7 +2,7 @@
 //! simulates the Kubernetes controllers (`kubernetes.rs`). Nothing in it waits, so a whole rollout
 //! takes microseconds.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{Timestamp, ToSpan};
 use rollmodel::{
@@ -128,7 +128,7 @@ impl World {
 
     pub fn change_spec(&mut self, change: impl FnOnce(&mut rollmodel::api::ModelDeploymentSpec)) {
         let wanted = self.observed.model_deployment.as_mut().unwrap();
-        change(&mut wanted.spec);
+        change(Arc::make_mut(&mut wanted.spec));
         wanted.generation += 1;
     }
 

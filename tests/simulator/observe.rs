@@ -46,7 +46,7 @@ impl Cluster {
                 uid: d.uid.clone(),
                 generation: d.generation,
                 deleting: false,
-                spec: d.spec.clone(),
+                spec: d.spec.clone().into(),
                 status: d.status.clone(),
             }),
             versions: self.observe_versions(),
@@ -132,7 +132,7 @@ impl Cluster {
                 min_ready_seconds: spec.min_ready_seconds,
                 progress_deadline_seconds: spec.progress_deadline_seconds,
                 revision_history_limit: spec.revision_history_limit,
-                template: (*spec.template.value).clone(),
+                template: spec.template.value.clone(),
             },
             foreign: Vec::new(),
             status: DeploymentStatus {

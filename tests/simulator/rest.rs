@@ -102,6 +102,7 @@ impl Cluster {
             let sentence = format!("{has} replicas where the spec says {wants}: {says}");
             self.violate("desired-or-held-state-reached", sentence);
         }
+        self.witness_pods(&says);
         self.witness_bad_content();
         let is_possible = self.is_servable(&spec.version) && !self.is_stuck_in_kubernetes();
         if self.is_paused() || !is_possible || spec.replicas == 0 {
@@ -125,6 +126,16 @@ impl Cluster {
         if !hold && !reached && !self.faults.behavior(&spec.version).is_faulty() {
             let sentence = format!("version {} does not serve: {state:?}, {says}", spec.version);
             self.violate("desired-or-held-state-reached", sentence);
+        }
+    }
+
+    /// Where nothing prevents pods, a Deployment that wants some has some.
+    fn witness_pods(&mut self, says: &str) {
+        let Some(deployment) = &self.workload.deployment else { return };
+        if deployment.spec.replicas > 0 && self.workload.pods.is_empty() {
+            let paused = if deployment.spec.paused { " paused" } else { "" };
+            let sentence = format!("a{paused} Deployment has no pods: {says}");
+            self.violate("a-deployment-at-rest-has-pods", sentence);
         }
     }
 

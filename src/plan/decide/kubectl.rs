@@ -3,6 +3,7 @@
 use super::{
     Decided, Decision, has_room_for, make_decision,
     rollout::{KUBECTL, NewRollout, Target, decided_by},
+    spec::stays_where_it_is,
 };
 use crate::{
     api::{
@@ -154,7 +155,12 @@ fn handle_pause(facts: &Facts<'_>, track: &TrackFacts<'_>, paused: bool, decided
     }
     let key = event_key(track, "pause");
     if !paused && facts.history.standing_pause().is_none() {
-        let message = match facts.wanted.spec.paused {
+        let by_spec = facts.wanted.spec.paused;
+        if !by_spec && !facts.history.newest().is_some_and(|r| stays_where_it_is(facts, r)) {
+            // spec.paused was set to false at the same time: both ask for the same.
+            return;
+        }
+        let message = match by_spec {
             true => {
                 "kubectl rollout resume was reverted: spec.paused pauses the rollout; set \
                  spec.paused to false."
@@ -177,6 +183,11 @@ fn handle_pause(facts: &Facts<'_>, track: &TrackFacts<'_>, paused: bool, decided
         let message = "kubectl rollout pause was reverted: the record of this rollout holds no \
                        more pauses; set spec.paused instead.";
         return decided.push_event(true, "PauseRefused", message.into(), key);
+    }
+    if paused && goes_back {
+        let message = "kubectl rollout pause is recorded. The rollout in progress goes back, and is \
+                       carried out first: the next one waits for a Resume.";
+        decided.push_event(false, "PausedLater", message.into(), key);
     }
     let decision = make_decision(facts, verb, decided_by(KUBECTL, None));
     decided.decision = Some(Decision::Append(decision));

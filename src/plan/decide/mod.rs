@@ -39,11 +39,42 @@ pub enum Decision {
     Append(record::Decision),
 }
 
+/// What decisions follow from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A verb of plain kubectl.
+    Kubectl,
+    /// A RolloutRequest.
+    Requests,
+    /// The rollout in progress, which is left.
+    Trouble,
+    /// A revision that was lost.
+    Lost,
+    /// The spec.
+    Spec,
+}
+
+/// A rule that may decide something.
+type Rule = fn(&Facts<'_>, &mut Decided);
+
+/// Who decides, in order.
+const RULES: [(Source, Rule); 5] = [
+    (Source::Kubectl, kubectl::handle_kubectl_verbs),
+    (Source::Requests, requests::answer_requests),
+    (Source::Trouble, trouble::roll_back_if_failed),
+    (Source::Lost, lost::repeat_if_lost),
+    (Source::Spec, spec::follow_spec),
+];
+
 /// The outcome of deciding.
 #[derive(Debug, Default)]
 pub struct Decided {
     /// The decision, where one is due.
     pub decision: Option<Decision>,
+    /// What the decision follows from.
+    pub source: Option<Source>,
+    /// Sources of decisions that are due and cannot be recorded.
+    pub passed_over: Vec<Source>,
     /// Answers to the RolloutRequests.
     pub answers: Vec<Action>,
     /// Events that explain the decision.
@@ -77,6 +108,13 @@ impl Decided {
         }
     }
 
+    /// True if someone changed the Deployment by a verb of kubectl that cannot be recorded yet. It
+    /// stays as it is until then, unless something newer is decided.
+    #[must_use]
+    pub fn leaves_kubectl_alone(&self) -> bool {
+        self.decision.is_none() && self.passed_over.contains(&Source::Kubectl)
+    }
+
     /// Emits an Event, once for each key.
     pub fn push_event(&mut self, warning: bool, reason: &str, message: String, key: String) {
         self.events.push(Action::Event { warning, reason: reason.into(), message, key });
@@ -95,22 +133,17 @@ impl Decided {
     }
 }
 
-/// Makes the first decision that is due.
+/// Makes the first decision that is due, less those that follow from what is passed over.
 #[must_use]
-pub fn decide(facts: &Facts<'_>) -> Decided {
+pub fn decide(facts: &Facts<'_>, passed_over: &[Source]) -> Decided {
     let mut decided = Decided::default();
-    kubectl::handle_kubectl_verbs(facts, &mut decided);
-    if decided.is_undecided() {
-        requests::answer_requests(facts, &mut decided);
-    }
-    if decided.is_undecided() && facts.missing.is_none() {
-        trouble::roll_back_if_failed(facts, &mut decided);
-    }
-    if decided.is_undecided() && facts.missing.is_none() {
-        lost::repeat_if_lost(facts, &mut decided);
-    }
-    if decided.is_undecided() && facts.missing.is_none() {
-        spec::follow_spec(facts, &mut decided);
+    for (source, rule) in RULES {
+        let is_by_person = matches!(source, Source::Kubectl | Source::Requests);
+        let may_decide = is_by_person || facts.missing.is_none();
+        if decided.is_undecided() && may_decide && !passed_over.contains(&source) {
+            rule(facts, &mut decided);
+            decided.source = decided.decision.as_ref().map(|_| source);
+        }
     }
     decided
 }

@@ -378,7 +378,13 @@ fn answer_pause(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> 
     if facts.history.standing_pause().is_some() {
         return Ok(Answer::nothing("It is paused already."));
     }
-    let message = "Paused: the rollout in progress, or the next one, waits for a Resume.";
+    let goes_back = facts.history.in_progress().is_some_and(ModelRolloutSpec::goes_back);
+    let message = if goes_back {
+        "Paused: the rollout in progress goes back, and is carried out first; the next one waits \
+         for a Resume."
+    } else {
+        "Paused: the rollout in progress, or the next one, waits for a Resume."
+    };
     Ok(append_decision(facts, request, DecisionVerb::Pause, message, decided))
 }
 

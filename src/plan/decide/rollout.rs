@@ -306,12 +306,14 @@ fn check_port(facts: &Facts<'_>, target: &Target) -> Result<(), Unready> {
     let sentence = match others.iter().find(differs) {
         Some(old) => format!(
             "The port of container {} was {} ({}) and is {} ({}): change its name and its number \
-             in two steps, so that clients always reach a pod.",
+             in two steps{}, so that clients always reach a pod.",
             names::CONTAINER,
             old.name,
             old.number,
             new.name,
-            new.number
+            new.number,
+            // No step is complete without a pod.
+            if facts.wanted.spec.replicas == 0 { ", each with at least one replica" } else { "" }
         ),
         None => format!(
             "The port of container {} is {} ({}): it shares the name with some of the pods that it \

@@ -10,7 +10,7 @@ use crate::{
         ModelRolloutSpec,
         rollout::{Direction, Trigger},
     },
-    plan::facts::{Facts, problem::Problem},
+    plan::facts::{Facts, history::is_yanked, problem::Problem},
 };
 
 /// Rolls out the revision that the spec names, unless it is rejected, paused, or cannot be served.
@@ -85,6 +85,16 @@ pub fn is_left_behind(facts: &Facts<'_>) -> bool {
     let named = desired.is_ok_and(|desired| desired.revision_hash == open.revision_hash);
     let compared = !facts.observed.memory.crds_older;
     compared && !open.goes_back() && !facts.has_serving_content(open) && !named
+}
+
+/// True if a rollout in progress gets no more pods: nobody names it, or it may not serve, and there
+/// is nothing to go back to.
+#[must_use]
+pub fn stays_where_it_is(facts: &Facts<'_>, newest: &ModelRolloutSpec) -> bool {
+    let is_old = facts.history.newest().is_some_and(|r| r.number == newest.number);
+    let is_banned = !facts.has_serving_content(newest) && is_yanked(facts.observed, newest);
+    let goes_forward = newest.is_open() && !newest.goes_back();
+    goes_forward && is_old && (is_left_behind(facts) || is_banned)
 }
 
 /// Serves the last served revision again, if a ModelDeployment was created again on a rejected

@@ -9,7 +9,8 @@ use crate::{
     plan::{
         Observed,
         arbitrary::{
-            at, judge, main_track, observed, promoted, record, request, store_revisions, workload,
+            at, judge, main_track, observed, promoted, record, request, spec_of, store_revisions,
+            workload,
         },
         facts::{history::Ending, revision},
         observed::{Container, Pod},
@@ -33,10 +34,11 @@ fn a_request_is_carried_out_although_the_rollout_fails_at_the_same_time() {
     let mut observed = store_revisions(observed("7", vec![promoted(1, "6"), record(2, "7")]));
     observed.versions[1].lifecycle =
         Some(Lifecycle { state: LifecycleState::Yanked, reason: None });
-    let find_trigger = |observed: &Observed| match judge(observed, decide).decision {
-        Some(Decision::Roll(new)) => new.record.trigger,
-        other => panic!("{other:?}"),
-    };
+    let find_trigger =
+        |observed: &Observed| match judge(observed, |facts| decide(facts, &[])).decision {
+            Some(Decision::Roll(new)) => new.record.trigger,
+            other => panic!("{other:?}"),
+        };
     assert_eq!(find_trigger(&observed), Trigger::Yanked);
     observed.requests = vec![request(Verb::Abort, "2.0")];
     assert_eq!(find_trigger(&observed), Trigger::Abort);
@@ -95,6 +97,8 @@ fn complete(images: &[&str]) -> Observed {
     };
     let pod = Pod {
         hash: crate::api::names::short_hash(&open.revision_hash).into(),
+        template_hash: "a".into(),
+        replica_set: Some("fraud-a".into()),
         ready: true,
         containers: images.iter().map(container).collect(),
         ..Pod::default()
@@ -131,7 +135,7 @@ fn a_promotion_records_the_images_of_its_pods_once_each() {
 #[test]
 fn a_rollout_that_the_spec_names_no_longer_is_not_promoted() {
     let mut observed = complete(&["a"]);
-    observed.model_deployment.as_mut().unwrap().spec.version = "8".into();
+    spec_of(&mut observed).version = "8".into();
     assert!(find_ending(&observed).is_none());
 }
 

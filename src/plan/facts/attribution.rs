@@ -149,8 +149,11 @@ pub fn compare_rendering(track: Track<'_>, rendering: &Value) -> Vec<String> {
     let mut paths = drift::find_differences(rendering, template, &owned_by_others);
     // After a verb of kubectl, its manager owns the annotation, whoever writes the same value again.
     paths.retain(|path| !path.ends_with(names::RESTARTED_AT));
+    // A manager that restores the Deployment owns the track label, which is ours all the same.
+    let track_path = format!("metadata.labels.{}", names::TRACK);
+    paths.retain(|path| *path != track_path);
     if template["metadata"]["labels"][names::TRACK] != track.name {
-        paths.push(format!("metadata.labels[{}]", names::TRACK));
+        paths.push(track_path);
     }
     paths
 }
@@ -163,6 +166,8 @@ pub fn paths_below(paths: &[String], root: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
@@ -199,7 +204,8 @@ mod tests {
             }
         };
         let mut live = workload("1.0", &record(1, "6"));
-        live.spec.template["metadata"]["annotations"] = json!({names::RESTARTED_AT: "t"});
+        Arc::make_mut(&mut live.spec.template)["metadata"]["annotations"] =
+            json!({names::RESTARTED_AT: "t"});
         let restart = [ExternalChange::RestartedAt(Some("t".into()))];
         assert_eq!(attribute(&live, Vec::new()), restart);
         assert_eq!(attribute(&live, vec![restarted(3, "7")]), restart, "of another revision");
@@ -219,19 +225,33 @@ mod tests {
     #[test]
     fn an_addition_to_the_template_is_drift_only_if_another_manager_owns_it() {
         let mut live = workload("1.0", &record(1, "6"));
-        let mut rendering = live.spec.template.clone();
+        let mut rendering = Value::clone(&live.spec.template);
         rendering["metadata"]["labels"].as_object_mut().unwrap().remove(names::TRACK);
-        live.spec.template["spec"] = json!({"hostname": "added"});
+        Arc::make_mut(&mut live.spec.template)["spec"] = json!({"hostname": "added"});
         assert!(compare_rendering(on_main(&live), &rendering).is_empty());
         live.foreign = vec!["template.spec.hostname".into(), "replicas".into()];
         assert_eq!(compare_rendering(on_main(&live), &rendering), ["spec.hostname"]);
     }
 
     #[test]
+    fn the_track_label_that_a_restore_owns_is_no_drift() {
+        let mut live = workload("1.0", &record(1, "6"));
+        let mut rendering = Value::clone(&live.spec.template);
+        rendering["metadata"]["labels"].as_object_mut().unwrap().remove(names::TRACK);
+        live.foreign = vec![format!("template.metadata.labels.{}", names::TRACK)];
+        assert!(compare_rendering(on_main(&live), &rendering).is_empty());
+        let labels = &mut Arc::make_mut(&mut live.spec.template)["metadata"]["labels"];
+        labels[names::TRACK] = json!("another");
+        let path = format!("metadata.labels.{}", names::TRACK);
+        assert_eq!(compare_rendering(on_main(&live), &rendering), [path]);
+    }
+
+    #[test]
     fn a_restart_that_kubectl_owns_is_no_drift() {
         let mut live = workload("1.0", &record(1, "6"));
-        let rendering = live.spec.template.clone();
-        live.spec.template["metadata"]["annotations"] = json!({names::RESTARTED_AT: "t"});
+        let rendering = Value::clone(&live.spec.template);
+        Arc::make_mut(&mut live.spec.template)["metadata"]["annotations"] =
+            json!({names::RESTARTED_AT: "t"});
         let path = format!("template.metadata.annotations.{}", names::RESTARTED_AT);
         live.foreign = vec![path];
         assert!(compare_rendering(on_main(&live), &rendering).is_empty());

@@ -3,6 +3,8 @@
 //! To change the rules of a failure, change [`find_failure`]; for trouble of the environment,
 //! [`find_trouble`]. `tests/scenarios/health-*.yaml` show each rule.
 
+mod deployment;
+
 use jiff::Timestamp;
 
 use crate::{
@@ -12,6 +14,13 @@ use crate::{
         observed::{Container, Deployment, Observed, Pod},
         redact::redact_credentials,
     },
+};
+
+use deployment::{describe_missing_pods, max_unavailable};
+
+pub use deployment::{
+    RolloutSignals, has_minimum_available, observed_generation_is_current,
+    progress_deadline_exceeded,
 };
 
 /// The health of a rollout.
@@ -167,11 +176,23 @@ fn is_older(pod: &Pod, record: &ModelRolloutSpec) -> bool {
 /// rollout's Deployment controls it, and the rollout created it. An older pod counts once it has
 /// been unready for a whole deadline of the rollout, because a Retry reuses crashed pods.
 fn is_evidence(pod: &Pod, record: &ModelRolloutSpec, patience: Patience) -> bool {
-    let own = format!("{}-{}", record.deployment_name, pod.template_hash);
-    if pod.replica_set.as_deref() != Some(own.as_str()) {
-        return false;
-    }
-    !is_older(pod, record) || patience.has_passed(Some(unready_since(pod, record)))
+    is_controlled(pod, &record.deployment_name)
+        && (!is_older(pod, record) || patience.has_passed(Some(unready_since(pod, record))))
+}
+
+/// True if a ReplicaSet of that Deployment controls the pod. One that people took out of its
+/// ReplicaSet, to look at it, is nobody's.
+fn is_controlled(pod: &Pod, deployment_name: &str) -> bool {
+    let own = || format!("{deployment_name}-{}", pod.template_hash);
+    pod.replica_set.as_ref().is_some_and(|set| *set == own())
+}
+
+/// The pods with the label of a ModelDeployment that run and that no ReplicaSet of its Deployments
+/// controls: clients may reach them, and no rollout replaces them.
+pub fn list_strays(observed: &Observed) -> impl Iterator<Item = &Pod> {
+    let is_ours =
+        |p: &Pod| observed.list_tracks().any(|t| is_controlled(p, &t.deployment.meta.name));
+    observed.pods.iter().filter(move |p| !p.deleting && !p.finished && p.ready && !is_ours(p))
 }
 
 /// The time since which an older pod has been unready during a rollout.
@@ -189,7 +210,7 @@ fn has_started(container: &Container) -> bool {
 }
 
 /// True if a rollout is complete (rule 5): the Deployment controller observed our write, no other
-/// pod is left, enough pods are available, and none runs unready. Pods without a node, or that a
+/// pod of the Deployment is left, enough pods are available, and none runs unready. Pods without a node, or that a
 /// quota prevents, are the environment's trouble and are not waited for.
 #[must_use]
 pub fn is_complete(
@@ -198,7 +219,7 @@ pub fn is_complete(
     record: &ModelRolloutSpec,
     now: Timestamp,
 ) -> bool {
-    let lives = |p: &&Pod| !p.deleting && !p.finished;
+    let lives = |p: &&Pod| !p.deleting && !p.finished && is_controlled(p, &record.deployment_name);
     // The Deployment's own count follows within a moment; status would have to be corrected by it.
     let counts_others = !live.status.counts_only_updated();
     let others = observed.pods.iter().filter(lives).any(|p| !is_of(p, record)) || counts_others;
@@ -223,77 +244,6 @@ pub fn is_complete(
     replicas > 0
         && live.status.available_replicas >= wanted
         && i32::try_from(available).unwrap_or(i32::MAX) >= wanted
-}
-
-/// Computes maxUnavailable of the Deployment's strategy as Kubernetes rounds it: down, and to 1 if
-/// maxSurge is 0 too.
-fn max_unavailable(live: &Deployment) -> i32 {
-    let replicas = i64::from(live.spec.replicas);
-    let bounds = &live.spec.strategy["rollingUpdate"];
-    let resolve = |name: &str, round_up: i64| {
-        let value = &bounds[name];
-        let percent = value.as_str().and_then(|s| s.strip_suffix('%'));
-        match percent.and_then(|p| p.parse::<i64>().ok()) {
-            Some(percent) => (replicas * percent + round_up) / 100,
-            None => value.as_i64().unwrap_or(0),
-        }
-    };
-    let unavailable = resolve("maxUnavailable", 0);
-    let neither = unavailable == 0 && resolve("maxSurge", 99) == 0 && bounds.is_object();
-    i32::try_from(if neither { 1 } else { unavailable }).unwrap_or(0)
-}
-
-/// True if as many pods are available as the Deployment's own strategy requires.
-#[must_use]
-pub fn has_minimum_available(live: &Deployment) -> bool {
-    live.status.available_replicas >= (live.spec.replicas - max_unavailable(live)).max(0)
-}
-
-/// True if the Deployment controller observed the newest spec.
-#[must_use]
-pub fn observed_generation_is_current(live: &Deployment) -> bool {
-    live.status.observed_generation >= live.generation
-}
-
-/// True if the Deployment controller reports that the progress deadline passed.
-#[must_use]
-pub fn progress_deadline_exceeded(live: &Deployment) -> bool {
-    observed_generation_is_current(live)
-        && live.status.conditions.iter().any(|c| {
-            c.type_ == "Progressing"
-                && c.status == "False"
-                && c.reason == "ProgressDeadlineExceeded"
-        })
-}
-
-/// The parts of a Deployment's status that can change the state of a rollout, without the counters
-/// that change with every pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RolloutSignals {
-    settled: bool,
-    only_updated: bool,
-    overdue: bool,
-    down: bool,
-    enough: bool,
-    missing_pods: Option<String>,
-}
-
-impl RolloutSignals {
-    /// Reads the signals from a Deployment.
-    #[must_use]
-    pub fn new(live: &Deployment) -> Self {
-        let (want, status) = (live.spec.replicas, &live.status);
-        let only_updated = status.counts_only_updated();
-        let current = observed_generation_is_current(live);
-        Self {
-            settled: current && only_updated && status.available_replicas == want,
-            only_updated: current && only_updated,
-            overdue: progress_deadline_exceeded(live),
-            down: status.available_replicas == 0,
-            enough: has_minimum_available(live),
-            missing_pods: describe_missing_pods(live),
-        }
-    }
 }
 
 /// Describes the failure or trouble that a pod reports; None while it starts, runs or ends. A
@@ -379,9 +329,12 @@ fn find_failure(
         .or_else(|| find_late_container(pod, patience))
 }
 
+/// The restarts of a container that crashes: the kubelet lets it wait longer each time. One that
+/// runs again at once, because its node rebooted, does not crash, however often that happened.
 fn describe_crash(container: &Container, limit: i32) -> Option<String> {
     let start_error = container.terminated.as_ref().is_some_and(|w| w.reason == "StartError");
-    let counts = !container.init && !start_error && !container.ready;
+    let backs_off = container.waiting.as_ref().is_some_and(|w| w.reason == "CrashLoopBackOff");
+    let counts = !container.init && !start_error && !container.ready && backs_off;
     (counts && container.restarts >= limit).then(|| format!("crashed {} times", container.restarts))
 }
 
@@ -427,6 +380,13 @@ fn describe_wait(pods: &[&Pod]) -> String {
 /// Reasons to wait that pass while a pod starts.
 const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
+/// Finds what a pod that is not ready reports, where no pod is available.
+#[must_use]
+pub fn find_cause_of_outage(observed: &Observed) -> Option<String> {
+    let mut pods = observed.pods.iter().filter(|p| !p.deleting && !p.finished && !p.ready);
+    pods.find_map(|pod| find_fetch_trouble(pod).or_else(|| find_trouble(pod)))
+}
+
 /// Finds trouble of one pod that is not its content's fault.
 fn find_trouble(pod: &Pod) -> Option<String> {
     let name = &pod.name;
@@ -450,15 +410,6 @@ fn find_trouble(pod: &Pod) -> Option<String> {
 fn describe_ended(pod: &Pod) -> Option<String> {
     let why = pod.ended.as_ref()?;
     Some(format!("pod {} ended: {}", pod.name, describe_reason(&why.reason, &why.message)))
-}
-
-/// Describes why pods could not be created: a quota, or admission.
-fn describe_missing_pods(live: &Deployment) -> Option<String> {
-    let failed = |c: &&crate::plan::observed::DeploymentCondition| {
-        c.type_ == "ReplicaFailure" && c.status == "True"
-    };
-    let failure = live.status.conditions.iter().find(failed)?;
-    Some(format!("pods cannot be created: {}", to_one_line(&failure.message)))
 }
 
 /// Joins the reason and the message. An image that cannot be pulled has two reasons in turn, the

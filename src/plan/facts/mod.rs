@@ -29,7 +29,7 @@ use self::{
         Attribution, attribute_changes, read_decision_label, read_restarted_at, read_revision,
     },
     history::{DecisionLabel, History, is_kept},
-    ownership::{Ownership, find_track_ownership},
+    ownership::find_track_ownership,
     problem::Problem,
     track::TrackFacts,
 };
@@ -165,15 +165,12 @@ impl<'a> Facts<'a> {
         Ok(())
     }
 
-    /// Requires a live read of the ReplicaSets for a paused Deployment without pods that comes from
-    /// a backup: it has no owner, or its ModelDeployment has no status yet.
+    /// Requires a live read of the ReplicaSets for a Deployment that a person paused and that has no
+    /// pods: one that comes from a backup has none, and gets no pods.
     fn check_paused_without_pods(&mut self) {
-        let is_told = self.wanted.status.as_ref().is_some_and(|s| s.rollout.is_some());
-        let is_restored = |track: &TrackFacts<'_>| {
-            (track.ownership == Ownership::Adoptable || !is_told)
-                && track.deployment().is_some_and(is_paused_without_pods)
-        };
-        if self.tracks.iter().any(is_restored) {
+        let is_one =
+            |track: &TrackFacts<'_>| track.deployment().is_some_and(is_paused_without_pods);
+        if self.should_pause(&self.history) && self.tracks.iter().any(is_one) {
             self.require_lookup(Lookup::ReplicaSets);
         }
     }

@@ -7,7 +7,9 @@ use crate::{
         version::{Lifecycle, LifecycleState},
     },
     plan::{
-        arbitrary::{at, judge, main_track, observed, promoted, record, store_revisions, workload},
+        arbitrary::{
+            at, judge, main_track, observed, promoted, record, spec_of, store_revisions, workload,
+        },
         observed::{Meta, Pod, ReplicaSet},
     },
 };
@@ -85,11 +87,8 @@ fn paused() -> Observed {
     live.spec.paused = true;
     live.status.observed_generation = 1;
     observed.tracks = main_track(live);
+    spec_of(&mut observed).paused = true;
     observed
-}
-
-fn told() -> Option<ModelDeploymentStatus> {
-    Some(ModelDeploymentStatus { rollout: Some(1), ..ModelDeploymentStatus::default() })
 }
 
 fn asks_for_replica_sets(observed: &Observed) -> bool {
@@ -99,13 +98,12 @@ fn asks_for_replica_sets(observed: &Observed) -> bool {
 #[test]
 fn a_paused_deployment_without_pods_may_come_from_a_backup() {
     let mut observed = paused();
-    assert!(asks_for_replica_sets(&observed), "its ModelDeployment has no status");
-    observed.model_deployment.as_mut().unwrap().status = told();
-    assert!(!asks_for_replica_sets(&observed));
-    let live = observed.tracks.get_mut("main").unwrap();
-    live.meta.controller = None;
-    live.spec.selector = ownership::build_selector("fraud", "main");
-    assert!(asks_for_replica_sets(&observed), "it has no owner");
+    assert!(asks_for_replica_sets(&observed));
+    observed.memory.looked_up.push(Lookup::ReplicaSets);
+    assert!(!asks_for_replica_sets(&observed), "it was looked at");
+    let mut observed = paused();
+    spec_of(&mut observed).paused = false;
+    assert!(!asks_for_replica_sets(&observed), "no person paused it");
 }
 
 #[test]
@@ -156,7 +154,8 @@ fn records_of_another_uid_belong_to_a_model_deployment_that_was_deleted() {
     observed.tracks = main_track(workload("1.0", &record(1, "6")));
     assert!(!was_recreated(&observed), "its Deployment is taken over");
     observed.tracks.clear();
-    observed.model_deployment.as_mut().unwrap().status = told();
+    let told = ModelDeploymentStatus { rollout: Some(1), ..ModelDeploymentStatus::default() };
+    observed.model_deployment.as_mut().unwrap().status = Some(told);
     assert!(!was_recreated(&observed), "it was told of them");
     assert!(!was_recreated(&super::super::arbitrary::observed("6", vec![promoted(1, "6")])));
     assert!(!was_recreated(&super::super::arbitrary::observed("6", Vec::new())));
@@ -191,7 +190,8 @@ fn a_template_is_taken_from_a_replica_set_of_ours_or_of_nobody() {
         observed.tracks = main_track(live.clone());
         let template = workload("1.0", &record(1, "6")).spec.template;
         let controller_uid = controller.map(str::to_owned);
-        let set = ReplicaSet { name: "s".into(), controller_uid, template };
+        let set =
+            ReplicaSet { name: "s".into(), controller_uid, template: Value::clone(&template) };
         observed.memory.replica_sets = vec![set];
         find_live_template(&observed, &record(1, "6")).is_some()
     };

@@ -48,7 +48,7 @@ fn running(observed: &ObservedRegistry, ready: i32) -> ObservedRegistry {
         },
         spec: DeploymentSpec {
             replicas: 1,
-            template: body["spec"]["template"].clone(),
+            template: body["spec"]["template"].clone().into(),
             ..DeploymentSpec::default()
         },
         status: DeploymentStatus {

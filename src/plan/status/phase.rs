@@ -54,10 +54,28 @@ pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
         }
     }
     if is_down(view, phase.state) {
-        phase.message = format!("No pod is available. {}", phase.message);
+        // The sentence of a rollout in progress names its own trouble.
+        let is_settled = view.history.in_progress().is_none();
+        let cause = health::find_cause_of_outage(view.facts.observed).filter(|_| is_settled);
+        let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+        phase.message = format!("No pod is available{cause}. {}", phase.message);
+    }
+    if let Some(stray) = find_stray(view) {
+        phase.message = format!("{} {stray}", phase.message.trim_end());
     }
     phase.message = truncate_text(&phase.message, MESSAGE_MAX);
     phase
+}
+
+/// Describes a pod that people took out of its ReplicaSet, which serves on beside all rollouts.
+fn find_stray(view: &View<'_>) -> Option<String> {
+    view.facts.deployment()?;
+    let stray = health::list_strays(view.facts.observed).next()?;
+    Some(format!(
+        "Pod {} belongs to no ReplicaSet of the Deployment: no rollout replaces it, and clients may \
+         reach it until it is deleted.",
+        stray.name
+    ))
 }
 
 /// Describes the stored revision of the newest rollout, which is missing.

@@ -100,7 +100,10 @@ pub fn explain_hold(view: &View<'_>, hold: &Hold, desired: &str) -> String {
         return format!("{} went back from {what}{why}. {until}", hold.decided_by);
     }
     if hold.trigger == Trigger::Refused {
-        return format!("{what} was not rolled out{why}. Correct it in the spec.");
+        return format!(
+            "{what} was not rolled out{why}. Correct it in the spec, or ask for a Retry once the API \
+             server accepts it."
+        );
     }
     let failed = match &hold.rejected.version {
         Some(version) if !same => format!("version {version}"),

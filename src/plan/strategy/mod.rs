@@ -3,14 +3,8 @@
 //! ours.
 
 use super::{
-    decide::spec::is_left_behind,
-    facts::{
-        Facts,
-        attribution::read_decision_label,
-        health,
-        history::{History, is_yanked},
-        track::TrackFacts,
-    },
+    decide::spec::stays_where_it_is,
+    facts::{Facts, attribution::read_decision_label, health, history::History, track::TrackFacts},
 };
 use crate::api::{ModelRolloutSpec, names};
 
@@ -31,16 +25,6 @@ pub fn list_targets<'a>(facts: &'a Facts<'_>, history: &'a History) -> Vec<Track
     let record = history.newest();
     let deployment_name = record.map_or(facts.observed.name.as_str(), |r| &r.deployment_name);
     vec![TrackTarget { track: names::TRACK_MAIN, deployment_name, record }]
-}
-
-/// True if a rollout in progress gets no more pods: nobody names it, or it may not serve, and there
-/// is nothing to go back to.
-#[must_use]
-pub fn stays_where_it_is(facts: &Facts<'_>, newest: &ModelRolloutSpec) -> bool {
-    let is_old = facts.history.newest().is_some_and(|r| r.number == newest.number);
-    let is_banned = !facts.has_serving_content(newest) && is_yanked(facts.observed, newest);
-    let goes_forward = newest.is_open() && !newest.goes_back();
-    goes_forward && is_old && (is_left_behind(facts) || is_banned)
 }
 
 /// True if the Deployment should be paused now. It is created unpaused, because a paused one gets

@@ -138,12 +138,17 @@ pub fn build_deployment(
 /// The operations that set the label of the decision and the change cause.
 #[must_use]
 pub fn build_label_ops(live: &Meta, label: &str, cause: &str) -> Vec<Value> {
-    let mut ops = Vec::new();
-    ops.extend(build_map_ops("/metadata/labels", live.labels.is_empty(), DECISION, label));
+    let mut ops = build_map_ops("/metadata/labels", live.labels.is_empty(), DECISION, label);
+    ops.extend(build_cause_ops(live, cause));
+    ops
+}
+
+/// The operation that says what a Deployment's template is for, in `kubectl rollout history`.
+#[must_use]
+pub fn build_cause_ops(live: &Meta, cause: &str) -> Vec<Value> {
     // The annotations of others are not observed: only their number tells that the map is there.
     let empty = live.annotations.is_empty() && !live.has_annotations;
-    ops.extend(build_map_ops("/metadata/annotations", empty, CHANGE_CAUSE, cause));
-    ops
+    build_map_ops("/metadata/annotations", empty, CHANGE_CAUSE, cause)
 }
 
 fn build_map_ops(path: &str, is_absent: bool, key: &str, value: &str) -> Vec<Value> {

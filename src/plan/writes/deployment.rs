@@ -11,6 +11,7 @@ use crate::{
     api::{ModelRolloutSpec, names},
     plan::{
         action::{Action, Purpose},
+        decide::spec::stays_where_it_is,
         facts::{
             Facts,
             attribution::{
@@ -18,6 +19,7 @@ use crate::{
                 read_restarted_at, read_revision,
             },
             history::History,
+            ownership::Ownership,
             track::TrackFacts,
         },
         observed::Deployment,
@@ -36,7 +38,7 @@ pub fn write_deployment(
     actions: &mut Vec<Action>,
 ) {
     let Some(track) = facts.find_track(target.deployment_name) else {
-        let record = target.record.filter(|r| !strategy::stays_where_it_is(facts, r));
+        let record = target.record.filter(|r| !stays_where_it_is(facts, r));
         if let (Some(record), Some(rendering)) = (record, rendering) {
             actions.extend(create_deployment(facts, target, record, rendering, out));
         }
@@ -104,10 +106,38 @@ fn patch_settings(facts: &Facts<'_>, track: &TrackFacts<'_>, out: &mut Outgoing)
             tell_came_back(facts, &live.meta.name, &revert, out);
             continue;
         }
+        if field == "replicas" {
+            tell_scaled(facts, track, &have, &want, out);
+        }
         reverts.push(revert);
         ops.push(add_op(&format!("/spec/{field}"), want));
     }
     make_patch(live, Purpose::Settings, reverts, ops)
+}
+
+/// Tells who scaled the Deployment, which `kubectl scale` does by habit, what to scale instead. The
+/// spec was carried out before, so that the difference is not its own.
+fn tell_scaled(
+    facts: &Facts<'_>,
+    track: &TrackFacts<'_>,
+    have: &Value,
+    want: &Value,
+    out: &mut Outgoing,
+) {
+    let told = facts.wanted.status.as_ref().and_then(|status| status.observed_generation);
+    let refused = &facts.observed.memory.refused;
+    let is_refused = refused.iter().any(|r| r.write.starts_with("settings of "));
+    let is_told = told == Some(facts.wanted.generation);
+    if track.ownership != Ownership::Ours || !is_told || is_refused {
+        return;
+    }
+    let (name, model_deployment) = (&track.track.deployment.meta.name, &facts.observed.name);
+    let message = format!(
+        "Deployment {name} was scaled to {have}, and is set to the {want} replicas that \
+         ModelDeployment {model_deployment} asks for: scale that, with kubectl scale \
+         modeldeployment {model_deployment}."
+    );
+    out.push_event(true, "DriftCorrected", message, format!("scaled-{have}-{want}"));
 }
 
 fn tell_came_back(facts: &Facts<'_>, name: &str, revert: &str, out: &mut Outgoing) {
@@ -139,6 +169,7 @@ fn patch_decision(
     }
     let paused = strategy::should_be_paused(facts, history, newest);
     let label = label_decision(newest, paused).to_string();
+    let cause = describe_change_cause(newest);
     let mut ops = Vec::new();
     let mut reverts = Vec::new();
     if let Some(rendering) = rendering.filter(|_| !is_compared(facts, track, history)) {
@@ -178,7 +209,11 @@ fn patch_decision(
         if is_overtaking(facts, track, history) {
             tell_overtaken(facts, history, live, newest, out);
         }
-        ops.extend(children::build_label_ops(&live.meta, &label, &describe_change_cause(newest)));
+        ops.extend(children::build_label_ops(&live.meta, &label, &cause));
+    } else if !reverts.is_empty() && live.meta.annotations.get(names::CHANGE_CAUSE) != Some(&cause)
+    {
+        // kubectl rollout undo took over the cause of the template that it chose.
+        ops.extend(children::build_cause_ops(&live.meta, &cause));
     }
     make_patch(live, Purpose::Decision(newest.number), reverts, ops)
 }

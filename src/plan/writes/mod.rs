@@ -143,8 +143,9 @@ pub fn write_children(
     if ports.is_some_and(|a| find_refused(facts.observed, std::slice::from_ref(a)).is_empty()) {
         out.requeue_at_once();
     }
-    for target in strategy::list_targets(facts, history) {
+    for mut target in strategy::list_targets(facts, history) {
         let rendering = target.record.and_then(|r| find_rendering(facts, decided, r, out));
+        target.record = target.record.filter(|_| !decided.leaves_kubectl_alone());
         deployment::write_deployment(facts, history, &target, rendering, out, &mut actions);
     }
     actions.append(&mut service);

@@ -5,11 +5,11 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::{Answer, Applied, Error, Hand, children::moved_on, sure, taken};
+use super::{Applied, Error, Hand, children::moved_on, send, sure, taken};
 use crate::{
     api::names,
     plan::registry::{ObservedRegistry, RegistryAction, RegistryPlan, importer},
-    run::{kinds::Kind, watch::api},
+    run::kinds::Kind,
 };
 
 impl Hand<'_, ObservedRegistry> {
@@ -83,8 +83,9 @@ impl Hand<'_, ObservedRegistry> {
         let body = json!({"metadata": {"uid": self.seen.uid, "resourceVersion": self.seen.resource_version}, "status": status});
         let params =
             PatchParams { field_manager: Some(names::MANAGER.into()), ..PatchParams::default() };
-        let all = api::<Answer>(self.client, Kind::ModelRegistry, Some(&self.key.namespace));
-        match all.patch_status(&self.key.name, &params, &Patch::Merge(body)).await {
+        let (kind, at) = (Kind::ModelRegistry, (&*self.key.namespace, &*self.key.name));
+        let patch = Patch::Merge(body);
+        match send::patch(self.client, kind, at, Some("status"), &params, &patch).await {
             Ok(answer) => {
                 self.wrote(Kind::ModelRegistry, &answer);
                 self.metrics.action("registry_status");

@@ -6,10 +6,10 @@ use kube::api::{ApiResource, Patch, PatchParams};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Answer, Hand};
+use super::{Answer, Hand, send};
 use crate::{
     api::names,
-    run::{kinds::Kind, schemas::prune_object, watch::api},
+    run::{kinds::Kind, schemas::prune_object},
 };
 
 /// An object of which only the status is written; the uid guards against writing onto an object
@@ -60,7 +60,7 @@ impl<Seen> Hand<'_, Seen> {
         let metadata = Metadata { name, namespace, uid };
         let patch = StatusPatch { api_version, kind: kind_name, metadata, status };
         let params = PatchParams::apply(names::MANAGER).force();
-        let api = api::<Answer>(self.client, kind, Some(namespace));
-        api.patch_status(name, &params, &Patch::Apply(patch)).await
+        let (client, at) = (self.client, (&**namespace, name));
+        send::patch(client, kind, at, Some("status"), &params, &Patch::Apply(patch)).await
     }
 }

@@ -3,7 +3,7 @@
 
 use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
 use serde_json::Value;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Applied, Error, Hand, Regarding, sure, taken, tell};
 use crate::{
@@ -97,7 +97,7 @@ impl Hand<'_, ObservedVersion> {
             Ok(answer) => {
                 self.wrote(Kind::ModelVersion, &answer);
                 self.metrics.action("version_status");
-                info!(version = %self.key, says = status.message.as_deref().unwrap_or_default(), "status written");
+                debug!(version = %self.key, says = status.message, "status written");
                 Ok(Applied::Done)
             }
             // Gone, or another by now: its event comes.

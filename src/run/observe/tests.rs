@@ -5,7 +5,7 @@ use super::*;
 use crate::run::object::{Object, sent};
 
 fn object(name: &str, rv: u64, rest: Value) -> Event<Object> {
-    let mut all = json!({"metadata": {"namespace": "ml", "name": name, "uid": format!("uid-{name}"), "resourceVersion": rv.to_string(),
+    let mut all = json!({"metadata": {"namespace": "ml", "name": name, "uid": format!("uid-{name}"), "resourceVersion": rv.to_string(), "generation": rv,
         "labels": {"rollmodel.dev/model-deployment": "fraud"}}});
     for (k, v) in rest.as_object().unwrap() {
         all[k] = v.clone();

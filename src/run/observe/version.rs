@@ -4,7 +4,7 @@ use super::Caches;
 use crate::{
     api::version::{Role, UsedBy},
     plan::observed::{Job, ObservedVersion, Version},
-    run::{cache::Entry, kinds::Key, reduced::WantedEntry},
+    run::{cache::Entry, kinds::Key, wanted::WantedEntry},
 };
 
 impl Caches {
@@ -63,7 +63,7 @@ impl Caches {
             let serving = entry
                 .serving
                 .as_ref()
-                .filter(|s| entry.model == version.model && s.version == version.version)?;
+                .filter(|s| entry.model() == version.model && s.version == version.version)?;
             Some(UsedBy {
                 model_deployment: name.to_owned(),
                 role: Role::Serving,

@@ -214,7 +214,7 @@ fn observe_deployment(d: &Value, status: plan::observed::DeploymentStatus) -> De
             min_ready_seconds: number(&d["spec"]["minReadySeconds"]),
             progress_deadline_seconds: number(&d["spec"]["progressDeadlineSeconds"]),
             revision_history_limit: number(&d["spec"]["revisionHistoryLimit"]),
-            template: d["spec"]["template"].clone(),
+            template: d["spec"]["template"].clone().into(),
         },
         foreign: Vec::new(),
         status,

@@ -1,9 +1,11 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::{
-    api::rollout::Outcome,
+    api::rollout::{Direction, Outcome},
     plan::{
         Action, Lookup, Observed,
-        arbitrary::{judge, main_track, observed, promoted, record, workload},
+        arbitrary::{judge, main_track, observed, promoted, record, spec_of, workload},
         observed::StoredRevision,
     },
 };
@@ -14,8 +16,8 @@ fn changed(records: Vec<ModelRolloutSpec>, live: &ModelRolloutSpec) -> Observed 
     let newest = records.last().unwrap();
     let mut live_workload = workload(&format!("{}.0", newest.number), live);
     if let Some(at) = &live.restarted_at {
-        live_workload.spec.template["metadata"]["annotations"][names::RESTARTED_AT] =
-            at.as_str().into();
+        Arc::make_mut(&mut live_workload.spec.template)["metadata"]["annotations"]
+            [names::RESTARTED_AT] = at.as_str().into();
     }
     let stored = |r: &ModelRolloutSpec| StoredRevision {
         name: r.revision_name.clone(),
@@ -114,4 +116,35 @@ fn a_restart_of_a_revision_that_is_lost_asks_for_the_replica_sets() {
     observed.revisions.clear();
     let decided = handle(&observed);
     assert_eq!((decided.decision, decided.lookups), (None, vec![Lookup::ReplicaSets]));
+}
+
+/// What serves, paused or not by spec.paused, while its Deployment is as kubectl left it.
+fn paused(by_spec: bool, label: &str, live_paused: bool) -> Observed {
+    let records = vec![promoted(1, "6"), promoted(2, "7")];
+    let mut observed = changed(records.clone(), &records[1]);
+    spec_of(&mut observed).paused = by_spec;
+    let live = observed.tracks.get_mut(names::TRACK_MAIN).unwrap();
+    live.spec.paused = live_paused;
+    live.meta.labels.insert(names::DECISION.into(), label.into());
+    observed
+}
+
+#[test]
+fn a_resume_is_refused_as_long_as_the_spec_pauses_and_needs_no_word_once_it_does_not() {
+    let (message, _) = find_refusal(&paused(true, "2.0-paused", false));
+    assert!(message.contains("set spec.paused to false"), "{message}");
+    let both = handle(&paused(false, "2.0-paused", false));
+    assert_eq!((both.decision, both.events), (None, Vec::new()), "both ask for the same");
+}
+
+#[test]
+fn a_pause_of_a_rollout_that_goes_back_says_that_the_next_one_waits() {
+    let back = ModelRolloutSpec { direction: Direction::Back, ..record(3, "6") };
+    let records = vec![promoted(1, "6"), promoted(2, "7"), back];
+    let mut observed = changed(records.clone(), &records[2]);
+    observed.tracks.get_mut(names::TRACK_MAIN).unwrap().spec.paused = true;
+    let decided = handle(&observed);
+    assert!(matches!(decided.decision, Some(Decision::Append(_))));
+    let [Action::Event { reason, message, .. }] = &decided.events[..] else { panic!() };
+    assert!(reason == "PausedLater" && message.contains("carried out first"), "{message}");
 }

@@ -9,7 +9,7 @@ use crate::{
     plan::{
         Observed,
         arbitrary::{
-            self, judge, main_track, observed, promoted, record, store_revisions, workload,
+            self, judge, main_track, observed, promoted, record, spec_of, store_revisions, workload,
         },
         facts::revision,
         observed::{RevisionBody, StoredRevision},
@@ -170,7 +170,7 @@ fn a_rendering_is_stored_under_the_first_name_that_is_free_or_holds_the_same() {
 #[test]
 fn only_what_the_spec_names_is_rendered_again() {
     let (mut observed, _) = named();
-    observed.model_deployment.as_mut().unwrap().spec.version = "6".into();
+    spec_of(&mut observed).version = "6".into();
     refused(rerender(&observed), "the spec has to name what serves");
 }
 
@@ -189,6 +189,17 @@ fn a_retry_that_waits_names_what_pauses_it() {
         message
     };
     assert!(!retry(&observed).contains("paused"));
-    observed.model_deployment.as_mut().unwrap().spec.paused = true;
+    spec_of(&mut observed).paused = true;
     assert!(retry(&observed).contains("once spec.paused is false"));
+}
+
+#[test]
+fn a_pause_says_what_waits() {
+    let pause = |newest: ModelRolloutSpec| match ask(&rolling(newest), Verb::Pause, |_| {}) {
+        Ok((RequestResult::Done, message, _)) => message,
+        other => panic!("{other:?}"),
+    };
+    assert!(pause(record(2, "7")).starts_with("Paused: the rollout in progress, or the next one,"));
+    let back = ModelRolloutSpec { direction: Direction::Back, ..record(2, "7") };
+    assert!(pause(back).contains("is carried out first; the next one waits"));
 }

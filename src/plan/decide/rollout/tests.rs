@@ -1,7 +1,9 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::plan::{
     Observed,
-    arbitrary::{judge, main_track, observed, promoted, record, workload},
+    arbitrary::{judge, main_track, observed, promoted, record, spec_of, workload},
     facts::revision,
     observed::{ReplicaSet, StoredRevision},
 };
@@ -20,7 +22,7 @@ fn a_rollout_replaces_pods_of_every_rollout_that_was_left_since_what_serves() {
     assert_eq!(list_left(&observed, "8"), [2, 3]);
     assert_eq!(list_left(&observed, "6"), [3], "its own pods stay");
     assert_eq!(list_left(&observed, "7"), [0; 0], "it goes on");
-    observed.model_deployment.as_mut().unwrap().spec.replicas = 0;
+    spec_of(&mut observed).replicas = 0;
     assert_eq!(list_left(&observed, "8"), [0; 0], "there are no pods");
 }
 
@@ -66,7 +68,7 @@ fn a_restart_that_the_spec_asks_for_is_part_of_the_rollout() {
     let find = |observed: &Observed| judge(observed, find_restart_in_spec);
     assert_eq!(find(&observed), None);
     let template = json!({"metadata": {"annotations": {names::RESTARTED_AT: "t"}}});
-    observed.model_deployment.as_mut().unwrap().spec.template = Some(template);
+    spec_of(&mut observed).template = Some(template);
     assert_eq!(find(&observed).as_deref(), Some("t"));
     let made = judge(&observed, |facts| match prepare_desired(facts) {
         Ok(target) => target.restarted_at,
@@ -141,7 +143,7 @@ fn without_the_records_of_what_serves_its_port_stays() {
         let mut observed = observed("8", records);
         let ports = json!([{"name": live.0, "containerPort": live.1}]);
         let mut deployment = workload("2.0", &record(2, "7"));
-        deployment.spec.template["spec"] =
+        Arc::make_mut(&mut deployment.spec.template)["spec"] =
             json!({"containers": [{"name": "model", "ports": ports}]});
         deployment.status.available_replicas = available;
         observed.tracks = main_track(deployment);
