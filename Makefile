@@ -40,7 +40,7 @@ test: ## Check everything and run every test, on a real control plane (about 45 
 
 .PHONY: unit
 unit: ## Run the tests that need no cluster: a minute or two.
-	cargo test --locked --lib --bins --test scenarios --test planner
+	cargo test --locked --no-fail-fast --lib --bins --test scenarios --test planner
 
 .PHONY: find-histories
 find-histories: ## Search random histories of the simulated cluster, and print the shortest story of each violation (HISTORIES=2000 of each theme; THEME=requests: only that; SEED=9: others).

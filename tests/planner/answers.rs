@@ -61,7 +61,8 @@ fn an_undo_to_what_is_rolling_out_says_that_it_rolls_out() {
     world.plan_once();
     assert_eq!(
         world.find_answer(&undo).message.unwrap(),
-        "The newest rollout rolls out version 6 already: toRollout names one of its other rollouts."
+        "The newest rollout rolls out version 6 already: to go back to an earlier rollout of that \
+         version, name it with toRollout."
     );
 }
 
@@ -109,7 +110,7 @@ fn a_held_version_whose_replacement_was_yanked_says_both() {
     assert_eq!(
         read_message(&world),
         "Serving version 6: alice went back from version 7 (latency). Version 7 is not served \
-         again until a Retry. The version is yanked: Leaks the label."
+         again until a Retry. Version 6 is yanked: Leaks the label."
     );
 }
 

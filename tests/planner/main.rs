@@ -19,6 +19,7 @@ mod rolling;
 mod search;
 #[path = "../simulator/mod.rs"]
 mod simulator;
+mod told;
 mod unfinished_return;
 mod unrecorded;
 mod verifying;

@@ -102,9 +102,11 @@ impl Cluster {
             let sentence = format!("{has} replicas where the spec says {wants}: {says}");
             self.violate("desired-or-held-state-reached", sentence);
         }
-        self.witness_pods(&says);
         self.witness_bad_content();
         let is_possible = self.is_servable(&spec.version) && !self.is_stuck_in_kubernetes();
+        if is_possible {
+            self.witness_pods(&says);
+        }
         if self.is_paused() || !is_possible || spec.replicas == 0 {
             return;
         }
@@ -129,7 +131,7 @@ impl Cluster {
         }
     }
 
-    /// Where nothing prevents pods, a Deployment that wants some has some.
+    /// Where nothing prevents pods, a Deployment that wants some has some, also while it is paused.
     fn witness_pods(&mut self, says: &str) {
         let Some(deployment) = &self.workload.deployment else { return };
         if deployment.spec.replicas > 0 && self.workload.pods.is_empty() {

@@ -89,9 +89,9 @@ fn handle_undo(
     };
     if let Some(why) = why {
         let message = format!(
-            "kubectl rollout undo to version {} was reverted: {why}. A RolloutRequest with verb \
-             Retry returns to a rejected version; one with verb Undo and toRollout goes back to \
-             another rollout.",
+            "kubectl rollout undo to version {} was reverted: {why}. A RolloutRequest with verb Undo \
+             and toRollout goes back to another rollout; one with verb Retry serves what the spec \
+             names, although it was rejected.",
             target.version
         );
         return decided.push_event(true, "UndoRefused", message, event_key(track, "undo"));

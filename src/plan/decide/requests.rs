@@ -259,8 +259,8 @@ fn find_named_version<'a>(
     if let Some(newest) = facts.history.newest().filter(|newest| newest.version == version) {
         let what = if newest.is_open() { "rolls out" } else { "serves" };
         return Err(Wait::Answer(Answer::nothing(format!(
-            "The newest rollout {what} version {version} already: toRollout names one of its other \
-             rollouts."
+            "The newest rollout {what} version {version} already: to go back to an earlier rollout \
+             of that version, name it with toRollout."
         ))));
     }
     check_eligibility(facts, target)?;

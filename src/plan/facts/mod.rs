@@ -129,10 +129,21 @@ impl<'a> Facts<'a> {
         if self.history.records().any(|r| is_retry(r) && r.number > label.rollout) {
             return false;
         }
-        let Some(record) = self.history.find_labelled(label) else { return true };
+        !self.list_missing_records(label).is_empty()
+    }
+
+    /// The numbers of the rollouts whose records a decision depends on and that are not there, or
+    /// lack a pause or resume that was decided.
+    #[must_use]
+    pub fn list_missing_records(&self, label: DecisionLabel) -> Vec<i64> {
+        let Some(record) = self.history.find_labelled(label) else { return vec![label.rollout] };
         let all = self.history.all_records();
-        let is_there = |number: &i64| all.iter().any(|r| r.spec.number == *number);
-        record.decisions.len() < label.decisions || !record.stands_on.iter().all(is_there)
+        let is_lost = |number: &i64| !all.iter().any(|r| r.spec.number == *number);
+        let mut missing: Vec<i64> = record.stands_on.iter().copied().filter(is_lost).collect();
+        if record.decisions.len() < label.decisions {
+            missing.push(label.rollout);
+        }
+        missing
     }
 
     /// Finds the rollback target (rule 1) among rollouts whose template is still available.

@@ -14,6 +14,7 @@ use crate::{
         ModelRolloutSpec,
         condition::{MESSAGE_MAX, truncate_text},
         deployment::{Hold, State},
+        names::record_name,
         reason::{Reason, WaitingOn},
         rollout::Trigger,
     },
@@ -188,11 +189,15 @@ fn find_conflict(view: &View<'_>) -> Option<Phase> {
 fn describe_missing_records(view: &View<'_>) -> Option<Phase> {
     let label = view.facts.missing.filter(|_| view.decided.decision.is_none())?;
     let name = &view.facts.observed.name;
+    let missing = view.facts.list_missing_records(label);
+    let missing: Vec<String> = missing.iter().map(|n| record_name(name, *n)).collect();
     let message = format!(
-        "Deployment {name} carries decision {}.{}, and the ModelRollouts that it depends on are \
-         missing. Nothing is decided until they are restored; what serves goes on. To roll out \
-         what the spec names without them, ask for a Retry.",
-        label.rollout, label.decisions
+        "Deployment {name} carries decision {}.{}, and records that it depends on are missing \
+         (ModelRollouts {}). Nothing is decided until they are restored; what serves goes on. To \
+         roll out what the spec names without them, ask for a Retry.",
+        label.rollout,
+        label.decisions,
+        missing.join(", ")
     );
     Some(Phase::new(State::Waiting, Reason::RecordsMissing, message))
 }

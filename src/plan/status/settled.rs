@@ -66,11 +66,14 @@ fn describe_hold(view: &View<'_>, hold: &Hold, desired: &str) -> Phase {
         let version = view.facts.observed.find_version_of(newest)?;
         Some(describe_lifecycle(view, version, newest))
     });
-    let message = format!(
+    let mut message = format!(
         "{serving}: {}{}",
         explain_hold(view, hold, desired),
         lifecycle.unwrap_or_default()
     );
+    if view.facts.should_pause(view.history) {
+        message.push_str(&format!(" Paused{}: the next change waits.", name_pauser(view)));
+    }
     let (state, reason) = match hold.trigger {
         trigger if trigger.is_requested_by_person() => (State::Held, Reason::Held),
         Trigger::Refused => (State::Invalid, Reason::Refused),
@@ -115,7 +118,9 @@ pub fn explain_hold(view: &View<'_>, hold: &Hold, desired: &str) -> String {
 /// The serving version, and whatever a person should know about it.
 fn describe_serving(view: &View<'_>, newest: &ModelRolloutSpec) -> String {
     let observed = view.facts.observed;
-    let mut sentence = format!("Serving version {}.", newest.version);
+    let without_pods = view.facts.wanted.spec.replicas == 0;
+    let replicas = if without_pods { ", with 0 replicas" } else { "" };
+    let mut sentence = format!("Serving version {}{replicas}.", newest.version);
     match observed.find_version_of(newest) {
         None => sentence.push_str(&format!(
             " Its ModelVersion {} was deleted.",
@@ -151,7 +156,8 @@ fn describe_lifecycle(view: &View<'_>, version: &Version, newest: &ModelRolloutS
         _ => return String::new(),
     };
     let reason = lifecycle.and_then(|(_, reason)| reason);
-    format!(" The version is {word}{}.", reason.map(|r| format!(": {r}")).unwrap_or_default())
+    let reason = reason.map(|r| format!(": {r}")).unwrap_or_default();
+    format!(" Version {} is {word}{reason}.", newest.version)
 }
 
 /// A rejected version with the same pinned image and artifact under another number.

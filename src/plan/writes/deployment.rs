@@ -65,6 +65,9 @@ fn create_deployment(
         out.revision_lost = true;
         return None;
     }
+    if record.is_promoted() {
+        tell_created_again(facts, target.deployment_name, record, out);
+    }
     let wanted = DeploymentTarget {
         name: target.deployment_name,
         track: target.track,
@@ -76,6 +79,21 @@ fn create_deployment(
     let body = children::build_deployment(facts.observed, facts.wanted, &wanted);
     let name = target.deployment_name.to_owned();
     Some(Action::CreateDeployment { name, rollout: record.number, body })
+}
+
+/// What served is not there any more, and every pod of it starts anew.
+fn tell_created_again(
+    facts: &Facts<'_>,
+    name: &str,
+    record: &ModelRolloutSpec,
+    out: &mut Outgoing,
+) {
+    let version = &record.version;
+    let message =
+        format!("Deployment {name} is gone: it is created again, with version {version}.");
+    // It may be deleted more than once.
+    let key = format!("created-again-{}-{}", record.number, facts.now.as_second() / 600);
+    out.push_event(true, "DeploymentDeleted", message, key);
 }
 
 fn make_patch(

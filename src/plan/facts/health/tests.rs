@@ -10,6 +10,7 @@ use crate::{
 };
 
 mod deployment;
+mod strays;
 
 /// The revision of the rollout in all tests, as pods carry it.
 const REVISION: &str = "aaaaaaaaaaaaaaaa";
@@ -477,25 +478,4 @@ fn a_container_that_runs_again_after_its_node_rebooted_does_not_crash_however_of
     assert!(!fails(pod(vec![starts]), patience(9)));
     let late = patience(DEADLINE + 2);
     assert!(fails(pod(vec![rebooted]), late), "it has its deadline, as after any start");
-}
-
-#[test]
-fn a_pod_that_people_took_out_of_its_replica_set_keeps_no_rollout_from_being_complete() {
-    let taken_out = Pod {
-        name: "q".into(),
-        hash: "bbbbbbbbbbbbbbbb".into(),
-        replica_set: None,
-        template_hash: String::new(),
-        ..ready_pod()
-    };
-    let pods = || vec![ready_pod(), ready_pod()];
-    assert!(completes([pods(), vec![taken_out.clone()]].concat(), &workload(2, 2, 0)));
-    let mine = vec![ready_pod(), Pod { hash: ready_pod().hash, ..taken_out.clone() }];
-    assert!(!completes(mine, &workload(2, 2, 0)), "it counts as none of its rollout either");
-    let mut live = workload(2, 2, 0);
-    live.meta.name = record().deployment_name;
-    let all = [pods(), vec![taken_out]].concat();
-    let tracks = crate::plan::arbitrary::main_track(live);
-    let observed = Observed { pods: all, tracks, ..Observed::default() };
-    assert_eq!(list_strays(&observed).map(|p| p.name.as_str()).collect::<Vec<_>>(), ["q"]);
 }

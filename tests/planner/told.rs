@@ -1,0 +1,66 @@
+//! What people are told of changes that they or others made to the Deployment.
+
+use rollmodel::api::request::Verb;
+use serde_json::json;
+
+use crate::{going_back::on_seven, world::World};
+
+#[test]
+fn a_refused_kubectl_undo_leaves_no_trace_in_the_history_of_kubectl() {
+    let mut world = on_seven();
+    world.send_request(Verb::Undo);
+    world.settle();
+    let cause = |world: &World| world.main_deployment().unwrap().meta.annotations.clone();
+    let before = cause(&world);
+    world.kubectl_undo(2);
+    world.edit_deployment(|d| {
+        d["metadata"]["annotations"]["kubernetes.io/change-cause"] = json!("rollout 2: version 7");
+    });
+    world.settle();
+    assert!(world.events.iter().any(|(reason, _)| reason == "UndoRefused"));
+    assert!(world.live_image().ends_with(":6") && !before.is_empty());
+    assert_eq!(cause(&world), before);
+}
+
+#[test]
+fn a_deployment_that_was_scaled_is_set_back_and_people_are_told_what_to_scale() {
+    let mut world = on_seven();
+    world.edit_deployment(|d| d["spec"]["replicas"] = json!(5));
+    world.settle();
+    assert_eq!(world.main_deployment().unwrap().spec.replicas, 3);
+    let told = |world: &World| {
+        let mut events = world.events.iter().filter(|(reason, _)| reason == "DriftCorrected");
+        events.next().map(|(_, message)| message.clone())
+    };
+    let message = told(&world).unwrap();
+    let begins = "Deployment fraud was scaled to 5, and is set to the 3 replicas that";
+    assert!(message.starts_with(begins) && message.contains("kubectl scale modeldeployment fraud"));
+    world.events.clear();
+    world.change_spec(|s| s.replicas = 4);
+    world.settle();
+    assert_eq!((world.main_deployment().unwrap().spec.replicas, told(&world)), (4, None));
+}
+
+#[test]
+fn a_deployment_that_is_gone_is_created_again_and_people_are_told() {
+    let mut world = on_seven();
+    world.lose_deployment();
+    world.settle();
+    let told = world.events.iter().find(|(reason, _)| reason == "DeploymentDeleted");
+    let message = "Deployment fraud is gone: it is created again, with version 7.";
+    assert_eq!(told.map(|(_, message)| message.as_str()), Some(message));
+}
+
+#[test]
+fn what_is_held_while_it_is_paused_says_both() {
+    let mut world = on_seven();
+    world.send_request(Verb::Undo);
+    world.settle();
+    world.change_spec(|s| s.paused = true);
+    world.settle();
+    let message = world.read_status().message.unwrap();
+    assert!(message.contains("until a Retry") && message.contains("Paused by spec.paused"));
+    world.change_spec(|s| (s.paused, s.replicas, s.version) = (false, 0, "6".into()));
+    world.settle();
+    assert_eq!(world.read_status().message.unwrap(), "Serving version 6, with 0 replicas.");
+}
