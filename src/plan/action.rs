@@ -248,7 +248,7 @@ impl Action {
             }
             Self::PatchDeployment { name, purpose, ops, .. } => match purpose {
                 Purpose::Settings => {
-                    format!("settings of Deployment {name} {}", short_digest(&json!(ops)))
+                    format!("{}{}", settings_prefix(name), short_digest(&json!(ops)))
                 }
                 Purpose::Decision(rollout) => {
                     let template = ops.iter().any(|op| op["path"] == "/spec/template");
@@ -274,6 +274,12 @@ impl Action {
 #[must_use]
 pub fn decision_prefix(rollout: i64) -> String {
     format!("decision of rollout {rollout} ")
+}
+
+/// The prefix of the write of a Deployment's settings.
+#[must_use]
+pub fn settings_prefix(deployment_name: &str) -> String {
+    format!("settings of Deployment {deployment_name} ")
 }
 
 /// True if a patch of a record says that its rollout serves.

@@ -6,7 +6,8 @@
 
 use super::{
     action::{
-        Action, NEW_DEPLOYMENT, Plan, TEMPLATE, amendment_prefix, decision_prefix, promotion_prefix,
+        Action, NEW_DEPLOYMENT, Plan, TEMPLATE, amendment_prefix, decision_prefix,
+        promotion_prefix, settings_prefix,
     },
     observed::{Observed, RefusedWrite},
 };
@@ -44,6 +45,15 @@ pub fn leave_out_refused(observed: &Observed, plan: &mut Plan) {
 #[must_use]
 pub fn find_decision(observed: &Observed, rollout: i64) -> Option<&RefusedWrite> {
     find_by_prefix(observed, || decision_prefix(rollout))
+}
+
+/// The refused write of a Deployment's settings, if it was refused.
+#[must_use]
+pub fn find_settings<'a>(
+    observed: &'a Observed,
+    deployment_name: &str,
+) -> Option<&'a RefusedWrite> {
+    find_by_prefix(observed, || settings_prefix(deployment_name))
 }
 
 /// The refused write that says in a record that its rollout serves, if it was refused.

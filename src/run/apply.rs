@@ -92,7 +92,7 @@ impl<Seen> Hand<'_, Seen> {
         if let Some(schema) = self.caches.find_older_schema(kind) {
             prune_object(&schema, body.to_mut());
         }
-        let answer = post(self.client, &path(&kind.resource(), &self.key.namespace), &body).await?;
+        let answer = post(self.client, &path(kind, &self.key.namespace), &body).await?;
         self.wrote(kind, &answer);
         Ok(answer)
     }
@@ -272,8 +272,8 @@ impl Hand<'_, Observed> {
         }
     }
 
-    /// Counts a change; one of what serves is a line of the log, and one of our own books is said
-    /// by the line of the rollout.
+    /// Counts a change. One of what serves is a line of the log; one of our own records follows from
+    /// a rollout, which has its own line.
     fn count(&self, action: &'static str, kind: Kind, name: &str) {
         self.metrics.action(action);
         match kind {

@@ -228,7 +228,7 @@ mod tests {
             rendering: template(secret),
         };
         let mut workload = Deployment::default();
-        workload.spec.template = (template(secret)).into();
+        workload.spec.template = template(secret).into();
         workload
             .meta
             .labels
@@ -304,7 +304,7 @@ mod tests {
         seen.spec = serde_json::from_value(spec).unwrap();
         let body = importer::build_deployment(&seen, "rollmodel:1");
         let mut workload = Deployment::default();
-        workload.spec.template = (body["spec"]["template"].clone()).into();
+        workload.spec.template = body["spec"]["template"].clone().into();
         workload.spec.replicas = 1;
         workload.status.ready_replicas = 1;
         workload.meta.labels = serde_json::from_value(body["metadata"]["labels"].clone()).unwrap();

@@ -9,6 +9,17 @@ use serde_json::json;
 
 use crate::world::{Behavior, World};
 
+/// Version 6 serves, and version 7, whose pods behave so, is about to replace it.
+pub fn beginning_seven(behavior: Behavior) -> World {
+    let mut world = World::new();
+    world.settle();
+    world.set_behavior("7", behavior);
+    world.want_version("7");
+    world.plan_once();
+    world.plan_once();
+    world
+}
+
 /// Version 6 served, version 7 serves.
 pub fn on_seven() -> World {
     let mut world = World::new();

@@ -8,7 +8,7 @@ use rollmodel::{
 use serde_json::json;
 
 use crate::{
-    going_back::on_seven,
+    going_back::{beginning_seven, on_seven},
     world::{Behavior, World},
 };
 
@@ -329,12 +329,7 @@ fn a_person_goes_back_although_no_record_can_say_what_serves() {
 
 #[test]
 fn an_ending_that_cannot_be_recorded_is_not_told() {
-    let mut world = World::new();
-    world.settle();
-    world.set_behavior("7", Behavior::NeverReady);
-    world.want_version("7");
-    world.plan_once();
-    world.plan_once();
+    let mut world = beginning_seven(Behavior::NeverReady);
     world.want_version("8");
     let refused = refuse_write(&world.plan_next(), begins_with("amendment of fraud-2 "));
     world.observed.memory.refused.push(refused);

@@ -11,7 +11,7 @@ use rollmodel::{
 use serde_json::json;
 
 use crate::{
-    going_back::on_seven,
+    going_back::{beginning_seven, on_seven},
     refused::{begins_with, refuse_write},
     world::{Behavior, World},
 };
@@ -45,11 +45,7 @@ fn a_kubectl_undo_that_cannot_be_recorded_stays_and_is_recorded_once_it_can_be()
 
 #[test]
 fn a_kubectl_pause_that_cannot_be_recorded_stays_and_is_recorded_once_it_can_be() {
-    let mut world = World::new();
-    world.settle();
-    world.want_version("7");
-    world.plan_once();
-    world.plan_once();
+    let mut world = beginning_seven(Behavior::Fine);
     world.edit_deployment(|d| d["spec"]["paused"] = json!(true));
     refuse_next(&mut world, begins_with("amendment of fraud-2 "));
     for _ in 0..5 {
@@ -77,12 +73,7 @@ fn what_is_decided_later_overtakes_a_verb_of_kubectl_that_cannot_be_recorded() {
 
 #[test]
 fn a_pause_that_cannot_be_recorded_keeps_no_failure_from_going_back() {
-    let mut world = World::new();
-    world.settle();
-    world.set_behavior("7", Behavior::Crash);
-    world.want_version("7");
-    world.plan_once();
-    world.plan_once();
+    let mut world = beginning_seven(Behavior::Crash);
     world.send_request(Verb::Pause);
     refuse_next(&mut world, begins_with("amendment of fraud-2 "));
     world.settle();

@@ -173,7 +173,7 @@ fn handle_pause(facts: &Facts<'_>, track: &TrackFacts<'_>, paused: bool, decided
         };
         return decided.push_event(true, "ResumeRefused", message.into(), key);
     }
-    let goes_back = facts.history.in_progress().is_some_and(ModelRolloutSpec::goes_back);
+    let goes_back = facts.history.is_going_back();
     if paused && goes_back && facts.history.standing_pause().is_some() {
         let message = "kubectl rollout pause was reverted: it is paused already, and a rollout \
                        that goes back is carried out first.";

@@ -378,8 +378,7 @@ fn answer_pause(facts: &Facts<'_>, request: &Request, decided: &mut Decided) -> 
     if facts.history.standing_pause().is_some() {
         return Ok(Answer::nothing("It is paused already."));
     }
-    let goes_back = facts.history.in_progress().is_some_and(ModelRolloutSpec::goes_back);
-    let message = if goes_back {
+    let message = if facts.history.is_going_back() {
         "Paused: the rollout in progress goes back, and is carried out first; the next one waits \
          for a Resume."
     } else {

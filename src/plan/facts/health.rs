@@ -113,8 +113,7 @@ pub fn judge_rollout(
     if is_complete(observed, live, record, patience.now) {
         return Health::Complete;
     }
-    let pods: Vec<&Pod> =
-        pods_of(observed, record).filter(|p| !p.deleting && !p.finished && !p.ready).collect();
+    let pods: Vec<&Pod> = pods_of(observed, record).filter(|p| p.lives() && !p.ready).collect();
     let revision = names::short_hash(&record.revision_hash);
     let started = (observed.pods.iter().filter(|p| p.hash == revision))
         .any(|p| p.containers.iter().any(has_started));
@@ -147,7 +146,7 @@ pub fn seconds_to_next_deadline(
     record: &ModelRolloutSpec,
     patience: Patience,
 ) -> Option<i64> {
-    let unready = pods_of(observed, record).filter(|p| !p.deleting && !p.finished && !p.ready);
+    let unready = pods_of(observed, record).filter(|p| p.lives() && !p.ready);
     let times = unready.flat_map(|p| {
         let model = find_model(p).and_then(|c| c.started);
         let old = is_older(p, record).then(|| unready_since(p, record));
@@ -192,7 +191,7 @@ fn is_controlled(pod: &Pod, deployment_name: &str) -> bool {
 pub fn list_strays(observed: &Observed) -> impl Iterator<Item = &Pod> {
     let is_ours =
         |p: &Pod| observed.list_tracks().any(|t| is_controlled(p, &t.deployment.meta.name));
-    observed.pods.iter().filter(move |p| !p.deleting && !p.finished && p.ready && !is_ours(p))
+    observed.pods.iter().filter(move |p| p.lives() && p.ready && !is_ours(p))
 }
 
 /// The time since which an older pod has been unready during a rollout.
@@ -210,8 +209,8 @@ fn has_started(container: &Container) -> bool {
 }
 
 /// True if a rollout is complete (rule 5): the Deployment controller observed our write, no other
-/// pod of the Deployment is left, enough pods are available, and none runs unready. Pods without a node, or that a
-/// quota prevents, are the environment's trouble and are not waited for.
+/// pod of the Deployment is left, enough pods are available, and none runs unready. Pods without a
+/// node, or that a quota prevents, are the environment's trouble and are not waited for.
 #[must_use]
 pub fn is_complete(
     observed: &Observed,
@@ -219,7 +218,7 @@ pub fn is_complete(
     record: &ModelRolloutSpec,
     now: Timestamp,
 ) -> bool {
-    let lives = |p: &&Pod| !p.deleting && !p.finished && is_controlled(p, &record.deployment_name);
+    let lives = |p: &&Pod| p.lives() && is_controlled(p, &record.deployment_name);
     // The Deployment's own count follows within a moment; status would have to be corrected by it.
     let counts_others = !live.status.counts_only_updated();
     let others = observed.pods.iter().filter(lives).any(|p| !is_of(p, record)) || counts_others;
@@ -383,7 +382,7 @@ const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 /// Finds what a pod that is not ready reports, where no pod is available.
 #[must_use]
 pub fn find_cause_of_outage(observed: &Observed) -> Option<String> {
-    let mut pods = observed.pods.iter().filter(|p| !p.deleting && !p.finished && !p.ready);
+    let mut pods = observed.pods.iter().filter(|p| p.lives() && !p.ready);
     pods.find_map(|pod| find_fetch_trouble(pod).or_else(|| find_trouble(pod)))
 }
 

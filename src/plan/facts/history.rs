@@ -203,6 +203,12 @@ impl History {
         self.newest().filter(|r| r.is_open())
     }
 
+    /// True if the rollout in progress goes back.
+    #[must_use]
+    pub fn is_going_back(&self) -> bool {
+        self.in_progress().is_some_and(ModelRolloutSpec::goes_back)
+    }
+
     /// The rollout that serves: the newest promoted one, unless its ModelDeployment was deleted
     /// since.
     #[must_use]

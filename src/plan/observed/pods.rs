@@ -48,6 +48,14 @@ pub struct Pod {
     pub containers: Vec<Container>,
 }
 
+impl Pod {
+    /// True if the pod neither ended nor is being deleted.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        !self.deleting && !self.finished
+    }
+}
+
 /// One container of a pod.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase", default)]

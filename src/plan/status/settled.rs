@@ -71,9 +71,7 @@ fn describe_hold(view: &View<'_>, hold: &Hold, desired: &str) -> Phase {
         explain_hold(view, hold, desired),
         lifecycle.unwrap_or_default()
     );
-    if view.facts.should_pause(view.history) {
-        message.push_str(&format!(" Paused{}: the next change waits.", name_pauser(view)));
-    }
+    message.push_str(&describe_pause(view));
     let (state, reason) = match hold.trigger {
         trigger if trigger.is_requested_by_person() => (State::Held, Reason::Held),
         Trigger::Refused => (State::Invalid, Reason::Refused),
@@ -131,9 +129,7 @@ fn describe_serving(view: &View<'_>, newest: &ModelRolloutSpec) -> String {
     if let Some(twin) = find_rejected_twin(view, newest) {
         sentence.push_str(&format!(" Its bytes are those of version {twin}, which was rejected."));
     }
-    if view.facts.should_pause(view.history) {
-        sentence.push_str(&format!(" Paused{}: the next change waits.", name_pauser(view)));
-    }
+    sentence.push_str(&describe_pause(view));
     if let Some(name) = observed.autoscalers.first() {
         sentence.push_str(&format!(
             " HorizontalPodAutoscaler {name} scales the Deployment: let it scale ModelDeployment \
@@ -142,6 +138,14 @@ fn describe_serving(view: &View<'_>, newest: &ModelRolloutSpec) -> String {
         ));
     }
     sentence
+}
+
+/// The pause that the next change meets; empty where there is none.
+fn describe_pause(view: &View<'_>) -> String {
+    match view.facts.should_pause(view.history) {
+        true => format!(" Paused{}: the next change waits.", name_pauser(view)),
+        false => String::new(),
+    }
 }
 
 fn describe_lifecycle(view: &View<'_>, version: &Version, newest: &ModelRolloutSpec) -> String {

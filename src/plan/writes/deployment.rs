@@ -24,6 +24,7 @@ use crate::{
         },
         observed::Deployment,
         patch::{add_op, replace_op},
+        refused_writes,
         strategy::{self, TrackTarget},
     },
 };
@@ -143,13 +144,12 @@ fn tell_scaled(
     out: &mut Outgoing,
 ) {
     let told = facts.wanted.status.as_ref().and_then(|status| status.observed_generation);
-    let refused = &facts.observed.memory.refused;
-    let is_refused = refused.iter().any(|r| r.write.starts_with("settings of "));
+    let (name, model_deployment) = (&track.track.deployment.meta.name, &facts.observed.name);
     let is_told = told == Some(facts.wanted.generation);
+    let is_refused = refused_writes::find_settings(facts.observed, name).is_some();
     if track.ownership != Ownership::Ours || !is_told || is_refused {
         return;
     }
-    let (name, model_deployment) = (&track.track.deployment.meta.name, &facts.observed.name);
     let message = format!(
         "Deployment {name} was scaled to {have}, and is set to the {want} replicas that \
          ModelDeployment {model_deployment} asks for: scale that, with kubectl scale \

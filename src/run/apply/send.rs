@@ -2,8 +2,8 @@
 
 use http::{Request, header};
 use kube::{
-    Client,
-    api::{ApiResource, Patch, PatchParams},
+    Client, Resource,
+    api::{Patch, PatchParams},
     core,
 };
 use serde::Serialize;
@@ -15,10 +15,9 @@ use crate::{api::names, run::kinds::Kind};
 /// Asks for the metadata of an object alone (Kubernetes API Concepts, "Metadata-only fetches").
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
-/// Where a resource's objects of one namespace are.
-pub(super) fn path(resource: &ApiResource, namespace: &str) -> String {
-    let root = if resource.group.is_empty() { "api" } else { "apis" };
-    format!("/{root}/{}/namespaces/{namespace}/{}", resource.api_version, resource.plural)
+/// Where the objects of a kind in one namespace are.
+pub(super) fn path(kind: Kind, namespace: &str) -> String {
+    Answer::url_path(&kind.resource(), Some(namespace))
 }
 
 /// POSTs with our manager, and strictly: a field that the server does not know is an error, not a
@@ -39,7 +38,7 @@ pub(super) async fn patch<P: Serialize>(
     params: &PatchParams,
     patch: &Patch<P>,
 ) -> Result<Answer, kube::Error> {
-    let request = core::Request::new(path(&kind.resource(), namespace));
+    let request = core::Request::new(path(kind, namespace));
     let request = match subresource {
         Some(subresource) => request.patch_subresource(subresource, name, params, patch),
         None => request.patch(name, params, patch),
