@@ -272,8 +272,8 @@ impl Hand<'_, Observed> {
         }
     }
 
-    /// Counts a change. One of what serves is a line of the log; one of our own records follows from
-    /// a rollout, which has its own line.
+    /// Counts a change. One of what serves is a line of the log; one of our own records follows
+    /// from a rollout, which has its own line.
     fn count(&self, action: &'static str, kind: Kind, name: &str) {
         self.metrics.action(action);
         match kind {

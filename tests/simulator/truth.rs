@@ -425,7 +425,7 @@ impl Cluster {
         let paused = |body: Option<&Value>| body.is_some_and(|b| b["spec"]["paused"] == true);
         let lifted = paused(before) && !paused(self.deployment.as_deref());
         let goes_back = self.newest_record().is_some_and(|r| r.goes_back() && r.outcome.is_none());
-        // A pause that somebody else put on before it was wanted, or a restore, is not ours to keep.
+        // A pause that somebody else, or a restore, put on before it was wanted is not ours to keep.
         let restored = self.workload.replica_sets.is_empty();
         let ours = before
             .and_then(|b| b["metadata"]["labels"][names::DECISION].as_str())

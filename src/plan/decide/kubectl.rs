@@ -89,9 +89,9 @@ fn handle_undo(
     };
     if let Some(why) = why {
         let message = format!(
-            "kubectl rollout undo to version {} was reverted: {why}. A RolloutRequest with verb Undo \
-             and toRollout goes back to another rollout; one with verb Retry serves what the spec \
-             names, although it was rejected.",
+            "kubectl rollout undo to version {} was reverted: {why}. A RolloutRequest with verb \
+             Undo and toRollout goes back to another rollout; one with verb Retry serves what the \
+             spec names, although it was rejected.",
             target.version
         );
         return decided.push_event(true, "UndoRefused", message, event_key(track, "undo"));
@@ -185,8 +185,8 @@ fn handle_pause(facts: &Facts<'_>, track: &TrackFacts<'_>, paused: bool, decided
         return decided.push_event(true, "PauseRefused", message.into(), key);
     }
     if paused && goes_back {
-        let message = "kubectl rollout pause is recorded. The rollout in progress goes back, and is \
-                       carried out first: the next one waits for a Resume.";
+        let message = "kubectl rollout pause is recorded. The rollout in progress goes back, and \
+                       is carried out first: the next one waits for a Resume.";
         decided.push_event(false, "PausedLater", message.into(), key);
     }
     let decision = make_decision(facts, verb, decided_by(KUBECTL, None));

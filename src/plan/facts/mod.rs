@@ -176,8 +176,8 @@ impl<'a> Facts<'a> {
         Ok(())
     }
 
-    /// Requires a live read of the ReplicaSets for a Deployment that a person paused and that has no
-    /// pods: one that comes from a backup has none, and gets no pods.
+    /// Requires a live read of the ReplicaSets for a Deployment that a person paused and that has
+    /// no pods: one that comes from a backup has none, and gets no pods.
     fn check_paused_without_pods(&mut self) {
         let is_one =
             |track: &TrackFacts<'_>| track.deployment().is_some_and(is_paused_without_pods);

@@ -73,8 +73,8 @@ fn find_stray(view: &View<'_>) -> Option<String> {
     view.facts.deployment()?;
     let stray = health::list_strays(view.facts.observed).next()?;
     Some(format!(
-        "Pod {} belongs to no ReplicaSet of the Deployment: no rollout replaces it, and clients may \
-         reach it until it is deleted.",
+        "Pod {} belongs to no ReplicaSet of the Deployment: no rollout replaces it, and clients \
+         may reach it until it is deleted.",
         stray.name
     ))
 }

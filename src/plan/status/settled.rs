@@ -102,8 +102,8 @@ pub fn explain_hold(view: &View<'_>, hold: &Hold, desired: &str) -> String {
     }
     if hold.trigger == Trigger::Refused {
         return format!(
-            "{what} was not rolled out{why}. Correct it in the spec, or ask for a Retry once the API \
-             server accepts it."
+            "{what} was not rolled out{why}. Correct it in the spec, or ask for a Retry once the \
+             API server accepts it."
         );
     }
     let failed = match &hold.rejected.version {

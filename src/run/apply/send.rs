@@ -1,4 +1,4 @@
-//! Sending writes. Nothing but the metadata of what they left is read, so nothing else is asked for.
+//! Sending writes. Only the metadata of what they left is read, so nothing else is asked for.
 
 use http::{Request, header};
 use kube::{
