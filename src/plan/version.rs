@@ -163,7 +163,7 @@ fn describe_verification(facts: &Version, step: &Step) -> (&'static str, Reason,
 fn describe_readiness(facts: &Version) -> (Reason, String) {
     match read_lifecycle(facts) {
         (LifecycleState::Yanked, why) => {
-            (Reason::Yanked, format!("Stays where it serves, and is not served anew. {why}"))
+            (Reason::Yanked, format!("Stays where it serves, and is not newly served. {why}"))
         }
         (LifecycleState::Deprecated, why) => {
             (Reason::Deprecated, format!("May be deployed. {why}"))

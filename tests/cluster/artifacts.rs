@@ -230,7 +230,7 @@ fn wrong_bytes_go_back_at_once_and_a_bucket_that_does_not_answer_holds() {
     assert!(reason.starts_with(pod) && reason.ends_with("exit code 3)"), "{reason}");
     assert!(!reason.contains("Mismatch"), "a record holds no words of a container: {reason}");
     let event = story.event("RolledBack");
-    assert!(event.starts_with(&format!("Version 8 was not rolled out: {pod}")), "{event}");
+    assert!(event.starts_with(&format!("Version 8 failed: {pod}")), "{event}");
     assert!(event.ends_with(&format!("{said}. Going back to version 6.")), "{event}");
     let artifact = json!({"uri": "s3://models/behave-fetch-unreachable/9/", "digest": GOOD});
     story.apply(&version_of(

@@ -3,7 +3,10 @@
 use rollmodel::api::request::Verb;
 use serde_json::json;
 
-use crate::{going_back::on_seven, world::World};
+use crate::{
+    going_back::on_seven,
+    world::{Behavior, World},
+};
 
 #[test]
 fn a_refused_kubectl_undo_leaves_no_trace_in_the_history_of_kubectl() {
@@ -63,4 +66,23 @@ fn what_is_held_while_it_is_paused_says_both() {
     world.change_spec(|s| (s.paused, s.replicas, s.version) = (false, 0, "6".into()));
     world.settle();
     assert_eq!(world.read_status().message.unwrap(), "Serving version 6, with 0 replicas.");
+}
+
+#[test]
+fn a_paused_rollout_says_who_paused_it_why_and_what_waits_for_it() {
+    let mut world = on_seven();
+    world.set_behavior("8", Behavior::Pull);
+    world.want_version("8");
+    world.settle();
+    world.send_request(Verb::Pause);
+    world.settle();
+    let message = |world: &World| world.read_status().message.unwrap();
+    let paused = "Rolling out version 8 is paused by alice (latency).";
+    assert_eq!(message(&world), paused);
+    world.want_version("6");
+    world.settle();
+    assert_eq!(
+        message(&world),
+        format!("{paused} Version 6, which the spec names now, waits too.")
+    );
 }

@@ -160,7 +160,7 @@ impl Cluster {
         canon.json(&(truth.to_protect, truth.records, truth.records_allowed));
         canon.time(Some(truth.last_act));
         canon.json(&(truth.kubectl_was_run, truth.is_restoring, truth.had_endpoints));
-        canon.json(&(truth.was_stale, truth.went_back_within_a_version, truth.secret_was_rotated));
+        canon.json(&(truth.was_stale, &truth.left_within_a_version, truth.secret_was_rotated));
         canon.json(&self.waits_for_backoff());
         if let Some(protection) = &truth.protected {
             canon.json(&(protection.property, &protection.pods, protection.losses_allowed));

@@ -119,7 +119,8 @@ impl Cluster {
             let within = contents.len() <= limit;
             let failed = self.truth.faulty.contains(&record.version)
                 || self.failed_by_a_secret(record)
-                || self.truth.rejected_by_people.contains(&record.record_digest);
+                || self.truth.rejected_by_people.contains(&record.record_digest)
+                || self.truth.left_within_a_version.contains(&record.content_hash);
             let refused = !self.truth.refused_templates.is_empty() || !self.has_template(record);
             if within
                 && record.content_hash != newest.content_hash

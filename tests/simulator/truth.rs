@@ -65,8 +65,8 @@ pub struct Truth {
     pub was_stale: bool,
     /// The generation of the spec when a refusal was last lifted.
     pub refusal_lifted_at: Option<i64>,
-    /// A person went back to another template of the same version.
-    pub went_back_within_a_version: bool,
+    /// Contents that a person left for another template of the same version.
+    pub left_within_a_version: BTreeSet<String>,
     pub secret_was_rotated: bool,
 }
 
@@ -359,14 +359,15 @@ impl Cluster {
         match (record.trigger, left) {
             (Trigger::Retry, _) => {
                 self.truth.rejected_by_people.remove(&record.record_digest);
+                self.truth.left_within_a_version.remove(&record.content_hash);
             }
             (Trigger::Undo | Trigger::Abort, Some(left))
                 if left.record_digest != record.record_digest =>
             {
                 self.truth.rejected_by_people.insert(left.record_digest.clone());
             }
-            (Trigger::Undo | Trigger::Abort, Some(_)) => {
-                self.truth.went_back_within_a_version = true;
+            (Trigger::Undo | Trigger::Abort, Some(left)) => {
+                self.truth.left_within_a_version.insert(left.content_hash.clone());
             }
             _ => {}
         }
@@ -488,13 +489,11 @@ impl Cluster {
     /// Whether a version may be held: a person went back from it, it failed of itself, or its
     /// template was refused.
     pub fn may_be_held(&self, version: &str) -> bool {
-        let digests = self.versions.iter().filter(|v| v.version == version);
-        let rejected =
-            digests.into_iter().any(|v| self.truth.rejected_by_people.contains(&v.record_digest));
-        rejected
+        let mut digests = self.versions.iter().filter(|v| v.version == version);
+        digests.any(|v| self.truth.rejected_by_people.contains(&v.record_digest))
             || self.truth.faulty.contains(version)
             || !self.truth.refused_templates.is_empty()
-            || self.truth.went_back_within_a_version
+            || !self.truth.left_within_a_version.is_empty()
             || self.truth.secret_was_rotated
     }
 }

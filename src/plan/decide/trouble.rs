@@ -37,7 +37,7 @@ pub fn roll_back_if_failed(facts: &Facts<'_>, decided: &mut Decided) {
     let Some(verdict) = find_verdict(facts, open) else { return };
     let Some(target) = decided.find_rollback_target(facts) else { return };
     let rejects = verdict.scope.and_then(|scope| reject_rollout(open, scope, &target));
-    let (what, back) = name_difference(open, &target);
+    let (what, back) = name_difference(verdict.trigger, open, &target);
     let message = format!("{what}: {}. Going back to {back}.", verdict.failure.to_sentence());
     decided.push_event(
         true,
@@ -51,23 +51,27 @@ pub fn roll_back_if_failed(facts: &Facts<'_>, decided: &mut Decided) {
     decided.decide_rollout(NewRollout::new(facts, target, cause));
 }
 
-/// Names what was not rolled out and what is gone back to, by what differs between them: the
-/// version, its template, or only that the same was rolled out again.
-fn name_difference(left: &ModelRolloutSpec, target: &Target) -> (String, String) {
+/// Names what was left and what is gone back to, by what differs between them: the version, its
+/// template, or only that the same was rolled out again.
+fn name_difference(trigger: Trigger, left: &ModelRolloutSpec, target: &Target) -> (String, String) {
     let version = &left.version;
-    if left.revision_hash == target.revision_hash() {
-        let verb = match left.trigger {
-            Trigger::Restart => "restarted",
-            _ => "rolled out again",
+    let (what, back) = if left.revision_hash == target.revision_hash() {
+        let what = match left.trigger {
+            Trigger::Restart => format!("The restart of version {version}"),
+            _ => format!("The repeated rollout of version {version}"),
         };
-        (format!("Version {version} was not {verb}"), "it as it served before".into())
+        (what, "it as it served before".into())
     } else if left.version == target.version() {
-        let what = format!("The changed template of version {version} was not rolled out");
-        (what, "its earlier template".into())
+        (format!("The changed template of version {version}"), "its earlier template".into())
     } else {
-        let what = format!("Version {version} was not rolled out");
-        (what, format!("version {}", target.version()))
-    }
+        (format!("Version {version}"), format!("version {}", target.version()))
+    };
+    let end = match trigger {
+        Trigger::Failed => "failed",
+        Trigger::Yanked => "is not rolled out any further",
+        _ => "was not rolled out",
+    };
+    (format!("{what} {end}"), back)
 }
 
 /// Finds the reason why the rollout in progress has to be left. A rollout that goes back is never
@@ -145,16 +149,20 @@ mod tests {
     #[test]
     fn an_event_names_the_version_the_template_or_the_repetition_that_was_left() {
         let observed: Observed = observed("7", vec![promoted(1, "6")]);
-        let name = |left: &ModelRolloutSpec, back: &ModelRolloutSpec| {
-            judge(&observed, |facts| name_difference(left, &Target::of_record(facts, back)).0)
+        let name = |trigger, left: &ModelRolloutSpec| {
+            let target = |facts: &Facts<'_>| Target::of_record(facts, &record(1, "6"));
+            judge(&observed, |facts| name_difference(trigger, left, &target(facts)).0)
         };
         let restart = ModelRolloutSpec { trigger: Trigger::Restart, ..record(2, "6") };
         let changed = ModelRolloutSpec { revision_hash: "v1:sha256:c".into(), ..record(2, "6") };
-        assert_eq!(name(&record(2, "7"), &record(1, "6")), "Version 7 was not rolled out");
-        assert_eq!(name(&restart, &record(1, "6")), "Version 6 was not restarted");
-        assert_eq!(name(&record(2, "6"), &record(1, "6")), "Version 6 was not rolled out again");
-        let template = "The changed template of version 6 was not rolled out";
-        assert_eq!(name(&changed, &record(1, "6")), template);
+        assert_eq!(name(Trigger::Failed, &record(2, "7")), "Version 7 failed");
+        assert_eq!(name(Trigger::Failed, &restart), "The restart of version 6 failed");
+        let repeated = "The repeated rollout of version 6 failed";
+        assert_eq!(name(Trigger::Failed, &record(2, "6")), repeated);
+        let refused = "The changed template of version 6 was not rolled out";
+        assert_eq!(name(Trigger::Refused, &changed), refused);
+        let yanked = "Version 7 is not rolled out any further";
+        assert_eq!(name(Trigger::Yanked, &record(2, "7")), yanked);
     }
 
     #[test]

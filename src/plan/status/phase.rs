@@ -193,8 +193,8 @@ fn describe_missing_records(view: &View<'_>) -> Option<Phase> {
     let missing: Vec<String> = missing.iter().map(|n| record_name(name, *n)).collect();
     let message = format!(
         "Deployment {name} carries decision {}.{}, and records that it depends on are missing \
-         (ModelRollouts {}). Nothing is decided until they are restored; what serves goes on. To \
-         roll out what the spec names without them, ask for a Retry.",
+         (ModelRollouts {}). Nothing is decided until they are restored, and what serves keeps \
+         serving. To roll out what the spec names without them, ask for a Retry.",
         label.rollout,
         label.decisions,
         missing.join(", ")
@@ -293,7 +293,8 @@ fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
             }
             _ => String::new(),
         };
-        let message = format!("{what} is paused{}.{failed}", name_pauser(view));
+        let waits = describe_next(view, open);
+        let message = format!("{what} is paused{}.{failed}{waits}", name_pauser(view));
         return Phase::new(State::Paused, Reason::Paused, message);
     }
     if facts.wanted.spec.replicas == 0 {
@@ -332,6 +333,16 @@ fn describe_progress(view: &View<'_>, open: &ModelRolloutSpec) -> Phase {
         Health::Complete | Health::Progressing => {
             Phase::new(State::Rolling, Reason::Rolling, format!("{what}{why}."))
         }
+    }
+}
+
+/// Describes what the spec names beside a paused rollout of something else.
+fn describe_next(view: &View<'_>, open: &ModelRolloutSpec) -> String {
+    match &view.facts.desired {
+        Ok(desired) if desired.version != open.version && view.hold.is_none() => {
+            format!(" Version {}, which the spec names now, waits too.", desired.version)
+        }
+        _ => String::new(),
     }
 }
 

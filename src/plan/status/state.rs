@@ -39,10 +39,9 @@ impl Phase {
     }
 }
 
-/// Names who paused, as the end of a clause.
+/// Names who paused, and why, as the end of a clause.
 pub fn name_pauser(view: &View<'_>) -> String {
-    match view.history.standing_pause() {
-        Some(decision) => format!(" by {}", decision.decided_by.name),
-        None => " by spec.paused".into(),
-    }
+    let Some(decision) = view.history.standing_pause() else { return " by spec.paused".into() };
+    let reason = decision.decided_by.reason.as_ref().map(|reason| format!(" ({reason})"));
+    format!(" by {}{}", decision.decided_by.name, reason.unwrap_or_default())
 }
