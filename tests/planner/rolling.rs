@@ -194,6 +194,7 @@ fn kubectl_pause_and_resume_are_taken_as_the_verbs() {
     world.want_version("7");
     world.settle();
     assert_eq!(world.read_state(), State::Paused);
+    assert!(!world.events.iter().any(|(reason, _)| reason == "PausedLater"));
     world.edit_deployment(|d| d["spec"]["paused"] = json!(false));
     world.settle();
     assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Serving, "7"));

@@ -86,3 +86,40 @@ fn a_paused_rollout_says_who_paused_it_why_and_what_waits_for_it() {
         format!("{paused} Version 6, which the spec names now, waits too.")
     );
 }
+
+#[test]
+fn a_retry_during_a_pause_says_what_lifts_the_pause() {
+    let answer = |by_spec: bool| {
+        let mut world = on_seven();
+        world.send_request(Verb::Undo);
+        world.settle();
+        if by_spec {
+            world.change_spec(|s| s.paused = true);
+        } else {
+            world.send_request(Verb::Pause);
+        }
+        world.settle();
+        let retry = world.send_request(Verb::Retry);
+        world.settle();
+        world.find_answer(&retry).message.unwrap()
+    };
+    let begins = "Recorded as rollout 4: rolling out version 7 again. It is paused: it begins";
+    assert_eq!(answer(true), format!("{begins} once spec.paused is false."));
+    assert_eq!(answer(false), format!("{begins} after a Resume."));
+}
+
+#[test]
+fn an_undo_warns_of_the_version_that_the_spec_names_and_that_is_not_there_yet() {
+    let mut world = on_seven();
+    world.want_version("9");
+    world.settle();
+    let undo = world.send_request(Verb::Undo);
+    world.settle();
+    let message = world.find_answer(&undo).message.unwrap();
+    let warning = "The spec names version 9, which nobody rejected: it is rolled out as soon as it \
+                   can be, unless the spec names version 6 first.";
+    assert!(message.ends_with(warning), "{message}");
+    world.add_version("9");
+    world.settle();
+    assert_eq!(world.serving_version(), "9");
+}

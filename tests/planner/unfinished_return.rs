@@ -202,3 +202,13 @@ fn a_rollout_that_is_paused_because_the_spec_names_something_held_says_so() {
     assert!(message.starts_with("The rollout of version 8 is paused, because"), "{message}");
     assert!(message.contains("alice went back from version 7"), "{message}");
 }
+
+#[test]
+fn a_version_that_is_yanked_while_it_is_gone_back_to_gets_its_deployment_back() {
+    let mut world = going_back_to_six();
+    world.yank_version("6");
+    world.lose_deployment();
+    world.settle();
+    assert!(world.live_image().ends_with("fraud:6"));
+    assert_eq!(world.serving_version(), "6");
+}

@@ -290,13 +290,31 @@ fn go_back(
     let target = Target::of_record(facts, record);
     let new = NewRollout::go_back(facts, target, trigger, decided_by(facts, request));
     let what = describe_rejection(facts.history.newest(), new.record.rejects.as_ref());
+    let next = warn_of_next(facts, record);
     let message = format!(
-        "Recorded as rollout {}: going back to version {} (rollout {}){what}.",
+        "Recorded as rollout {}: going back to version {} (rollout {}){what}.{next}",
         new.record.number, record.version, record.number
     );
     let number = new.record.number;
     decided.decide_rollout(new);
     Answer::done(message, number)
+}
+
+/// Warns that the spec names a version that is neither left nor rejected: it replaces the rollback
+/// target as soon as it can be served.
+fn warn_of_next(facts: &Facts<'_>, target: &ModelRolloutSpec) -> String {
+    let named = &facts.wanted.spec.version;
+    let is_left = facts.history.newest().is_some_and(|left| left.version == *named);
+    let desired = facts.desired.as_ref();
+    let is_rejected = desired.is_ok_and(|d| facts.history.find_rejection(d).is_some());
+    if is_left || is_rejected || target.version == *named {
+        return String::new();
+    }
+    format!(
+        " The spec names version {named}, which nobody rejected: it is rolled out as soon as it \
+         can be, unless the spec names version {} first.",
+        target.version
+    )
 }
 
 fn describe_rejection(left: Option<&ModelRolloutSpec>, rejects: Option<&Rejection>) -> String {

@@ -110,9 +110,12 @@ pub fn is_down(view: &View<'_>, state: State) -> bool {
         State::Paused => view.history.newest().is_some(),
         State::Pending | State::Rolling | State::Waiting | State::Invalid => false,
     };
-    let available = facts.deployment().map_or(0, |live| live.status.available_replicas);
     let should_serve = is_settled || view.history.serving().is_some();
-    should_serve && facts.wanted.spec.replicas > 0 && available == 0
+    should_serve && facts.wanted.spec.replicas > 0 && !has_available_pods(view)
+}
+
+fn has_available_pods(view: &View<'_>) -> bool {
+    view.facts.deployment().is_some_and(|live| live.status.available_replicas > 0)
 }
 
 /// Tells people of each refused write, once.
@@ -239,6 +242,8 @@ fn describe_problem(view: &View<'_>) -> Option<Phase> {
             .push_str(&format!(" Until then the rollout of version {} is paused.", open.version));
     } else if let Some(open) = view.history.in_progress().filter(|r| r.goes_back()) {
         sentence = format!("{} {sentence}", describe_progress(view, open).message);
+    } else if let Some(serving) = view.history.serving().filter(|_| has_available_pods(view)) {
+        sentence.push_str(&format!(" Version {} continues to serve.", serving.version));
     }
     Some(Phase::new(state, reason, sentence))
 }
