@@ -94,7 +94,7 @@ fn a_version_without_a_digest_is_verified_by_a_job_pinned_and_then_rolled_out() 
     let mut story = begin("pinned");
     story.apply(&eight(json!({"uri": "s3://models/fraud/8/", "size": 42})));
     story.want("8");
-    let both = "ModelVersion fraud-8 names no digest of its artifact, and nobody verifies artifacts here: register it with artifact.digest (`rollmodel-fetch digest URI` prints it), or make ModelPolicy default with spec.verification.serviceAccountName.";
+    let both = "ModelVersion fraud-8 names no digest of its artifact, and nobody verifies artifacts here: register it with artifact.digest (`rollmodel-fetch digest URI` prints it), or make ModelPolicy default with spec.verification.serviceAccountName. Version 6 continues to serve.";
     story.until("both ways out are told", |o| o["status"]["message"] == both);
     verified(&story, "False", "NoDigest");
     story.apply(&verified_by("model-verifier"));

@@ -347,7 +347,7 @@ impl History {
     #[must_use]
     pub fn last_good(&self, observed: &Observed) -> Option<&ModelRolloutSpec> {
         let served = self.served_last()?;
-        let since = self.records().rev().take_while(|r| r.number > served.number);
+        let since = self.records().rev().take_while(|r| r.number != served.number);
         let confirms = |r: &ModelRolloutSpec| {
             r.trigger == Trigger::Retry && r.content_hash == served.content_hash
         };

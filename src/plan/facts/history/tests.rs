@@ -226,6 +226,8 @@ fn a_rollout_that_goes_back_from_what_serves_is_the_good_one_although_it_is_open
     assert_eq!(with(vec![open_undo(3), record(4, "8")]), Some(3));
     assert_eq!(with(vec![record(3, "6"), record(4, "8")]), Some(2), "it goes forward");
     assert_eq!(with(vec![open_undo(3), retry(4, "7"), record(5, "8")]), Some(2), "not rejected");
+    let retried = vec![open_undo(3), retry(4, "8"), record(5, "9")];
+    assert_eq!(with(retried), Some(3), "what was tried again is another version");
     assert_eq!(with(vec![open_undo(3)]), None, "it goes back itself");
 }
 
