@@ -75,6 +75,8 @@ reasons! {
     Conflict => SpecAuthor,
     /// A child of the same name is being deleted.
     WaitingForDeletion => Kubernetes,
+    /// The ModelDeployment is being deleted.
+    Deleting => Kubernetes,
     /// Records that the Deployment depends on are missing.
     RecordsMissing => Administrator,
     /// The API server forbade a write: admission, quota or RBAC.

@@ -74,7 +74,7 @@ pub fn observed(version: &str, records: Vec<ModelRolloutSpec>) -> Observed {
     };
     let stored = |spec| {
         let (uid, resource_version) = (String::new(), String::new());
-        Record { uid, resource_version, spec: Arc::new(spec) }
+        Record { uid, resource_version, restored: None, spec: Arc::new(spec) }
     };
     let register = |version: &str| Version {
         name: format!("fraud-{version}"),

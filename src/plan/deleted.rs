@@ -4,44 +4,98 @@
 use jiff::Timestamp;
 
 use super::{
-    action::{Action, Plan, Waiting},
+    action::{Action, Plan, Waiting, requeue_sooner},
     decide::requests,
     facts::history::{Ending, History},
     observed::{Observed, ObservedModelDeployment, Record},
     writes::{amend_records, prune},
 };
-use crate::api::{ModelRolloutSpec, names, request::RequestResult, rollout::Outcome};
+use crate::api::{
+    ModelDeploymentStatus, ModelRolloutSpec, condition::build_condition, deployment::State, names,
+    reason::Reason, request::RequestResult, rollout::Outcome,
+};
 
 /// The plan for a ModelDeployment that is deleted, or was never there.
 #[must_use]
 pub fn plan_deleted(observed: &Observed, now: Timestamp) -> Plan {
-    // A Deployment without an owner that carries a decision continues to serve: a restore is in
-    // progress, or it was orphaned. No rollout has ended.
-    let serves_on = observed.tracks.values().any(|deployment| {
-        let meta = &deployment.meta;
-        meta.controller.is_none() && meta.labels.contains_key(names::DECISION)
-    });
     // While it is being deleted, nobody knows whether its Deployment will be orphaned.
-    let is_leaving = observed.model_deployment.is_some();
-    let mut actions =
-        if serves_on || is_leaving { Vec::new() } else { close_records(observed, None, now) };
+    let leaving = observed.model_deployment.as_ref();
+    let mut actions = match leaving {
+        Some(_) => Vec::new(),
+        None => close_records(observed, None, now),
+    };
     for asked in requests::sort_unanswered(&observed.requests) {
-        let message = format!(
-            "There is no ModelDeployment {} in namespace {}: ask again with a name that `kubectl \
-             get mdep` lists.",
-            observed.name, observed.namespace
-        );
+        let message = match leaving {
+            Some(_) => describe_leaving(observed),
+            None => format!(
+                "There is no ModelDeployment {} in namespace {}: ask again with a name that \
+                 `kubectl get mdep` lists.",
+                observed.name, observed.namespace
+            ),
+        };
         let status = requests::make_status(asked, RequestResult::Refused, &message, None, now);
         let (name, status) = (asked.name.clone(), Box::new(status));
         actions.push(Action::AnswerRequest { name, status });
     }
     let pruned = prune::prune_deleted(observed, now);
-    let waits = pruned.requeue_after;
+    let restored = observed.records.iter().filter_map(|r| r.restore_seconds_left(now)).min();
+    let waits = restored
+        .map_or(pruned.requeue_after, |seconds| requeue_sooner(pruned.requeue_after, seconds));
     actions.extend(pruned.deletions);
-    let sentence = format!("There is no ModelDeployment {}.", observed.name);
+    let status = leaving.and_then(|leaving| write_leaving_status(observed, leaving, now));
+    let sentence = match leaving {
+        Some(_) => describe_leaving(observed),
+        None => format!("There is no ModelDeployment {}.", observed.name),
+    };
     let waiting = Waiting { sentence, ..Waiting::default() };
     let requeue_after_seconds = if actions.is_empty() { waits } else { Some(0) };
-    Plan { actions, requeue_after_seconds, unneeded: pruned.unneeded, waiting, ..Plan::default() }
+    let unneeded = pruned.unneeded;
+    Plan { actions, status, requeue_after_seconds, unneeded, waiting, ..Plan::default() }
+}
+
+fn describe_leaving(observed: &Observed) -> String {
+    format!(
+        "ModelDeployment {} is being deleted, and nothing is rolled out: its finalizers, or its \
+         children, keep it until they are gone.",
+        observed.name
+    )
+}
+
+/// The status of a ModelDeployment that is being deleted, where it still says that it is ready. What
+/// serves may be gone at any moment, and nothing brings it back.
+fn write_leaving_status(
+    observed: &Observed,
+    leaving: &ObservedModelDeployment,
+    now: Timestamp,
+) -> Option<ModelDeploymentStatus> {
+    let old = leaving.status.as_ref()?;
+    let message = describe_leaving(observed);
+    let ready = build_condition(
+        &old.conditions,
+        "Ready",
+        false,
+        Reason::Deleting,
+        &message,
+        leaving.generation,
+        now,
+    );
+    let new = ModelDeploymentStatus {
+        state: Some(State::Waiting),
+        message: Some(message),
+        conditions: vec![ready],
+        ..old.clone()
+    };
+    (new != *old).then_some(new)
+}
+
+/// True if a Deployment without an owner carries a decision about a model: it continues to serve,
+/// because a restore is in progress, or because it was orphaned. No rollout has ended.
+fn serves_without_owner(observed: &Observed, model: &str) -> bool {
+    observed.tracks.values().any(|deployment| {
+        let meta = &deployment.meta;
+        let is_of_model = meta.labels.get(names::MODEL).is_none_or(|label| label == model);
+        meta.controller.is_none() && meta.labels.contains_key(names::DECISION) && is_of_model
+    })
 }
 
 /// The writes that end the open record and the serving one of each model, except those of the
@@ -73,10 +127,15 @@ fn close_records_of(
     except: Option<&str>,
     now: Timestamp,
 ) -> Vec<Action> {
+    if serves_without_owner(observed, model) {
+        return Vec::new();
+    }
     let mut history = History::new(observed, model);
     let standing = [history.in_progress().cloned(), history.serving().cloned()];
-    let other =
-        |r: &ModelRolloutSpec| except.is_none() || r.model_deployment_ref.uid.as_deref() != except;
+    let other = |r: &ModelRolloutSpec| {
+        let is_other = except.is_none() || r.model_deployment_ref.uid.as_deref() != except;
+        is_other && !observed.is_being_restored(r, now)
+    };
     for record in standing.into_iter().flatten().filter(other) {
         let message = "Its ModelDeployment was deleted.".to_owned();
         let mut ending = Ending::new(Outcome::Deleted, now, message);

@@ -11,10 +11,12 @@ use serde_json::Value;
 
 mod admission;
 mod pods;
+mod record;
 mod version;
 
 pub use admission::AdmissionPolicies;
 pub use pods::{Container, Pod, Why};
+pub use record::Record;
 pub use version::{Heard, Job, LastWords, ObservedVersion};
 
 use crate::api::{
@@ -151,19 +153,6 @@ pub struct Unverified {
     pub failed: bool,
     /// Result in one sentence.
     pub message: String,
-}
-
-/// A ModelRollout with its metadata.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Record {
-    /// Uid of the ModelRollout; empty for one that this plan creates.
-    pub uid: String,
-    /// The resourceVersion of the ModelRollout.
-    #[serde(default)]
-    pub resource_version: String,
-    /// Spec of the record. It is shared, because every pass reads every record and changes few.
-    pub spec: Arc<ModelRolloutSpec>,
 }
 
 /// A ControllerRevision of ours.

@@ -212,7 +212,7 @@ mod tests {
             "deploymentName": "fraud", "trigger": "SpecChanged", "decidedBy": {"name": "spec"},
             "startTime": "2026-01-01T00:00:00Z"});
         let spec = serde_json::from_value(spec).unwrap();
-        Record { uid: "u".into(), resource_version: "1".into(), spec }
+        Record { uid: "u".into(), resource_version: "1".into(), restored: None, spec }
     }
 
     fn observed(secret: &str) -> Observed {

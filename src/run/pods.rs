@@ -40,6 +40,7 @@ pub fn read(object: &Object) -> Pod {
         created: meta.creation_timestamp.as_ref().map(time),
         replica_set: controller,
         template_hash: label("pod-template-hash").unwrap_or_default(),
+        unselected: label(names::TRACK).is_none(),
         deleting: meta.deletion_timestamp.is_some(),
         finished,
         ended: ended.map(|_| make_why(&status.reason, &status.message, None)),

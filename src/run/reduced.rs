@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{
-        ModelRollout, ModelVersionStatus,
+        ModelRollout, ModelRolloutSpec, ModelVersionStatus,
         condition::truncate_text,
         names,
         version::{Lifecycle, LifecycleState, MUTABLE},
@@ -145,14 +145,22 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
+/// Seconds by which a record that is not from a backup may be created after its rollout began: the
+/// clocks of the operator and of the API server differ, and writes are tried again.
+const RESTORED_SECONDS: i64 = 300;
+
 impl Watched for Record {
     const KIND: Kind = Kind::ModelRollout;
 
     fn read(mut object: Object, _: Option<&Self>) -> Result<Self, serde_json::Error> {
+        let spec: ModelRolloutSpec = object.spec.needed()?;
+        let created = object.metadata.creation_timestamp.take().map(|time| time.0);
+        let later = spec.start_time.0.as_second() + RESTORED_SECONDS;
         Ok(Self {
             uid: object.metadata.uid.take().unwrap_or_default(),
             resource_version: object.metadata.resource_version.take().unwrap_or_default(),
-            spec: Arc::new(object.spec.needed()?),
+            restored: created.filter(|created| created.as_second() > later),
+            spec: Arc::new(spec),
         })
     }
 

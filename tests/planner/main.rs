@@ -14,6 +14,7 @@ mod kubernetes;
 mod properties;
 mod prove;
 mod purity;
+mod recreated;
 mod refused;
 mod rolling;
 mod search;

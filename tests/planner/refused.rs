@@ -2,7 +2,11 @@
 //! writes that continue.
 
 use rollmodel::{
-    api::{deployment::State, request::Verb, rollout::Trigger},
+    api::{
+        deployment::State,
+        request::Verb,
+        rollout::{Outcome, Trigger},
+    },
     plan::{Action, Plan, observed::RefusedWrite},
 };
 use serde_json::json;
@@ -261,11 +265,24 @@ fn a_failure_while_a_person_paused_does_not_say_that_there_is_nothing_to_go_back
     world.change_spec(|s| s.version = "8".into());
     world.plan_once();
     world.send_request(Verb::Pause);
-    world.plan_once();
-    world.lose_deployment();
     world.settle();
     let message = world.read_status().message.unwrap();
     assert!(message.contains("ask for an Abort, or resume it"), "{message}");
+}
+
+#[test]
+fn a_paused_rollout_whose_deployment_was_deleted_is_left_if_it_fails_without_any_pod() {
+    let mut world = on_seven();
+    world.set_behavior("8", Behavior::Crash);
+    world.change_spec(|s| s.version = "8".into());
+    world.plan_once();
+    world.send_request(Verb::Pause);
+    world.settle();
+    assert_eq!(world.serving_version(), "7");
+    world.lose_deployment();
+    world.settle();
+    assert!(world.live_image().ends_with("fraud:7"), "{}", world.live_image());
+    assert_eq!(world.find_record(3).outcome, Some(Outcome::Failed));
 }
 
 /// Builds a simulated cluster on version 7 that is complete, and whose promotion was refused.
@@ -341,7 +358,7 @@ fn an_ending_that_cannot_be_recorded_is_not_told() {
 }
 
 #[test]
-fn going_back_while_the_service_cannot_follow_says_that_clients_reach_no_pod() {
+fn going_back_waits_for_a_service_that_cannot_follow_while_other_pods_answer() {
     let mut world = on_seven();
     world.set_template(json!({"spec": {"containers": [
         {"name": "model", "image": "server:2", "ports": [{"name": "grpc", "containerPort": 8080}]},
@@ -362,6 +379,8 @@ fn going_back_while_the_service_cannot_follow_says_that_clients_reach_no_pod() {
     }
     let message = world.read_status().message.unwrap();
     assert_eq!(world.read_state(), State::Waiting, "{message}");
-    let begins = "Clients reach no pod. Cannot patch Service fraud: no. It is tried again. Serving";
+    let begins =
+        "Going back to the earlier template of version 7 waits. Cannot patch Service fraud: no.";
     assert!(message.starts_with(begins), "{message}");
+    assert!(world.live_image().ends_with("server:2"), "{}", world.live_image());
 }

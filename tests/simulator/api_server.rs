@@ -120,7 +120,8 @@ impl Cluster {
             return Err(ApiError::Invalid { causes: true, message });
         }
         let (uid, resource_version) = (self.give_uid(), self.give_resource_version());
-        self.records.push(Record { uid, resource_version, spec: Arc::new(spec.clone()) });
+        let (restored, spec) = (None, Arc::new(spec.clone()));
+        self.records.push(Record { uid, resource_version, restored, spec });
         Ok(())
     }
 

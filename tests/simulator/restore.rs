@@ -10,7 +10,10 @@ use rollmodel::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{cluster::Cluster, cluster::ModelDeploymentObject, operator::keep_restored_metadata};
+use super::{
+    cluster::{Cluster, ModelDeploymentObject},
+    operator::{keep_restored_metadata, timestamp},
+};
 
 /// What a backup holds.
 #[derive(Clone, Debug)]
@@ -116,7 +119,8 @@ impl Cluster {
             Part::Records => {
                 for record in backup.records.clone() {
                     let (uid, resource_version) = (self.give_uid(), self.give_resource_version());
-                    self.records.push(Record { uid, resource_version, ..record });
+                    let restored = Some(timestamp(self.now));
+                    self.records.push(Record { uid, resource_version, restored, ..record });
                 }
             }
             Part::Requests => {

@@ -150,7 +150,7 @@ pub fn decide(facts: &Facts<'_>, passed_over: &[Source]) -> Decided {
 
 /// A pause or resume as the newest record's next decision.
 fn make_decision(facts: &Facts<'_>, verb: DecisionVerb, decided_by: DecidedBy) -> record::Decision {
-    let number = facts.history.newest().map_or(1, |r| r.decisions.len() + 1);
+    let number = facts.history.latest().map_or(1, |r| r.decisions.len() + 1);
     let number = i64::try_from(number).unwrap_or(i64::MAX);
     record::Decision { number, verb, decided_by, at: Time(facts.now) }
 }
@@ -162,7 +162,7 @@ fn has_room_for(facts: &Facts<'_>, verb: DecisionVerb) -> bool {
         DecisionVerb::Pause => record::DECISIONS_MAX - 1,
         DecisionVerb::Resume => record::DECISIONS_MAX,
     };
-    facts.history.newest().is_some_and(|r| r.decisions.len() < most)
+    facts.history.latest().is_some_and(|r| r.decisions.len() < most)
 }
 
 #[cfg(test)]

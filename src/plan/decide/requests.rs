@@ -429,7 +429,7 @@ fn append_decision(
     message: &str,
     decided: &mut Decided,
 ) -> Answer {
-    let Some(newest) = facts.history.newest() else {
+    let Some(latest) = facts.history.latest() else {
         return Answer::refused("There is no rollout yet to pause: set spec.paused.");
     };
     if !has_room_for(facts, verb) {
@@ -437,7 +437,7 @@ fn append_decision(
             "The record of this rollout holds no more pauses: set spec.paused.",
         );
     }
-    let number = newest.number;
+    let number = latest.number;
     let decision = make_decision(facts, verb, decided_by(facts, request));
     decided.decision = Some(Decision::Append(decision));
     Answer::done(message, number)

@@ -75,7 +75,9 @@ fn name_difference(trigger: Trigger, left: &ModelRolloutSpec, target: &Target) -
 }
 
 /// Finds the reason why the rollout in progress has to be left. A rollout that goes back is never
-/// left automatically, and a paused one stays so that the person can look at the failure.
+/// left automatically, and one whose Deployment is paused stays so that the person can look at the
+/// failure. Without an available pod a pause is not in force yet, as on a Deployment that was
+/// deleted and created again.
 #[must_use]
 pub fn find_verdict(facts: &Facts<'_>, open: &ModelRolloutSpec) -> Option<Verdict> {
     if open.goes_back() {
@@ -84,10 +86,7 @@ pub fn find_verdict(facts: &Facts<'_>, open: &ModelRolloutSpec) -> Option<Verdic
     if let Some(verdict) = find_yank(facts, open).or_else(|| find_refusal(facts, open)) {
         return Some(verdict);
     }
-    if facts.should_pause(&facts.history) {
-        return None;
-    }
-    find_failure(facts, open)
+    find_failure(facts, open).filter(|_| !facts.is_pause_in_force(open))
 }
 
 fn find_yank(facts: &Facts<'_>, open: &ModelRolloutSpec) -> Option<Verdict> {

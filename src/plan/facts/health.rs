@@ -119,7 +119,8 @@ pub fn judge_rollout(
         .any(|p| p.containers.iter().any(has_started));
     let evidence = pods.iter().filter(|p| is_evidence(p, record, patience));
     for pod in evidence {
-        if let Some(failure) = find_failure(pod, record, patience, started) {
+        let pod = without_injected_containers(pod, live);
+        if let Some(failure) = find_failure(&pod, record, patience, started) {
             return Health::Failed(failure);
         }
     }
@@ -171,6 +172,17 @@ fn is_older(pod: &Pod, record: &ModelRolloutSpec) -> bool {
     pod.created.is_none_or(|created| created.as_second() < record.start_time.0.as_second())
 }
 
+/// A pod without the containers that the template does not name: an admission webhook added them to
+/// the pod, and what happens to them is not the content's fault.
+fn without_injected_containers(pod: &Pod, live: &Deployment) -> Pod {
+    let spec = &live.spec.template["spec"];
+    let lists = ["initContainers", "containers"].into_iter().filter_map(|l| spec[l].as_array());
+    let mut named: Vec<&str> = lists.flatten().filter_map(|c| c["name"].as_str()).collect();
+    named.extend([names::CONTAINER, names::FETCH]);
+    let containers = pod.containers.iter().filter(|c| named.contains(&c.name.as_str()));
+    Pod { containers: containers.cloned().collect(), ..pod.clone() }
+}
+
 /// True if an unready pod counts as evidence about a rollout (rule 4): the ReplicaSet of the
 /// rollout's Deployment controls it, and the rollout created it. An older pod counts once it has
 /// been unready for a whole deadline of the rollout, because a Retry reuses crashed pods.
@@ -191,7 +203,7 @@ fn is_controlled(pod: &Pod, deployment_name: &str) -> bool {
 pub fn list_strays(observed: &Observed) -> impl Iterator<Item = &Pod> {
     let is_ours =
         |p: &Pod| observed.list_tracks().any(|t| is_controlled(p, &t.deployment.meta.name));
-    observed.pods.iter().filter(move |p| p.lives() && p.ready && !is_ours(p))
+    observed.pods.iter().filter(move |p| p.lives() && p.ready && !p.unselected && !is_ours(p))
 }
 
 /// The time since which an older pod has been unready during a rollout.
@@ -209,8 +221,8 @@ fn has_started(container: &Container) -> bool {
 }
 
 /// True if a rollout is complete (rule 5): the Deployment controller observed our write, no other
-/// pod of the Deployment is left, enough pods are available, and none runs unready. Pods without a
-/// node, or that a quota prevents, are the environment's trouble and are not waited for.
+/// pod of the Deployment is left, enough pods are available, and none runs unready or crashes. Pods
+/// without a node, or that a quota prevents, are the environment's trouble and are not waited for.
 #[must_use]
 pub fn is_complete(
     observed: &Observed,
@@ -223,8 +235,10 @@ pub fn is_complete(
     let counts_others = !live.status.counts_only_updated();
     let others = observed.pods.iter().filter(lives).any(|p| !is_of(p, record)) || counts_others;
     let mine: Vec<&Pod> = pods_of(observed, record).filter(lives).collect();
-    let runs_unready =
-        |p: &&Pod| !p.ready && p.containers.iter().any(|c| !c.init && c.running && !c.ready);
+    let runs_unready = |p: &&Pod| {
+        let is_undecided = |c: &Container| !c.init && !c.ready && (c.running || crashes(c));
+        !p.ready && p.containers.iter().any(is_undecided)
+    };
     if !observed_generation_is_current(live) || others || mine.iter().any(runs_unready) {
         return false;
     }
@@ -332,9 +346,12 @@ fn find_failure(
 /// runs again at once, because its node rebooted, does not crash, however often that happened.
 fn describe_crash(container: &Container, limit: i32) -> Option<String> {
     let start_error = container.terminated.as_ref().is_some_and(|w| w.reason == "StartError");
-    let backs_off = container.waiting.as_ref().is_some_and(|w| w.reason == "CrashLoopBackOff");
-    let counts = !container.init && !start_error && !container.ready && backs_off;
+    let counts = !container.init && !start_error && !container.ready && crashes(container);
     (counts && container.restarts >= limit).then(|| format!("crashed {} times", container.restarts))
+}
+
+fn crashes(container: &Container) -> bool {
+    container.waiting.as_ref().is_some_and(|why| why.reason == "CrashLoopBackOff")
 }
 
 /// Finds a container that could not be created for a whole deadline after the pod was initialized,

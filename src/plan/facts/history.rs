@@ -152,14 +152,15 @@ impl History {
 
     /// Adds a record that is not stored yet.
     pub fn push_record(&mut self, spec: ModelRolloutSpec) {
-        let (uid, resource_version) = (String::new(), String::new());
-        self.records.push(Record { uid, resource_version, spec: Arc::new(spec) });
+        let (uid, resource_version, restored) = (String::new(), String::new(), None);
+        self.records.push(Record { uid, resource_version, restored, spec: Arc::new(spec) });
     }
 
-    /// Appends a pause or resume to the newest record.
+    /// Appends a pause or resume to the newest record of this model.
     pub fn append_decision(&mut self, decision: Decision) {
-        if let Some(newest) = self.records.last_mut() {
-            Arc::make_mut(&mut newest.spec).decisions.push(decision);
+        let model = &self.model;
+        if let Some(latest) = self.records.iter_mut().rev().find(|r| r.spec.model == *model) {
+            Arc::make_mut(&mut latest.spec).decisions.push(decision);
         }
     }
 
@@ -194,7 +195,14 @@ impl History {
     /// The newest record of this model, unless the deletion of its ModelDeployment ended it.
     #[must_use]
     pub fn newest(&self) -> Option<&ModelRolloutSpec> {
-        self.records().next_back().filter(|r| !is_ended_by_deletion(r))
+        self.latest().filter(|r| !is_ended_by_deletion(r))
+    }
+
+    /// The newest record of this model, even if the deletion of its ModelDeployment ended it. It
+    /// takes pauses and resumes: a pause outlives a ModelDeployment, and has to be lifted then too.
+    #[must_use]
+    pub fn latest(&self) -> Option<&ModelRolloutSpec> {
+        self.records().next_back()
     }
 
     /// The rollout in progress.

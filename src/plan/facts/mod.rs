@@ -273,16 +273,24 @@ impl<'a> Facts<'a> {
         self.wanted.spec.paused || history.standing_pause().is_some()
     }
 
+    /// True if a pause that a person decided holds a rollout where it is: its Deployment is paused.
+    #[must_use]
+    pub fn is_pause_in_force(&self, record: &ModelRolloutSpec) -> bool {
+        let track = self.find_track(&record.deployment_name).and_then(TrackFacts::deployment);
+        self.should_pause(&self.history) && track.is_some_and(|live| live.spec.paused)
+    }
+
     /// True if the records belong to a ModelDeployment that was deleted while the operator was not
     /// running, before this one was created: they have another uid, no Deployment is left to adopt,
-    /// and no status of this one names them.
+    /// no status of this one names them, and they do not come from a backup, as this one may.
     #[must_use]
     pub fn was_recreated(&self) -> bool {
         let mine = Some(self.wanted.uid.as_str());
         let others = |r: &&ModelRolloutSpec| r.model_deployment_ref.uid.as_deref() != mine;
         let standing = [self.history.in_progress(), self.history.serving()].into_iter().flatten();
         let told = self.wanted.status.as_ref().is_some_and(|s| s.rollout.is_some());
-        self.deployment().is_none() && !told && standing.filter(others).count() > 0
+        let stands = standing.filter(others).any(|r| !self.observed.is_being_restored(r, self.now));
+        self.deployment().is_none() && !told && stands
     }
 
     /// Finds the port for clients in the rendering of a record, or, if that is lost, in the live

@@ -140,6 +140,13 @@ pub enum Error {
         /// Name of the port.
         name: String,
     },
+    /// No port of the container `model` is one that the Service can lead to.
+    #[error(
+        "spec.template.spec.containers: container {container} has no port with protocol TCP, which \
+         clients use: add one, or remove its ports for the default.",
+        container = names::CONTAINER
+    )]
+    NoTcpPort,
     /// A restart policy that a Deployment cannot have.
     #[error(
         "spec.template.spec.restartPolicy is {0}, and pods of a Deployment always restart: remove \
@@ -235,12 +242,12 @@ pub fn render_template(source: &Source<'_>) -> Result<Value, Error> {
     Ok(Value::Object(whole))
 }
 
-/// Finds the port for clients: the first port of the container `model`.
+/// Finds the port for clients: the first TCP port of the container `model`.
 #[must_use]
 pub fn find_client_port(rendering: &Value) -> Port {
     let containers = rendering["spec"]["containers"].as_array().into_iter().flatten();
-    let first =
-        containers.filter(|c| c["name"] == names::CONTAINER).find_map(|c| c["ports"].get(0));
+    let mut model = containers.filter(|c| c["name"] == names::CONTAINER);
+    let first = model.find_map(|c| c["ports"].as_array()?.iter().find(|port| is_tcp(port)));
     let number = default_port(Protocol::default());
     Port {
         name: first.and_then(|p| p["name"].as_str()).unwrap_or(MODEL_PORT).to_owned(),
@@ -272,7 +279,7 @@ fn complete_container(source: &Source<'_>, spec: &mut Map<String, Value>) -> Res
     let mut model = containers.get(index).and_then(Value::as_object).cloned().unwrap_or_default();
     set_image(source, &mut model)?;
     set_env(source, &mut model);
-    let port = set_ports(source.protocol, &mut model);
+    let port = set_ports(source.protocol, &mut model)?;
     set_probe(source, &mut model, port);
     set_drain(spec, &mut model);
     // A server that exits usually logs the reason, and a condition has to quote it.
@@ -313,19 +320,24 @@ fn set_env(source: &Source<'_>, model: &mut Map<String, Value>) {
 /// Adds the port where it is absent, names the first port, and returns its number. A port that the
 /// user did not name has the same name with every protocol and beside every sidecar, so that the
 /// Service finds it in old and new pods alike.
-fn set_ports(protocol: Protocol, model: &mut Map<String, Value>) -> i64 {
+fn set_ports(protocol: Protocol, model: &mut Map<String, Value>) -> Result<i64, Error> {
     let mut ports = take_list(model, "ports");
     if ports.is_empty() {
         ports.push(json!({"containerPort": default_port(protocol)}));
     }
-    let number = ports.first().and_then(|p| p["containerPort"].as_i64()).unwrap_or_default();
-    if let Some(first) =
-        ports.first_mut().and_then(Value::as_object_mut).filter(|first| lacks_field(first, "name"))
-    {
+    let first = ports.iter_mut().find(|port| is_tcp(port)).ok_or(Error::NoTcpPort)?;
+    let number = first["containerPort"].as_i64().unwrap_or_default();
+    if let Some(first) = first.as_object_mut().filter(|first| lacks_field(first, "name")) {
         first.insert("name".into(), json!(MODEL_PORT));
     }
     model.insert("ports".into(), Value::Array(ports));
-    number
+    Ok(number)
+}
+
+/// True if a container port is one of TCP, as the port of the Service is: a Service finds no port
+/// of another protocol.
+fn is_tcp(port: &Value) -> bool {
+    is_empty_value(&port["protocol"]) || port["protocol"] == "TCP"
 }
 
 /// Sets the readiness probe: a pod is ready when its model is loaded.

@@ -24,6 +24,19 @@ fn artifact(digest: Option<&str>) -> Artifact {
 }
 
 #[test]
+fn clients_use_the_first_port_of_tcp_and_a_model_without_one_is_refused() {
+    let udp = json!({"name": "trace", "containerPort": 6831, "protocol": "UDP"});
+    let tcp = json!({"name": "grpc", "containerPort": 9000, "protocol": "TCP"});
+    let template =
+        |ports: Value| json!({"spec": {"containers": [{"name": "model", "ports": ports}]}});
+    let port = find_client_port(&rendered(template(json!([udp, tcp]))));
+    assert_eq!((port.name.as_str(), port.number), ("grpc", 9000));
+    let source = template(json!([udp]));
+    let error = render_template(&build_source(Some(&source))).unwrap_err().to_string();
+    assert!(error.contains("container model has no port with protocol TCP"), "{error}");
+}
+
+#[test]
 fn without_a_template_the_pod_is_the_versions_image_completed() {
     let want = json!({
         "metadata": {"labels": {

@@ -25,6 +25,9 @@ pub struct Pod {
     /// Label `pod-template-hash`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub template_hash: String,
+    /// True if the pod has no label `rollmodel.dev/track`, so that the Service does not lead to it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unselected: bool,
     /// True if the pod is being deleted.
     pub deleting: bool,
     /// True if the pod ended: its phase is Succeeded or Failed, as after an eviction.

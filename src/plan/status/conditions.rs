@@ -38,7 +38,10 @@ pub fn build_conditions(
             "Available",
             true,
             Reason::MinimumReplicasAvailable,
-            "As many pods as needed are available.",
+            match available {
+                0 => "No pod is available, and no more are needed.",
+                _ => "As many pods as needed are available.",
+            },
         ),
         false => set(
             "Available",

@@ -19,6 +19,7 @@ use crate::{
         rollout::Trigger,
     },
     plan::{
+        decide::trouble::find_verdict,
         facts::{
             admit,
             health::{self, Health, Patience, judge_rollout},
@@ -44,6 +45,10 @@ pub fn find_phase(view: &View<'_>, revision_lost: bool) -> Phase {
         });
     if revision_lost {
         phase.message.push_str(describe_lost(view));
+        if phase.state == State::Rolling && find_gone(view).is_some() {
+            phase = Phase::new(State::Waiting, Reason::Unavailable, phase.message)
+                .waiting_on(WaitingOn::SpecAuthor);
+        }
     }
     if let Some(refused) = find_hindering(view) {
         phase = describe_unreachable(view, phase, refused);
@@ -79,9 +84,14 @@ fn find_stray(view: &View<'_>) -> Option<String> {
     ))
 }
 
+/// The newest rollout, if neither a stored revision nor a Deployment has its template.
+fn find_gone<'a>(view: &View<'a>) -> Option<&'a ModelRolloutSpec> {
+    view.history.newest().filter(|newest| view.facts.is_nowhere(newest))
+}
+
 /// Describes the stored revision of the newest rollout, which is missing.
 fn describe_lost(view: &View<'_>) -> &'static str {
-    let gone = view.history.newest().filter(|newest| view.facts.is_nowhere(newest));
+    let gone = find_gone(view);
     let named = view.facts.desired.as_ref().map(|desired| &desired.revision_hash);
     match gone {
         // It is rendered again, or the message says already what is missing for that.
@@ -209,7 +219,13 @@ fn describe_missing_records(view: &View<'_>) -> Option<Phase> {
 fn describe_refused_decision(view: &View<'_>) -> Option<Phase> {
     let mut deciding = view.refused.iter().filter(|r| r.deciding);
     let refused = deciding.clone().find(|r| !r.due).or_else(|| deciding.next())?;
-    Some(Phase::new(State::Waiting, find_reason(refused), describe_refused(refused)))
+    let open = view.history.in_progress();
+    let verdict = open.and_then(|open| Some((open, find_verdict(view.facts, open)?)));
+    let left = verdict.map(|(open, verdict)| {
+        format!("Version {} has to be left: {}. ", open.version, verdict.failure.to_sentence())
+    });
+    let message = format!("{}{}", left.unwrap_or_default(), describe_refused(refused));
+    Some(Phase::new(State::Waiting, find_reason(refused), message))
 }
 
 /// The spec cannot be carried out, or not yet; the earlier rollout continues.

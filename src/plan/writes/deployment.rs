@@ -178,7 +178,7 @@ fn patch_decision(
     out: &mut Outgoing,
 ) -> Option<Action> {
     let live = track.track.deployment;
-    if out.service_pending && !newest.goes_back() && !has_template_of(live, newest) {
+    if waits_for_service(facts, newest, out) && !has_template_of(live, newest) {
         return None;
     }
     if rendering.is_none() && !has_template_of(live, newest) {
@@ -234,6 +234,14 @@ fn patch_decision(
         ops.extend(children::build_cause_ops(&live.meta, &cause));
     }
     make_patch(live, Purpose::Decision(newest.number), reverts, ops)
+}
+
+/// True if another template would cut clients, because the Service cannot lead to its pods yet. A
+/// rollout that goes back waits only where the API server refused the Service and a pod is ready:
+/// otherwise nothing that answers is lost.
+fn waits_for_service(facts: &Facts<'_>, newest: &ModelRolloutSpec, out: &Outgoing) -> bool {
+    let answers = || facts.observed.pods.iter().any(|pod| pod.lives() && pod.ready);
+    out.service_pending && (!newest.goes_back() || (out.service_refused && answers()))
 }
 
 /// True if the Deployment has the template of a rollout, by its revision and restartedAt.

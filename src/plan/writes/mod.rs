@@ -45,6 +45,8 @@ pub struct Outgoing {
     /// The Service has to find old and new pods alike before another template is rolled out: the
     /// API server may refuse that.
     pub service_pending: bool,
+    /// The API server refused that.
+    pub service_refused: bool,
 }
 
 impl Outgoing {
@@ -140,7 +142,9 @@ pub fn write_children(
     }
     let ports = service.iter().find(|action| changes_ports(action));
     out.service_pending = ports.is_some();
-    if ports.is_some_and(|a| find_refused(facts.observed, std::slice::from_ref(a)).is_empty()) {
+    out.service_refused =
+        ports.is_some_and(|a| !find_refused(facts.observed, std::slice::from_ref(a)).is_empty());
+    if out.service_pending && !out.service_refused {
         out.requeue_at_once();
     }
     for mut target in strategy::list_targets(facts, history) {

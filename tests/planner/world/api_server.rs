@@ -43,7 +43,8 @@ impl World {
                     spec.number
                 );
                 let (uid, resource_version) = (self.next_uid(), self.next_resource_version());
-                self.observed.records.push(Record { uid, resource_version, spec: (*spec).into() });
+                let (restored, spec) = (None, (*spec).into());
+                self.observed.records.push(Record { uid, resource_version, restored, spec });
             }
             Action::AmendRecord { name, ops, .. } => self.amend_record(&name, ops),
             Action::CreateDeployment { ref body, .. } => {

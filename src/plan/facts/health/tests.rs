@@ -403,7 +403,12 @@ fn a_content_was_promoted_whatever_its_labels_were() {
         earlier.outcome = serde_json::from_value(outcome.into()).unwrap();
         earlier.end_time = Some(Time(after(-9)));
         let (uid, resource_version) = ("u".into(), String::new());
-        crate::plan::observed::Record { uid, resource_version, spec: earlier.into() }
+        crate::plan::observed::Record {
+            uid,
+            resource_version,
+            restored: None,
+            spec: earlier.into(),
+        }
     };
     let spec = serde_json::from_str(r#"{"model": "fraud", "version": "8", "restartLimit": 7}"#);
     let spec: ModelDeploymentSpec = spec.unwrap();

@@ -17,7 +17,7 @@ fn history(records: Vec<ModelRolloutSpec>) -> History {
 
 fn stored() -> Record {
     let spec = Arc::new(record(1, "6"));
-    Record { uid: String::new(), resource_version: String::new(), spec }
+    Record { uid: String::new(), resource_version: String::new(), restored: None, spec }
 }
 
 fn decided_by(request_uid: &str) -> DecidedBy {
