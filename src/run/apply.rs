@@ -4,8 +4,10 @@
 mod children;
 mod error;
 mod registry;
+mod revision;
 mod send;
 mod status;
+mod taken;
 mod version;
 
 use std::{borrow::Cow, fmt::Debug, sync::Mutex};
@@ -26,24 +28,21 @@ use super::{
     event::{self, NOTE_MAX, Regarding},
     kinds::{Key, Kind},
     lease::Leads,
-    memory::{Left, Memo, lock},
+    memory::{BEHIND_FOR, Left, Memo, lock},
     metrics::Metrics,
     object::{Kept, NameOnly, Whole},
     observe::Caches,
-    reduced::read_body,
     schemas::{prune_object, prune_patch},
     watch::api,
 };
 use crate::{
     api::{ModelRolloutSpec, names},
-    plan::{
-        Action, Observed, Plan, Prunable, action::Purpose, facts::revision::compute_digest,
-        observed::RevisionBody,
-    },
+    plan::{Action, Observed, Plan, Prunable, action::Purpose},
 };
 
 use children::Patched;
 use send::{path, post};
+use taken::taken;
 
 pub use error::Error;
 
@@ -161,7 +160,8 @@ impl Hand<'_, Observed> {
         let mut patched = None;
         for action in &plan.actions {
             sure(self.leads, self.key)?;
-            match self.act(action, &mut patched).await {
+            let result = self.act(action, &mut patched).await;
+            match result.and_then(|applied| self.bound_waiting(action, applied)) {
                 Ok(Applied::Done) => learned |= self.accept(action),
                 Ok(Applied::Unanswered) => learned = true,
                 Ok(other) => return Ok(other),
@@ -194,6 +194,34 @@ impl Hand<'_, Observed> {
             debug!(deployment = %self.key, state = ?status.state, says = status.message, "status written");
         }
         Ok(written)
+    }
+
+    /// Waits for the caches, but not for ever for an object that has the name of a new one and that
+    /// they never show.
+    ///
+    /// # Errors
+    /// When they have not shown it for too long.
+    fn bound_waiting(&self, action: &Action, applied: Applied) -> Result<Applied, Error> {
+        if applied != Applied::Behind {
+            return Ok(applied);
+        }
+        let waited = self.memo().wait_for_caches();
+        let (verb, kind, name) = match action {
+            Action::StoreRevision { name, .. } => {
+                ("store content", Kind::ControllerRevision, name.clone())
+            }
+            Action::CreateRecord { spec } => {
+                let name = names::record_name(&spec.model_deployment_ref.name, spec.number);
+                ("record rollout", Kind::ModelRollout, name)
+            }
+            _ => return Ok(applied),
+        };
+        let was_refused = action.identify_write().is_some_and(|w| self.memo().is_refused(&w));
+        if waited <= BEHIND_FOR && !was_refused {
+            return Ok(applied);
+        }
+        let (namespace, owner) = (self.key.namespace.to_string(), self.key.name.to_string());
+        Err(Error::NotShown { verb, kind: kind.name(), namespace, name, owner })
     }
 
     /// Forgets that a write was refused before; whether it was.
@@ -281,47 +309,6 @@ impl Hand<'_, Observed> {
                 info!(deployment = %self.key, action, kind = kind.name(), name, "changed");
             }
             _ => debug!(deployment = %self.key, action, kind = kind.name(), name, "changed"),
-        }
-    }
-
-    async fn store(
-        &self,
-        name: &str,
-        labels: &Value,
-        body: &RevisionBody,
-    ) -> Result<Applied, Error> {
-        let object = json!({
-            "apiVersion": "apps/v1", "kind": "ControllerRevision",
-            "metadata": {"name": name, "namespace": self.key.namespace, "labels": labels},
-            "revision": 1, "data": body,
-        });
-        match self.post(Kind::ControllerRevision, &object).await {
-            Ok(_) => {
-                self.count("store_content", Kind::ControllerRevision, name);
-                Ok(Applied::Done)
-            }
-            Err(error) if taken(&error) => self.compare(name, body).await,
-            Err(source) => Err(self.error("store content", name, source)),
-        }
-    }
-
-    /// A name that is taken must be taken by the same rendering. Another one of the same revision
-    /// was stored since: once the caches show it, another name is chosen.
-    async fn compare(&self, name: &str, ours: &RevisionBody) -> Result<Applied, Error> {
-        let stored = self
-            .api(Kind::ControllerRevision)
-            .get_opt(name)
-            .await
-            .map_err(|e| self.error("get content", name, e))?;
-        match stored.map(|object| read_body(&object.0)) {
-            Some(Some(body))
-                if compute_digest(&body.rendering) == compute_digest(&ours.rendering) =>
-            {
-                Ok(Applied::Done)
-            }
-            Some(Some(body)) if body.revision_hash == ours.revision_hash => Ok(Applied::Behind),
-            Some(_) => Err(Error::OtherContent { what: self.what(name) }),
-            None => Ok(Applied::Behind),
         }
     }
 
@@ -438,8 +425,4 @@ pub fn instance() -> String {
     std::env::var("POD_NAME")
         .or_else(|_| std::env::var("HOSTNAME"))
         .unwrap_or_else(|_| format!("{}-{}", names::MANAGER, std::process::id()))
-}
-
-fn taken(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 409)
 }

@@ -26,7 +26,9 @@ pub const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 /// How long an object that no cache shows is believed to be as it was read.
 pub const UNCACHED_FOR: Duration = Duration::from_secs(30);
 /// The longest wait after failures.
-const BACKOFF_MAX: Duration = Duration::from_secs(300);
+pub const BACKOFF_MAX: Duration = Duration::from_secs(300);
+/// How long an object that has the name of a new one is waited for before people are told.
+pub const BEHIND_FOR: Duration = Duration::from_secs(30);
 /// How many Events of one key are remembered as told.
 const TOLD_MAX: usize = 256;
 
@@ -94,6 +96,8 @@ pub struct Memo {
     /// Patches that were answered 422 without causes: a precondition failed, or something refused
     /// them. The same patch of the same state, answered so again, was refused.
     unclear: HashSet<u64>,
+    /// Since when every pass ended because the caches are behind.
+    behind_since: Option<Instant>,
     failures: u32,
     told: HashSet<u64>,
 }
@@ -168,6 +172,12 @@ impl Memo {
         !self.refused.is_empty()
     }
 
+    /// Whether a write is remembered as refused, due again or not.
+    #[must_use]
+    pub fn is_refused(&self, write: &str) -> bool {
+        self.refused.iter().any(|r| r.what.write == write)
+    }
+
     fn take_refused(&mut self, write: &str) -> Option<Refused<RefusedWrite>> {
         let at = self.refused.iter().position(|r| r.what.write == write)?;
         Some(self.refused.remove(at))
@@ -203,6 +213,16 @@ impl Memo {
     #[must_use]
     pub fn tried_again(&self) -> Option<Instant> {
         self.refused.iter().filter(|r| r.standing().is_some()).map(|r| r.again).min()
+    }
+
+    /// How long every pass has ended because the caches are behind, this one included.
+    pub fn wait_for_caches(&mut self) -> Duration {
+        self.behind_since.get_or_insert_with(Instant::now).elapsed()
+    }
+
+    /// A pass ended otherwise.
+    pub fn caught_up(&mut self) {
+        self.behind_since = None;
     }
 
     /// Counts a failure, and says how long to wait.

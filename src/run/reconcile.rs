@@ -25,7 +25,7 @@ use super::{
     kinds::Key,
     lease::Leads,
     lookup,
-    memory::{Memo, Memories, UNCACHED_FOR, lock, spread},
+    memory::{BACKOFF_MAX, Memo, Memories, UNCACHED_FOR, lock, spread},
     metrics::Metrics,
     observe::{Caches, Found, Unreadable},
     queue::Queue,
@@ -39,7 +39,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const ROUNDS: usize = 4;
 /// How soon a pass follows that learned something, or left something to decide.
 const SOON: Duration = Duration::from_millis(20);
-/// How soon a pass follows when the caches are behind; their events come sooner as a rule.
+/// How soon a pass follows when the caches are behind, and again as long as they have been so; their
+/// events come sooner as a rule.
 const CATCH_UP: Duration = Duration::from_secs(1);
 /// Every key is planned again this often although nothing changed, spread by up to a fifth.
 const RESYNC: Duration = Duration::from_secs(600);
@@ -174,7 +175,7 @@ impl Context {
                 memo.succeeded();
                 memo.desired.clone_from(&plan.desired);
                 memo.note_unneeded(&plan.unneeded, Timestamp::now());
-                return Ok(next(&memo, plan.requeue_after_seconds, applied));
+                return Ok(next(&mut memo, plan.requeue_after_seconds, applied));
             }
             for lookup in &plan.lookups {
                 lookup::look(&self.client, &self.caches, key, lookup, &mut found).await?;
@@ -273,7 +274,7 @@ impl Context {
                 let applied = self.make_hand(key, &memo, &seen).apply(&plan).await?;
                 let mut memo = lock(&memo);
                 memo.succeeded();
-                return Ok(next(&memo, plan.requeue_after_seconds, applied));
+                return Ok(next(&mut memo, plan.requeue_after_seconds, applied));
             };
             heard = Some(lookup::hear(&self.client, key, job).await?);
         }
@@ -299,7 +300,7 @@ impl Context {
                 let applied = self.make_hand(key, &memo, &seen).apply(&plan).await?;
                 let mut memo = lock(&memo);
                 memo.succeeded();
-                return Ok(next(&memo, plan.requeue_after_seconds, applied));
+                return Ok(next(&mut memo, plan.requeue_after_seconds, applied));
             }
             words = Some(registries::hear(&self.client, key).await?);
         }
@@ -355,11 +356,14 @@ fn is_empty(seen: &Observed) -> bool {
 }
 
 /// When to come back although nothing changes.
-fn next(memo: &Memo, requeue_after_seconds: Option<i64>, applied: Applied) -> Option<Duration> {
+fn next(memo: &mut Memo, requeue_after_seconds: Option<i64>, applied: Applied) -> Option<Duration> {
     let now = Instant::now();
+    if applied != Applied::Behind {
+        memo.caught_up();
+    }
     let planned = match applied {
         Applied::Again | Applied::Unanswered => Some(SOON),
-        Applied::Behind => Some(CATCH_UP),
+        Applied::Behind => Some(memo.wait_for_caches().clamp(CATCH_UP, BACKOFF_MAX)),
         Applied::Done => requeue_after_seconds
             .map(|s| Duration::from_secs(u64::try_from(s).unwrap_or_default()).max(SOON)),
     };

@@ -1,6 +1,8 @@
 //! Whole passes against the API server of the tests: what is asked of it, in which order, and what
 //! its bad answers lead to.
 
+mod taken;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

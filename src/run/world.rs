@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     cache::{Shared, Sync},
-    kinds::{KINDS, Key, Kind, Watched},
+    kinds::{KINDS, Key, Watched},
     lease::Leads,
     memory::{hash, lock},
     metrics::Metrics,
@@ -188,18 +188,23 @@ impl World {
     }
 }
 
+/// What the label selector of a watch does not match is not there for it.
 fn take<T: Watched>(cache: &Shared<T>, event: Event<Object>) {
-    let managed = match &event {
-        Event::Apply(o) | Event::Delete(o) => o
-            .metadata
-            .labels
-            .as_ref()
-            .is_some_and(|l| l.contains_key("app.kubernetes.io/managed-by")),
-        _ => true,
+    let event = match event {
+        Event::Apply(object) if T::KIND.selector().is_some() && !is_managed::<T>(&object) => {
+            Event::Delete(object)
+        }
+        event => event,
     };
-    if managed || !matches!(T::KIND, Kind::Deployment | Kind::Service | Kind::ControllerRevision) {
-        cache.write().feed(event);
-    }
+    cache.write().feed(event);
+}
+
+fn is_managed<T: Watched>(object: &Object) -> bool {
+    let (key, value) = (T::KIND.selector()).map_or(("", None), |selector| {
+        selector.split_once('=').map_or((selector, None), |(key, value)| (key, Some(value)))
+    });
+    let live = object.metadata.labels.as_ref().and_then(|labels| labels.get(key));
+    live.is_some_and(|live| value.is_none_or(|value| live == value))
 }
 
 impl Store {

@@ -222,3 +222,27 @@ fn a_kubectl_pause_that_cannot_be_recorded_stays_and_is_recorded_once_it_can_be(
     assert_eq!(story.record(1)["decisions"][0]["verb"], "Pause");
     assert_eq!(story.get("deployment", "fraud")["spec"]["paused"], true);
 }
+
+#[test]
+fn a_stored_revision_without_our_label_is_told_and_an_undo_is_answered_once_it_is_back() {
+    let story = Story::serving_seven("nolabel");
+    let revision = story.record(1)["revisionName"].as_str().unwrap().to_owned();
+    let label = |change: &str| {
+        story.kubectl(&["label", "controllerrevision", &revision, "--overwrite", change]);
+    };
+    label("app.kubernetes.io/managed-by-");
+    let name = story.request(json!({"verb": "Undo", "ifDecision": story.decision()}));
+    let command = format!(
+        "kubectl label controllerrevision {revision} -n {} app.kubernetes.io/managed-by=rollmodel \
+         --overwrite",
+        story.namespace
+    );
+    story.until("the label is asked for", |o| {
+        o["status"]["message"].as_str().is_some_and(|message| message.contains(&command))
+    });
+    assert_eq!(story.get("rreq", &name)["status"].get("result"), None);
+    assert_eq!((story.newest(), story.image().ends_with(":7")), (2, true));
+    label("app.kubernetes.io/managed-by=rollmodel");
+    story.until_true("it is done then", || story.get("rreq", &name)["status"]["result"] == "Done");
+    story.settles("Held", "6");
+}

@@ -3,7 +3,7 @@
 use kube::core::response::Status;
 use serde_json::Value;
 
-use super::{Answer, Applied, Error, Hand, taken};
+use super::{Answer, Applied, Error, Hand, taken::taken};
 use crate::{
     plan::{
         Action, Lookup, Observed,

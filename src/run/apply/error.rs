@@ -52,13 +52,67 @@ pub enum Error {
         /// The name.
         what: String,
     },
-    /// A name that a Job has which is not the version's.
+    /// A name that an object has which is not ours.
     #[error(
-        "create Job {what}: a Job of that name is there already, and is not of this version; delete it if nothing of yours needs it"
+        "{verb} {what}: a {kind} of that name is there already, and is not of this {owner}; delete it if nothing of yours needs it"
+    )]
+    OtherObject {
+        /// What was attempted.
+        verb: &'static str,
+        /// The object.
+        what: String,
+        /// The kind of the object.
+        kind: &'static str,
+        /// The kind of its owner.
+        owner: &'static str,
+    },
+    /// A Job that has the name of the version's, and that the operator may not read.
+    #[error(
+        "create Job {namespace}/{name}: a Job of that name is there already, and the operator does not see it as one of this version; delete it if nothing of yours needs it, or, if ModelVersion {version} owns it, run kubectl label job {name} -n {namespace} {label} --overwrite"
     )]
     OtherJob {
+        /// The namespace.
+        namespace: String,
+        /// The name of the Job.
+        name: String,
+        /// The name of the ModelVersion.
+        version: String,
+        /// The label that the operator finds its Jobs by.
+        label: String,
+    },
+    /// An object of ours that no cache shows.
+    #[error(
+        "{verb} {namespace}/{name}: the {kind} of that name lacks a label by which the operator finds it; run kubectl label {} {name} -n {namespace} {labels} --overwrite",
+        kind.to_lowercase()
+    )]
+    Unlabelled {
+        /// What was attempted.
+        verb: &'static str,
+        /// The kind.
+        kind: &'static str,
+        /// The namespace.
+        namespace: String,
         /// The name.
-        what: String,
+        name: String,
+        /// The labels that are missing, as kubectl takes them.
+        labels: String,
+    },
+    /// A name that an object has which no cache shows, for no known reason.
+    #[error(
+        "{verb} {namespace}/{name}: a {kind} of that name is there already, and the operator does not see it as one of ModelDeployment {owner}; look at its labels and its spec with kubectl get {} {name} -n {namespace} -o yaml, and delete it if it is not one",
+        kind.to_lowercase()
+    )]
+    NotShown {
+        /// What was attempted.
+        verb: &'static str,
+        /// The kind.
+        kind: &'static str,
+        /// The namespace.
+        namespace: String,
+        /// The name.
+        name: String,
+        /// The ModelDeployment.
+        owner: String,
     },
 }
 
@@ -83,7 +137,10 @@ impl Error {
             Self::Patch { .. } => "patch",
             Self::OlderSchema { .. } => "older_schema",
             Self::OtherContent { .. } => "other_content",
+            Self::OtherObject { .. } => "other_object",
             Self::OtherJob { .. } => "other_job",
+            Self::Unlabelled { .. } => "unlabelled",
+            Self::NotShown { .. } => "not_shown",
         }
     }
 }
@@ -98,7 +155,12 @@ impl Error {
                 }
                 _ => return None,
             },
-            Self::OlderSchema { .. } | Self::OtherContent { .. } | Self::OtherJob { .. } => false,
+            Self::OlderSchema { .. }
+            | Self::OtherContent { .. }
+            | Self::OtherObject { .. }
+            | Self::OtherJob { .. }
+            | Self::Unlabelled { .. }
+            | Self::NotShown { .. } => false,
             Self::NotLeading { .. } | Self::Patch { .. } => return None,
         };
         let names_template = matches!(self, Self::Request { source, .. }

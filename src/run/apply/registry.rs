@@ -5,7 +5,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::{Applied, Error, Hand, children::moved_on, send, sure, taken};
+use super::{Applied, Error, Hand, children::moved_on, send, sure, taken::taken};
 use crate::{
     api::names,
     plan::registry::{ObservedRegistry, RegistryAction, RegistryPlan, importer},
@@ -65,15 +65,30 @@ impl Hand<'_, ObservedRegistry> {
                 info!(registry = %self.key, action = verb, name, "changed");
                 Ok(Applied::Done)
             }
-            Err(error) if taken(&error) || (moved_on(&error) && verb == "patch_importer") => {
-                Ok(Applied::Behind)
-            }
+            Err(error) if moved_on(&error) && verb == "patch_importer" => Ok(Applied::Behind),
+            Err(error) if taken(&error) => self.check_importer(&name, action).await,
             Err(source) => Err(self.error(
                 if verb == "patch_importer" { "patch Deployment" } else { "create Deployment" },
                 &name,
                 source,
             )),
         }
+    }
+
+    /// The Deployment that has the importer's name: once the caches show it, it is planned with.
+    async fn check_importer(&self, name: &str, action: &RegistryAction) -> Result<Applied, Error> {
+        let (verb, kind) = ("create Deployment", Kind::Deployment);
+        if let Some(live) = self.read_taken(verb, kind, name).await? {
+            let owners = live.metadata.owner_references.iter().flatten();
+            if !owners.into_iter().any(|owner| owner.uid == self.seen.uid) {
+                let (what, owner) = (self.what(name), Kind::ModelRegistry.name());
+                return Err(Error::OtherObject { verb, what, kind: kind.name(), owner });
+            }
+            if let RegistryAction::CreateDeployment { body } = action {
+                self.check_labels(verb, kind, &live.metadata, &body["metadata"]["labels"])?;
+            }
+        }
+        Ok(Applied::Behind)
     }
 
     /// The importer writes this status too, and each its words whole: so a merge patch, which

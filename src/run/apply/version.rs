@@ -5,8 +5,9 @@ use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
 use serde_json::Value;
 use tracing::{debug, info, warn};
 
-use super::{Applied, Error, Hand, Regarding, sure, taken, tell};
+use super::{Applied, Error, Hand, Regarding, sure, taken::taken, tell};
 use crate::{
+    api::names,
     plan::{observed::ObservedVersion, verify::VersionAction, version::VersionPlan},
     run::{
         kinds::Kind,
@@ -67,7 +68,13 @@ impl Hand<'_, ObservedVersion> {
                 self.count("create_job", name);
                 Ok(())
             }
-            Err(error) if taken(&error) => Err(Error::OtherJob { what: self.what(name) }),
+            // The operator may not read a single Job, and its watch shows none of that name.
+            Err(error) if taken(&error) => Err(Error::OtherJob {
+                namespace: self.key.namespace.to_string(),
+                name: name.to_owned(),
+                version: self.key.name.to_string(),
+                label: format!("{}={}", names::MANAGED_BY, names::MANAGER),
+            }),
             Err(source) => Err(self.error("create Job", name, source)),
         }
     }
