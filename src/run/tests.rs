@@ -1,6 +1,7 @@
 //! Whole passes against the API server of the tests: what is asked of it, in which order, and what
 //! its bad answers lead to.
 
+mod came_back;
 mod taken;
 
 use std::time::Duration;

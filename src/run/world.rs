@@ -30,6 +30,8 @@ pub struct Store {
     pub objects: BTreeMap<String, Value>,
     pub log: Vec<String>,
     pub answers: Vec<(String, u16, Value)>,
+    /// What a webhook makes of each object that is written.
+    pub admit: Option<fn(&mut Value)>,
     fed: BTreeMap<String, (u64, Value)>,
     version: u64,
 }
@@ -322,7 +324,11 @@ fn act(store: &mut Store, method: &Method, path: &str, body: Value) -> (u16, Val
             {
                 failure(409)
             }
-            Method::POST => (201, store.create(path, body)),
+            Method::POST => {
+                let mut body = body;
+                store.admit.iter().for_each(|admit| admit(&mut body));
+                (201, store.create(path, body))
+            }
             _ => failure(404),
         };
     };
@@ -338,6 +344,7 @@ fn act(store: &mut Store, method: &Method, path: &str, body: Value) -> (u16, Val
             if json_patch::patch(&mut next, &patch).is_err() {
                 return failure(422);
             }
+            store.admit.iter().for_each(|admit| admit(&mut next));
             if next["spec"] != object["spec"] {
                 next["metadata"]["generation"] =
                     json!(object["metadata"]["generation"].as_i64().unwrap() + 1);

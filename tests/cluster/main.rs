@@ -5,6 +5,7 @@ mod admission;
 mod artifacts;
 mod autoscaling;
 mod bad_input;
+mod came_back;
 mod crashes;
 mod going_back;
 mod harness;

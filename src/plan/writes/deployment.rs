@@ -122,7 +122,8 @@ fn patch_settings(facts: &Facts<'_>, track: &TrackFacts<'_>, out: &mut Outgoing)
     for (field, want, have) in children::compare_settings(facts.wanted, &live.spec) {
         let revert = format!("{field}={have}");
         if facts.observed.memory.came_back.contains(&revert) {
-            tell_came_back(facts, &live.meta.name, &revert, out);
+            let key = format!("{field}-{have}-{want}");
+            tell_came_back(facts, &live.meta.name, field, &key, out);
             continue;
         }
         if field == "replicas" {
@@ -158,14 +159,14 @@ fn tell_scaled(
     out.push_event(true, "DriftCorrected", message, format!("scaled-{have}-{want}"));
 }
 
-fn tell_came_back(facts: &Facts<'_>, name: &str, revert: &str, out: &mut Outgoing) {
+fn tell_came_back(facts: &Facts<'_>, name: &str, fields: &str, key: &str, out: &mut Outgoing) {
     let message = format!(
-        "Deployment {name} has {revert} again after it was reverted: an admission webhook or a \
-         policy sets it. It is left as it is; set the same value in ModelDeployment {}, or change \
-         the webhook.",
+        "Deployment {name} has another value of {fields} again after it was set back: an admission \
+         webhook, an autoscaler or another controller sets it. It is left as it is for now: set the \
+         same value in ModelDeployment {}, or change the webhook or controller.",
         facts.observed.name
     );
-    out.push_event(true, "RevertIneffective", message, format!("came-back-{revert}"));
+    out.push_event(true, "RevertIneffective", message, format!("came-back-{key}"));
 }
 
 /// Template, paused, the label of the decision and the change cause.
@@ -201,8 +202,8 @@ fn patch_decision(
             && !paths.is_empty()
             && paths.iter().all(|p| came_back.contains(&describe_revert(&live.spec.template, p)));
         if all_came_back {
-            let revert = describe_revert(&live.spec.template, &paths[0]);
-            tell_came_back(facts, &live.meta.name, &revert, out);
+            let key = describe_revert(&live.spec.template, &paths[0]);
+            tell_came_back(facts, &live.meta.name, &show_paths(&paths), &key, out);
         } else if !paths.is_empty() && is_recorded_rendering(newest, rendering) {
             if is_revert(facts, track, history) {
                 reverts.extend(paths.iter().map(|p| describe_revert(&live.spec.template, p)));
@@ -251,8 +252,8 @@ fn has_template_of(live: &Deployment, record: &ModelRolloutSpec) -> bool {
         && read_restarted_at(template) == record.restarted_at.as_deref()
 }
 
-/// A changed path of the template and its live value, so that the same value is known when it comes
-/// back.
+/// A changed path of the template and the digest of the live one, so that the same value is known
+/// when it comes back. People are told the path alone.
 fn describe_revert(template: &Value, path: &str) -> String {
     let value = crate::plan::facts::revision::compute_digest(template);
     format!("template.{path}={}", names::short_hash(&value))
@@ -290,14 +291,19 @@ fn is_refused_verb(track: &TrackFacts<'_>) -> bool {
 }
 
 fn tell_reverted(live: &Deployment, paths: &[String], out: &mut Outgoing) {
-    let shown: Vec<String> = paths.iter().take(3).map(|p| format!("template.{p}")).collect();
     let message = format!(
         "Someone else changed Deployment {} ({}). The change was reverted: edit the \
          ModelDeployment's spec instead.",
         live.meta.name,
-        shown.join(", ")
+        show_paths(paths)
     );
     out.push_event(true, "DriftCorrected", message, format!("drift-{}", live.generation));
+}
+
+/// The first changed paths of a template, for people.
+fn show_paths(paths: &[String]) -> String {
+    let shown: Vec<String> = paths.iter().take(3).map(|p| format!("template.{p}")).collect();
+    shown.join(", ")
 }
 
 /// True if the newest decision replaces an older one that the Deployment carries.

@@ -95,7 +95,8 @@ impl Hand<'_, Observed> {
                 let mut memo = self.memo();
                 // It may be known from a live read only; that read is over.
                 memo.workload = None;
-                if unchanged {
+                let in_vain = unchanged && !reverts.is_empty();
+                if in_vain {
                     memo.came_back.extend(reverts.iter().cloned());
                 }
                 drop(memo);
@@ -103,6 +104,10 @@ impl Hand<'_, Observed> {
                 let decision = matches!(purpose, Purpose::Decision(_));
                 let by_label_alone = decision && after.generation == before.generation;
                 *patched = Some(after);
+                if in_vain {
+                    // The Events of this plan would tell that the values were reverted.
+                    return Ok(Applied::Again);
+                }
                 // Kubernetes has nothing to do for a label, and no watch will tell.
                 Ok(if by_label_alone && !unchanged { Applied::Unanswered } else { Applied::Done })
             }
