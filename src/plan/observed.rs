@@ -358,8 +358,9 @@ pub struct Memory {
     /// Writes that the API server refused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<RefusedWrite>,
-    /// Values of the Deployment that came back after they were reverted, as `path=value`: an
-    /// admission webhook sets them.
+    /// Values of the Deployment and the Service that are left if they are there, as `path=value`:
+    /// an admission webhook set them again at once, or they were reverted a moment ago, so that a
+    /// controller sets them again and again.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub came_back: BTreeSet<String>,
     /// Time at which the status was last written, because counters are written at most every 30 s.

@@ -54,15 +54,15 @@ pub struct Write {
     pub until: Instant,
 }
 
-/// What was refused, how often in a row, and when it is tried again.
+/// What was tried in vain, how often in a row, and when it is tried again.
 #[derive(Clone, Debug)]
-struct Refused<T> {
+struct Tried<T> {
     what: T,
     attempts: u32,
     again: Instant,
 }
 
-impl<T> Refused<T> {
+impl<T> Tried<T> {
     /// What stands; None once it is time to try again.
     fn standing(&self) -> Option<&T> {
         (self.again > Instant::now()).then_some(&self.what)
@@ -82,7 +82,7 @@ pub struct Memo {
     pub workload: Option<(Box<Deployment>, Instant)>,
     /// The Service of that name, which no cache shows.
     pub service: Option<(Box<Service>, Instant)>,
-    /// Values that came back after they were reverted, as `path=value`.
+    /// Values that came back in the answer to the write that reverted them, as `path=value`.
     pub came_back: BTreeSet<String>,
     /// Objects that are kept no longer, with the time at which that was first seen.
     pub unneeded_since: BTreeMap<String, Timestamp>,
@@ -92,7 +92,9 @@ pub struct Memo {
     pub status_written: Option<Timestamp>,
     /// What people should know of and was last logged.
     pub logged: Option<String>,
-    refused: Vec<Refused<RefusedWrite>>,
+    refused: Vec<Tried<RefusedWrite>>,
+    /// Values that were reverted: one that comes back meanwhile is left.
+    reverted: Vec<Tried<String>>,
     /// Patches that were answered 422 without causes: a precondition failed, or something refused
     /// them. The same patch of the same state, answered so again, was refused.
     unclear: HashSet<u64>,
@@ -145,7 +147,7 @@ impl Memo {
         let before = self.take_refused(&refused.write);
         let attempts = before.as_ref().map_or(1, |b| b.attempts.saturating_add(1));
         let news = before.is_none_or(|b| b.what != refused);
-        self.refused.push(Refused {
+        self.refused.push(Tried {
             what: refused,
             attempts,
             again: Instant::now() + forbidden_for(attempts),
@@ -178,7 +180,7 @@ impl Memo {
         self.refused.iter().any(|r| r.what.write == write)
     }
 
-    fn take_refused(&mut self, write: &str) -> Option<Refused<RefusedWrite>> {
+    fn take_refused(&mut self, write: &str) -> Option<Tried<RefusedWrite>> {
         let at = self.refused.iter().position(|r| r.what.write == write)?;
         Some(self.refused.remove(at))
     }
@@ -209,10 +211,33 @@ impl Memo {
         }
     }
 
-    /// When what stands refused is tried again.
+    /// Remembers values that were reverted. Each that comes back again and again is left for longer
+    /// each time; one that stayed away is forgotten.
+    pub fn note_reverts(&mut self, reverts: &[String]) {
+        let now = Instant::now();
+        self.reverted.retain(|r| r.again + BACKOFF_MAX > now);
+        for what in reverts {
+            let before = self.reverted.iter().position(|r| r.what == *what);
+            let before = before.map(|at| self.reverted.swap_remove(at));
+            let attempts = before.map_or(1, |b| b.attempts.saturating_add(1));
+            let again = now + forbidden_for(attempts);
+            self.reverted.push(Tried { what: what.clone(), attempts, again });
+        }
+    }
+
+    /// The values that are left where they come back.
+    #[must_use]
+    pub fn list_came_back(&self) -> BTreeSet<String> {
+        let standing = self.reverted.iter().filter_map(Tried::standing);
+        self.came_back.iter().chain(standing).cloned().collect()
+    }
+
+    /// When what stands refused, or was reverted, is tried again.
     #[must_use]
     pub fn tried_again(&self) -> Option<Instant> {
-        self.refused.iter().filter(|r| r.standing().is_some()).map(|r| r.again).min()
+        let refused = self.refused.iter().filter(|r| r.standing().is_some()).map(|r| r.again);
+        let reverted = self.reverted.iter().filter(|r| r.standing().is_some()).map(|r| r.again);
+        refused.chain(reverted).min()
     }
 
     /// How long every pass has ended because the caches are behind, this one included.
@@ -340,6 +365,24 @@ mod tests {
             memo.list_refused().is_empty(),
             "what was due and is not to be done any more is forgotten"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_value_that_comes_back_again_and_again_is_left_for_longer_each_time() {
+        let mut memo = Memo::default();
+        let three = "replicas=3".to_owned();
+        for seconds in [30, 60, 120, 240, 300, 300] {
+            memo.note_reverts(std::slice::from_ref(&three));
+            tokio::time::advance(Duration::from_secs(seconds - 1)).await;
+            assert!(memo.list_came_back().contains(&three), "{seconds}");
+            assert!(!memo.list_came_back().contains("replicas=4"), "another value");
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert!(memo.list_came_back().is_empty(), "{seconds}");
+        }
+        tokio::time::advance(BACKOFF_MAX).await;
+        memo.note_reverts(std::slice::from_ref(&three));
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert!(memo.list_came_back().is_empty(), "it had stayed away");
     }
 
     #[test]

@@ -243,7 +243,7 @@ impl Context {
         let memo = lock(memo);
         observed::Memory {
             refused: memo.list_refused(),
-            came_back: memo.came_back.clone(),
+            came_back: memo.list_came_back(),
             desired: memo.desired.clone(),
             unneeded_since: memo.unneeded_since.clone(),
             prune_grace_seconds: self.settings.prune_grace_seconds,

@@ -1,9 +1,14 @@
 //! A HorizontalPodAutoscaler, by Kubernetes' own controller, on the ModelDeployment and on the
 //! wrong object.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::harness::story::{Story, condition};
+
+/// How long two who fight are watched: shorter than the first wait of the operator.
+const FIGHT: Duration = Duration::from_secs(25);
 
 fn autoscaler(name: &str, target: &Value, min: u32, max: u32) -> Value {
     json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": name},
@@ -103,14 +108,33 @@ fn an_autoscaler_scales_the_model_deployment_by_what_its_pods_use() {
 fn an_autoscaler_on_the_child_deployment_is_a_condition_that_names_it() {
     let story = Story::serving_six("hpachild");
     let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "fraud"});
-    story.apply(&autoscaler("wrong", &target, 1, 5));
+    // It wants more than the ModelDeployment, once in 2 s.
+    story.apply(&autoscaler("wrong", &target, 3, 5));
     let mdep =
         story.until("it is a condition", |o| condition(o, "AutoscaledChild")["status"] == "True");
     for text in [&condition(&mdep, "AutoscaledChild")["message"], &mdep["status"]["message"]] {
         assert!(text.as_str().unwrap().contains("wrong"), "{text}");
     }
     assert_eq!(condition(&mdep, "Ready")["status"], "True");
+    let note = story.event("RevertIneffective");
+    assert!(note.contains("another value of replicas again"), "{note}");
+    let child = || story.get("deployment", "fraud");
+    let generation = || child()["metadata"]["generation"].as_i64().unwrap();
+    let before = generation();
+    std::thread::park_timeout(FIGHT);
+    let writes = generation() - before;
+    assert!(writes <= 2, "{writes} writes of two who fight, in {FIGHT:?}");
+    let has = |replicas: u32| child()["spec"]["replicas"] == replicas;
+    let began = Instant::now();
+    story.kubectl(&["scale", "mdep/fraud", "--replicas=4"]);
+    story.until_true("another number is set at once", || has(4));
+    story.kubectl(&["scale", "mdep/fraud", "--replicas=2"]);
+    let told = |o: &Value| o["status"]["observedGeneration"] == o["metadata"]["generation"];
+    story.until("the number of before is seen", told);
+    story.until_true("the autoscaler fights that too", || has(3));
     story.kubectl(&["delete", "hpa", "wrong"]);
+    story.until_true("without it, the number is set at once", || has(2));
+    assert!(began.elapsed() < FIGHT, "{:?}", began.elapsed());
     story.until("it is over", |o| {
         condition(o, "AutoscaledChild").is_null() && o["status"]["message"] == "Serving version 6."
     });

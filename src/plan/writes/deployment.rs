@@ -114,13 +114,14 @@ fn make_patch(
 }
 
 /// Replicas, strategy, seconds and limits, converged whoever changed them, with our labels and the
-/// owner. A value that came back after it was reverted is a webhook's: it is left, and told once.
+/// owner. A value that came back after it was reverted is set by a webhook or a controller: it is
+/// told once, and left as long as it is remembered.
 fn patch_settings(facts: &Facts<'_>, track: &TrackFacts<'_>, out: &mut Outgoing) -> Option<Action> {
     let (live, ownership) = (track.track.deployment, &track.ownership);
     let mut ops = children::build_meta_ops(facts.observed, facts.wanted, &live.meta, ownership);
     let mut reverts = Vec::new();
     for (field, want, have) in children::compare_settings(facts.wanted, &live.spec) {
-        let revert = format!("{field}={have}");
+        let revert = describe_setting(facts, field, &have);
         if facts.observed.memory.came_back.contains(&revert) {
             let key = format!("{field}-{have}-{want}");
             tell_came_back(facts, &live.meta.name, field, &key, out);
@@ -157,6 +158,13 @@ fn tell_scaled(
          modeldeployment {model_deployment}."
     );
     out.push_event(true, "DriftCorrected", message, format!("scaled-{have}-{want}"));
+}
+
+/// A live setting and what it was reverted for. It is set again at once when the ModelDeployment
+/// changes, or what scales the Deployment.
+fn describe_setting(facts: &Facts<'_>, field: &str, have: &Value) -> String {
+    let (generation, autoscalers) = (facts.wanted.generation, &facts.observed.autoscalers);
+    format!("{field}={have} at generation {generation} with autoscalers {autoscalers:?}")
 }
 
 fn tell_came_back(facts: &Facts<'_>, name: &str, fields: &str, key: &str, out: &mut Outgoing) {

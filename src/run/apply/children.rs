@@ -98,6 +98,9 @@ impl Hand<'_, Observed> {
                 let in_vain = unchanged && !reverts.is_empty();
                 if in_vain {
                     memo.came_back.extend(reverts.iter().cloned());
+                } else if *purpose == Purpose::Settings {
+                    // A template that nobody decided is never left for a while.
+                    memo.note_reverts(reverts);
                 }
                 drop(memo);
                 self.count(name_patch(*purpose, reverts, unchanged), Kind::Deployment, name);

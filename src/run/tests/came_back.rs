@@ -1,8 +1,11 @@
-//! Values that come back after they were reverted: a webhook sets them at once.
+//! Values that come back after they were reverted: a webhook sets them at once, a controller again
+//! and again.
+
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{MODEL_DEPLOYMENT, WANTED};
+use super::{MODEL_DEPLOYMENT, WANTED, short};
 use crate::run::{memory::lock, world::World};
 
 /// A webhook that has every image pulled from a mirror.
@@ -56,4 +59,34 @@ async fn what_a_webhook_sets_is_told_once_a_template_by_its_path_and_is_nobody_e
     world.settle().await;
     assert_eq!(image(&world), "mirror/models/fraud:2");
     assert_eq!(list_notes(&world, "DriftCorrected").len(), 1, "this was someone else");
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_that_a_controller_sets_every_fifteen_seconds_are_reverted_ever_less_often() {
+    let world = World::new();
+    world.settle().await;
+    let replicas = || world.object(MODEL_DEPLOYMENT)["spec"]["replicas"].clone();
+    let fight = async |count: u32| {
+        let mut reverts = 0;
+        for _ in 0..count {
+            world.edit(MODEL_DEPLOYMENT, |o| o["spec"]["replicas"] = json!(3));
+            for _ in 0..5 {
+                let asked = short(&world.pass().await);
+                reverts += asked.iter().filter(|line| *line == "PATCH deployments").count();
+                world.roll();
+                world.feed();
+            }
+            tokio::time::advance(Duration::from_secs(15)).await;
+        }
+        reverts
+    };
+    // At 0 s, and 30, 60, 120, 240 and 300 s later each.
+    assert_eq!(fight(40).await, 5, "in ten minutes");
+    assert_eq!(replicas(), 3);
+    assert_eq!(list_notes(&world, "RevertIneffective").len(), 1);
+    world.edit(WANTED, |o| o["spec"]["replicas"] = json!(4));
+    world.settle().await;
+    assert_eq!(replicas(), 4, "another number is set at once");
+    tokio::time::advance(Duration::from_secs(900)).await;
+    assert_eq!(fight(1).await, 1, "what was left alone for long is reverted at once");
 }
