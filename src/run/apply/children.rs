@@ -30,9 +30,9 @@ impl Patched {
 }
 
 /// The name of a patch in metrics and logs.
-fn name_patch(purpose: Purpose, reverts: &[String], unchanged: bool) -> &'static str {
+fn name_patch(purpose: Purpose, reverts: &[String], in_vain: bool) -> &'static str {
     match (purpose, reverts.is_empty()) {
-        (_, false) if unchanged => "revert_ineffective",
+        (_, false) if in_vain => "revert_ineffective",
         (Purpose::Decision(_), false) => "revert_drift",
         (Purpose::Settings, _) => "patch_settings",
         (Purpose::Decision(_), true) => "patch_workload",
@@ -95,7 +95,8 @@ impl Hand<'_, Observed> {
                 let mut memo = self.memo();
                 // It may be known from a live read only; that read is over.
                 memo.workload = None;
-                let in_vain = unchanged && !reverts.is_empty();
+                // A status may have been written meanwhile: only the generation tells.
+                let in_vain = !reverts.is_empty() && after.generation == before.generation;
                 if in_vain {
                     memo.came_back.extend(reverts.iter().cloned());
                 } else if *purpose == Purpose::Settings {
@@ -103,7 +104,7 @@ impl Hand<'_, Observed> {
                     memo.note_reverts(reverts);
                 }
                 drop(memo);
-                self.count(name_patch(*purpose, reverts, unchanged), Kind::Deployment, name);
+                self.count(name_patch(*purpose, reverts, in_vain), Kind::Deployment, name);
                 let decision = matches!(purpose, Purpose::Decision(_));
                 let by_label_alone = decision && after.generation == before.generation;
                 *patched = Some(after);
