@@ -12,6 +12,7 @@ mod harness;
 mod importing;
 mod install;
 mod operator;
+mod recreated;
 mod refused;
 mod restore;
 mod rights;

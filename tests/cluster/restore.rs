@@ -18,7 +18,7 @@ const KINDS: [&str; 7] =
 
 /// An object as a backup brings it back: without status, owners, uid, and what else the server gave
 /// it.
-fn stripped(mut object: Value) -> Value {
+pub fn stripped(mut object: Value) -> Value {
     object.as_object_mut().unwrap().remove("status");
     let meta = object["metadata"].as_object_mut().unwrap();
     for field in [
