@@ -22,6 +22,7 @@ use crate::simulator::{
     faults::{Behavior, Code, Trouble, WriteKind},
     history::{History, run_acts},
     operator::StaleKind,
+    others::{Addition, ScaleTarget},
     restore::Order,
 };
 
@@ -92,7 +93,7 @@ fn tell_one_history() {
 /// A theme: acts that are likely in its histories. Each history mixes one theme with ticks.
 type Theme = (&'static str, fn() -> BoxedStrategy<Act>);
 
-const THEMES: [Theme; 8] = [
+const THEMES: [Theme; 9] = [
     ("versions", version_acts),
     ("templates", template_acts),
     ("requests", request_acts),
@@ -101,6 +102,7 @@ const THEMES: [Theme; 8] = [
     ("environment", environment_acts),
     ("restores", restore_acts),
     ("everything", mixed_acts),
+    ("others", acts_of_others),
 ];
 
 fn any_version() -> impl Strategy<Value = String> {
@@ -285,6 +287,27 @@ fn restore_acts() -> BoxedStrategy<Act> {
     .boxed()
 }
 
+/// Controllers that interfere, settings, and children or single records that are deleted.
+fn acts_of_others() -> BoxedStrategy<Act> {
+    let addition =
+        prop_oneof![Just(Addition::Annotation), Just(Addition::Sidecar), Just(Addition::Env)];
+    let target = prop_oneof![Just(ScaleTarget::Deployment), Just(ScaleTarget::ModelDeployment)];
+    let deadline = prop_oneof![Just(30), Just(120), Just(900)];
+    prop_oneof![
+        3 => (target, 1i32..6).prop_map(|(t, n)| Act::Autoscaler(t, n)),
+        1 => Just(Act::DeleteAutoscaler),
+        3 => addition.prop_map(Act::AddFields),
+        2 => any::<bool>().prop_map(Act::OtherOwner),
+        1 => (0i32..10).prop_map(Act::MinReadySeconds),
+        1 => deadline.prop_map(Act::ProgressDeadline),
+        1 => (1i32..6).prop_map(Act::RestartLimit),
+        1 => Just(Act::LoseService),
+        1 => (1i64..5).prop_map(Act::LoseRecord),
+        1 => (0i32..5).prop_map(Act::Scale),
+    ]
+    .boxed()
+}
+
 /// The acts of all themes, and those that none of them has.
 fn mixed_acts() -> BoxedStrategy<Act> {
     let port = prop_oneof![Just("http"), Just("grpc"), Just("model")].prop_map(str::to_owned);
@@ -296,6 +319,7 @@ fn mixed_acts() -> BoxedStrategy<Act> {
         2 => refusal_acts(),
         2 => environment_acts(),
         1 => restore_acts(),
+        2 => acts_of_others(),
         2 => (port, 8080i32..8082).prop_map(|(name, number)| Act::Port(name, number)),
         1 => Just(Act::Rerender),
         1 => any_version().prop_map(Act::Pin),

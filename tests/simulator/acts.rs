@@ -17,6 +17,7 @@ use super::{
     cluster::{Cluster, NAME},
     faults::{Behavior, Code, Trouble, WriteKind},
     operator::{StaleKind, timestamp},
+    others::{Addition, ScaleTarget},
     restore::Order,
 };
 
@@ -41,9 +42,14 @@ pub enum Act {
     Protocol(Protocol),
     /// Name and number of the port of the container `model`.
     Port(String, i32),
+    /// Whether the port of the container `model` is UDP.
+    Udp(bool),
     Scale(i32),
     SpecPaused(bool),
     HistoryLimit(i32),
+    MinReadySeconds(i32),
+    ProgressDeadline(i32),
+    RestartLimit(i32),
     /// maxSurge and maxUnavailable.
     Bounds(i32, i32),
     /// The spec goes to that version, and after so many ticks back to what it named before.
@@ -66,6 +72,9 @@ pub enum Act {
     LoseDeployment,
     LoseRevisions,
     LoseRecords,
+    /// The record of that number is deleted.
+    LoseRecord(i64),
+    LoseService,
     EraseStatus,
     // Versions.
     Yank(String),
@@ -78,6 +87,14 @@ pub enum Act {
     Pin(String),
     /// The status that holds the pin is erased.
     LosePin(String),
+    // Other controllers.
+    /// The object that is scaled, and the replicas that are set again at each sync.
+    Autoscaler(ScaleTarget, i32),
+    DeleteAutoscaler,
+    /// Another manager adds fields to the Deployment's template.
+    AddFields(Addition),
+    /// Something else becomes the controller of the Deployment, or gives it up.
+    OtherOwner(bool),
     // The environment.
     Trouble(Trouble),
     Refuse(WriteKind, Code),
@@ -173,12 +190,18 @@ impl Cluster {
             | Act::Heal
             | Act::Reboot
             | Act::Age => self.perform_fault(act),
+            Act::Autoscaler(..)
+            | Act::DeleteAutoscaler
+            | Act::AddFields(_)
+            | Act::OtherOwner(_) => self.perform_by_others(act),
             Act::DieAfter(_) | Act::Stale(_) | Act::OperatorDown(_) => {
                 self.perform_on_operator(act)
             }
             Act::LoseDeployment
             | Act::LoseRevisions
             | Act::LoseRecords
+            | Act::LoseRecord(_)
+            | Act::LoseService
             | Act::EraseStatus
             | Act::Recreate(..)
             | Act::Backup
@@ -242,19 +265,18 @@ impl Cluster {
                     json!(format!("2026-01-01T00:00:0{n}Z"));
             }),
             Act::Protocol(protocol) => self.edit_spec(|s| s.protocol = Some(*protocol)),
+            Act::Udp(udp) => self.edit_template(|t| {
+                let container = &mut edit_containers(t)[0];
+                if container["ports"].is_null() {
+                    container["ports"] = json!([{"containerPort": 8080}]);
+                }
+                container["ports"][0]["protocol"] = json!(if *udp { "UDP" } else { "TCP" });
+            }),
             Act::Port(name, number) => self.edit_template(|t| {
                 let ports = json!([{"name": name, "containerPort": number}]);
                 edit_containers(t)[0]["ports"] = ports;
             }),
-            Act::Scale(replicas) => self.edit_spec(|s| s.replicas = *replicas),
-            Act::SpecPaused(paused) => self.edit_spec(|s| s.paused = *paused),
-            Act::HistoryLimit(limit) => self.edit_spec(|s| s.revision_history_limit = Some(*limit)),
-            Act::Bounds(surge, unavailable) => self.edit_spec(|s| {
-                let bounds = json!({"rollingUpdate": {
-                    "maxSurge": surge, "maxUnavailable": unavailable}});
-                s.strategy = serde_json::from_value(bounds).unwrap();
-            }),
-            _ => unreachable!("{act:?} is no edit of the spec"),
+            _ => self.perform_on_settings(act),
         }
     }
 
@@ -367,6 +389,7 @@ impl Cluster {
             }
             Act::Behave(version, behavior) => {
                 self.faults.behaviors.insert(version.clone(), *behavior);
+                self.note_faulty_versions();
             }
             _ => unreachable!("{act:?} is nothing of a version"),
         }
@@ -429,6 +452,8 @@ impl Cluster {
             Act::LoseDeployment => self.lose_deployment(),
             Act::LoseRevisions => self.revisions.clear(),
             Act::LoseRecords => self.records.clear(),
+            Act::LoseRecord(number) => self.records.retain(|r| r.spec.number != *number),
+            Act::LoseService => self.service = None,
             Act::EraseStatus => {
                 if let Some(object) = self.model_deployment.as_mut() {
                     object.status = None;
@@ -436,7 +461,7 @@ impl Cluster {
             }
             Act::Recreate(model, version) => {
                 self.model_deployment = None;
-                self.remove_children();
+                self.collect_children();
                 self.operator.wake();
                 self.tick();
                 self.create_model_deployment(model, version);

@@ -5,6 +5,7 @@ use super::{
     cluster::Cluster,
     deployment_controller::{next_deadline, sync_deployment},
     objects::Seconds,
+    others::AUTOSCALER_PERIOD,
     replica_set_controller::{next_availability, remove_deleted_pods, sync_replica_sets},
 };
 
@@ -14,6 +15,12 @@ const HORIZON: Seconds = 3600;
 const TICKS_MAX: usize = 3000;
 /// Writes of one settling that never ends which are still called quiet.
 const QUIET_WRITES: usize = 30;
+/// Seconds after which a cluster whose Deployment an autoscaler and the operator scale in turn is
+/// judged as if it were at rest: more than the default deadline and the backoff of a refusal.
+const CONTENTION: Seconds = 1200;
+/// Writes by which the operator may answer one scaling: settings, and the status of pods that come
+/// and go.
+const WRITES_FOR_A_SYNC: usize = 8;
 /// Writes of one settling after which they are called hot.
 const WRITES_MAX: usize = 300;
 
@@ -41,7 +48,8 @@ impl Cluster {
 
     /// Kubernetes' controllers and the kubelet; whether anything changed.
     fn sync_controllers(&mut self) -> bool {
-        let mut changed = self.collect_garbage() | remove_deleted_pods(&mut self.workload);
+        let mut changed = self.collect_garbage() | self.sync_autoscaler();
+        changed |= remove_deleted_pods(&mut self.workload);
         changed |= sync_replica_sets(&mut self.workload, self.now);
         changed |= self.run_kubelet();
         let before = self.workload.deployment.as_ref().map(|d| d.status.clone());
@@ -87,22 +95,41 @@ impl Cluster {
 
     /// Ticks, and jumps over the time in which nothing happens, until nothing is left to happen.
     pub fn settle(&mut self) {
-        let (end, writes) = (self.now + HORIZON, self.operator.writes.len());
+        let (began, writes) = (self.now, self.operator.writes.len());
+        let end = began + HORIZON;
         for _ in 0..TICKS_MAX {
             let motion = self.step_or_jump(end);
-            if self.operator.writes.len() > writes + WRITES_MAX {
+            if self.operator.writes.len() > writes + WRITES_MAX + self.count_contended(began) {
                 self.witness_restless("the operator writes again and again");
                 return;
             }
-            if motion == Motion::Resting {
+            let rests = motion == Motion::Resting;
+            if rests || (self.now >= began + CONTENTION && self.waits_for_autoscaler()) {
                 self.witness_rest();
                 return;
             }
         }
         // Kubernetes' own controllers may go round in circles; the operator must not.
-        if self.operator.writes.len() > writes + QUIET_WRITES {
+        if self.operator.writes.len() > writes + QUIET_WRITES + self.count_contended(began) {
             self.witness_restless("the cluster never comes to rest");
         }
+    }
+
+    /// The writes with which the operator may have answered an autoscaler of the Deployment since
+    /// `began`.
+    fn count_contended(&self, began: Seconds) -> usize {
+        let syncs = (self.now - began) / AUTOSCALER_PERIOD + 1;
+        let syncs = usize::try_from(syncs).unwrap_or(0);
+        if self.is_contended() { syncs * WRITES_FOR_A_SYNC } else { 0 }
+    }
+
+    /// True if nothing else happens before an autoscaler of the Deployment scales it again.
+    fn waits_for_autoscaler(&self) -> bool {
+        let Some(at) = self.next_scaling().filter(|at| *at > self.now) else { return false };
+        let is_awake = self.operator.is_awake && !self.operator.is_down;
+        self.is_contended()
+            && !is_awake
+            && self.next_due_of_all_others().is_none_or(|due| due >= at)
     }
 
     /// One step, after which time moves on to what is due next.
@@ -137,6 +164,11 @@ impl Cluster {
     }
 
     fn next_due(&self) -> Option<Seconds> {
+        self.next_due_of_all_others().into_iter().chain(self.next_scaling()).min()
+    }
+
+    /// When something is due that is not done by an autoscaler.
+    fn next_due_of_all_others(&self) -> Option<Seconds> {
         let deployment = next_deadline(&self.workload, self.now);
         let operator = self.operator.due.filter(|_| !self.operator.is_down);
         let available = next_availability(&self.workload, self.now);

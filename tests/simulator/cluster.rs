@@ -13,6 +13,7 @@ use super::{
     faults::Faults,
     objects::{Deployment, DeploymentSpec, DeploymentStatus, Seconds, Template, Workload},
     operator::Operator,
+    others::{Autoscaler, is_of_another_owner, prune_managers},
     restore::Backup,
     truth::Truth,
 };
@@ -43,6 +44,7 @@ pub struct Cluster {
     /// The same Deployment as its controllers see it, with its ReplicaSets and pods.
     pub workload: Workload,
     pub service: Option<Service>,
+    pub autoscaler: Option<Autoscaler>,
     pub faults: Faults,
     pub operator: Operator,
     pub truth: Truth,
@@ -65,6 +67,7 @@ impl Cluster {
             deployment: None,
             workload: Workload::default(),
             service: None,
+            autoscaler: None,
             faults: Faults::default(),
             operator: Operator::default(),
             truth: Truth::default(),
@@ -170,6 +173,7 @@ impl Cluster {
 
     /// Stores the Deployment, as the API server does after validation; whether it changed.
     pub fn put_deployment(&mut self, mut body: Value) -> bool {
+        prune_managers(&mut body);
         let before = self.deployment.as_deref();
         if before == Some(&body) {
             return false;
@@ -215,12 +219,23 @@ impl Cluster {
         self.operator.wake();
     }
 
+    /// As [`Self::remove_children`], but a Deployment that something else owns stays.
+    pub fn collect_children(&mut self) {
+        if self.deployment.as_deref().is_some_and(is_of_another_owner) {
+            self.service = None;
+            self.operator.wake();
+        } else {
+            self.remove_children();
+        }
+    }
+
     /// Removes children whose owner is gone, such as one that an operator created after it had read
     /// an old cache; whether there were any.
     pub fn collect_garbage(&mut self) -> bool {
         let owner = self.model_deployment.as_ref().map(|d| d.uid.clone());
         let is_orphan = |uid: &str| owner.as_deref() != Some(uid);
-        let of_deployment = self.deployment.as_ref().and_then(|body| {
+        let ours = self.deployment.as_ref().filter(|body| !is_of_another_owner(body));
+        let of_deployment = ours.and_then(|body| {
             body["metadata"]["ownerReferences"][0]["uid"].as_str().map(str::to_owned)
         });
         let of_service = self.service.as_ref().and_then(|s| s.meta.controller.as_ref());

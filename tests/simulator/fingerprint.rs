@@ -68,6 +68,10 @@ impl Cluster {
         canon.json(&self.workload.quota);
         canon.json(&self.service);
         canon.json(&(&self.faults.behaviors, &self.faults.trouble, &self.faults.refusals));
+        if let Some(autoscaler) = &self.autoscaler {
+            canon.json(&(autoscaler.target, autoscaler.replicas));
+            canon.time(autoscaler.wrote);
+        }
         canon.json(&(self.faults.webhook, self.faults.older_crds, self.backup.is_some()));
         self.write_operator(&mut canon);
         self.write_truth(&mut canon);
@@ -155,12 +159,17 @@ impl Cluster {
 
     fn write_truth(&self, canon: &mut Canon) {
         let truth = &self.truth;
-        canon.json(&(&truth.rejected_by_people, &truth.named, &truth.faulty));
+        canon.json(&(&truth.rejections, &truth.named, &truth.faulty));
         canon.json(&(&truth.refused_templates, &truth.decision, &truth.undo_target));
         canon.json(&(truth.to_protect, truth.records, truth.records_allowed));
         canon.time(Some(truth.last_act));
-        canon.json(&(truth.kubectl_was_run, truth.is_restoring, truth.had_endpoints));
-        canon.json(&(truth.was_stale, &truth.left_within_a_version, truth.secret_was_rotated));
+        canon.json(&(truth.kubectl_runs, truth.is_restoring, truth.had_endpoints));
+        canon.json(&(
+            truth.was_stale,
+            truth.is_only_drift,
+            truth.were_records_lost,
+            truth.secret_was_rotated,
+        ));
         canon.json(&self.waits_for_backoff());
         if let Some(protection) = &truth.protected {
             canon.json(&(protection.property, &protection.pods, protection.losses_allowed));

@@ -16,6 +16,7 @@ use super::{
     cluster::{Cluster, NAME},
     kubelet::observe_pod,
     operator::{StaleKind, timestamp},
+    others::read_foreign_fields,
 };
 
 impl Cluster {
@@ -60,6 +61,7 @@ impl Cluster {
             service: self.service.clone(),
             pods: self.workload.pods.iter().map(observe_pod).collect(),
             requests: self.requests.clone(),
+            autoscalers: self.observe_autoscalers(),
             memory,
             ..Observed::default()
         };
@@ -134,7 +136,7 @@ impl Cluster {
                 revision_history_limit: spec.revision_history_limit,
                 template: spec.template.value.clone(),
             },
-            foreign: Vec::new(),
+            foreign: read_foreign_fields(body),
             status: DeploymentStatus {
                 observed_generation: status.observed_generation,
                 replicas: status.replicas,

@@ -1,12 +1,12 @@
-//! What the witness says of pods: which have to stay, which have to answer, and which rollouts can be
-//! gone back to.
+//! What the witness says of pods: which have to stay, which have to answer, and which rollouts can
+//! be gone back to.
 
 use std::collections::BTreeSet;
 
 use rollmodel::api::{ModelRolloutSpec, names, rollout::Trigger};
 use serde_json::Value;
 
-use super::{cluster::Cluster, rest::find_port};
+use super::{cluster::Cluster, others::has_additions, rest::find_port};
 
 /// Healthy pods that have to stay, less those that Kubernetes was about to delete anyway.
 #[derive(Clone, Debug)]
@@ -35,6 +35,7 @@ impl Cluster {
         let healthy = self.workload.pods.iter().filter(|p| {
             !p.deleting
                 && p.state.ready_since.is_some()
+                && !has_additions(&p.template.value)
                 && p.template.label(names::REVISION) == hash16
                 && p.template.annotation(names::RESTARTED_AT) == record.restarted_at.as_deref()
         });
@@ -69,8 +70,8 @@ impl Cluster {
         let ready: Vec<&super::objects::Pod> = (self.workload.pods.iter())
             .filter(|p| !p.deleting && p.state.ready_since.is_some())
             .collect();
-        let target = service.ports.first().map(|p| p["targetPort"].clone()).unwrap_or_default();
-        let answering = ready.iter().filter(|p| has_port(&p.template.value, &target)).count();
+        let port = service.ports.first().cloned().unwrap_or_default();
+        let answering = ready.iter().filter(|p| has_port(&p.template.value, &port)).count();
         let cut = self.truth.had_endpoints
             && answering == 0
             && !ready.is_empty()
@@ -78,7 +79,7 @@ impl Cluster {
         self.truth.had_endpoints = answering > 0;
         if cut {
             let sentence =
-                format!("no pod has the Service's port {target}, and {} are ready", ready.len());
+                format!("no pod has the Service's port {port}, and {} are ready", ready.len());
             self.violate("endpoints-never-empty", sentence);
         }
     }
@@ -119,8 +120,8 @@ impl Cluster {
             let within = contents.len() <= limit;
             let failed = self.truth.faulty.contains(&record.version)
                 || self.failed_by_a_secret(record)
-                || self.truth.rejected_by_people.contains(&record.record_digest)
-                || self.truth.left_within_a_version.contains(&record.content_hash);
+                || self.truth.rejections.versions.contains(&record.record_digest)
+                || self.truth.rejections.left_within_a_version.contains(&record.content_hash);
             let refused = !self.truth.refused_templates.is_empty() || !self.has_template(record);
             if within
                 && record.content_hash != newest.content_hash
@@ -134,8 +135,8 @@ impl Cluster {
         None
     }
 
-    /// Whether a record's content was failed after a Secret was rotated: its pods crash like those of
-    /// a bad version.
+    /// Whether a record's content was failed after a Secret was rotated: its pods crash like those
+    /// of a bad version.
     fn failed_by_a_secret(&self, record: &ModelRolloutSpec) -> bool {
         let rejects = |r: &&ModelRolloutSpec| {
             r.trigger == Trigger::Failed
@@ -159,8 +160,11 @@ pub fn is_same_pods(a: &ModelRolloutSpec, b: &ModelRolloutSpec) -> bool {
         == (&b.revision_hash, &b.rendering_digest, &b.restarted_at)
 }
 
-fn has_port(template: &Value, target: &Value) -> bool {
+/// Whether a pod answers at the targetPort of a Service's port, which is one of its protocol.
+fn has_port(template: &Value, service: &Value) -> bool {
+    let protocol = |port: &Value| port["protocol"].as_str().unwrap_or("TCP").to_owned();
+    let (target, wanted) = (&service["targetPort"], protocol(service));
     let containers = template["spec"]["containers"].as_array().into_iter().flatten();
     let mut ports = containers.flat_map(|c| c["ports"].as_array().into_iter().flatten());
-    ports.any(|p| p["name"] == *target || p["containerPort"] == *target)
+    ports.any(|p| (p["name"] == *target || p["containerPort"] == *target) && protocol(p) == wanted)
 }

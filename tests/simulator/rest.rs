@@ -39,15 +39,20 @@ impl Cluster {
         self.witness_availability();
         self.witness_requests();
         self.witness_decision();
+        self.witness_others();
         // Where someone deleted records, a person has to say how it goes on.
         let reasons = self.status().conditions;
         let waits_for_records = reasons.iter().any(|c| c.reason == "RecordsMissing");
         let troubled = waits_for_records
             || !self.faults.trouble.is_empty()
             || !self.faults.refusals.is_empty()
-            || self.faults.older_crds;
+            || self.faults.older_crds
+            || self.has_other_owner();
         if !troubled {
             self.witness_desired();
+            self.witness_additions();
+            self.witness_service();
+            self.witness_resume();
         }
     }
 
@@ -80,6 +85,9 @@ impl Cluster {
         let only_settings = self.faults.refusals.keys().all(is_of_settings);
         let Some(newest) = self.newest_record().filter(|_| only_settings) else { return };
         let Some(deployment) = &self.workload.deployment else { return };
+        if self.has_other_owner() {
+            return;
+        }
         let live = deployment.spec.template.label(names::REVISION).to_owned();
         let wanted = names::short_hash(&newest.revision_hash).to_owned();
         if !self.faults.refusals.is_empty() && live != wanted {
@@ -115,6 +123,9 @@ impl Cluster {
             let sentence = format!("version {} is held, and it never failed: {says}", spec.version);
             self.violate("only-faulty-content-is-failed", sentence);
         }
+        if self.is_shrunk_by_others() {
+            return;
+        }
         let newest = self.newest_record().filter(|r| r.outcome.is_none());
         let newest = newest.map(|r| (r.number, r.version.clone()));
         if let Some((number, version)) = newest.filter(|_| hold)
@@ -128,6 +139,13 @@ impl Cluster {
         if !hold && !reached && !self.faults.behavior(&spec.version).is_faulty() {
             let sentence = format!("version {} does not serve: {state:?}, {says}", spec.version);
             self.violate("desired-or-held-state-reached", sentence);
+        }
+    }
+
+    /// A Deployment of ours has a Service.
+    fn witness_service(&mut self) {
+        if self.workload.deployment.is_some() && self.service.is_none() {
+            self.violate("a-service-comes-back", "the Deployment has no Service at rest");
         }
     }
 

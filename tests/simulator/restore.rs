@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{
     cluster::{Cluster, ModelDeploymentObject},
     operator::{keep_restored_metadata, timestamp},
+    rejections::Rejections,
 };
 
 /// What a backup holds.
@@ -25,6 +26,8 @@ pub struct Backup {
     requests: Vec<Request>,
     deployment: Option<Arc<Value>>,
     service: Option<Service>,
+    /// What the records of the backup reject.
+    rejections: Rejections,
 }
 
 impl Backup {
@@ -83,6 +86,7 @@ impl Cluster {
             requests: self.requests.clone(),
             deployment: self.deployment.clone(),
             service: self.service.clone(),
+            rejections: self.truth.rejections.clone(),
         }));
     }
 
@@ -95,6 +99,8 @@ impl Cluster {
         self.revisions.clear();
         self.requests.clear();
         self.versions.clear();
+        self.truth.rejections.clone_from(&backup.rejections);
+        self.truth.were_records_lost = false;
         self.witness_restore(true);
         if let Some(spec) = &backup.spec {
             self.witness_named(&spec.version);

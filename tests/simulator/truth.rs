@@ -7,7 +7,7 @@ use rollmodel::{
     api::{
         ModelRolloutSpec, names,
         request::{RequestResult, Verb},
-        rollout::{Scope, Trigger},
+        rollout::Trigger,
         version::LifecycleState,
     },
     plan::{Action, Observed, Plan, Prunable, action::Purpose},
@@ -20,7 +20,9 @@ use super::{
     faults::Trouble,
     objects::Seconds,
     operator::BACKOFF_MAX,
+    others::is_of_another_owner,
     protection::{Protection, is_same_pods},
+    rejections::Rejections,
 };
 
 /// The most seconds from an edit of the spec to its record.
@@ -37,8 +39,7 @@ pub struct Violation {
 #[derive(Clone, Debug, Default)]
 pub struct Truth {
     pub violations: Vec<Violation>,
-    /// recordDigests that a person went back from, until a Retry.
-    pub rejected_by_people: BTreeSet<String>,
+    pub rejections: Rejections,
     /// Versions that the spec named since what serves was promoted.
     pub named: BTreeSet<String>,
     /// Versions that ever had a fault of their own.
@@ -57,17 +58,21 @@ pub struct Truth {
     pub records_allowed: usize,
     /// When the last act happened.
     pub last_act: Seconds,
-    /// A verb of kubectl was run since the cluster last settled.
-    pub kubectl_was_run: bool,
+    /// Verbs of kubectl since the cluster last settled, less those that are recorded.
+    pub kubectl_runs: usize,
     pub is_restoring: bool,
     pub had_endpoints: bool,
     /// Caches showed the past since the last act: wrong acts are judged by others.
     pub was_stale: bool,
     /// The generation of the spec when a refusal was last lifted.
     pub refusal_lifted_at: Option<i64>,
-    /// Contents that a person left for another template of the same version.
-    pub left_within_a_version: BTreeSet<String>,
+    /// Since the cluster was calm, nothing happened but that others changed the Deployment.
+    pub is_only_drift: bool,
     pub secret_was_rotated: bool,
+    /// Someone deleted records: all requests but a Retry are refused where they are missed.
+    pub were_records_lost: bool,
+    /// This cluster is a copy, of which the witness tries something.
+    pub is_tried: bool,
 }
 
 impl Cluster {
@@ -87,10 +92,13 @@ impl Cluster {
             self.truth.refusal_lifted_at = self.generation();
         }
         self.truth.was_stale = matches!(act, Act::Stale(_)) || self.operator.stale.is_some();
+        let is_drift = matches!(act, Act::AddFields(_) | Act::EditImage);
+        self.truth.is_only_drift = is_drift && (self.truth.is_only_drift || self.is_calm());
         match act {
             Act::KubectlUndo(_) | Act::KubectlRestart | Act::KubectlPause(_) => {
-                self.truth.kubectl_was_run = true;
+                self.truth.kubectl_runs += 1;
             }
+            Act::LoseRecords | Act::LoseRecord(_) => self.truth.were_records_lost = true,
             Act::Want(version) | Act::Recreate(_, version) => self.witness_named(version),
             Act::Behave(version, behavior) if behavior.is_faulty() => {
                 self.truth.faulty.insert(version.clone());
@@ -122,10 +130,11 @@ impl Cluster {
         let Some(deployment) = &self.workload.deployment else { return false };
         newest.is_promoted()
             && newest.version == spec.version
+            && self.status().observed_generation == self.generation()
             && deployment.spec.template.label(names::REVISION)
                 == names::short_hash(&newest.revision_hash)
             && deployment.spec.replicas == spec.replicas
-            && !self.truth.kubectl_was_run
+            && self.truth.kubectl_runs == 0
             && self.requests.iter().all(|r| r.status.is_some())
     }
 
@@ -161,8 +170,15 @@ impl Cluster {
         match action {
             Action::CreateRecord { spec } => self.witness_record(spec),
             Action::AmendRecord { name, .. } => self.witness_amendment(name),
-            Action::PatchDeployment { purpose: Purpose::Decision(_), .. } => {
-                self.witness_patch(before);
+            Action::PatchDeployment { purpose, .. } => {
+                let has_other_owner = before.is_some_and(is_of_another_owner);
+                if has_other_owner && !self.truth.was_stale {
+                    let sentence = "a Deployment that something else controls was patched";
+                    self.violate("what-others-own-is-not-written", sentence);
+                }
+                if matches!(purpose, Purpose::Decision(_)) {
+                    self.witness_patch(before);
+                }
             }
             Action::AnswerRequest { name, status } => {
                 let result = status.result;
@@ -193,10 +209,7 @@ impl Cluster {
             (self.history().into_iter()).filter(|r| r.number < record.number).cloned().collect();
         let left = before.last().filter(|r| r.model == record.model).cloned();
         let serving = self.serving_record().cloned();
-        if record.decided_by.name.starts_with("kubectl") && !self.truth.kubectl_was_run {
-            let sentence = format!("rollout {} is by kubectl, which nobody ran", record.number);
-            self.violate("only-people-are-kubectl", sentence);
-        }
+        self.witness_cause(record);
         let in_order = self.faults.trouble.is_empty() && self.faults.refusals.is_empty();
         let waited = self.now - self.truth.last_act;
         let soon = if self.waits_for_backoff() { BACKOFF_MAX } else { SOON };
@@ -205,6 +218,10 @@ impl Cluster {
             self.violate("a-spec-is-acted-on-at-once", sentence);
         }
         self.truth.refusal_lifted_at = None;
+        if self.truth.is_only_drift {
+            let sentence = format!("rollout {} came of a change by others", record.number);
+            self.violate("drift-makes-no-record", sentence);
+        }
         self.witness_model(record);
         self.witness_admission(record, serving.as_ref());
         self.witness_version(record, left.as_ref(), serving.as_ref());
@@ -220,6 +237,26 @@ impl Cluster {
         self.note_rejection_by_people(record, left.as_ref());
     }
 
+    /// One request or one verb of kubectl leads to one record.
+    fn witness_cause(&mut self, record: &ModelRolloutSpec) {
+        if record.decided_by.name.starts_with("kubectl") {
+            if self.truth.kubectl_runs == 0 {
+                let sentence = format!("rollout {} is by kubectl, which nobody ran", record.number);
+                self.violate("only-people-are-kubectl", sentence);
+            }
+            self.truth.kubectl_runs = self.truth.kubectl_runs.saturating_sub(1);
+        }
+        let Some(request) = &record.decided_by.request else { return };
+        let is_same = |other: &&ModelRolloutSpec| {
+            let by = other.decided_by.request.as_ref();
+            other.number != record.number && by.is_some_and(|by| by.uid == request.uid)
+        };
+        if let Some(other) = self.history().into_iter().find(is_same).map(|r| r.number) {
+            let sentence = format!("rollouts {other} and {} are of one request", record.number);
+            self.violate("two-records-per-event", sentence);
+        }
+    }
+
     fn witness_model(&mut self, record: &ModelRolloutSpec) {
         let model = self.spec().map(|s| s.model.clone()).unwrap_or_default();
         let of_another = self
@@ -230,28 +267,6 @@ impl Cluster {
             let sentence =
                 format!("rollout {} of model {model} serves another model", record.number);
             self.violate("one-model", sentence);
-        }
-    }
-
-    fn witness_admission(&mut self, record: &ModelRolloutSpec, serving: Option<&ModelRolloutSpec>) {
-        if self.faults.older_crds || self.truth.was_stale {
-            return;
-        }
-        let serves = serving.is_some_and(|s| s.record_digest == record.record_digest);
-        if !serves && self.is_yanked(record) {
-            let sentence = format!(
-                "rollout {} newly serves version {}, which is yanked or in conflict",
-                record.number, record.version
-            );
-            self.violate("only-admitted-is-newly-served", sentence);
-        }
-        let rejected = self.truth.rejected_by_people.contains(&record.record_digest);
-        if rejected && !serves && record.trigger != Trigger::Retry {
-            let sentence = format!(
-                "rollout {} ({:?}) serves version {}, which a person went back from",
-                record.number, record.trigger, record.version
-            );
-            self.violate("rejected-stays-rejected", sentence);
         }
     }
 
@@ -276,7 +291,7 @@ impl Cluster {
         // What serves, rolled out once more (a Retry, a recreation), leads back beyond it.
         let open_forward = left
             .is_some_and(|l| l.outcome.is_none() && !l.goes_back() && !is_same_pods(l, serving));
-        let may_return = !self.truth.rejected_by_people.contains(&serving.record_digest);
+        let may_return = !self.truth.rejections.versions.contains(&serving.record_digest);
         let allowed = match record.trigger {
             // A lost revision is rolled out once more.
             Trigger::Recreated if left.is_some_and(|l| l.version == record.version) => true,
@@ -338,81 +353,6 @@ impl Cluster {
         }
     }
 
-    fn witness_rejection(&mut self, record: &ModelRolloutSpec) {
-        let Some(rejection) = &record.rejects else { return };
-        let own = match rejection.scope {
-            Scope::Version => &record.record_digest,
-            Scope::Content => &record.content_hash,
-            Scope::Revision => &record.revision_hash,
-        };
-        if rejection.key == *own {
-            let sentence = format!("rollout {} rejects what it serves", record.number);
-            self.violate("nothing-rejects-itself", sentence);
-        }
-    }
-
-    fn note_rejection_by_people(
-        &mut self,
-        record: &ModelRolloutSpec,
-        left: Option<&ModelRolloutSpec>,
-    ) {
-        match (record.trigger, left) {
-            (Trigger::Retry, _) => {
-                self.truth.rejected_by_people.remove(&record.record_digest);
-                self.truth.left_within_a_version.remove(&record.content_hash);
-            }
-            (Trigger::Undo | Trigger::Abort, Some(left))
-                if left.record_digest != record.record_digest =>
-            {
-                self.truth.rejected_by_people.insert(left.record_digest.clone());
-            }
-            (Trigger::Undo | Trigger::Abort, Some(left)) => {
-                self.truth.left_within_a_version.insert(left.content_hash.clone());
-            }
-            _ => {}
-        }
-    }
-
-    fn witness_amendment(&mut self, name: &str) {
-        let find = |r: &&&ModelRolloutSpec| {
-            names::record_name(&r.model_deployment_ref.name, r.number) == name
-        };
-        let Some(record) = self.history().iter().find(find).map(|r| (*r).clone()) else { return };
-        let now = Some(super::operator::timestamp(self.now));
-        let just_promoted = record.is_promoted() && record.end_time.as_ref().map(|t| t.0) == now;
-        if !just_promoted || self.truth.was_stale {
-            return;
-        }
-        let hash16 = names::short_hash(&record.revision_hash);
-        let minimum = self.workload.deployment.as_ref().map_or(0, |d| d.spec.min_ready_seconds);
-        let available = (self.workload.pods.iter())
-            .filter(|p| p.template.label(names::REVISION) == hash16)
-            .any(|p| p.is_available(minimum, self.now));
-        if !available {
-            let sentence = format!("rollout {name} was promoted without an available pod");
-            self.violate("promoted-with-available-pods", sentence);
-        }
-        let spec_version = self.spec().map(|s| s.version.clone()).unwrap_or_default();
-        let served_before = (self.history().into_iter().rev())
-            .find(|r| r.number < record.number && r.is_promoted())
-            .map(|r| (r.content_hash.clone(), r.record_digest.clone()));
-        let newly = served_before.as_ref().is_none_or(|(core, _)| *core != record.content_hash);
-        let forward = !record.goes_back() && newly && !self.faults.older_crds;
-        if forward && spec_version != record.version {
-            let sentence = format!(
-                "rollout {} promoted version {}, and the spec names {spec_version}",
-                record.number, record.version
-            );
-            self.violate("named-when-promoted", sentence);
-        }
-        let another = served_before.is_none_or(|(_, digest)| digest != record.record_digest);
-        if forward && another && self.is_yanked(&record) {
-            let sentence = format!("version {} is yanked and was promoted", record.version);
-            self.violate("only-admitted-is-newly-served", sentence);
-        }
-        self.truth.named = BTreeSet::from([spec_version]);
-    }
-
     fn witness_patch(&mut self, before: Option<&Value>) {
         let template = |body: Option<&Value>| body.map(|b| b["spec"]["template"].clone());
         if template(before) != template(self.deployment.as_deref())
@@ -426,7 +366,7 @@ impl Cluster {
         let paused = |body: Option<&Value>| body.is_some_and(|b| b["spec"]["paused"] == true);
         let lifted = paused(before) && !paused(self.deployment.as_deref());
         let goes_back = self.newest_record().is_some_and(|r| r.goes_back() && r.outcome.is_none());
-        // A pause that somebody else, or a restore, put on before it was wanted is not ours to keep.
+        // A pause that someone else, or a restore, put on before it was wanted is not ours to keep.
         let restored = self.workload.replica_sets.is_empty();
         let ours = before
             .and_then(|b| b["metadata"]["labels"][names::DECISION].as_str())
@@ -462,6 +402,8 @@ impl Cluster {
             && request.spec.to_version.is_none()
             && current
             && !self.truth.was_stale
+            && !self.has_other_owner()
+            && !self.truth.were_records_lost
             && let Some(target) = self.truth.undo_target.clone()
         {
             let sentence =
@@ -476,24 +418,6 @@ impl Cluster {
         self.truth.records = 0;
         self.truth.records_allowed = 0;
         // Commits settle one by one.
-        self.truth.kubectl_was_run = false;
-    }
-}
-
-impl Cluster {
-    /// Whether people went back from the version of a record.
-    pub fn truth_rejects(&self, record: &ModelRolloutSpec) -> bool {
-        self.truth.rejected_by_people.contains(&record.record_digest)
-    }
-
-    /// Whether a version may be held: a person went back from it, it failed of itself, or its
-    /// template was refused.
-    pub fn may_be_held(&self, version: &str) -> bool {
-        let mut digests = self.versions.iter().filter(|v| v.version == version);
-        digests.any(|v| self.truth.rejected_by_people.contains(&v.record_digest))
-            || self.truth.faulty.contains(version)
-            || !self.truth.refused_templates.is_empty()
-            || !self.truth.left_within_a_version.is_empty()
-            || self.truth.secret_was_rotated
+        self.truth.kubectl_runs = 0;
     }
 }
