@@ -28,6 +28,11 @@ impl Cluster {
             .find(|r| r.number < record.number && r.is_promoted())
             .map(|r| (r.content_hash.clone(), r.record_digest.clone()));
         let newly = served_before.as_ref().is_none_or(|(core, _)| *core != record.content_hash);
+        // What a person is going back to counts as what serves (rule 2 of docs/design.md).
+        let is_returned_to = (self.history().into_iter().rev())
+            .take_while(|r| r.number >= record.number || !r.is_promoted())
+            .any(|r| r.goes_back() && r.content_hash == record.content_hash);
+        let newly = newly && !is_returned_to;
         let forward = !record.goes_back() && newly && !self.faults.older_crds;
         if forward && spec_version != record.version {
             let sentence = format!(
