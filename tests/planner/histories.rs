@@ -321,6 +321,7 @@ fn mixed_acts() -> BoxedStrategy<Act> {
         1 => restore_acts(),
         2 => acts_of_others(),
         2 => (port, 8080i32..8082).prop_map(|(name, number)| Act::Port(name, number)),
+        1 => any::<bool>().prop_map(Act::Udp),
         1 => Just(Act::Rerender),
         1 => any_version().prop_map(Act::Pin),
         1 => any_version().prop_map(Act::LosePin),

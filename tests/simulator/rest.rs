@@ -192,12 +192,15 @@ impl Cluster {
         !yanked && !conflict && !refused && verified && self.shares_port(spec)
     }
 
-    /// Whether the port that the spec writes can be rolled out: no other container has one of its
-    /// name, and it has the name or the number of the port that serves; a
+    /// Whether the port that the spec writes can be rolled out: its protocol is TCP, no other
+    /// container has one of its name, and it has the name or the number of the port that serves. A
     /// Service finds both by nothing else.
     fn shares_port(&self, spec: &ModelDeploymentSpec) -> bool {
         let written = spec.template.as_ref().and_then(find_port);
-        if written.is_some_and(|port| is_doubly_named(spec.template.as_ref(), port)) {
+        let is_invalid = |port: &Value| {
+            port["protocol"] == "UDP" || is_doubly_named(spec.template.as_ref(), port)
+        };
+        if written.is_some_and(is_invalid) {
             return false;
         }
         let live = self.workload.deployment.as_ref();
