@@ -312,7 +312,7 @@ fn an_object_of_a_childs_name_that_is_not_ours_is_never_touched() {
 }
 
 #[test]
-fn what_tools_wait_for_is_true_at_every_moment() {
+fn an_empty_status_is_never_read_as_settled_and_ready_means_that_it_serves() {
     let mut story = Story::begin("kstatus");
     story.cluster.kubectl_in(
         &["-n", &story.namespace, "apply", "-f", "-"],
