@@ -61,8 +61,8 @@ fn describe_leaving(observed: &Observed) -> String {
     )
 }
 
-/// The status of a ModelDeployment that is being deleted, where it still says that it is ready. What
-/// serves may be gone at any moment, and nothing brings it back.
+/// The status of a ModelDeployment that is being deleted, where it still says that it is ready. Its
+/// pods may be gone at any moment, and nothing brings them back.
 fn write_leaving_status(
     observed: &Observed,
     leaving: &ObservedModelDeployment,

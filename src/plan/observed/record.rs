@@ -29,9 +29,9 @@ pub struct Record {
 const RESTORE_SECONDS: i64 = 3600;
 
 impl Record {
-    /// Returns the seconds for which the ModelDeployment and the Deployment of a restored record may
-    /// still be missing, because they are restored later; None for a record that was not restored,
-    /// or long ago.
+    /// Returns the seconds for which the ModelDeployment and the Deployment of a restored record
+    /// may still be missing, because they are restored later; None for a record that was not
+    /// restored, or long ago.
     #[must_use]
     pub fn restore_seconds_left(&self, now: Timestamp) -> Option<i64> {
         let left = self.restored?.as_second() + RESTORE_SECONDS - now.as_second();
