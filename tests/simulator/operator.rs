@@ -212,7 +212,7 @@ impl Cluster {
         match answer {
             Ok(()) => {
                 self.witness_write(action, before.as_deref());
-                let by_label_alone = self.note_deployment_write(action, before.as_deref());
+                let by_label_alone = self.note_deployment_write(action, before.as_deref())?;
                 Ok(self.accept(action) || by_label_alone)
             }
             Err(ApiError::Conflict) => Err(Applied::Behind),
@@ -263,18 +263,26 @@ impl Cluster {
         Err(Applied::Again)
     }
 
-    fn note_deployment_write(&mut self, action: &Action, before: Option<&Value>) -> bool {
-        let Action::PatchDeployment { purpose, reverts, .. } = action else { return false };
-        let Some(before) = before else { return false };
+    /// Remembers the answer to a write of the Deployment. True if nobody tells of it; a revert in
+    /// vain ends the pass.
+    fn note_deployment_write(
+        &mut self,
+        action: &Action,
+        before: Option<&Value>,
+    ) -> Result<bool, Applied> {
+        let Action::PatchDeployment { purpose, reverts, .. } = action else { return Ok(false) };
+        let Some(before) = before else { return Ok(false) };
         let now = self.deployment.clone().unwrap();
         let same = |pointer: &str| before.pointer(pointer) == now.pointer(pointer);
         let unchanged = same("/metadata/resourceVersion");
-        if unchanged {
-            self.operator.came_back.extend(reverts.iter().cloned());
-        }
         self.operator.answered_generation = now["metadata"]["generation"].as_i64();
+        if !reverts.is_empty() && same("/metadata/generation") {
+            self.operator.came_back.extend(reverts.iter().cloned());
+            return Err(Applied::Again);
+        }
         // A decision that is carried out by a label alone is answered by nobody.
-        matches!(purpose, Purpose::Decision(_)) && same("/metadata/generation") && !unchanged
+        let is_decision = matches!(purpose, Purpose::Decision(_));
+        Ok(is_decision && same("/metadata/generation") && !unchanged)
     }
 
     fn remember(
