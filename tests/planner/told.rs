@@ -111,6 +111,11 @@ fn a_retry_during_a_pause_says_what_lifts_the_pause() {
 #[test]
 fn an_undo_warns_of_the_version_that_the_spec_names_and_that_is_not_there_yet() {
     let mut world = on_seven();
+    let undo = world.send_request(Verb::Undo);
+    world.settle();
+    let message = world.find_answer(&undo).message.unwrap();
+    assert!(message.ends_with("version 7 is not served again until a Retry."), "{message}");
+    let mut world = on_seven();
     world.want_version("9");
     world.settle();
     let undo = world.send_request(Verb::Undo);
