@@ -45,6 +45,26 @@ fn a_deployment_that_was_scaled_is_set_back_and_people_are_told_what_to_scale() 
 }
 
 #[test]
+fn a_deployment_that_was_replaced_by_an_old_manifest_is_set_right_and_people_are_told() {
+    let mut world = World::new();
+    world.settle();
+    let old = world.deployment.clone().unwrap();
+    world.want_version("7");
+    world.settle();
+    world.edit_deployment(|d| {
+        d["metadata"]["labels"] = old["metadata"]["labels"].clone();
+        d["spec"]["template"] = old["spec"]["template"].clone();
+    });
+    world.settle();
+    assert!(world.live_image().ends_with("fraud:7"));
+    assert_eq!(world.records().len(), 2);
+    let told = world.events.iter().find(|(reason, _)| reason == "DriftCorrected");
+    let message = "Deployment fraud carries decision 1.0 again: someone replaced it, for example \
+                   with an old manifest. It is set to rollout 2, which is the newest.";
+    assert_eq!(told.map(|(_, message)| message.as_str()), Some(message));
+}
+
+#[test]
 fn a_deployment_that_is_gone_is_created_again_and_people_are_told() {
     let mut world = on_seven();
     world.lose_deployment();

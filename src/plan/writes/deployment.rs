@@ -320,7 +320,8 @@ fn is_overtaking(facts: &Facts<'_>, track: &TrackFacts<'_>, history: &History) -
         && !is_decided_now(facts, track, history)
 }
 
-/// An undo by kubectl in the moment before our own patch is overtaken by it; people are told.
+/// An undo by kubectl in the moment before our own patch is overtaken by it; people are told. So are
+/// they of a Deployment that someone replaced after the newest rollout was complete.
 fn tell_overtaken(
     facts: &Facts<'_>,
     history: &History,
@@ -328,10 +329,17 @@ fn tell_overtaken(
     newest: &ModelRolloutSpec,
     out: &mut Outgoing,
 ) {
-    let Some(before) = read_decision_label(live).and_then(|label| history.find_labelled(label))
-    else {
-        return;
-    };
+    let Some(label) = read_decision_label(live) else { return };
+    let Some(before) = history.find_labelled(label) else { return };
+    if newest.is_promoted() && label.rollout < newest.number {
+        let message = format!(
+            "Deployment {} carries decision {label} again: someone replaced it, for example with an \
+             old manifest. It is set to rollout {}, which is the newest.",
+            live.meta.name, newest.number
+        );
+        let key = format!("replaced-{label}-{}", live.generation);
+        return out.push_event(true, "DriftCorrected", message, key);
+    }
     let hash16 = read_revision(&live.spec.template);
     let known = [before, newest].iter().any(|r| names::short_hash(&r.revision_hash) == hash16);
     if hash16.is_empty() || known {
