@@ -167,6 +167,18 @@ fn describe_end(world: &World) -> String {
     )
 }
 
+/// Whoever is paused without pods has its ReplicaSets read in each pass.
+#[test]
+fn what_is_read_live_in_each_pass_is_not_left_to_do() {
+    let mut world = World::new();
+    let ops = [Op::Scale(0), Op::KubectlPaused(true), Op::Want(7), Op::Scale(1)];
+    for op in &ops {
+        apply_op(&mut world, op);
+        world.settle();
+    }
+    assert_eq!(world.records().len(), 1);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

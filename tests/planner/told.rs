@@ -136,6 +136,14 @@ fn an_undo_warns_of_the_version_that_the_spec_names_and_that_is_not_there_yet() 
     let message = world.find_answer(&undo).message.unwrap();
     assert!(message.ends_with("version 7 is not served again until a Retry."), "{message}");
     let mut world = on_seven();
+    world.set_behavior("8", Behavior::Crash);
+    world.want_version("8");
+    world.settle();
+    let undo = world.send_request(Verb::Undo);
+    world.settle();
+    let message = world.find_answer(&undo).message.unwrap();
+    assert!(!message.contains("The spec names"), "it was rejected: {message}");
+    let mut world = on_seven();
     world.want_version("9");
     world.settle();
     let undo = world.send_request(Verb::Undo);

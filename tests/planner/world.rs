@@ -312,6 +312,13 @@ impl World {
         plan::plan(&self.observed, self.now)
     }
 
+    /// Plans with what was read live for the plan before: to ask for that again is not left to do.
+    fn plan_with(&self, looked_up: Vec<Lookup>) -> Plan {
+        let mut observed = self.observed.clone();
+        observed.memory.looked_up.extend(looked_up);
+        plan::plan(&observed, self.now)
+    }
+
     /// Plans and applies one plan, before any controller acts.
     pub fn plan_once(&mut self) {
         self.carry_out(self.plan_next(), usize::MAX);
@@ -325,8 +332,9 @@ impl World {
             if self.is_at_rest(&plan) {
                 return;
             }
+            let looked_up = self.observed.memory.looked_up.clone();
             self.carry_out(plan.clone(), usize::MAX);
-            let next = self.plan_next();
+            let next = self.plan_with(looked_up);
             assert!(
                 wakes_operator(&plan) || self.is_at_rest(&next),
                 "{next:#?}\nwas left to do, and this woke nobody:\n{plan:#?}"
