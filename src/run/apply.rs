@@ -42,7 +42,7 @@ use crate::{
 
 use children::Patched;
 use send::{path, post};
-use taken::taken;
+use taken::is_name_taken;
 
 pub use error::Error;
 
@@ -262,7 +262,7 @@ impl Hand<'_, Observed> {
     async fn act(&self, action: &Action, patched: &mut Option<Patched>) -> Result<Applied, Error> {
         match action {
             Action::StoreRevision { name, labels, body } => {
-                self.store(name, &json!(labels), body).await
+                self.store_revision(name, &json!(labels), body).await
             }
             Action::CreateRecord { spec } => self.record(spec).await,
             Action::AmendRecord { name, ops, .. } => {
@@ -328,7 +328,7 @@ impl Hand<'_, Observed> {
                 info!(deployment = %self.key, rollout = spec.number, version = spec.version, trigger, by = spec.decided_by.name, "rollout recorded");
                 Ok(Applied::Done)
             }
-            Err(error) if taken(&error) => Ok(Applied::Behind),
+            Err(error) if is_name_taken(&error) => Ok(Applied::Behind),
             Err(source) => Err(self.error("record rollout", &name, source)),
         }
     }
@@ -398,7 +398,7 @@ async fn tell(
     let event = event::event("operator", about, warning, (reason, message, key));
     match post(client, &event::path(&about.key.namespace), &event).await {
         Ok(_) => info!(object = %about.key, reason, says = message, "event"),
-        Err(error) if taken(&error) => {}
+        Err(error) if is_name_taken(&error) => {}
         Err(error) => {
             // An Event that the API server refuses would be refused in every pass.
             let is_refused =

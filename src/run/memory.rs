@@ -62,6 +62,16 @@ struct Tried<T> {
     again: Instant,
 }
 
+/// Remembers what was tried in vain; again and again waits longer. Returns what was remembered of it
+/// before.
+fn postpone<T>(list: &mut Vec<Tried<T>>, what: T, is_same: impl Fn(&T) -> bool) -> Option<T> {
+    let at = list.iter().position(|tried| is_same(&tried.what));
+    let before = at.map(|at| list.remove(at));
+    let attempts = before.as_ref().map_or(1, |before| before.attempts.saturating_add(1));
+    list.push(Tried { what, attempts, again: Instant::now() + forbidden_for(attempts) });
+    before.map(|before| before.what)
+}
+
 impl<T> Tried<T> {
     /// What stands; None once it is time to try again.
     fn standing(&self) -> Option<&T> {
@@ -144,15 +154,8 @@ impl Memo {
     /// Remembers that a write was refused, and says whether that is news; again and again waits
     /// longer.
     pub fn refuse(&mut self, refused: RefusedWrite) -> bool {
-        let before = self.take_refused(&refused.write);
-        let attempts = before.as_ref().map_or(1, |b| b.attempts.saturating_add(1));
-        let news = before.is_none_or(|b| b.what != refused);
-        self.refused.push(Tried {
-            what: refused,
-            attempts,
-            again: Instant::now() + forbidden_for(attempts),
-        });
-        news
+        let is_same = |other: &RefusedWrite| other.write == refused.write;
+        postpone(&mut self.refused, refused.clone(), is_same).is_none_or(|before| before != refused)
     }
 
     /// A write was taken; whether it had been refused before.
@@ -217,11 +220,7 @@ impl Memo {
         let now = Instant::now();
         self.reverted.retain(|r| r.again + BACKOFF_MAX > now);
         for what in reverts {
-            let before = self.reverted.iter().position(|r| r.what == *what);
-            let before = before.map(|at| self.reverted.swap_remove(at));
-            let attempts = before.map_or(1, |b| b.attempts.saturating_add(1));
-            let again = now + forbidden_for(attempts);
-            self.reverted.push(Tried { what: what.clone(), attempts, again });
+            postpone(&mut self.reverted, what.clone(), |other| other == what);
         }
     }
 

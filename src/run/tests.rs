@@ -17,6 +17,7 @@ use super::{
 };
 
 const MODEL_DEPLOYMENT: &str = "/apis/apps/v1/namespaces/ml/deployments/fraud";
+const REGISTRY: &str = "/apis/rollmodel.dev/v1alpha1/namespaces/ml/modelregistries/mlflow";
 const WANTED: &str = "/apis/rollmodel.dev/v1alpha1/namespaces/ml/modeldeployments/fraud";
 
 fn short(log: &[String]) -> Vec<String> {
@@ -262,21 +263,21 @@ async fn who_does_not_surely_lead_writes_nothing() {
     assert!(lock(&world.store).log.is_empty());
 }
 
+/// Registers version 2, names it, and lets the cluster settle.
+async fn roll_to_two(world: &World) {
+    let spec = json!({"model": "fraud", "version": "2", "image": "models/fraud:2"});
+    world.put("rollmodel.dev/v1alpha1", "ModelVersion", "modelversions", "fraud-2", spec);
+    world.edit(WANTED, |o| o["spec"]["version"] = json!("2"));
+    world.settle().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pass_that_carries_a_verb_out_is_followed_by_one_that_looks_what_is_due_now() {
     let world = World::new();
     world.settle().await;
     world.edit(MODEL_DEPLOYMENT, |o| o["spec"]["paused"] = json!(true));
     world.settle().await;
-    world.put(
-        "rollmodel.dev/v1alpha1",
-        "ModelVersion",
-        "modelversions",
-        "fraud-2",
-        json!({"model": "fraud", "version": "2", "image": "models/fraud:2"}),
-    );
-    world.edit(WANTED, |o| o["spec"]["version"] = json!("2"));
-    world.settle().await;
+    roll_to_two(&world).await;
     assert_eq!(world.object(WANTED)["status"]["state"], "Paused");
     world.edit(MODEL_DEPLOYMENT, |o| o["spec"]["paused"] = json!(false));
     lock(&world.store).log.clear();
@@ -379,13 +380,18 @@ async fn a_job_that_is_forbidden_is_told_and_tried_again_later() {
     assert_eq!(verify(&world).await, ["PATCH modelversions"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_an_importer_wrote_in_the_meantime_is_not_written_over() {
+/// A cluster with a ModelRegistry, whose importer is not there yet.
+fn importing() -> World {
     let mut world = World::new();
     world.context.settings.fetch_image = Some("registry.example.com/rollmodel:1".into());
     let spec = json!({"mlflow": {"url": "http://mlflow:5000"}, "serviceAccountName": "i", "models": [{"name": "fraud", "registeredModel": "Fraud"}]});
     world.put("rollmodel.dev/v1alpha1", "ModelRegistry", "modelregistries", "mlflow", spec);
-    let path = "/apis/rollmodel.dev/v1alpha1/namespaces/ml/modelregistries/mlflow";
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_importer_wrote_in_the_meantime_is_not_written_over() {
+    let (world, path) = (importing(), REGISTRY);
     let pass = async || {
         lock(&world.store).log.clear();
         world.context.pass(What::Registry, &Key::new("ml", "mlflow")).await.unwrap();

@@ -258,26 +258,27 @@ fn a_restart_by_kubectl_does_not_cancel_an_undo_that_is_refused() {
     assert_eq!((world.read_state(), world.serving_version().as_str()), (State::Held, "6"));
 }
 
-#[test]
-fn a_failure_while_a_person_paused_does_not_say_that_there_is_nothing_to_go_back_to() {
+/// Version 7 serves, and the rollout of version 8, whose pods crash, is paused.
+fn with_paused_crashing_eight() -> World {
     let mut world = on_seven();
     world.set_behavior("8", Behavior::Crash);
     world.change_spec(|s| s.version = "8".into());
     world.plan_once();
     world.send_request(Verb::Pause);
     world.settle();
+    world
+}
+
+#[test]
+fn a_failure_while_a_person_paused_does_not_say_that_there_is_nothing_to_go_back_to() {
+    let world = with_paused_crashing_eight();
     let message = world.read_status().message.unwrap();
     assert!(message.contains("ask for an Abort, or resume it"), "{message}");
 }
 
 #[test]
 fn a_paused_rollout_whose_deployment_was_deleted_is_left_if_it_fails_without_any_pod() {
-    let mut world = on_seven();
-    world.set_behavior("8", Behavior::Crash);
-    world.change_spec(|s| s.version = "8".into());
-    world.plan_once();
-    world.send_request(Verb::Pause);
-    world.settle();
+    let mut world = with_paused_crashing_eight();
     assert_eq!(world.serving_version(), "7");
     world.lose_deployment();
     world.settle();

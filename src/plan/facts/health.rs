@@ -118,9 +118,11 @@ pub fn judge_rollout(
     let started = (observed.pods.iter().filter(|p| p.hash == revision))
         .any(|p| p.containers.iter().any(has_started));
     let evidence = pods.iter().filter(|p| is_evidence(p, record, patience));
+    let named = list_container_names(live);
     for pod in evidence {
-        let pod = without_injected_containers(pod, live);
-        if let Some(failure) = find_failure(&pod, record, patience, started) {
+        let is_named = |c: &&Container| named.contains(&c.name.as_str());
+        let own: Vec<&Container> = pod.containers.iter().filter(is_named).collect();
+        if let Some(failure) = find_failure(pod, &own, record, patience, started) {
             return Health::Failed(failure);
         }
     }
@@ -172,15 +174,13 @@ fn is_older(pod: &Pod, record: &ModelRolloutSpec) -> bool {
     pod.created.is_none_or(|created| created.as_second() < record.start_time.0.as_second())
 }
 
-/// A pod without the containers that the template does not name: an admission webhook added them to
-/// the pod, and what happens to them is not the content's fault.
-fn without_injected_containers(pod: &Pod, live: &Deployment) -> Pod {
+/// The names of the content's containers. An admission webhook added every other one to the pod, and
+/// what happens to that is not the content's fault.
+fn list_container_names(live: &Deployment) -> Vec<&str> {
     let spec = &live.spec.template["spec"];
     let lists = ["initContainers", "containers"].into_iter().filter_map(|l| spec[l].as_array());
-    let mut named: Vec<&str> = lists.flatten().filter_map(|c| c["name"].as_str()).collect();
-    named.extend([names::CONTAINER, names::FETCH]);
-    let containers = pod.containers.iter().filter(|c| named.contains(&c.name.as_str()));
-    Pod { containers: containers.cloned().collect(), ..pod.clone() }
+    let named = lists.flatten().filter_map(|c| c["name"].as_str());
+    named.chain([names::CONTAINER, names::FETCH]).collect()
 }
 
 /// True if an unready pod counts as evidence about a rollout (rule 4): the ReplicaSet of the
@@ -301,9 +301,10 @@ fn find_fetch_trouble(pod: &Pod) -> Option<String> {
 /// runtime that fails on one node reports the same.
 const MAKING: [&str; 2] = ["CreateContainerError", "RunContainerError"];
 
-/// Finds the failure of the content that a pod shows.
+/// Finds the failure of the content that a pod and its own containers show.
 fn find_failure(
     pod: &Pod,
+    own: &[&Container],
     record: &ModelRolloutSpec,
     patience: Patience,
     started: bool,
@@ -334,11 +335,11 @@ fn find_failure(
         let reason = format!("container {} of pod {name} cannot start: {}", c.name, why.reason);
         Some(Failure::new(reason, Some(redact_credentials(&to_one_line(&why.message)))))
     };
-    let containers = || pod.containers.iter();
+    let containers = || own.iter().copied();
     containers()
         .find_map(invalid)
         .or_else(|| containers().find_map(crash))
-        .or_else(|| find_unmade_container(pod, patience, started))
+        .or_else(|| find_unmade_container(pod, own, patience, started))
         .or_else(|| find_late_container(pod, patience))
 }
 
@@ -356,11 +357,16 @@ fn crashes(container: &Container) -> bool {
 
 /// Finds a container that could not be created for a whole deadline after the pod was initialized,
 /// if no pod of the content ever started.
-fn find_unmade_container(pod: &Pod, patience: Patience, started: bool) -> Option<Failure> {
+fn find_unmade_container(
+    pod: &Pod,
+    own: &[&Container],
+    patience: Patience,
+    started: bool,
+) -> Option<Failure> {
     if started || patience.was_promoted || !patience.has_passed(pod.initialized) {
         return None;
     }
-    pod.containers.iter().filter(|c| !c.init).find_map(|c| {
+    own.iter().filter(|c| !c.init).find_map(|c| {
         let making = c.waiting.as_ref().filter(|w| MAKING.contains(&w.reason.as_str()));
         let start = c.terminated.as_ref().filter(|w| w.reason == "StartError");
         let why = making.or(start)?;

@@ -208,6 +208,13 @@ impl<'a> Facts<'a> {
         self.find_track(&self.observed.name)
     }
 
+    /// True if the main Deployment is not ours, or is being deleted: its pods are not counted, and
+    /// what leads to them is left alone.
+    #[must_use]
+    pub fn has_foreign_deployment(&self) -> bool {
+        self.main_track().is_some_and(|track| track.deployment().is_none())
+    }
+
     /// The main Deployment, where it is ours or can be adopted.
     #[must_use]
     pub fn deployment(&self) -> Option<&'a Deployment> {

@@ -111,8 +111,7 @@ fn describe_lost(view: &View<'_>) -> &'static str {
 /// complete here before, or the state says that nothing more will happen.
 pub fn is_down(view: &View<'_>, state: State) -> bool {
     let facts = view.facts;
-    // The pods of a Deployment that is not ours, or that is being deleted, are not counted.
-    if facts.main_track().is_some_and(|track| track.deployment().is_none()) {
+    if facts.has_foreign_deployment() {
         return false;
     }
     let is_settled = match state {

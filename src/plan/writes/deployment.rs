@@ -170,8 +170,8 @@ fn describe_setting(facts: &Facts<'_>, field: &str, have: &Value) -> String {
 fn tell_came_back(facts: &Facts<'_>, name: &str, fields: &str, key: &str, out: &mut Outgoing) {
     let message = format!(
         "Deployment {name} has another value of {fields} again after it was set back: an admission \
-         webhook, an autoscaler or another controller sets it. It is left as it is for now: set the \
-         same value in ModelDeployment {}, or change the webhook or controller.",
+         webhook, an autoscaler or another controller sets it. It is left as it is for now: set \
+         the same value in ModelDeployment {}, or change the webhook or controller.",
         facts.observed.name
     );
     out.push_event(true, "RevertIneffective", message, format!("came-back-{key}"));
@@ -320,8 +320,8 @@ fn is_overtaking(facts: &Facts<'_>, track: &TrackFacts<'_>, history: &History) -
         && !is_decided_now(facts, track, history)
 }
 
-/// An undo by kubectl in the moment before our own patch is overtaken by it; people are told. So are
-/// they of a Deployment that someone replaced after the newest rollout was complete.
+/// An undo by kubectl in the moment before our own patch is overtaken by it; people are told. They
+/// are also told of a Deployment that someone replaced after the newest rollout was complete.
 fn tell_overtaken(
     facts: &Facts<'_>,
     history: &History,
@@ -333,8 +333,8 @@ fn tell_overtaken(
     let Some(before) = history.find_labelled(label) else { return };
     if newest.is_promoted() && label.rollout < newest.number {
         let message = format!(
-            "Deployment {} carries decision {label} again: someone replaced it, for example with an \
-             old manifest. It is set to rollout {}, which is the newest.",
+            "Deployment {} carries decision {label} again: someone replaced it, for example with \
+             an old manifest. It is set to rollout {}, which is the newest.",
             live.meta.name, newest.number
         );
         let key = format!("replaced-{label}-{}", live.generation);

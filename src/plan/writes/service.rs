@@ -39,9 +39,7 @@ pub fn write_service(
         }
         return;
     };
-    // The pods of a Deployment that is not ours stay as they are, and so does what leads to them.
-    let is_foreign = facts.main_track().is_some_and(|track| track.deployment().is_none());
-    if !ownership.is_ours() || is_foreign {
+    if !ownership.is_ours() || facts.has_foreign_deployment() {
         return;
     }
     let mut others = Vec::new();

@@ -3,7 +3,7 @@
 use kube::core::response::Status;
 use serde_json::Value;
 
-use super::{Answer, Applied, Error, Hand, taken::taken};
+use super::{Answer, Applied, Error, Hand, taken::is_name_taken};
 use crate::{
     plan::{
         Action, Lookup, Observed,
@@ -46,7 +46,9 @@ impl Hand<'_, Observed> {
                 self.count("create_workload", Kind::Deployment, name);
                 Ok(Applied::Done)
             }
-            Err(error) if taken(&error) => Ok(self.ask(Lookup::Deployment(name.to_owned()))),
+            Err(error) if is_name_taken(&error) => {
+                Ok(self.ask(Lookup::Deployment(name.to_owned())))
+            }
             Err(source) => Err(self.error("create Deployment", name, source)),
         }
     }
@@ -57,7 +59,7 @@ impl Hand<'_, Observed> {
                 self.count("create_service", Kind::Service, name);
                 Ok(Applied::Done)
             }
-            Err(error) if taken(&error) => Ok(self.ask(Lookup::Service(name.to_owned()))),
+            Err(error) if is_name_taken(&error) => Ok(self.ask(Lookup::Service(name.to_owned()))),
             Err(source) => Err(self.error("create Service", name, source)),
         }
     }

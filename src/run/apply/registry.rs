@@ -5,7 +5,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::{Applied, Error, Hand, children::moved_on, send, sure, taken::taken};
+use super::{Applied, Error, Hand, children::moved_on, send, sure, taken::is_name_taken};
 use crate::{
     api::names,
     plan::registry::{ObservedRegistry, RegistryAction, RegistryPlan, importer},
@@ -66,7 +66,7 @@ impl Hand<'_, ObservedRegistry> {
                 Ok(Applied::Done)
             }
             Err(error) if moved_on(&error) && verb == "patch_importer" => Ok(Applied::Behind),
-            Err(error) if taken(&error) => self.check_importer(&name, action).await,
+            Err(error) if is_name_taken(&error) => self.check_importer(&name, action).await,
             Err(source) => Err(self.error(
                 if verb == "patch_importer" { "patch Deployment" } else { "create Deployment" },
                 &name,

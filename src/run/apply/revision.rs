@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{Applied, Error, Hand, taken::taken};
+use super::{Applied, Error, Hand, taken::is_name_taken};
 use crate::{
     plan::{Observed, facts::revision::compute_digest, observed::RevisionBody},
     run::{kinds::Kind, reduced::read_body},
 };
 
 impl Hand<'_, Observed> {
-    pub(super) async fn store(
+    pub(super) async fn store_revision(
         &self,
         name: &str,
         labels: &Value,
@@ -25,7 +25,7 @@ impl Hand<'_, Observed> {
                 self.count("store_content", Kind::ControllerRevision, name);
                 Ok(Applied::Done)
             }
-            Err(error) if taken(&error) => self.compare(name, labels, body).await,
+            Err(error) if is_name_taken(&error) => self.compare_stored(name, labels, body).await,
             Err(source) => Err(self.error("store content", name, source)),
         }
     }
@@ -33,7 +33,7 @@ impl Hand<'_, Observed> {
     /// A name that is taken must be taken by the same rendering. Another one of the same revision
     /// was stored since: once the caches show it, another name is chosen. They never show one that
     /// lost the labels by which they find it.
-    async fn compare(
+    async fn compare_stored(
         &self,
         name: &str,
         labels: &Value,

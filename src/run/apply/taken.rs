@@ -17,7 +17,7 @@ use crate::{
 const FOUND_BY: [&str; 2] = [names::MANAGED_BY, names::MODEL_DEPLOYMENT];
 
 /// True if the name of a new object is taken.
-pub(super) fn taken(error: &kube::Error) -> bool {
+pub(super) fn is_name_taken(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
 }
 

@@ -5,7 +5,7 @@ use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
 use serde_json::Value;
 use tracing::{debug, info, warn};
 
-use super::{Applied, Error, Hand, Regarding, sure, taken::taken, tell};
+use super::{Applied, Error, Hand, Regarding, sure, taken::is_name_taken, tell};
 use crate::{
     api::names,
     plan::{observed::ObservedVersion, verify::VersionAction, version::VersionPlan},
@@ -69,7 +69,7 @@ impl Hand<'_, ObservedVersion> {
                 Ok(())
             }
             // The operator may not read a single Job, and its watch shows none of that name.
-            Err(error) if taken(&error) => Err(Error::OtherJob {
+            Err(error) if is_name_taken(&error) => Err(Error::OtherJob {
                 namespace: self.key.namespace.to_string(),
                 name: name.to_owned(),
                 version: self.key.name.to_string(),

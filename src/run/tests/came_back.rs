@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{MODEL_DEPLOYMENT, WANTED, short};
+use super::{MODEL_DEPLOYMENT, WANTED, roll_to_two, short};
 use crate::run::{memory::lock, world::World};
 
 /// A webhook that has every image pulled from a mirror.
@@ -34,15 +34,7 @@ async fn what_a_webhook_sets_is_told_once_a_template_by_its_path_and_is_nobody_e
     world.roll();
     assert_eq!(short(&world.pass().await), ["PATCH deployments"]);
     world.settle().await;
-    world.put(
-        "rollmodel.dev/v1alpha1",
-        "ModelVersion",
-        "modelversions",
-        "fraud-2",
-        json!({"model": "fraud", "version": "2", "image": "models/fraud:2"}),
-    );
-    world.edit(WANTED, |o| o["spec"]["version"] = json!("2"));
-    world.settle().await;
+    roll_to_two(&world).await;
     let image = |world: &World| {
         let template = world.object(MODEL_DEPLOYMENT)["spec"]["template"].clone();
         template["spec"]["containers"][0]["image"].clone()

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{MODEL_DEPLOYMENT, VERSION, WANTED, job, short, unverified, verify};
+use super::{
+    MODEL_DEPLOYMENT, REGISTRY, VERSION, WANTED, importing, job, roll_to_two, short, unverified,
+    verify,
+};
 use crate::{
     api::names,
     run::{
@@ -19,10 +22,7 @@ use crate::{
 async fn serving_two() -> World {
     let world = World::new();
     world.settle().await;
-    let spec = json!({"model": "fraud", "version": "2", "image": "models/fraud:2"});
-    world.put("rollmodel.dev/v1alpha1", "ModelVersion", "modelversions", "fraud-2", spec);
-    world.edit(WANTED, |o| o["spec"]["version"] = json!("2"));
-    world.settle().await;
+    roll_to_two(&world).await;
     world
 }
 
@@ -142,11 +142,7 @@ async fn a_job_that_lost_our_label_is_told_with_the_command_that_adds_it() {
 
 #[tokio::test(start_paused = true)]
 async fn an_importer_that_lost_our_label_and_one_of_someone_else_are_told_apart() {
-    let mut world = World::new();
-    world.context.settings.fetch_image = Some("registry.example.com/rollmodel:1".into());
-    let spec = json!({"mlflow": {"url": "http://mlflow:5000"}, "serviceAccountName": "i", "models": [{"name": "fraud", "registeredModel": "Fraud"}]});
-    world.put("rollmodel.dev/v1alpha1", "ModelRegistry", "modelregistries", "mlflow", spec);
-    let registry = "/apis/rollmodel.dev/v1alpha1/namespaces/ml/modelregistries/mlflow";
+    let world = importing();
     let importer = "/apis/apps/v1/namespaces/ml/deployments/mlflow-importer";
     let pass = async || {
         world.feed();
@@ -154,7 +150,7 @@ async fn an_importer_that_lost_our_label_and_one_of_someone_else_are_told_apart(
         world.context.pass(What::Registry, &Key::new("ml", "mlflow")).await.unwrap();
         short(&std::mem::take(&mut lock(&world.store).log))
     };
-    let says = || world.object(registry)["status"]["conditions"].to_string();
+    let says = || world.object(REGISTRY)["status"]["conditions"].to_string();
     pass().await;
     remove_label(&world, importer, names::MANAGED_BY);
     assert_eq!(pass().await, ["POST deployments", "GET deployments"]);
